@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "common/secret.h"
+
+namespace sallyport {
+
+// A JWT of at most 5 minutes, minted by authn, that lets one service act for one user at another. Claims:
+//   iss public_url · aud "sallyport-internal" · sub subject · exp, iat, jti · sid session id · email, email_verified, name, groups
+//   · client_id · roles ["auditor", "credential-admin", "admin"] · srv server uid · purpose · link (server uids) · rec (record)
+// Signed ES256, typ "sallyport-passport+jwt".
+struct Passport {
+  enum class Purpose { kCall, kApi, kLink, kMaintenanceRefresh, kMaintenanceRevoke, kSignIn };
+
+  std::string subject;
+  std::string session_id;
+  std::string email;
+  bool email_verified = false;
+  std::string name;
+  std::vector<std::string> groups;
+  std::string client_id;
+  std::vector<std::string> roles;
+  std::string server_uid;                     // kCall: the server it was made for.
+  std::vector<std::string> link_server_uids;  // kLink: enabled servers of the app this user may call.
+  // Maintenance: the one record, "<owner_id>\n<kind>\n<name>". Its subject is the owner.
+  std::string record;
+  Purpose purpose = Purpose::kCall;
+  absl::Time issued_at = absl::InfinitePast();
+  absl::Time expires_at = absl::InfinitePast();
+  // As received, to be attached to further RPCs.
+  std::string jwt;
+
+  bool HasRole(absl::string_view role) const;
+};
+
+// Makes the signed JWT; used by authn (and by tests). `key` is the private signing key as a JWK-independent handle.
+class PassportSigner {
+ public:
+  virtual ~PassportSigner() = default;
+  virtual absl::StatusOr<std::string> Sign(const Passport& passport) const = 0;
+};
+
+// Fetches the public keys; called rarely (at start, on an unknown kid at most every 10 s, and every 5 min).
+class PassportKeySource {
+ public:
+  virtual ~PassportKeySource() = default;
+  // JWKS document.
+  virtual absl::StatusOr<std::string> FetchJwks() = 0;
+};
+
+// Verifies passports with keys fetched on demand. Thread-safe. Verified passports are remembered by SHA-256 until they
+// expire, so that a repeated passport costs no signature check.
+class PassportVerifier {
+ public:
+  PassportVerifier(std::string issuer, std::unique_ptr<PassportKeySource> keys);
+  ~PassportVerifier();
+  // UNAUTHENTICATED if it does not verify or has expired (no leeway), UNAVAILABLE if keys cannot be had.
+  absl::StatusOr<Passport> Verify(absl::string_view jwt, absl::Time now) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace sallyport

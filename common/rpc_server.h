@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/caller/caller.h"
+
+namespace sallyport {
+
+struct TlsFiles {
+  std::string certificate;
+  std::string private_key;
+  std::string ca_bundle;
+  std::string trust_domain;
+  bool empty() const { return certificate.empty(); }
+};
+
+// Makes the gRPC service objects of one listener, bound to where its callers' identity comes from. A service is built once for
+// the network (MtlsPeer) and once for each in-process caller (FixedPeer): an in-process peer cannot be told from plaintext TCP.
+using ServiceFactory = std::function<std::vector<std::unique_ptr<grpc::Service>>(std::shared_ptr<const PeerIdentity>)>;
+
+// One service's listeners: at most one on the network and any number in-process.
+class RpcServer {
+ public:
+  struct Options {
+    std::string listen;  // Empty: in-process callers only.
+    TlsFiles tls;        // Empty: plaintext, for loopback only; callers are then named by `insecure_peer`.
+    std::string insecure_peer;
+    int max_threads = 64;
+  };
+
+  // Binding fails with UNAVAILABLE. Metadata limit 32 KiB, message limit 4 MiB, health service on, port sharing off.
+  static absl::StatusOr<std::unique_ptr<RpcServer>> Start(const Options& options, ServiceFactory factory);
+  ~RpcServer();
+
+  // A channel on which `caller` (a service's name) is who calls. One server per caller, made on first use.
+  std::shared_ptr<grpc::Channel> InProcessChannel(const std::string& caller);
+  int port() const;  // 0 if not on the network.
+  void SetServing(bool serving);
+  // Health NOT_SERVING, then drains until `grace` is over, then cancels.
+  void Shutdown(absl::Duration grace);
+
+ private:
+  RpcServer() = default;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Channel to a peer service: mTLS with reloading certificates, and the peer must be spiffe://<trust domain>/<service>.
+// With empty `tls`: plaintext (loopback only).
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& target, const TlsFiles& tls,
+                                                           const std::string& service);
+
+// Every outgoing call has a deadline. `passport` (may be empty) is attached as metadata.
+std::unique_ptr<grpc::ClientContext> MakeClientContext(absl::Duration timeout, const std::string& passport = "");
+
+}  // namespace sallyport
