@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <google/protobuf/descriptor.h>
-#include <grpcpp/server_context.h>
-
 #include <map>
 #include <memory>
 #include <optional>
@@ -13,6 +10,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include <google/protobuf/descriptor.h>
+#include <grpcpp/server_context.h>
+
 #include "common/caller/passport.h"
 
 namespace sallyport {
@@ -62,12 +62,16 @@ using MethodTable = std::map<std::string, std::set<std::string>>;
 class CallGuard {
  public:
   // `tables`: full service name ("sallyport.vault.v1.Vault") to its method table.
-  // FAILED_PRECONDITION if a method of a named service is missing from its table, lacks the access option, or is unknown.
+  // FAILED_PRECONDITION if a method of a named service is missing from its table, lacks the access option, or is
+  // unknown.
   static absl::StatusOr<CallGuard> Create(const std::map<std::string, MethodTable>& tables);
 
-  // `full_method` is "sallyport.vault.v1.Vault/Get". Verifies the passport if one is attached; one that does not verify is an
-  // error even where none is needed. `verifier` may be null for methods that never see one.
-  // Errors: UNAUTHENTICATED, PERMISSION_DENIED (service not allowed, role missing).
+  // For each service and method of `tables` the option decides what passport is needed:
+  //   ANYONE, PLATFORM, INTERNAL  none    USER  any of purpose call or api    AUDITOR  api, role auditor,
+  //   credential-admin or admin ADMIN  api, role admin      CREDENTIAL_ADMIN  api, role credential-admin
+  // `full_method` is "sallyport.vault.v1.Vault/Get". Verifies the passport if one is attached; one that does not verify
+  // is an error even where none is needed. `verifier` may be null for methods that never see one. Errors:
+  // UNAUTHENTICATED, PERMISSION_DENIED (service not allowed, role missing).
   absl::StatusOr<Caller> Check(absl::string_view full_method, const grpc::ServerContextBase& context,
                                const PeerIdentity& peer, const PassportVerifier* verifier, absl::Time now) const;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -8,13 +9,16 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include <grpcpp/channel.h>
+
 #include "common/secret.h"
 
 namespace sallyport {
 
 // A JWT of at most 5 minutes, minted by authn, that lets one service act for one user at another. Claims:
-//   iss public_url · aud "sallyport-internal" · sub subject · exp, iat, jti · sid session id · email, email_verified, name, groups
-//   · client_id · roles ["auditor", "credential-admin", "admin"] · srv server uid · purpose · link (server uids) · rec (record)
+//   iss public_url · aud "sallyport-internal" · sub subject · exp, iat, jti · sid session id · email, email_verified,
+//   name, groups · client_id · roles ["auditor", "credential-admin", "admin"] · srv server uid · purpose · link (server
+//   uids) · rec (record)
 // Signed ES256, typ "sallyport-passport+jwt".
 struct Passport {
   enum class Purpose { kCall, kApi, kLink, kMaintenanceRefresh, kMaintenanceRevoke, kSignIn };
@@ -40,12 +44,21 @@ struct Passport {
   bool HasRole(absl::string_view role) const;
 };
 
-// Makes the signed JWT; used by authn (and by tests). `key` is the private signing key as a JWK-independent handle.
-class PassportSigner {
- public:
-  virtual ~PassportSigner() = default;
-  virtual absl::StatusOr<std::string> Sign(const Passport& passport) const = 0;
-};
+inline constexpr char kPassportAudience[] = "sallyport-internal";
+inline constexpr char kPassportType[] = "sallyport-passport+jwt";
+// No passport lives longer.
+inline constexpr absl::Duration kPassportLifetime = absl::Minutes(5);
+
+// Claim `purpose`: "call", "api", "link", "maintenance_refresh", "maintenance_revoke", "sign_in".
+absl::string_view PurposeName(Passport::Purpose purpose);
+
+// Gives the ES256 signature (RFC 7518 section 3.4: r || s, 64 bytes) of its argument.
+using PassportSignature = std::function<absl::StatusOr<std::string>(absl::string_view signing_input)>;
+// The signed JWT, as Verify takes it; the only place that knows the claim layout. `passport.jwt` is ignored; issued_at
+// is `now`, and expires_at is cut to kPassportLifetime from then (all of it when unset). `jti` is random. Errors:
+// INVALID_ARGUMENT without subject, and those of `sign`.
+absl::StatusOr<std::string> SignPassport(const Passport& passport, absl::string_view issuer, absl::string_view kid,
+                                         const PassportSignature& sign, absl::Time now);
 
 // Fetches the public keys; called rarely (at start, on an unknown kid at most every 10 s, and every 5 min).
 class PassportKeySource {
@@ -53,6 +66,16 @@ class PassportKeySource {
   virtual ~PassportKeySource() = default;
   // JWKS document.
   virtual absl::StatusOr<std::string> FetchJwks() = 0;
+};
+
+// Asks authn.v1.Authn/GetKeys over a channel; 5 s a call.
+class RpcKeySource final : public PassportKeySource {
+ public:
+  explicit RpcKeySource(std::shared_ptr<grpc::Channel> authn) : authn_(std::move(authn)) {}
+  absl::StatusOr<std::string> FetchJwks() override;
+
+ private:
+  std::shared_ptr<grpc::Channel> authn_;
 };
 
 // Verifies passports with keys fetched on demand. Thread-safe. Verified passports are remembered by SHA-256 until they

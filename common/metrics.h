@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include <google/protobuf/descriptor.h>
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+
+namespace sallyport {
+
+using MetricLabels = std::map<std::string, std::string>;
+
+// Metrics of the process-wide registry. Resolve them once, at construction, and keep the reference (a lookup takes a
+// lock); it lives as long as the process. The same name and labels give the same metric. Label values never come from
+// user input. Nothing throws: a bad name, or a name used with another type, is logged and answered with a metric nobody
+// reads.
+prometheus::Counter& MetricCounter(const std::string& name, const std::string& help, const MetricLabels& labels = {});
+prometheus::Gauge& MetricGauge(const std::string& name, const std::string& help, const MetricLabels& labels = {});
+// `buckets`: upper bounds, ascending.
+prometheus::Histogram& MetricHistogram(const std::string& name, const std::string& help, const MetricLabels& labels,
+                                       const std::vector<double>& buckets);
+// Seconds, 0.5 ms to 10 s.
+const std::vector<double>& LatencyBuckets();
+
+// Everything registered, in the Prometheus text format 0.0.4.
+std::string SerializeMetrics();
+
+// Requests, errors and durations of one gRPC service:
+//   sallyport_rpc_requests_total{service,method,code}   sallyport_rpc_duration_seconds{service,method}
+// Each series is resolved once; Count is lock-free afterwards.
+class RpcMetrics {
+ public:
+  // `service`: full name, "sallyport.vault.v1.Vault"; its methods come from the descriptor.
+  explicit RpcMetrics(const std::string& service);
+  ~RpcMetrics();
+  // A method that is not the service's is counted as "unknown".
+  void Count(absl::string_view method, absl::StatusCode code, absl::Duration latency) const;
+
+ private:
+  static constexpr int kCodes = 17;
+  struct Method {
+    prometheus::Histogram* latency = nullptr;
+    std::array<std::atomic<prometheus::Counter*>, kCodes> by_code{};
+  };
+  std::string service_;
+  std::map<std::string, std::unique_ptr<Method>, std::less<>> methods_;
+};
+
+}  // namespace sallyport
