@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace sallyport::edge {
+
+// Field names the gateway knows. A name is classified once, when it is parsed; every later question is about the
+// number. Names compare case-insensitively and '_' counts as '-'.
+enum class HeaderId : uint8_t {
+  kOther,
+  kAccept,
+  kAccessControl,  // access-control-*
+  kAltSvc,
+  kAuthorization,
+  kClearSiteData,
+  kConnection,
+  kContentEncoding,
+  kContentLength,
+  kContentSecurityPolicy,  // content-security-policy*
+  kContentType,
+  kCookie,
+  kDate,
+  kExpect,
+  kForwarded,
+  kHost,
+  kHttp2Settings,
+  kKeepAlive,
+  kLastEventId,
+  kLink,
+  kMcpMethod,
+  kMcpName,
+  kMcpProtocolVersion,
+  kMcpSessionId,
+  kNel,
+  kOrigin,
+  kProxyAuthenticate,
+  kProxyAuthorization,
+  kProxyConnection,
+  kReferer,
+  kRefresh,
+  kReportTo,
+  kSallyport,               // x-sallyport-* but the next
+  kSallyportAuthorization,  // x-sallyport-authorization
+  kSecFetch,                // sec-fetch-*
+  kServer,
+  kServiceWorkerAllowed,
+  kSetCookie,
+  kStrictTransportSecurity,
+  kTe,
+  kTrailer,
+  kTransferEncoding,
+  kUpgrade,
+  kUserAgent,
+  kWwwAuthenticate,
+  kXForwarded,  // x-forwarded-* but the next
+  kXForwardedFor,
+  kXForwardedProto,
+  kXHttpMethodOverride,
+  kXOriginalUrl,
+  kXRealIp,
+  kXRewriteUrl,
+};
+
+HeaderId ClassifyHeader(std::string_view name);
+
+// Case-insensitive, '_' equal to '-'.
+bool EqualNames(std::string_view a, std::string_view b);
+// ASCII case-insensitive only.
+bool EqualIgnoreCase(std::string_view a, std::string_view b);
+
+// Hop-by-hop (RFC 9110 section 7.6.1): connection, keep-alive, proxy-connection, te, trailer, transfer-encoding,
+// upgrade, http2-settings, proxy-authenticate.
+bool IsHopByHop(HeaderId id);
+// Never forwarded to an upstream, whatever the configuration says (beside hop-by-hop).
+bool IsAlwaysDropped(HeaderId id);
+// Never relayed from an upstream to a client (beside hop-by-hop).
+bool IsDroppedFromResponse(HeaderId id);
+
+// RFC 9110 section 5.6.2: at least one tchar and nothing else.
+bool IsToken(std::string_view text);
+// No CR, LF, NUL or other control but HTAB.
+bool IsFieldValue(std::string_view text);
+
+}  // namespace sallyport::edge
