@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include <sys/types.h>
+
+namespace sallyport::testing {
+
+// A private redis-server on a unix socket in a temporary directory, without persistence; stopped in the destructor.
+class TestRedis {
+ public:
+  static bool Available();
+  // With a password: for user "default".
+  static absl::StatusOr<std::unique_ptr<TestRedis>> Start(const std::string& password = "");
+  ~TestRedis();
+
+  std::string address() const { return "unix:" + directory_ + "/redis.sock"; }
+  void Stop();
+  // The same address again, empty.
+  absl::Status Restart();
+  // Stops answering without closing connections, and goes on.
+  void Pause();
+  void Resume();
+
+ private:
+  TestRedis() = default;
+  absl::Status Launch();
+  std::string directory_;
+  std::string password_;
+  pid_t pid_ = -1;
+};
+
+}  // namespace sallyport::testing
