@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <grpcpp/support/status.h>
-
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include <grpcpp/support/status.h>
 
 namespace sallyport {
 
-// What travels with a failed absl::Status beside code and message, as a payload: OAuth error code, stable reason, refused
-// fields, when to retry. On the wire it is sallyport.common.v1.ErrorDetail in grpc::Status::error_details().
+// What travels with a failed absl::Status beside code and message, as a payload: OAuth error code, stable reason,
+// refused fields, when to retry. On the wire it is sallyport.common.v1.ErrorDetail in grpc::Status::error_details().
 struct ErrorDetail {
   struct Violation {
     std::string field;
@@ -25,7 +24,8 @@ struct ErrorDetail {
   absl::Duration retry_after = absl::ZeroDuration();
 };
 
-// `status` must not be OK. Messages are lower case, no trailing dot, never hold a secret or user text longer than 64 bytes.
+// `status` must not be OK. Messages are lower case, no trailing dot, never hold a secret or user text longer than 64
+// bytes.
 absl::Status WithDetail(absl::Status status, const ErrorDetail& detail);
 absl::Status WithReason(absl::Status status, absl::string_view reason);
 absl::Status WithOAuthError(absl::Status status, absl::string_view oauth_error);
@@ -40,8 +40,8 @@ absl::Status InvalidField(absl::string_view field, absl::string_view message);
 // Collects violations; ok() when there are none, else INVALID_ARGUMENT naming all.
 absl::Status InvalidFields(const std::vector<ErrorDetail::Violation>& violations);
 
-// The only places where domain errors become wire errors and back. INTERNAL and UNKNOWN lose their message ("internal error"):
-// it is for our log, not for the caller.
+// The only places where domain errors become wire errors and back. INTERNAL and UNKNOWN lose their message ("internal
+// error"): it is for our log, not for the caller.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 absl::Status FromGrpcStatus(const grpc::Status& status);
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <grpcpp/grpcpp.h>
-
 #include <functional>
 #include <memory>
 #include <string>
@@ -10,6 +8,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/impl/service_type.h>
+
 #include "common/caller/caller.h"
 
 namespace sallyport {
@@ -22,8 +23,9 @@ struct TlsFiles {
   bool empty() const { return certificate.empty(); }
 };
 
-// Makes the gRPC service objects of one listener, bound to where its callers' identity comes from. A service is built once for
-// the network (MtlsPeer) and once for each in-process caller (FixedPeer): an in-process peer cannot be told from plaintext TCP.
+// Makes the gRPC service objects of one listener, bound to where its callers' identity comes from. A service is built
+// once for the network (MtlsPeer) and once for each in-process caller (FixedPeer): an in-process peer cannot be told
+// from plaintext TCP.
 using ServiceFactory = std::function<std::vector<std::unique_ptr<grpc::Service>>(std::shared_ptr<const PeerIdentity>)>;
 
 // One service's listeners: at most one on the network and any number in-process.

@@ -80,7 +80,7 @@ class CallGuard {
     std::set<std::string> services;
     int access;
   };
-  std::map<std::string, Rule> rules_;
+  std::map<std::string, Rule, std::less<>> rules_;
 };
 
 }  // namespace sallyport

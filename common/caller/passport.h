@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,7 +10,7 @@
 #include "absl/time/time.h"
 #include <grpcpp/channel.h>
 
-#include "common/secret.h"
+#include "common/jose/jwk.h"
 
 namespace sallyport {
 
@@ -52,13 +51,11 @@ inline constexpr absl::Duration kPassportLifetime = absl::Minutes(5);
 // Claim `purpose`: "call", "api", "link", "maintenance_refresh", "maintenance_revoke", "sign_in".
 absl::string_view PurposeName(Passport::Purpose purpose);
 
-// Gives the ES256 signature (RFC 7518 section 3.4: r || s, 64 bytes) of its argument.
-using PassportSignature = std::function<absl::StatusOr<std::string>(absl::string_view signing_input)>;
 // The signed JWT, as Verify takes it; the only place that knows the claim layout. `passport.jwt` is ignored; issued_at
-// is `now`, and expires_at is cut to kPassportLifetime from then (all of it when unset). `jti` is random. Errors:
-// INVALID_ARGUMENT without subject, and those of `sign`.
-absl::StatusOr<std::string> SignPassport(const Passport& passport, absl::string_view issuer, absl::string_view kid,
-                                         const PassportSignature& sign, absl::Time now);
+// is `now`, and expires_at is cut to kPassportLifetime from then (all of it when unset). `jti` is random.
+// INVALID_ARGUMENT without a subject.
+absl::StatusOr<std::string> SignPassport(const Passport& passport, absl::string_view issuer, const PrivateKey& key,
+                                         absl::Time now);
 
 // Fetches the public keys; called rarely (at start, on an unknown kid at most every 10 s, and every 5 min).
 class PassportKeySource {

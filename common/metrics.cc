@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/metrics.h"
+
+#include <exception>
+
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include "common/json_log.h"
+
+namespace sallyport {
+namespace {
+
+prometheus::Registry& Registry() {
+  static auto* registry = new prometheus::Registry;  // Never destroyed: threads may count while the process ends.
+  return *registry;
+}
+
+// prometheus-cpp throws for bad names and for a name that another type has.
+template <typename Metric, typename Make, typename Spare>
+Metric& Guarded(const std::string& name, Make make, Spare spare) {
+  try {
+    return make();
+  } catch (const std::exception& error) {
+    Log(LogLevel::kError, "metric_refused", {{"metric", name}, {"error", error.what()}});
+    return *spare();
+  }
+}
+
+}  // namespace
+
+prometheus::Counter& MetricCounter(const std::string& name, const std::string& help, const MetricLabels& labels) {
+  return Guarded<prometheus::Counter>(
+      name,
+      [&]() -> prometheus::Counter& {
+        return prometheus::BuildCounter().Name(name).Help(help).Register(Registry()).Add(labels);
+      },
+      [] { return new prometheus::Counter; });
+}
+
+prometheus::Gauge& MetricGauge(const std::string& name, const std::string& help, const MetricLabels& labels) {
+  return Guarded<prometheus::Gauge>(
+      name,
+      [&]() -> prometheus::Gauge& {
+        return prometheus::BuildGauge().Name(name).Help(help).Register(Registry()).Add(labels);
+      },
+      [] { return new prometheus::Gauge; });
+}
+
+prometheus::Histogram& MetricHistogram(const std::string& name, const std::string& help, const MetricLabels& labels,
+                                       const std::vector<double>& buckets) {
+  return Guarded<prometheus::Histogram>(
+      name,
+      [&]() -> prometheus::Histogram& {
+        return prometheus::BuildHistogram().Name(name).Help(help).Register(Registry()).Add(labels, buckets);
+      },
+      [&] { return new prometheus::Histogram(buckets); });
+}
+
+const std::vector<double>& LatencyBuckets() {
+  static const auto* buckets =
+      new std::vector<double>{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10};
+  return *buckets;
+}
+
+std::string SerializeMetrics() { return prometheus::TextSerializer().Serialize(Registry().Collect()); }
+
+RpcMetrics::RpcMetrics(const std::string& service) : service_(service) {
+  const auto* descriptor = google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(service);
+  std::vector<std::string> names = {"unknown"};
+  for (int i = 0; descriptor != nullptr && i < descriptor->method_count(); ++i) {
+    names.push_back(descriptor->method(i)->name());
+  }
+  for (const std::string& name : names) {
+    auto method = std::make_unique<Method>();
+    method->latency = &MetricHistogram("sallyport_rpc_duration_seconds", "Time an RPC took, by service and method.",
+                                       {{"service", service_}, {"method", name}}, LatencyBuckets());
+    methods_.emplace(name, std::move(method));
+  }
+}
+
+RpcMetrics::~RpcMetrics() = default;
+
+void RpcMetrics::Count(absl::string_view method, absl::StatusCode code, absl::Duration latency) const {
+  auto found = methods_.find(method);
+  if (found == methods_.end()) {
+    found = methods_.find("unknown");
+  }
+  const int index = static_cast<int>(code);
+  auto& slot = found->second->by_code[static_cast<size_t>(index >= 0 && index < kCodes ? index : 2)];
+  prometheus::Counter* counter = slot.load(std::memory_order_acquire);
+  if (counter == nullptr) {
+    // Two threads may both come here; they get the same counter.
+    counter =
+        &MetricCounter("sallyport_rpc_requests_total", "RPCs answered, by service, method and status code.",
+                       {{"service", service_}, {"method", found->first}, {"code", absl::StatusCodeToString(code)}});
+    slot.store(counter, std::memory_order_release);
+  }
+  counter->Increment();
+  found->second->latency->Observe(absl::ToDoubleSeconds(latency));
+}
+
+}  // namespace sallyport
