@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// Small helpers over node:http for the servers of the test world.
+import http from 'node:http';
+import { Readable } from 'node:stream';
+
+// Starts `listener` on a free loopback port (or on `port`). close() ends idle and busy connections alike.
+export async function listen(listener, port = 0) {
+  const server = http.createServer({ keepAliveTimeout: 5000 }, listener);
+  await new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, '127.0.0.1', resolve);
+  });
+  const actual = server.address().port;
+  return {
+    server,
+    port: actual,
+    url: `http://127.0.0.1:${actual}`,
+    close: () => new Promise((resolve) => {
+      server.close(resolve);
+      server.closeAllConnections();
+    }),
+  };
+}
+
+// A port nobody listens on at this moment.
+export async function freePort() {
+  const probe = await listen(() => {});
+  await probe.close();
+  return probe.port;
+}
+
+export async function readBody(req) {
+  const chunks = [];
+  for await (const chunk of req) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+export function sendJson(res, status, body, headers = {}) {
+  res.writeHead(status, { 'Content-Type': 'application/json', ...headers });
+  res.end(JSON.stringify(body));
+}
+
+export function sendHtml(res, status, html, headers = {}) {
+  res.writeHead(status, { 'Content-Type': 'text/html; charset=utf-8', ...headers });
+  res.end(`<!doctype html><html lang="en"><head><title>test</title></head><body>${html}</body></html>`);
+}
+
+export function escapeHtml(text) {
+  return String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+}
+
+// Adapts a web-standard handler (Request) => Promise<Response> to node:http. The Request's signal aborts when the client goes.
+export function webHandler(handle) {
+  return async (req, res) => {
+    const gone = new AbortController();
+    res.on('close', () => gone.abort());
+    const headers = new Headers();
+    for (let i = 0; i < req.rawHeaders.length; i += 2) headers.append(req.rawHeaders[i], req.rawHeaders[i + 1]);
+    const hasBody = req.method !== 'GET' && req.method !== 'HEAD';
+    const body = hasBody ? await readBody(req) : undefined;
+    const request = new Request(new URL(req.url, `http://${req.headers.host ?? 'localhost'}`), {
+      method: req.method, headers, body: body?.length ? body : undefined, signal: gone.signal,
+    });
+    let response;
+    try {
+      response = await handle(request);
+    } catch (error) {
+      if (!gone.signal.aborted) {
+        res.writeHead(500);
+        res.end(String(error));
+      }
+      return;
+    }
+    res.writeHead(response.status, Object.fromEntries(response.headers));
+    if (!response.body) {
+      res.end();
+      return;
+    }
+    res.flushHeaders();
+    const stream = Readable.fromWeb(response.body);
+    stream.on('error', () => res.destroy());
+    res.on('close', () => stream.destroy());
+    stream.pipe(res);
+  };
+}
+
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// Polls `probe` until it returns something truthy; throws with `what` when `ms` have passed.
+export async function waitFor(probe, what, ms = 10000, every = 25) {
+  const end = Date.now() + ms;
+  let last;
+  for (;;) {
+    try {
+      const value = await probe();
+      if (value) return value;
+    } catch (error) {
+      last = error;
+    }
+    if (Date.now() > end) throw new Error(`timed out after ${ms} ms waiting for ${what}${last ? `: ${last}` : ''}`);
+    await sleep(every);
+  }
+}
