@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/registry/audit_store.h"
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include <google/protobuf/util/time_util.h>
+
+#include "common/error.h"
+#include "common/status_macros.h"
+
+namespace sallyport::registry {
+namespace {
+
+using google::protobuf::util::TimeUtil;
+
+constexpr int kMaxBatch = 1000;
+constexpr int kMaxPage = 1000;
+constexpr int kDefaultPage = 100;
+
+absl::Status CheckBatch(const audit::v1::AppendRequest& request) {
+  if (request.events().empty() || request.events_size() > kMaxBatch) {
+    return InvalidField("events", "must hold 1 to 1000 events");
+  }
+  const audit::v1::Event& first = request.events(0);
+  for (int i = 0; i < request.events_size(); ++i) {
+    const audit::v1::Event& event = request.events(i);
+    const std::string field = absl::StrCat("events[", i, "]");
+    if (event.source().empty() || event.boot().empty() || event.sequence() == 0 || !event.has_at()) {
+      return InvalidField(field, "needs source, boot, sequence and at");
+    }
+    if (event.source() != first.source() || event.boot() != first.boot()) {
+      return InvalidField(field, "a batch holds events of one source and boot");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Insert(Transaction& tx, const audit::v1::Event& event) {
+  return tx
+      .Exec(
+          "INSERT INTO audit_event (source, boot, sequence, at, type, subject, server_uid, server_slug, decision, "
+          "body) "
+          "VALUES (:source, :boot, :sequence, :at, :type, :subject, :server_uid, :server_slug, :decision, :body) ON "
+          "CONFLICT DO NOTHING",
+          {{"source", event.source()},
+           {"boot", event.boot()},
+           {"sequence", event.sequence()},
+           {"at", TimeUtil::TimestampToMicroseconds(event.at())},
+           {"type", event.type()},
+           {"subject", event.subject()},
+           {"server_uid", event.server_uid()},
+           {"server_slug", event.server_slug()},
+           {"decision", static_cast<int64_t>(event.decision())},
+           {"body", Bytes{event.SerializeAsString()}}})
+      .status();
+}
+
+struct Filter {
+  std::string where = "1 = 1";
+  SqlParams params;
+  void Add(const std::string& condition, const std::string& name, SqlValue value) {
+    where += " AND " + condition;
+    params.push_back({name, std::move(value)});
+  }
+};
+
+// The page token is "<at>:<rowkey>" of the last event shown: stable while new events arrive.
+absl::StatusOr<Filter> MakeFilter(const audit::v1::ListEventsRequest& request) {
+  Filter filter;
+  if (!request.type().empty()) filter.Add("type = :type", "type", request.type());
+  if (!request.subject().empty()) filter.Add("subject = :subject", "subject", request.subject());
+  if (!request.server_uid().empty()) filter.Add("server_uid = :server_uid", "server_uid", request.server_uid());
+  if (!request.server_slug().empty()) filter.Add("server_slug = :server_slug", "server_slug", request.server_slug());
+  if (request.decision() != audit::v1::DECISION_UNSPECIFIED) {
+    filter.Add("decision = :decision", "decision", static_cast<int64_t>(request.decision()));
+  }
+  if (request.has_since()) filter.Add("at >= :since", "since", TimeUtil::TimestampToMicroseconds(request.since()));
+  if (request.has_until()) filter.Add("at < :until", "until", TimeUtil::TimestampToMicroseconds(request.until()));
+  if (!request.page_token().empty()) {
+    const std::vector<std::string> parts = absl::StrSplit(request.page_token(), absl::MaxSplits(':', 1));
+    int64_t at = 0;
+    if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &at)) return InvalidField("pageToken", "is not one of ours");
+    filter.Add("(at < :page_at OR (at = :page_at AND source || ' ' || boot || ' ' || sequence > :page_key))", "page_at",
+               at);
+    filter.params.push_back({"page_key", parts[1]});
+  }
+  return filter;
+}
+
+}  // namespace
+
+std::vector<std::string> AuditStore::Schema() {
+  return {
+      "CREATE TABLE audit_event (source TEXT NOT NULL, boot TEXT NOT NULL, sequence BIGINT NOT NULL, at BIGINT NOT "
+      "NULL, type "
+      "TEXT NOT NULL, subject TEXT NOT NULL, server_uid TEXT NOT NULL, server_slug TEXT NOT NULL, decision BIGINT NOT "
+      "NULL, "
+      "body TEXT NOT NULL, PRIMARY KEY (source, boot, sequence))",
+      "CREATE INDEX audit_event_at ON audit_event (at)",
+      "CREATE TABLE audit_source (source TEXT NOT NULL, boot TEXT NOT NULL, stored_through BIGINT NOT NULL, PRIMARY "
+      "KEY "
+      "(source, boot))",
+  };
+}
+
+absl::StatusOr<audit::v1::AppendResponse> AuditStore::Append(const audit::v1::AppendRequest& request) {
+  RETURN_IF_ERROR(CheckBatch(request));
+  const audit::v1::Event& first = request.events(0);
+  const SqlParams key = {{"source", first.source()}, {"boot", first.boot()}};
+  audit::v1::AppendResponse response;
+  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(
+        auto row, tx.QueryRow("SELECT stored_through FROM audit_source WHERE source = :source AND boot = :boot", key));
+    int64_t stored_through = row ? row->Int("stored_through") : 0;
+    for (const audit::v1::Event& event : request.events()) {
+      const auto sequence = static_cast<int64_t>(event.sequence());
+      RETURN_IF_ERROR(Insert(tx, event));
+      // A "lost" event stands for all it counts; its sequence is the last of them.
+      const int64_t from = event.type() == "lost" ? static_cast<int64_t>(event.lost_from()) : sequence;
+      if (from <= stored_through + 1 && sequence > stored_through) stored_through = sequence;
+    }
+    response.set_stored_through(static_cast<uint64_t>(stored_through));
+    return tx
+        .Exec(
+            "INSERT INTO audit_source (source, boot, stored_through) VALUES (:source, :boot, :stored) ON CONFLICT "
+            "(source, "
+            "boot) DO UPDATE SET stored_through = excluded.stored_through",
+            {key[0], key[1], {"stored", stored_through}})
+        .status();
+  }));
+  return response;
+}
+
+absl::StatusOr<audit::v1::ListEventsResponse> AuditStore::List(const audit::v1::ListEventsRequest& request) {
+  if (request.page_size() < 0 || request.page_size() > kMaxPage) return InvalidField("pageSize", "must be 0 to 1000");
+  const int page = request.page_size() == 0 ? kDefaultPage : request.page_size();
+  ASSIGN_OR_RETURN(Filter filter, MakeFilter(request));
+  filter.params.push_back({"count", page + 1});
+  audit::v1::ListEventsResponse response;
+  RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
+    response.Clear();
+    ASSIGN_OR_RETURN(
+        const Rows rows,
+        tx.Query("SELECT at, source || ' ' || boot || ' ' || sequence AS row_key, body FROM audit_event WHERE " +
+                     filter.where + " ORDER BY at DESC, row_key LIMIT :count",
+                 filter.params));
+    for (size_t i = 0; i < rows.size() && i < static_cast<size_t>(page); ++i) {
+      if (!response.add_events()->ParseFromString(rows[i].BytesAt("body"))) {
+        return absl::DataLossError("a stored event does not parse");
+      }
+      if (rows.size() > static_cast<size_t>(page)) {
+        response.set_next_page_token(absl::StrCat(rows[i].Int("at"), ":", rows[i].Text("row_key")));
+      }
+    }
+    return absl::OkStatus();
+  }));
+  return response;
+}
+
+absl::Status AuditStore::DeleteBefore(absl::Time before) {
+  return database_.Write([&](Transaction& tx) {
+    return tx.Exec("DELETE FROM audit_event WHERE at < :before", {{"before", before}}).status();
+  });
+}
+
+}  // namespace sallyport::registry

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "common/sql.h"
+#include "sallyport/audit/v1/audit.pb.h"
+
+namespace sallyport::registry {
+
+// Where the audit events of the whole suite end up. Idempotent by (source, boot, sequence).
+class AuditStore {
+ public:
+  static std::vector<std::string> Schema();
+  explicit AuditStore(Database& database) : database_(database) {}
+
+  // INVALID_ARGUMENT for an event without source, boot or sequence, for mixed sources and for more than 1,000.
+  absl::StatusOr<audit::v1::AppendResponse> Append(const audit::v1::AppendRequest& request);
+  absl::StatusOr<audit::v1::ListEventsResponse> List(const audit::v1::ListEventsRequest& request);
+  absl::Status DeleteBefore(absl::Time before);
+
+ private:
+  Database& database_;
+};
+
+}  // namespace sallyport::registry

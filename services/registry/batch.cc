@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/registry/batch.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include <google/protobuf/util/time_util.h>
+
+#include "common/json_log.h"
+#include "common/random.h"
+#include "common/status_macros.h"
+#include "services/registry/diff.h"
+
+namespace sallyport::registry {
+namespace {
+
+using google::protobuf::util::TimeUtil;
+
+constexpr absl::Duration kKeepRetired = absl::Hours(24 * 30);
+
+google::protobuf::Timestamp ToProto(absl::Time time) {
+  return TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(time));
+}
+
+// Where each kind's secrets may go, and the fields that say so.
+std::string SecretOrigin(const v1::McpServer& server) { return OriginOf(server.upstream_url()); }
+std::string SecretOrigin(const v1::App& app) {
+  return absl::StrCat(OriginOf(app.issuer()), " ", OriginOf(app.token_url()), " ", OriginOf(app.revocation_url()));
+}
+std::string SecretOrigin(const v1::Credential& /*credential*/) { return ""; }
+std::string OriginField(const v1::McpServer& /*server*/) { return "upstreamUrl"; }
+std::string OriginField(const v1::App& app) { return app.token_url().empty() ? "issuer" : "tokenUrl"; }
+std::string OriginField(const v1::Credential& /*credential*/) { return "allowedUpstreamOrigins"; }
+
+void CheckResource(const v1::McpServer& server, const ValidationContext& context, Findings& findings) {
+  ValidateMcpServer(server, context, findings);
+}
+void CheckResource(const v1::App& app, const ValidationContext& context, Findings& findings) {
+  ValidateApp(app, context, findings);
+}
+void CheckResource(const v1::Credential& credential, const ValidationContext& /*context*/, Findings& findings) {
+  ValidateCredential(credential, findings);
+}
+
+template <typename T>
+void CheckOrigins(const T& before, const T& after, bool credential_admin, Findings& findings) {
+  const auto text = [](const T& resource) { return absl::StrJoin(resource.allowed_upstream_origins(), " "); };
+  if (text(before) != text(after) && !credential_admin) {
+    findings.Refuse("allowedUpstreamOrigins", "only a credential-admin may say where a credential goes");
+  }
+}
+void CheckOrigins(const v1::McpServer& /*before*/, const v1::McpServer& /*after*/, bool /*credential_admin*/,
+                  Findings& /*findings*/) {}
+
+template <typename T>
+absl::Status Parse(const std::vector<Store::Resource>& stored, std::map<std::string, T>& into) {
+  for (const Store::Resource& resource : stored) {
+    if (!into[resource.slug].ParseFromString(resource.body))
+      return absl::DataLossError("a stored resource does not parse");
+  }
+  return absl::OkStatus();
+}
+
+void Normalize(v1::McpServer& server) {
+  if (!server.has_enabled()) server.set_enabled(true);
+}
+void Normalize(v1::App& /*app*/) {}
+void Normalize(v1::Credential& /*credential*/) {}
+
+void SetVersion(google::protobuf::Message& message, int64_t version) {
+  const auto* field = message.GetDescriptor()->FindFieldByName("version");
+  message.GetReflection()->SetInt64(&message, field, version);
+}
+
+}  // namespace
+
+template <>
+std::map<std::string, v1::McpServer>& Batch::Working() {
+  return servers_;
+}
+template <>
+std::map<std::string, v1::App>& Batch::Working() {
+  return apps_;
+}
+template <>
+std::map<std::string, v1::Credential>& Batch::Working() {
+  return credentials_;
+}
+
+absl::Status Batch::Load() {
+  return catalog_.database_.Read([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const auto servers, Store::List(tx, ResourceTraits<v1::McpServer>::kKind));
+    RETURN_IF_ERROR(Parse(servers, servers_));
+    ASSIGN_OR_RETURN(const auto apps, Store::List(tx, ResourceTraits<v1::App>::kKind));
+    RETURN_IF_ERROR(Parse(apps, apps_));
+    ASSIGN_OR_RETURN(const auto credentials, Store::List(tx, ResourceTraits<v1::Credential>::kKind));
+    RETURN_IF_ERROR(Parse(credentials, credentials_));
+    ASSIGN_OR_RETURN(const auto retired, Store::AllRetired(tx, now_));
+    for (const Store::Retired& secret : retired) retired_[secret.record] = secret;
+    return absl::OkStatus();
+  });
+}
+
+template <typename T>
+void Batch::Prepare(T& after, Change& change, Findings& findings) {
+  const auto* before = dynamic_cast<const T*>(change.before.get());
+  after.set_uid(change.uid);
+  after.set_version(change.expected_version);
+  *after.mutable_created_at() = before != nullptr ? before->created_at() : ToProto(now_);
+  *after.mutable_updated_at() = before != nullptr ? before->updated_at() : ToProto(now_);
+  Normalize(after);
+
+  ValidationContext context;
+  context.upstream_networks = catalog_.options_.upstream_networks;
+  context.oauth_networks = catalog_.options_.oauth_networks;
+  context.app = [this](absl::string_view slug) -> const v1::App* {
+    const auto app = apps_.find(std::string(slug));
+    return app == apps_.end() ? nullptr : &app->second;
+  };
+  context.connectors = catalog_.options_.connectors();
+  CheckResource(after, context, findings);
+  CheckOrigins(before != nullptr ? *before : T(), after, writer_.credential_admin, findings);
+  change.plan = PlanSecrets(
+      before, after, change.uid,
+      [](const google::protobuf::Message& resource) { return SecretOrigin(dynamic_cast<const T&>(resource)); },
+      OriginField(after),
+      [this](const std::string& record) {
+        const auto retired = retired_.find(record);
+        return retired == retired_.end() ? std::nullopt : std::optional<Store::Retired>(retired->second);
+      },
+      findings);
+}
+
+template <typename T>
+absl::Status Batch::Draft(const T& input, Mode mode, const std::string& prefix) {
+  std::map<std::string, T>& working = Working<T>();
+  const auto stored = working.find(input.slug());
+  if (stored == working.end() && mode == Mode::kUpdate) {
+    return absl::NotFoundError(absl::StrCat("no ", ResourceTraits<T>::kKind, " ", input.slug().substr(0, 64)));
+  }
+  if (stored != working.end() && mode == Mode::kCreate) {
+    return absl::AlreadyExistsError(absl::StrCat("slug ", input.slug().substr(0, 64), " is taken: choose another"));
+  }
+  auto change = std::make_unique<Change>();
+  change->kind = std::string(ResourceTraits<T>::kKind);
+  change->vault_kind = std::string(ResourceTraits<T>::kSecretKind);
+  change->slug = input.slug();
+  change->prefix = prefix;
+  auto after = std::make_unique<T>(input);
+  if (stored != working.end()) {
+    if (input.version() != 0 && input.version() != stored->second.version()) {
+      return absl::AbortedError(absl::StrCat(input.slug(), " is at version ", stored->second.version(), ", not ",
+                                             input.version(), ": read it again"));
+    }
+    change->before = std::make_unique<T>(stored->second);
+    change->uid = stored->second.uid();
+    change->expected_version = stored->second.version();
+  } else {
+    change->uid = MakeUid(ResourceTraits<T>::kUidPrefix);
+  }
+  Findings findings;
+  Prepare(*after, *change, findings);
+  for (ErrorDetail::Violation& violation : findings.violations) {
+    violations_.push_back({prefix + violation.field, std::move(violation.message)});
+  }
+  change->warnings = std::move(findings.warnings);
+  working[input.slug()] = *after;
+  if constexpr (std::is_same_v<T, v1::McpServer>) {
+    if (after->app_auth().has_oauth_authorization()) {
+      auto* oauth = after->mutable_app_auth()->mutable_oauth_authorization();
+      const auto app = apps_.find(oauth->app());
+      oauth->set_app_uid(app == apps_.end() ? "" : app->second.uid());
+      AllowFirstOrigin(*after);
+    }
+  }
+  change->after = std::move(after);
+  changes_.push_back(std::move(change));
+  return absl::OkStatus();
+}
+
+// An app without origins takes that of the first server that uses it: until then its tokens could go nowhere.
+void Batch::AllowFirstOrigin(const v1::McpServer& server) {
+  const auto app = apps_.find(server.app_auth().oauth_authorization().app());
+  const std::string origin = OriginOf(server.upstream_url());
+  if (app == apps_.end() || !app->second.allowed_upstream_origins().empty() || origin.empty()) return;
+  app->second.add_allowed_upstream_origins(origin);
+  for (const auto& change : changes_) {
+    if (change->uid == app->second.uid()) {
+      dynamic_cast<v1::App&>(*change->after).add_allowed_upstream_origins(origin);
+      return;
+    }
+  }
+  auto change = std::make_unique<Change>();
+  change->kind = std::string(ResourceTraits<v1::App>::kKind);
+  change->vault_kind = std::string(ResourceTraits<v1::App>::kSecretKind);
+  change->slug = app->second.slug();
+  change->uid = app->second.uid();
+  change->expected_version = app->second.version();
+  auto before = std::make_unique<v1::App>(app->second);
+  before->clear_allowed_upstream_origins();
+  change->before = std::move(before);
+  change->after = std::make_unique<v1::App>(app->second);
+  change->implied = true;
+  changes_.push_back(std::move(change));
+}
+
+void Batch::Diff() {
+  for (const auto& change : changes_) {
+    std::unique_ptr<google::protobuf::Message> nothing(change->after->New());
+    change->changes = DiffResources(change->before ? *change->before : *nothing, *change->after);
+    // A value given in a dry run: whether it differs, only the vault knows, and it is not asked before a real write.
+    for (const SecretPlan::Put& put : change->plan.puts) {
+      const bool listed = std::any_of(change->changes.begin(), change->changes.end(),
+                                      [&](const auto& entry) { return entry.field() == put.json_path; });
+      if (listed) continue;
+      v1::ApplyResponse::FieldChange entry;
+      entry.set_field(put.json_path);
+      entry.set_before(change->before ? "(secret)" : "");
+      entry.set_after("(secret, compared when applied)");
+      change->changes.push_back(std::move(entry));
+    }
+  }
+}
+
+absl::Status Batch::PutSecrets(Change& change) {
+  std::map<std::string, SecretVault::Stored> stored;
+  for (const SecretPlan::Put& put : change.plan.puts) {
+    ASSIGN_OR_RETURN(stored[put.path], catalog_.vault_.Put(change.vault_kind, put.record, put.value, writer_.passport));
+  }
+  ForEachSecret(*change.after, [&](const SecretField& field) {
+    const auto entry = stored.find(field.path);
+    if (entry == stored.end()) return;
+    const int64_t old_version = field.secret->version();
+    if (field.secret->set() && old_version == entry->second.version) return;
+    if (field.secret->set()) {
+      change.replaced.push_back({absl::StrCat(change.uid, "/", field.path), old_version, now_, ""});
+    }
+    field.secret->Clear();
+    field.secret->set_set(true);
+    field.secret->set_version(entry->second.version);
+    field.secret->set_vault_record(absl::StrCat(change.uid, "/", field.path));
+    *field.secret->mutable_updated_at() = ToProto(now_);
+  });
+  change.plan.puts.clear();  // The values are in the vault now; the diff goes by versions.
+  return absl::OkStatus();
+}
+
+absl::Status Batch::Save(Transaction& tx, Change& change) {
+  RETURN_IF_ERROR(Store::Save(tx, change.kind,
+                              {change.uid, change.slug, change.expected_version + 1, change.after->SerializeAsString()},
+                              change.expected_version));
+  for (const SecretPlan::Old& old : change.plan.retire) {
+    RETURN_IF_ERROR(Store::Retire(
+        tx, {old.record, change.vault_kind, old.version, old.updated_at, old.origin, now_ + kKeepRetired}));
+  }
+  // Whatever is referred to again must not be erased when its retirement ends.
+  std::vector<std::string> in_use;
+  ForEachSecret(*change.after, [&](const SecretField& field) {
+    if (field.secret->set()) in_use.push_back(field.secret->vault_record());
+  });
+  for (const std::string& record : in_use) RETURN_IF_ERROR(Store::ForgetRetired(tx, record));
+
+  audit::v1::Event event;
+  event.set_type(change.before ? "config.updated" : "config.created");
+  event.set_decision(audit::v1::DECISION_ALLOWED);
+  event.set_rule(change.implied ? "first_origin" : "admin");
+  event.set_subject(writer_.subject);
+  event.set_client_id(writer_.client_id);
+  if (change.kind == ResourceTraits<v1::McpServer>::kKind) {
+    event.set_server_uid(change.uid);
+    event.set_server_slug(change.slug);
+  }
+  auto& details = *event.mutable_details();
+  details["kind"] = change.kind;
+  details["uid"] = change.uid;
+  details["slug"] = change.slug;
+  details["version"] = absl::StrCat(change.expected_version + 1);
+  details["fields"] = absl::StrJoin(change.changes, " ", [](std::string* out, const auto& entry) {
+                        absl::StrAppend(out, entry.field());
+                      }).substr(0, 2000);
+  return catalog_.audit_.Append(tx, std::move(event));
+}
+
+void Batch::CleanUp(const Change& change) {
+  const auto report = [&](const absl::Status& status, const std::string& record) {
+    if (!status.ok()) Log(LogLevel::kWarning, "secret_cleanup_failed", {{"record", record}, {"status", status}});
+  };
+  for (const SecretPlan::Old& old : change.replaced) {
+    report(catalog_.vault_.Unpin(change.vault_kind, old.record, old.version, writer_.passport), old.record);
+  }
+  for (const SecretPlan::Old& old : change.plan.erase) {
+    report(catalog_.vault_.Delete(change.vault_kind, old.record, writer_.passport), old.record);
+  }
+}
+
+absl::Status Batch::Commit() {
+  for (const auto& change : changes_) RETURN_IF_ERROR(PutSecrets(*change));
+  Diff();
+  for (const auto& change : changes_) {
+    if (change->unchanged()) continue;
+    SetVersion(*change->after, change->expected_version + 1);
+    const auto* updated = change->after->GetDescriptor()->FindFieldByName("updated_at");
+    change->after->GetReflection()->MutableMessage(change->after.get(), updated)->CopyFrom(ToProto(now_));
+  }
+  RETURN_IF_ERROR(catalog_.database_.Write([&](Transaction& tx) -> absl::Status {
+    for (const auto& change : changes_) {
+      if (!change->unchanged()) RETURN_IF_ERROR(Save(tx, *change));
+    }
+    return absl::OkStatus();
+  }));
+  catalog_.audit_.Kick();
+  for (const auto& change : changes_) CleanUp(*change);
+  return absl::OkStatus();
+}
+
+template absl::Status Batch::Draft(const v1::McpServer&, Mode, const std::string&);
+template absl::Status Batch::Draft(const v1::App&, Mode, const std::string&);
+template absl::Status Batch::Draft(const v1::Credential&, Mode, const std::string&);
+
+}  // namespace sallyport::registry

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "services/registry/catalog.h"
+#include "services/registry/draft.h"
+#include "services/registry/resource.h"
+
+namespace sallyport::registry {
+
+// One write of the catalog: loads what is there, drafts each resource against it (later drafts see earlier ones), then
+// carries all out or nothing. Used once, by one thread.
+class Batch {
+ public:
+  enum class Mode { kCreate, kUpdate, kApply };
+
+  Batch(Catalog& catalog, const Writer& writer) : catalog_(catalog), writer_(writer), now_(catalog.clock_.Now()) {}
+
+  absl::Status Load();
+  // Drafts one resource. `prefix` stands before field names ("mcpServers[0]."). NOT_FOUND, ALREADY_EXISTS and ABORTED
+  // at once; what is wrong with its fields is collected until Check.
+  template <typename T>
+  absl::Status Draft(const T& input, Mode mode, const std::string& prefix);
+  // INVALID_ARGUMENT naming every field that was refused.
+  absl::Status Check() const { return InvalidFields(violations_); }
+  // Vault first (new versions that nobody refers to yet do no harm), then one transaction, then the vault's leftovers.
+  absl::Status Commit();
+
+  struct Change {
+    std::string kind;
+    std::string vault_kind;
+    std::string uid;
+    std::string slug;
+    std::string prefix;
+    std::unique_ptr<google::protobuf::Message> before;  // Null: created.
+    std::unique_ptr<google::protobuf::Message> after;
+    int64_t expected_version = 0;
+    SecretPlan plan;
+    std::vector<SecretPlan::Old> replaced;  // Versions to unpin.
+    std::vector<v1::Warning> warnings;
+    std::vector<v1::ApplyResponse::FieldChange> changes;
+    // Not asked for, but follows from another change of the batch.
+    bool implied = false;
+    bool unchanged() const { return before != nullptr && changes.empty(); }
+  };
+  // After Check (dry run: diffs against stored versions) or Commit.
+  const std::vector<std::unique_ptr<Change>>& changes() const { return changes_; }
+  // Fills `changes` of every draft.
+  void Diff();
+
+ private:
+  template <typename T>
+  std::map<std::string, T>& Working();
+  template <typename T>
+  void Prepare(T& after, Change& change, Findings& findings);
+  void AllowFirstOrigin(const v1::McpServer& server);
+  absl::Status PutSecrets(Change& change);
+  absl::Status Save(Transaction& tx, Change& change);
+  void CleanUp(const Change& change);
+
+  Catalog& catalog_;
+  const Writer& writer_;
+  const absl::Time now_;
+  std::map<std::string, v1::McpServer> servers_;
+  std::map<std::string, v1::App> apps_;
+  std::map<std::string, v1::Credential> credentials_;
+  std::map<std::string, Store::Retired> retired_;
+  std::vector<ErrorDetail::Violation> violations_;
+  std::vector<std::unique_ptr<Change>> changes_;
+};
+
+}  // namespace sallyport::registry

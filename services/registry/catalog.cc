@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/registry/catalog.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "common/json_log.h"
+#include "common/status_macros.h"
+#include "services/registry/batch.h"
+
+namespace sallyport::registry {
+namespace {
+
+constexpr int kMaxPage = 1000;
+constexpr int kDefaultPage = 100;
+
+template <typename T>
+absl::StatusOr<Catalog::Written<T>> Written(Batch& batch, bool dry_run) {
+  RETURN_IF_ERROR(batch.Check());
+  if (!dry_run) RETURN_IF_ERROR(batch.Commit());
+  for (const auto& change : batch.changes()) {
+    if (change->implied) continue;
+    Catalog::Written<T> written{dynamic_cast<const T&>(*change->after), change->warnings};
+    HideSecretInternals(written.resource);
+    return written;
+  }
+  return absl::InternalError("a write without a resource");
+}
+
+// Servers that name an app: it cannot go before they do.
+std::vector<std::string> UsersOf(const v1::App& app, const std::vector<v1::McpServer>& servers) {
+  std::vector<std::string> users;
+  for (const v1::McpServer& server : servers) {
+    if (server.app_auth().oauth_authorization().app_uid() == app.uid()) users.push_back(server.slug());
+  }
+  return users;
+}
+template <typename T>
+std::vector<std::string> UsersOf(const T& /*resource*/, const std::vector<v1::McpServer>& /*servers*/) {
+  return {};
+}
+
+audit::v1::Event DeletionEvent(absl::string_view kind, const Store::Resource& stored, const Writer& writer) {
+  audit::v1::Event event;
+  event.set_type("config.deleted");
+  event.set_decision(audit::v1::DECISION_ALLOWED);
+  event.set_rule("admin");
+  event.set_subject(writer.subject);
+  event.set_client_id(writer.client_id);
+  if (kind == ResourceTraits<v1::McpServer>::kKind) {
+    event.set_server_uid(stored.uid);
+    event.set_server_slug(stored.slug);
+  }
+  (*event.mutable_details())["kind"] = std::string(kind);
+  (*event.mutable_details())["uid"] = stored.uid;
+  (*event.mutable_details())["slug"] = stored.slug;
+  return event;
+}
+
+}  // namespace
+
+Catalog::Catalog(Database& database, AuditOutbox& audit, SecretVault& vault, const Clock& clock, Options options)
+    : database_(database), audit_(audit), vault_(vault), clock_(clock), options_(std::move(options)) {}
+
+template <typename T>
+absl::StatusOr<Catalog::Written<T>> Catalog::Create(const T& resource, bool dry_run, const Writer& writer) {
+  Batch batch(*this, writer);
+  RETURN_IF_ERROR(batch.Load());
+  RETURN_IF_ERROR(batch.Draft(resource, Batch::Mode::kCreate, ""));
+  return registry::Written<T>(batch, dry_run);
+}
+
+template <typename T>
+absl::StatusOr<Catalog::Written<T>> Catalog::Update(const T& resource, bool dry_run, const Writer& writer) {
+  Batch batch(*this, writer);
+  RETURN_IF_ERROR(batch.Load());
+  RETURN_IF_ERROR(batch.Draft(resource, Batch::Mode::kUpdate, ""));
+  return registry::Written<T>(batch, dry_run);
+}
+
+template <typename T>
+absl::Status Catalog::Delete(const std::string& slug, int64_t version, const Writer& writer) {
+  T resource;
+  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const auto stored, Store::FindBySlug(tx, ResourceTraits<T>::kKind, slug));
+    if (!stored) return absl::NotFoundError(absl::StrCat("no ", ResourceTraits<T>::kKind, " ", slug.substr(0, 64)));
+    if (version != 0 && version != stored->version) {
+      return absl::AbortedError(absl::StrCat(slug, " is at version ", stored->version, ": read it again"));
+    }
+    if (!resource.ParseFromString(stored->body)) return absl::DataLossError("a stored resource does not parse");
+    ASSIGN_OR_RETURN(const auto all, Store::List(tx, ResourceTraits<v1::McpServer>::kKind));
+    std::vector<v1::McpServer> servers(all.size());
+    for (size_t i = 0; i < all.size(); ++i) servers[i].ParseFromString(all[i].body);
+    if (const auto users = UsersOf(resource, servers); !users.empty()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(slug, " is used by ", absl::StrJoin(users, ", "), ": change or delete them first"));
+    }
+    RETURN_IF_ERROR(Store::Remove(tx, ResourceTraits<T>::kKind, *stored));
+    return audit_.Append(tx, DeletionEvent(ResourceTraits<T>::kKind, *stored, writer));
+  }));
+  audit_.Kick();
+  ForEachSecret(resource, [&](const SecretField& field) {
+    if (!field.secret->set()) return;
+    const absl::Status erased =
+        vault_.Delete(std::string(ResourceTraits<T>::kSecretKind), field.secret->vault_record(), writer.passport);
+    if (!erased.ok()) {
+      Log(LogLevel::kWarning, "secret_cleanup_failed", {{"record", field.secret->vault_record()}, {"status", erased}});
+    }
+  });
+  return absl::OkStatus();
+}
+
+template <typename T>
+absl::StatusOr<T> Catalog::Get(const std::string& slug) {
+  T resource;
+  RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const auto stored, Store::FindBySlug(tx, ResourceTraits<T>::kKind, slug));
+    if (!stored) return absl::NotFoundError(absl::StrCat("no ", ResourceTraits<T>::kKind, " ", slug.substr(0, 64)));
+    return resource.ParseFromString(stored->body) ? absl::OkStatus()
+                                                  : absl::DataLossError("a stored resource does not parse");
+  }));
+  HideSecretInternals(resource);
+  return resource;
+}
+
+template <typename T>
+absl::StatusOr<std::vector<T>> Catalog::List(int32_t page_size, const std::string& page_token,
+                                             std::string* next_page_token) {
+  if (page_size < 0 || page_size > kMaxPage) return InvalidField("pageSize", "must be 0 to 1000");
+  const size_t page = page_size == 0 ? kDefaultPage : static_cast<size_t>(page_size);
+  std::vector<T> resources;
+  RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
+    resources.clear();
+    next_page_token->clear();
+    ASSIGN_OR_RETURN(const auto all, Store::List(tx, ResourceTraits<T>::kKind));
+    for (const Store::Resource& stored : all) {
+      if (stored.slug <= page_token && !page_token.empty()) continue;
+      if (resources.size() == page) {
+        *next_page_token = resources.back().slug();
+        break;
+      }
+      if (!resources.emplace_back().ParseFromString(stored.body)) {
+        return absl::DataLossError("a stored resource does not parse");
+      }
+      HideSecretInternals(resources.back());
+    }
+    return absl::OkStatus();
+  }));
+  return resources;
+}
+
+absl::StatusOr<v1::ApplyResponse> Catalog::Apply(const v1::ApplyRequest& request, const Writer& writer) {
+  Batch batch(*this, writer);
+  RETURN_IF_ERROR(batch.Load());
+  std::set<std::string> seen;
+  const auto draft_all = [&](const auto& resources, const std::string& field) -> absl::Status {
+    for (int i = 0; i < resources.size(); ++i) {
+      const std::string prefix = absl::StrCat(field, "[", i, "].");
+      if (!seen.insert(absl::StrCat(field, " ", resources.Get(i).slug())).second) {
+        return InvalidField(prefix + "slug", "stands in the file twice");
+      }
+      RETURN_IF_ERROR(batch.Draft(resources.Get(i), Batch::Mode::kApply, prefix));
+    }
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(draft_all(request.apps(), "apps"));
+  RETURN_IF_ERROR(draft_all(request.credentials(), "credentials"));
+  RETURN_IF_ERROR(draft_all(request.mcp_servers(), "mcpServers"));
+  RETURN_IF_ERROR(batch.Check());
+  if (request.dry_run()) {
+    batch.Diff();
+  } else {
+    RETURN_IF_ERROR(batch.Commit());
+  }
+  v1::ApplyResponse response;
+  for (const auto& change : batch.changes()) {
+    v1::ApplyResponse::Result& result = *response.add_results();
+    result.set_kind(change->kind);
+    result.set_slug(change->slug);
+    result.set_action(change->before == nullptr ? v1::ApplyResponse::CREATED
+                      : change->changes.empty() ? v1::ApplyResponse::UNCHANGED
+                                                : v1::ApplyResponse::UPDATED);
+    for (const auto& entry : change->changes) *result.add_changes() = entry;
+    for (const auto& warning : change->warnings) *result.add_warnings() = warning;
+  }
+  return response;
+}
+
+absl::Status Catalog::EraseExpiredSecrets() {
+  std::vector<Store::Retired> expired;
+  RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(expired, Store::ExpiredRetired(tx, clock_.Now()));
+    return absl::OkStatus();
+  }));
+  for (const Store::Retired& secret : expired) {
+    RETURN_IF_ERROR(vault_.Delete(secret.vault_kind, secret.record, ""));
+    RETURN_IF_ERROR(database_.Write([&](Transaction& tx) { return Store::ForgetRetired(tx, secret.record); }));
+  }
+  return absl::OkStatus();
+}
+
+#define INSTANTIATE(T)                                                                         \
+  template absl::StatusOr<Catalog::Written<T>> Catalog::Create(const T&, bool, const Writer&); \
+  template absl::StatusOr<Catalog::Written<T>> Catalog::Update(const T&, bool, const Writer&); \
+  template absl::Status Catalog::Delete<T>(const std::string&, int64_t, const Writer&);        \
+  template absl::StatusOr<T> Catalog::Get(const std::string&);                                 \
+  template absl::StatusOr<std::vector<T>> Catalog::List(int32_t, const std::string&, std::string*)
+INSTANTIATE(v1::McpServer);
+INSTANTIATE(v1::App);
+INSTANTIATE(v1::Credential);
+#undef INSTANTIATE
+
+}  // namespace sallyport::registry

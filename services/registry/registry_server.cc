@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/registry/registry_server.h"
+
+#include <thread>
+
+#include <google/protobuf/util/time_util.h>
+
+#include "common/audit_outbox.h"
+#include "common/caller/passport.h"
+#include "common/files.h"
+#include "common/json_log.h"
+#include "common/networks.h"
+#include "common/status_macros.h"
+#include "sallyport/authn/v1/authn.grpc.pb.h"
+#include "services/registry/registry_service.h"
+#include "services/registry/store.h"
+
+namespace sallyport::registry {
+namespace {
+
+constexpr absl::Duration kConnectorsFresh = absl::Seconds(30);
+constexpr absl::Duration kKeepChanges = absl::Hours(24);
+constexpr absl::Duration kDefaultAuditRetention = absl::Hours(24 * 90);
+
+// Connector ids of authn, asked at most every 30 s.
+class Connectors {
+ public:
+  Connectors(const std::shared_ptr<grpc::Channel>& authn, const Clock& clock)
+      : stub_(authn::v1::Authn::NewStub(authn)), clock_(clock) {}
+
+  std::optional<std::set<std::string>> Get() {
+    {
+      MutexLock lock(mu_);
+      if (clock_.Now() - fetched_ < kConnectorsFresh) return ids_;
+    }
+    authn::v1::ListConnectorsResponse response;
+    const auto context = MakeClientContext(absl::Seconds(2));
+    if (!stub_->ListConnectors(context.get(), {}, &response).ok()) return std::nullopt;
+    std::set<std::string> ids;
+    for (const auto& connector : response.connectors()) ids.insert(connector.id());
+    MutexLock lock(mu_);
+    ids_ = ids;
+    fetched_ = clock_.Now();
+    return ids;
+  }
+
+ private:
+  const std::unique_ptr<authn::v1::Authn::Stub> stub_;
+  const Clock& clock_;
+  Mutex mu_;
+  std::optional<std::set<std::string>> ids_ ABSL_GUARDED_BY(mu_);
+  absl::Time fetched_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+};
+
+std::vector<std::string> Texts(const google::protobuf::RepeatedPtrField<std::string>& values) {
+  return {values.begin(), values.end()};
+}
+
+absl::StatusOr<Database::Options> DatabaseOptions(const config::v1::Database& config, const Clock& clock) {
+  Database::Options options;
+  options.sqlite_path = config.sqlite();
+  options.postgresql = config.postgresql();
+  if (!config.password_file().empty()) {
+    ASSIGN_OR_RETURN(options.password, ReadSecretFile(config.password_file()));
+  }
+  if (config.pool_size() > 0) options.pool_size = config.pool_size();
+  options.clock = &clock;
+  return options;
+}
+
+}  // namespace
+
+struct RegistryServer::State {
+  State(const Clock& clock_in, const RegistryPeers& peers)
+      : clock(clock_in), connectors(peers.authn, clock_in), vault(peers.vault) {}
+
+  const Clock& clock;
+  Connectors connectors;
+  SecretVault vault;
+  std::unique_ptr<Database> database;
+  std::unique_ptr<AuditOutbox> audit;
+  std::unique_ptr<AuditStore> audit_store;
+  std::unique_ptr<Catalog> catalog;
+  std::unique_ptr<WatchHub> hub;
+  std::unique_ptr<PassportVerifier> verifier;
+  std::unique_ptr<CallGuard> guard;
+  std::unique_ptr<RpcServer> rpc;
+  absl::Duration audit_retention = kDefaultAuditRetention;
+
+  Mutex mu;
+  std::condition_variable_any wake;
+  bool stopped ABSL_GUARDED_BY(mu) = false;
+  std::thread housekeeping;
+
+  // Every ten minutes: what has become too old.
+  void KeepHouse() {
+    while (true) {
+      {
+        std::unique_lock lock(mu);
+        wake.wait_for(lock, std::chrono::minutes(10), [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopped; });
+        if (stopped) return;
+      }
+      const absl::Time now = clock.Now();
+      const auto report = [](absl::string_view what, const absl::Status& status) {
+        if (!status.ok()) Log(LogLevel::kWarning, "housekeeping_failed", {{"what", what}, {"status", status}});
+      };
+      report("changes", database->Write([&](Transaction& tx) { return Store::PruneChanges(tx, now - kKeepChanges); }));
+      report("audit", audit_store->DeleteBefore(now - audit_retention));
+      report("secrets", catalog->EraseExpiredSecrets());
+    }
+  }
+};
+
+absl::Status ValidateRegistryConfig(const config::v1::RegistryConfig& config) {
+  std::vector<ErrorDetail::Violation> violations;
+  if (config.database().engine_case() == config::v1::Database::ENGINE_NOT_SET) {
+    violations.push_back({"database", "is required: sqlite or postgresql"});
+  }
+  const auto networks = [&](const auto& list, const std::string& field) {
+    if (const auto parsed = ParseNetworks(Texts(list), field); !parsed.ok()) {
+      violations.push_back({field, std::string(parsed.status().message())});
+    }
+  };
+  networks(config.deployment().egress().upstream_networks(), "deployment.egress.upstreamNetworks");
+  networks(config.deployment().egress().oauth_networks(), "deployment.egress.oauthNetworks");
+  if (config.has_audit_retention() && config.audit_retention().seconds() < 3600) {
+    violations.push_back({"auditRetention", "must be at least 1h"});
+  }
+  return InvalidFields(violations);
+}
+
+absl::StatusOr<std::unique_ptr<RegistryServer>> RegistryServer::Start(const config::v1::RegistryConfig& config,
+                                                                      const Clock& clock, RegistryPeers peers) {
+  RETURN_IF_ERROR(ValidateRegistryConfig(config));
+  std::unique_ptr<RegistryServer> server(new RegistryServer());
+  server->state_ = std::make_unique<State>(clock, peers);
+  State& state = *server->state_;
+  if (config.has_audit_retention()) state.audit_retention = absl::Seconds(config.audit_retention().seconds());
+
+  ASSIGN_OR_RETURN(Database::Options database_options, DatabaseOptions(config.database(), clock));
+  ASSIGN_OR_RETURN(state.database, Database::Open(std::move(database_options)));
+  RETURN_IF_ERROR(state.database->Migrate(Store::Migrations()));
+  // The store's identity exists before anybody can ask for it: afterwards reading it never writes.
+  RETURN_IF_ERROR(state.database->Write([](Transaction& tx) { return Store::StoreId(tx).status(); }));
+
+  AuditOutbox::Options audit_options;
+  audit_options.source = "registry";
+  state.audit = std::make_unique<AuditOutbox>(*state.database, clock, audit_options);
+  state.audit_store = std::make_unique<AuditStore>(*state.database);
+  Catalog::Options options;
+  options.upstream_networks = Texts(config.deployment().egress().upstream_networks());
+  if (options.upstream_networks.empty()) {
+    for (const Network& network : DefaultUpstreamNetworks(false))
+      options.upstream_networks.push_back(network.ToString());
+  }
+  options.oauth_networks = Texts(config.deployment().egress().oauth_networks());
+  options.connectors = [&state] { return state.connectors.Get(); };
+  state.catalog = std::make_unique<Catalog>(*state.database, *state.audit, state.vault, clock, std::move(options));
+  state.hub = std::make_unique<WatchHub>(*state.database);
+  state.verifier =
+      std::make_unique<PassportVerifier>(config.deployment().public_url(), std::make_unique<RpcKeySource>(peers.authn));
+  ASSIGN_OR_RETURN(CallGuard guard, MakeRegistryGuard());
+  state.guard = std::make_unique<CallGuard>(std::move(guard));
+
+  RpcServer::Options rpc_options;
+  if (!config.server().listen().empty()) {
+    ASSIGN_OR_RETURN(rpc_options, RpcOptionsFrom(config.server()));
+  }
+  ASSIGN_OR_RETURN(state.rpc, RpcServer::Start(rpc_options, [&state](const std::shared_ptr<const PeerIdentity>& peer) {
+                     return MakeRegistryServices({*state.catalog, *state.database, *state.hub, *state.audit_store,
+                                                  *state.guard, *state.verifier, state.clock},
+                                                 peer);
+                   }));
+  // Its own events take the same way as everybody's, without the network.
+  state.audit->StartShipping([&state](const audit::v1::AppendRequest& request) -> absl::StatusOr<uint64_t> {
+    ASSIGN_OR_RETURN(const audit::v1::AppendResponse response, state.audit_store->Append(request));
+    return response.stored_through();
+  });
+  state.housekeeping = std::thread([&state] { state.KeepHouse(); });
+  return server;
+}
+
+RegistryServer::~RegistryServer() { Shutdown(absl::ZeroDuration()); }
+
+std::shared_ptr<grpc::Channel> RegistryServer::InProcessChannel(const std::string& caller) {
+  return state_->rpc->InProcessChannel(caller);
+}
+int RegistryServer::port() const { return state_->rpc->port(); }
+
+absl::Status RegistryServer::Ready() const {
+  return state_->database->Read([](Transaction& tx) { return Store::Revision(tx).status(); });
+}
+
+void RegistryServer::Shutdown(absl::Duration grace) {
+  if (!state_) return;
+  {
+    MutexLock lock(state_->mu);
+    if (state_->stopped) return;
+    state_->stopped = true;
+    state_->wake.notify_all();
+  }
+  if (state_->housekeeping.joinable()) state_->housekeeping.join();
+  if (state_->hub) state_->hub->Stop();  // Ends the streams, which would otherwise hold the server open.
+  if (state_->rpc) state_->rpc->Shutdown(grace);
+  state_->audit.reset();
+}
+
+}  // namespace sallyport::registry

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/registry/secret_fields.h"
+
+#include "absl/strings/str_cat.h"
+
+#include "sallyport/registry/v1/mcp_server.pb.h"
+#include "services/registry/header_names.h"
+
+namespace sallyport::registry {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using Visit = std::function<void(const SecretField&)>;
+
+struct Path {
+  std::string record;
+  std::string json;
+  Path Child(const FieldDescriptor* field) const {
+    const auto join = [](const std::string& prefix, const std::string& name) {
+      return prefix.empty() ? name : absl::StrCat(prefix, ".", name);
+    };
+    return {join(record, field->name()), join(json, field->json_name())};
+  }
+};
+
+// An optional secret of an otherwise complete resource: public OAuth clients have none.
+bool IsRequired(const FieldDescriptor* field) {
+  return field->name() != "client_secret" && field->name() != "client_cert";
+}
+
+void Walk(Message& message, const Path& path, const Visit& visit);
+
+void WalkRepeated(Message& message, const FieldDescriptor* field, const Path& path, const Visit& visit) {
+  const auto* reflection = message.GetReflection();
+  for (int i = 0; i < reflection->FieldSize(message, field); ++i) {
+    Message* element = reflection->MutableRepeatedMessage(&message, field, i);
+    const Path child = path.Child(field);
+    const auto* header = dynamic_cast<const v1::OutboundHeader*>(element);
+    const std::string key = header != nullptr ? NormalizeHeaderName(header->name()) : absl::StrCat(i);
+    Walk(*element, {absl::StrCat(child.record, ".", key), absl::StrCat(child.json, "[", i, "]")}, visit);
+  }
+}
+
+void Walk(Message& message, const Path& path, const Visit& visit) {
+  const auto* descriptor = message.GetDescriptor();
+  const auto* reflection = message.GetReflection();
+  for (int i = 0; i < descriptor->field_count(); ++i) {
+    const FieldDescriptor* field = descriptor->field(i);
+    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || field->is_map()) continue;
+    if (field->is_repeated()) {
+      WalkRepeated(message, field, path, visit);
+      continue;
+    }
+    const bool is_secret = field->message_type() == common::v1::Secret::descriptor();
+    const bool there = reflection->HasField(message, field);
+    if (!there && (!is_secret || field->containing_oneof() != nullptr)) continue;
+    Message* child = reflection->MutableMessage(&message, field);
+    const Path child_path = path.Child(field);
+    if (is_secret) {
+      visit({child_path.record, child_path.json, IsRequired(field), dynamic_cast<common::v1::Secret*>(child)});
+    } else {
+      Walk(*child, child_path, visit);
+    }
+  }
+}
+
+}  // namespace
+
+void ForEachSecret(Message& message, const Visit& visit) { Walk(message, {}, visit); }
+
+void HideSecretInternals(Message& message) {
+  ForEachSecret(message, [](const SecretField& field) {
+    field.secret->clear_input();
+    field.secret->clear_vault_record();
+  });
+}
+
+}  // namespace sallyport::registry

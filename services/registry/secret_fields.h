@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+
+#include <google/protobuf/message.h>
+
+#include "sallyport/common/v1/secret.pb.h"
+
+namespace sallyport::registry {
+
+// One write-only value of a resource.
+struct SecretField {
+  // Names the vault record (after "<uid>/"); stable against reordering: outbound headers go by their name.
+  // "app_auth.api_key.value", "outbound_headers.x-team.literal.secret_value"
+  std::string path;
+  // As the user wrote it: "outboundHeaders[0].literal.secretValue".
+  std::string json_path;
+  // A resource without a value here is incomplete.
+  bool required = false;
+  common::v1::Secret* secret = nullptr;
+};
+
+// Visits every Secret that belongs to the message: a Secret field of a message that is there is visited (and created)
+// even if it was not given, so that the stored value can be carried over; members of a oneof only if chosen.
+void ForEachSecret(google::protobuf::Message& message, const std::function<void(const SecretField&)>& visit);
+
+// Leaves only what an API may show: set, version, updated_at.
+void HideSecretInternals(google::protobuf::Message& message);
+
+}  // namespace sallyport::registry

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/registry/secret_vault.h"
+
+#include "common/error.h"
+#include "common/rpc_server.h"
+
+namespace sallyport::registry {
+namespace {
+
+constexpr absl::Duration kTimeout = absl::Seconds(5);
+
+vault::v1::RecordName Name(const std::string& kind, const std::string& record) {
+  vault::v1::RecordName name;
+  name.set_owner_type(vault::v1::ORG);
+  name.set_owner_id("default");
+  name.set_kind(kind);
+  name.set_name(record);
+  return name;
+}
+
+}  // namespace
+
+SecretVault::SecretVault(const std::shared_ptr<grpc::Channel>& vault) : stub_(vault::v1::Vault::NewStub(vault)) {}
+
+absl::StatusOr<SecretVault::Stored> SecretVault::Put(const std::string& kind, const std::string& record,
+                                                     const std::string& value, const std::string& passport) {
+  vault::v1::PutRequest request;
+  *request.mutable_record() = Name(kind, record);
+  request.set_payload(value);
+  request.set_keep_generation(true);
+  request.set_only_if_changed(true);
+  request.set_pin(true);
+  vault::v1::PutResponse response;
+  const auto context = MakeClientContext(kTimeout, passport);
+  const grpc::Status status = stub_->Put(context.get(), request, &response);
+  if (!status.ok()) return FromGrpcStatus(status);
+  return Stored{response.version(), response.unchanged()};
+}
+
+absl::Status SecretVault::Unpin(const std::string& kind, const std::string& record, int64_t version,
+                                const std::string& passport) {
+  vault::v1::PinRequest request;
+  *request.mutable_record() = Name(kind, record);
+  request.set_version(version);
+  request.set_pinned(false);
+  vault::v1::PinResponse response;
+  const auto context = MakeClientContext(kTimeout, passport);
+  return FromGrpcStatus(stub_->Pin(context.get(), request, &response));
+}
+
+absl::Status SecretVault::Delete(const std::string& kind, const std::string& record, const std::string& passport) {
+  vault::v1::DeleteRequest request;
+  *request.mutable_record() = Name(kind, record);
+  vault::v1::DeleteResponse response;
+  const auto context = MakeClientContext(kTimeout, passport);
+  absl::Status status = FromGrpcStatus(stub_->Delete(context.get(), request, &response));
+  return absl::IsNotFound(status) ? absl::OkStatus() : status;
+}
+
+}  // namespace sallyport::registry

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/registry/store.h"
+
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include <google/protobuf/util/time_util.h>
+
+#include "common/random.h"
+#include "common/status_macros.h"
+#include "services/registry/audit_store.h"
+
+namespace sallyport::registry {
+namespace {
+
+constexpr absl::Duration kInvalidationsInSnapshot = absl::Hours(1);
+
+std::vector<std::string> CatalogSchema() {
+  return {
+      "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+      "CREATE TABLE counter (name TEXT PRIMARY KEY, value BIGINT NOT NULL)",
+      "INSERT INTO counter (name, value) VALUES ('revision', 0)",
+      "CREATE TABLE resource (uid TEXT PRIMARY KEY, kind TEXT NOT NULL, slug TEXT NOT NULL, version BIGINT NOT NULL, "
+      "body TEXT NOT NULL, UNIQUE (kind, slug))",
+      "CREATE TABLE change_log (revision BIGINT NOT NULL, part BIGINT NOT NULL, at BIGINT NOT NULL, kind TEXT NOT "
+      "NULL, "
+      "uid TEXT NOT NULL, deleted BIGINT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (revision, part))",
+      "CREATE TABLE retired_secret (record TEXT PRIMARY KEY, vault_kind TEXT NOT NULL, version BIGINT NOT NULL, "
+      "updated_at BIGINT NOT NULL, origin TEXT NOT NULL, until BIGINT NOT NULL)",
+  };
+}
+
+constexpr char kInvalidation[] = "Invalidation";
+
+template <typename T>
+absl::Status ParseInto(const std::string& body, T* message) {
+  if (message->ParseFromString(body)) return absl::OkStatus();
+  return absl::DataLossError("a stored resource does not parse");
+}
+
+absl::Status AddResource(absl::string_view kind, const std::string& body, v1::WatchEvent::Delta& delta) {
+  if (kind == ResourceTraits<v1::McpServer>::kKind) return ParseInto(body, delta.add_mcp_servers());
+  if (kind == ResourceTraits<v1::App>::kKind) return ParseInto(body, delta.add_apps());
+  return ParseInto(body, delta.add_credentials());
+}
+
+void AddDeleted(absl::string_view kind, const std::string& uid, v1::WatchEvent::Delta& delta) {
+  if (kind == ResourceTraits<v1::McpServer>::kKind) {
+    delta.add_deleted_mcp_server_uids(uid);
+  } else if (kind == ResourceTraits<v1::App>::kKind) {
+    delta.add_deleted_app_uids(uid);
+  } else {
+    delta.add_deleted_credential_uids(uid);
+  }
+}
+
+Store::Resource FromRow(const Row& row) {
+  return {row.Text("uid"), row.Text("slug"), row.Int("version"), row.BytesAt("body")};
+}
+
+absl::Status AppendChange(Transaction& tx, int64_t revision, int64_t part, absl::string_view kind,
+                          absl::string_view uid, bool deleted, const std::string& body) {
+  ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
+  return tx
+      .Exec(
+          "INSERT INTO change_log (revision, part, at, kind, uid, deleted, body) VALUES (:revision, :part, :at, :kind, "
+          ":uid, :deleted, :body)",
+          {{"revision", revision},
+           {"part", part},
+           {"at", now},
+           {"kind", kind},
+           {"uid", uid},
+           {"deleted", deleted},
+           {"body", Bytes{body}}})
+      .status();
+}
+
+}  // namespace
+
+std::vector<Migration> Store::Migrations() {
+  return {{1, CatalogSchema()}, {2, AuditOutbox::Schema()}, {3, AuditStore::Schema()}};
+}
+
+absl::StatusOr<std::string> Store::StoreId(Transaction& tx) {
+  ASSIGN_OR_RETURN(auto row, tx.QueryRow("SELECT value FROM meta WHERE name = 'store_id'"));
+  if (row) return row->Text("value");
+  const std::string id = RandomToken("");
+  RETURN_IF_ERROR(tx.Exec("INSERT INTO meta (name, value) VALUES ('store_id', :id)", {{"id", id}}).status());
+  return id;
+}
+
+absl::StatusOr<int64_t> Store::Revision(Transaction& tx) {
+  ASSIGN_OR_RETURN(auto row, tx.QueryRow("SELECT value FROM counter WHERE name = 'revision'"));
+  return row ? row->Int("value") : 0;
+}
+
+absl::StatusOr<int64_t> Store::NextRevision(Transaction& tx) {
+  // The row's lock makes revisions visible in the order they are given: a sequence would let readers skip commits.
+  ASSIGN_OR_RETURN(auto row,
+                   tx.QueryRow("UPDATE counter SET value = value + 1 WHERE name = 'revision' RETURNING value"));
+  return row->Int("value");
+}
+
+absl::StatusOr<std::vector<Store::Resource>> Store::List(Transaction& tx, absl::string_view kind) {
+  ASSIGN_OR_RETURN(
+      const Rows rows,
+      tx.Query("SELECT uid, slug, version, body FROM resource WHERE kind = :kind ORDER BY slug", {{"kind", kind}}));
+  std::vector<Resource> resources;
+  for (const Row& row : rows) resources.push_back(FromRow(row));
+  return resources;
+}
+
+absl::StatusOr<std::optional<Store::Resource>> Store::FindBySlug(Transaction& tx, absl::string_view kind,
+                                                                 absl::string_view slug) {
+  ASSIGN_OR_RETURN(auto row,
+                   tx.QueryRow("SELECT uid, slug, version, body FROM resource WHERE kind = :kind AND slug = :slug",
+                               {{"kind", kind}, {"slug", slug}}));
+  if (!row) return std::optional<Resource>();
+  return std::optional<Resource>(FromRow(*row));
+}
+
+absl::Status Store::Save(Transaction& tx, absl::string_view kind, const Resource& resource, int64_t expected_version) {
+  const SqlParams params = {{"uid", resource.uid},          {"kind", kind},
+                            {"slug", resource.slug},        {"version", resource.version},
+                            {"body", Bytes{resource.body}}, {"expected", expected_version}};
+  ASSIGN_OR_RETURN(
+      const int64_t saved,
+      expected_version == 0
+          ? tx.Exec(
+                "INSERT INTO resource (uid, kind, slug, version, body) VALUES (:uid, :kind, :slug, :version, :body) "
+                "ON CONFLICT DO NOTHING",
+                {params.begin(), params.end() - 1})
+          : tx.Exec("UPDATE resource SET version = :version, body = :body WHERE uid = :uid AND version = :expected",
+                    {{"uid", resource.uid},
+                     {"version", resource.version},
+                     {"body", Bytes{resource.body}},
+                     {"expected", expected_version}}));
+  if (saved == 0) {
+    return expected_version == 0
+               ? absl::AlreadyExistsError(absl::StrCat("slug ", resource.slug, " is taken"))
+               : absl::AbortedError(absl::StrCat(resource.slug, " was changed meanwhile: read it again"));
+  }
+  ASSIGN_OR_RETURN(const int64_t revision, NextRevision(tx));
+  return AppendChange(tx, revision, 0, kind, resource.uid, false, "");
+}
+
+absl::Status Store::Remove(Transaction& tx, absl::string_view kind, const Resource& resource) {
+  ASSIGN_OR_RETURN(const int64_t removed, tx.Exec("DELETE FROM resource WHERE uid = :uid AND version = :version",
+                                                  {{"uid", resource.uid}, {"version", resource.version}}));
+  if (removed == 0) return absl::AbortedError(absl::StrCat(resource.slug, " was changed meanwhile: read it again"));
+  ASSIGN_OR_RETURN(const int64_t revision, NextRevision(tx));
+  return AppendChange(tx, revision, 0, kind, resource.uid, true, "");
+}
+
+absl::Status Store::AppendInvalidations(Transaction& tx,
+                                        const google::protobuf::RepeatedPtrField<v1::Invalidation>& invalidations) {
+  if (invalidations.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const int64_t revision, NextRevision(tx));
+  ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
+  int64_t part = 0;
+  for (v1::Invalidation invalidation : invalidations) {
+    *invalidation.mutable_at() = google::protobuf::util::TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(now));
+    RETURN_IF_ERROR(AppendChange(tx, revision, part++, kInvalidation, "", false, invalidation.SerializeAsString()));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<v1::WatchEvent>> Store::DeltaSince(Transaction& tx, int64_t after) {
+  ASSIGN_OR_RETURN(const int64_t revision, Revision(tx));
+  if (after > revision) return std::optional<v1::WatchEvent>();
+  ASSIGN_OR_RETURN(auto oldest, tx.QueryRow("SELECT MIN(revision) AS oldest FROM change_log"));
+  if (after < revision && (oldest->IsNull("oldest") || oldest->Int("oldest") > after + 1)) {
+    return std::optional<v1::WatchEvent>();
+  }
+  v1::WatchEvent event;
+  event.set_revision(revision);
+  ASSIGN_OR_RETURN(*event.mutable_store_id(), StoreId(tx));
+  v1::WatchEvent::Delta& delta = *event.mutable_delta();
+  ASSIGN_OR_RETURN(
+      const Rows rows,
+      tx.Query("SELECT c.kind AS kind, c.uid AS uid, c.body AS body, r.body AS now FROM change_log c LEFT JOIN "
+               "resource r ON r.uid = c.uid WHERE c.revision > :after AND c.revision <= :revision ORDER BY "
+               "c.revision, c.part",
+               {{"after", after}, {"revision", revision}}));
+  std::set<std::string> seen;  // Several changes of one resource: its present state once.
+  for (const Row& row : rows) {
+    const std::string kind = row.Text("kind");
+    if (kind == kInvalidation) {
+      RETURN_IF_ERROR(ParseInto(row.BytesAt("body"), delta.add_invalidations()));
+    } else if (seen.insert(row.Text("uid")).second) {
+      if (row.IsNull("now")) {
+        AddDeleted(kind, row.Text("uid"), delta);
+      } else {
+        RETURN_IF_ERROR(AddResource(kind, row.BytesAt("now"), delta));
+      }
+    }
+  }
+  return std::optional<v1::WatchEvent>(std::move(event));
+}
+
+absl::StatusOr<v1::WatchEvent> Store::Snapshot(Transaction& tx) {
+  v1::WatchEvent event;
+  ASSIGN_OR_RETURN(*event.mutable_store_id(), StoreId(tx));
+  ASSIGN_OR_RETURN(const int64_t revision, Revision(tx));
+  event.set_revision(revision);
+  v1::WatchEvent::Snapshot& snapshot = *event.mutable_snapshot();
+  v1::WatchEvent::Delta all;
+  for (absl::string_view kind :
+       {ResourceTraits<v1::McpServer>::kKind, ResourceTraits<v1::App>::kKind, ResourceTraits<v1::Credential>::kKind}) {
+    ASSIGN_OR_RETURN(const std::vector<Resource> resources, List(tx, kind));
+    for (const Resource& resource : resources) RETURN_IF_ERROR(AddResource(kind, resource.body, all));
+  }
+  snapshot.mutable_mcp_servers()->Swap(all.mutable_mcp_servers());
+  snapshot.mutable_apps()->Swap(all.mutable_apps());
+  snapshot.mutable_credentials()->Swap(all.mutable_credentials());
+  ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
+  ASSIGN_OR_RETURN(const Rows rows,
+                   tx.Query("SELECT body FROM change_log WHERE kind = :kind AND at > :since ORDER BY revision, part",
+                            {{"kind", kInvalidation}, {"since", now - kInvalidationsInSnapshot}}));
+  for (const Row& row : rows) RETURN_IF_ERROR(ParseInto(row.BytesAt("body"), snapshot.add_invalidations()));
+  return event;
+}
+
+absl::Status Store::PruneChanges(Transaction& tx, absl::Time before) {
+  return tx.Exec("DELETE FROM change_log WHERE at < :before", {{"before", before}}).status();
+}
+
+absl::Status Store::Retire(Transaction& tx, const Retired& retired) {
+  return tx
+      .Exec(
+          "INSERT INTO retired_secret (record, vault_kind, version, updated_at, origin, until) VALUES (:record, :kind, "
+          ":version, :updated_at, :origin, :until) ON CONFLICT (record) DO UPDATE SET version = excluded.version, "
+          "updated_at = excluded.updated_at, origin = excluded.origin, until = excluded.until",
+          {{"record", retired.record},
+           {"kind", retired.vault_kind},
+           {"version", retired.version},
+           {"updated_at", retired.updated_at},
+           {"origin", retired.origin},
+           {"until", retired.until}})
+      .status();
+}
+
+namespace {
+Store::Retired RetiredFromRow(const Row& row) {
+  return {row.Text("record"),       row.Text("vault_kind"), row.Int("version"),
+          row.TimeAt("updated_at"), row.Text("origin"),     row.TimeAt("until")};
+}
+}  // namespace
+
+absl::StatusOr<std::vector<Store::Retired>> Store::AllRetired(Transaction& tx, absl::Time now) {
+  ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT * FROM retired_secret WHERE until > :now", {{"now", now}}));
+  std::vector<Retired> all;
+  for (const Row& row : rows) all.push_back(RetiredFromRow(row));
+  return all;
+}
+
+absl::Status Store::ForgetRetired(Transaction& tx, absl::string_view record) {
+  return tx.Exec("DELETE FROM retired_secret WHERE record = :record", {{"record", record}}).status();
+}
+
+absl::StatusOr<std::vector<Store::Retired>> Store::ExpiredRetired(Transaction& tx, absl::Time now) {
+  ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT * FROM retired_secret WHERE until <= :now", {{"now", now}}));
+  std::vector<Retired> expired;
+  for (const Row& row : rows) expired.push_back(RetiredFromRow(row));
+  return expired;
+}
+
+}  // namespace sallyport::registry

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/registry/urls.h"
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/jose/jwk.h"
+#include "common/networks.h"
+#include "common/url.h"
+
+namespace sallyport::registry {
+namespace {
+
+EgressPolicy PolicyFor(const std::vector<std::string>& networks, EgressPolicy::PlainHttp plain_http) {
+  // The deployment's own lists were checked when the service started.
+  auto parsed = ParseNetworks(networks, "networks");
+  return EgressPolicy(parsed.ok() ? *std::move(parsed) : std::vector<Network>(), plain_http);
+}
+
+}  // namespace
+
+void ValidateUpstreamUrl(const std::string& url, const std::vector<std::string>& networks, Findings& findings) {
+  const std::string field = "upstreamUrl";
+  if (url.empty()) return findings.Refuse(field, "is required: the URL of a streamable HTTP endpoint");
+  if (!absl::StartsWithIgnoreCase(url, "http://") && !absl::StartsWithIgnoreCase(url, "https://")) {
+    return findings.Refuse(field,
+                           "must begin with https:// or http://: stdio servers are not supported, run them behind a "
+                           "streamable HTTP endpoint");
+  }
+  const auto parsed = Url::Parse(url);
+  if (!parsed.ok()) return findings.Refuse(field, std::string(parsed.status().message()));
+  const absl::Status allowed = PolicyFor(networks, EgressPolicy::PlainHttp::kPrivateNetworks).CheckUrl(*parsed);
+  if (!allowed.ok()) return findings.Refuse(field, std::string(allowed.message()));
+  if (absl::EndsWith(parsed->path(), "/sse")) {
+    findings.Warn(field,
+                  "looks like the HTTP+SSE transport of 2024-11-05, which is not supported: use the streamable HTTP "
+                  "endpoint");
+  }
+  if (!parsed->is_https()) {
+    findings.Warn(field,
+                  "is plain http: credentials travel unencrypted, which is fine only inside one machine or a trusted "
+                  "network");
+  }
+}
+
+void ValidateOAuthUrl(const std::string& url, const std::string& field, const std::vector<std::string>& networks,
+                      Findings& findings) {
+  const auto parsed = Url::Parse(url);
+  if (!parsed.ok()) return findings.Refuse(field, std::string(parsed.status().message()));
+  const absl::Status allowed = PolicyFor(networks, EgressPolicy::PlainHttp::kLoopback).CheckUrl(*parsed);
+  if (!allowed.ok()) findings.Refuse(field, std::string(allowed.message()));
+}
+
+void ValidateCidr(const std::string& text, const std::string& field, Findings& findings) {
+  if (const auto network = Network::Parse(text); !network.ok()) {
+    findings.Refuse(field, absl::StrCat(std::string(network.status().message()), ": write 10.0.0.0/8 or 192.0.2.7"));
+  }
+}
+
+absl::Status CheckJwks(const std::string& json) { return JwkSet::Parse(json).status(); }
+
+std::string OriginOf(absl::string_view url) {
+  const auto parsed = Url::Parse(url);
+  return parsed.ok() ? parsed->origin() : "";
+}
+
+}  // namespace sallyport::registry

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+#include "common/error.h"
+#include "sallyport/registry/v1/registry.pb.h"
+
+namespace sallyport::registry {
+
+// What a resource is checked against besides itself.
+struct ValidationContext {
+  // CIDR blocks; see config.v1.Egress. Loopback counts as reachable only when one of the blocks holds it.
+  std::vector<std::string> upstream_networks;
+  std::vector<std::string> oauth_networks;
+  // Looks an app up by slug; nullptr if there is none.
+  std::function<const v1::App*(absl::string_view slug)> app;
+  // Ids of authn's connectors; nullopt while authn cannot be asked (then connector names are not checked).
+  std::optional<std::set<std::string>> connectors;
+};
+
+// Findings of one resource. A write is refused if there is any violation; warnings go back with the answer.
+struct Findings {
+  std::vector<ErrorDetail::Violation> violations;
+  std::vector<v1::Warning> warnings;
+
+  void Refuse(absl::string_view field, absl::string_view message) {
+    violations.push_back({std::string(field), std::string(message)});
+  }
+  void Warn(absl::string_view field, absl::string_view message);
+};
+
+// Checks everything that can be known from the message alone and the context. Field names in findings are those of JSON
+// and YAML. Secrets are not looked at (secrets.h).
+void ValidateMcpServer(const v1::McpServer& server, const ValidationContext& context, Findings& findings);
+void ValidateApp(const v1::App& app, const ValidationContext& context, Findings& findings);
+void ValidateCredential(const v1::Credential& credential, Findings& findings);
+
+// What an update may not change, or not without more (`before` is what is stored).
+void ValidateSlugUnchanged(absl::string_view before, absl::string_view after, Findings& findings);
+
+// Every field (and enum value) that is set and carries the option not_yet_supported: "not yet supported: <field>".
+void RefuseUnsupported(const google::protobuf::Message& message, const std::string& prefix, Findings& findings);
+
+// "https://api.example.com:8443" of a URL that passed validation; empty if it does not parse.
+std::string OriginOf(absl::string_view url);
+
+}  // namespace sallyport::registry
