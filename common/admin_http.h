@@ -11,7 +11,7 @@
 namespace sallyport {
 
 // Plain HTTP/1.1 for the operator: GET /metrics (Prometheus text), /livez (200 while the process runs), /readyz (200,
-// or 503 with the reason as text). Never public. One thread, one request a connection, 5 s a connection.
+// or 503 with the reason as text). Never public. A few threads, one request a connection, 5 s a connection.
 class AdminHttp {
  public:
   // OK when ready; the message of another status is shown.

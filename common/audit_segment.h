@@ -18,12 +18,9 @@ namespace sallyport {
 
 // Audit events in append-only files of a directory, hash-chained, until AuditShipper has moved them to the registry.
 //
-// Files: <boot>-<number>.seg: the header, then records; lock; sequence (a shared page, so that kill -9 does not lose
-// the count).
-//   header  "SPAUDIT1" · u16 length, source · u16 length, boot · 32 bytes hash the chain continues from   (integers
-//   big-endian) record  u32 length · serialized sallyport.audit.v1.Event · SHA-256(previous hash || event)
-// Sequences begin at 1 with every boot and have no gaps: what is missing becomes an event of type "lost" whose
-// `sequence` is lost_to.
+// Files: <boot>-<number>.seg (common/audit_segment_format.h); `lock`; `sequence`, a shared page, so that kill -9 does
+// not lose the count. Sequences begin at 1 with every boot and have no gaps: what is missing becomes an event of type
+// "lost" whose `sequence` is lost_to.
 //
 // Open cuts an incomplete or altered tail and writes the "lost" event of a boot that ended without Close. One process
 // at a time uses a directory. Thread-safe.
@@ -79,6 +76,7 @@ class AuditSegmentReader {
   ~AuditSegmentReader();
   const std::string& source() const;
   const std::string& boot() const;
+  uint64_t last_sequence_before() const;
   // Continues after an offset that offset() gave, with the chain hash chain() gave there.
   absl::Status Seek(int64_t offset, absl::string_view chain);
   // The next event (serialized). OUT_OF_RANGE at the end or before a record that is not complete yet; DATA_LOSS if the

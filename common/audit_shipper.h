@@ -25,6 +25,8 @@ class AuditShipper {
  public:
   struct Options {
     std::string directory;
+    // AuditSegments::boot() of this process: its newest segment is still growing and stays.
+    std::string live_boot;
     // How long to sleep when there is nothing to do.
     absl::Duration interval = absl::Milliseconds(250);
     absl::Duration max_backoff = absl::Seconds(5);

@@ -36,7 +36,7 @@ bool IsLoopback(absl::string_view address) {
 
 absl::Status CheckTlsFiles(const TlsFiles& tls) {
   const std::pair<const char*, const std::string*> files[] = {
-      {"tls.certificate", &tls.certificate}, {"tls.privateKey", &tls.private_key}, {"tls.caBundle", &tls.ca_bundle}};
+      {"server.tls.certificate", &tls.certificate}, {"server.tls.privateKey", &tls.private_key}, {"server.tls.caBundle", &tls.ca_bundle}};
   for (const auto& [field, path] : files) {
     if (path->empty()) {
       return InvalidField(field, "is required");
@@ -46,7 +46,7 @@ absl::Status CheckTlsFiles(const TlsFiles& tls) {
     }
   }
   if (tls.trust_domain.empty()) {
-    return InvalidField("tls.trustDomain", "is required");
+    return InvalidField("server.tls.trustDomain", "is required");
   }
   return absl::OkStatus();
 }
@@ -201,7 +201,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Options& optio
     peer = std::make_shared<MtlsPeer>(options.tls.trust_domain);
   } else {
     if (!IsLoopback(options.listen) || options.insecure_peer.empty()) {
-      return InvalidField("tls", "is required: without it any program on the network could pose as a service");
+      return InvalidField("server.tls", "is required: without it any program on the network could pose as a service");
     }
     credentials = grpc::InsecureServerCredentials();
     peer = std::make_shared<FixedPeer>(options.insecure_peer);
@@ -283,7 +283,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& ta
       absl::ConsumePrefix(&address, scheme);
     }
     if (!IsLoopback(address)) {
-      return InvalidField("tls", absl::StrCat("is required to reach ", target));
+      return InvalidField("server.tls", absl::StrCat("is required to reach ", target));
     }
     return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), ChannelArguments());
   }

@@ -48,6 +48,11 @@ absl::Status Refused(absl::string_view why) {
   return WithReason(absl::UnauthenticatedError(absl::StrCat("passport refused: ", why)), "bad_passport");
 }
 
+absl::Status KeysUnavailable() {
+  return WithReason(absl::UnavailableError("the keys that verify passports cannot be had from authn"),
+                    "keys_unavailable");
+}
+
 void AddStrings(const char* claim, const std::vector<std::string>& values, nlohmann::json& claims) {
   if (!values.empty()) {
     claims[claim] = values;
@@ -240,8 +245,7 @@ absl::Status PassportVerifier::State::Fetch(absl::Time now) {
   }();
   if (!fetched.ok()) {
     Log(LogLevel::kWarning, "passport_keys_not_fetched", {{"error", fetched.status()}});
-    return WithReason(absl::UnavailableError("the keys that verify passports cannot be had from authn"),
-                      "keys_unavailable");
+    return KeysUnavailable();
   }
   MutexLock lock(mu);
   keys = std::make_shared<const JwkSet>(*std::move(fetched));
@@ -254,23 +258,19 @@ absl::StatusOr<std::shared_ptr<const JwkSet>> PassportVerifier::State::KeysFor(c
     return set != nullptr && set->Find(kid, JwsAlgorithm::kEs256).ok();
   };
   std::shared_ptr<const JwkSet> now_held = Keys();
-  if (holds(now_held) && !Stale(now)) {
-    return now_held;
+  if (holds(now_held)) {
+    // One thread refreshes; the others, and everybody while authn is away, go on with what there is.
+    const bool refreshed = Stale(now) && MayAttempt(now, kUnknownKidEvery) && Fetch(now).ok();
+    return refreshed ? Keys() : now_held;
   }
   MutexLock fetching(fetch_mu);
   now_held = Keys();  // Another thread may just have fetched.
-  const absl::Duration every = now_held == nullptr ? kFirstKeysEvery : kUnknownKidEvery;
-  if ((!holds(now_held) || Stale(now)) && MayAttempt(now, every)) {
-    const absl::Status fetched = Fetch(now);
-    // Keys we have go on being good while authn is away.
-    if (!fetched.ok() && !holds(now_held)) {
-      return fetched;
-    }
+  if (!holds(now_held) && MayAttempt(now, now_held == nullptr ? kFirstKeysEvery : kUnknownKidEvery)) {
+    RETURN_IF_ERROR(Fetch(now));
     now_held = Keys();
   }
   if (now_held == nullptr) {
-    return WithReason(absl::UnavailableError("the keys that verify passports cannot be had from authn"),
-                      "keys_unavailable");
+    return KeysUnavailable();
   }
   return now_held;
 }

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/service_main.h"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include <curl/curl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include "common/admin_http.h"
+#include "common/error.h"
+#include "common/json_log.h"
+#include "common/mutex.h"
+#include "common/status_macros.h"
+
+namespace sallyport {
+namespace {
+
+constexpr int kStartFailed = 1;
+constexpr int kBadUsage = 2;
+constexpr absl::Duration kGrace = absl::Seconds(10);
+
+struct Arguments {
+  std::string config;
+  bool check_only = false;
+  bool help = false;
+  bool version = false;
+};
+
+absl::StatusOr<Arguments> ParseArguments(int argc, char** argv) {
+  Arguments arguments;
+  for (int i = 1; i < argc; ++i) {
+    absl::string_view word = argv[i];
+    if (word == "--help" || word == "-h") {
+      arguments.help = true;
+    } else if (word == "--version") {
+      arguments.version = true;
+    } else if (word == "--check-config") {
+      arguments.check_only = true;
+    } else if (absl::ConsumePrefix(&word, "--config=")) {
+      arguments.config = std::string(word);
+    } else if (word == "--config" && i + 1 < argc) {
+      arguments.config = argv[++i];
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat("unknown option ", word, "; try --help"));
+    }
+  }
+  if (arguments.config.empty() && !arguments.help && !arguments.version) {
+    return absl::InvalidArgumentError("--config FILE is required; try --help");
+  }
+  return arguments;
+}
+
+void PrintHelp(const std::string& name) {
+  std::printf(
+      "sallyport-%s: a service of the sallyport MCP gateway\n\n"
+      "  --config FILE    YAML configuration (required)\n"
+      "  --check-config   say whether the configuration is good, and end\n"
+      "  --version        print the version, and end\n"
+      "  --help           print this, and end\n\n"
+      "SIGTERM and SIGINT end it gracefully within %lld s. Exit codes: 0 ended, 1 could not start, 2 bad usage or "
+      "configuration.\n",
+      name.c_str(), static_cast<long long>(absl::ToInt64Seconds(kGrace)));
+}
+
+// Memory holds keys and tokens: no core file, and no ptrace by other processes of the same user.
+void ForbidCoreDumps() {
+  const char* allow = std::getenv("SALLYPORT_ALLOW_CORE");
+  if (allow != nullptr && absl::string_view(allow) == "1") {
+    return;
+  }
+  prctl(PR_SET_DUMPABLE, 0);
+  const rlimit none = {0, 0};
+  setrlimit(RLIMIT_CORE, &none);
+}
+
+// Before any thread, so that all inherit the mask and only sigwait sees these signals.
+sigset_t MaskStopSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  return set;
+}
+
+// /readyz answers before and while the service starts.
+class Readiness {
+ public:
+  absl::Status Check() {
+    MutexLock lock(mu_);
+    return service_ != nullptr ? service_->Ready() : absl::UnavailableError(why_);
+  }
+  void Set(const RunningService* service, const std::string& why) {
+    MutexLock lock(mu_);
+    service_ = service;
+    why_ = why;
+  }
+
+ private:
+  Mutex mu_;
+  const RunningService* service_ ABSL_GUARDED_BY(mu_) = nullptr;
+  std::string why_ ABSL_GUARDED_BY(mu_) = "starting";
+};
+
+absl::Status LoadConfig(const Arguments& arguments, service_main_internal::Program& program) {
+  FieldLines lines;
+  RETURN_IF_ERROR(LoadYamlFile(arguments.config, program.config.get(), {}, &lines));
+  if (!ParseLogLevel(program.log_level()).has_value()) {
+    const bool nested = program.config->GetDescriptor()->FindFieldByName("server") != nullptr;
+    return lines.Error(nested ? "server.logLevel" : "logLevel", "must be debug, info, warning or error");
+  }
+  return lines.Locate(program.validate());
+}
+
+int Fail(const std::string& name, absl::string_view what, const absl::Status& status) {
+  Log(LogLevel::kError, what, {{"error", status}});
+  std::fprintf(stderr, "sallyport-%s: %s\n", name.c_str(), std::string(status.message()).c_str());
+  return kStartFailed;
+}
+
+int Serve(const service_main_internal::Program& program, const sigset_t& stop_signals) {
+  const SystemClock clock;
+  Readiness readiness;
+  std::unique_ptr<AdminHttp> admin;
+  if (const std::string listen = program.admin_listen(); !listen.empty()) {
+    absl::StatusOr<std::unique_ptr<AdminHttp>> started =
+        AdminHttp::Start(listen, [&readiness] { return readiness.Check(); });
+    if (!started.ok()) {
+      return Fail(program.name, "start_failed", started.status());
+    }
+    admin = *std::move(started);
+    Log(LogLevel::kInfo, "admin_listening", {{"address", listen}, {"port", admin->port()}});
+  }
+  absl::StatusOr<std::unique_ptr<RunningService>> service = program.start(clock);
+  if (!service.ok()) {
+    return Fail(program.name, "start_failed", service.status());
+  }
+  readiness.Set(service->get(), "");
+  Log(LogLevel::kInfo, "started", {{"version", SALLYPORT_VERSION}});
+
+  int signal_number = 0;
+  sigwait(&stop_signals, &signal_number);
+
+  Log(LogLevel::kInfo, "stopping", {{"signal", signal_number}});
+  readiness.Set(nullptr, "stopping");
+  (*service)->Shutdown(kGrace);
+  service->reset();
+  Log(LogLevel::kInfo, "stopped");
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+
+namespace service_main_internal {
+
+int Run(int argc, char** argv, Program program) {
+  const absl::StatusOr<Arguments> arguments = ParseArguments(argc, argv);
+  if (!arguments.ok()) {
+    std::fprintf(stderr, "sallyport-%s: %s\n", program.name.c_str(), std::string(arguments.status().message()).c_str());
+    return kBadUsage;
+  }
+  if (arguments->help) {
+    PrintHelp(program.name);
+    return EXIT_SUCCESS;
+  }
+  if (arguments->version) {
+    std::printf("sallyport-%s %s\n", program.name.c_str(), SALLYPORT_VERSION);
+    return EXIT_SUCCESS;
+  }
+  SetLogService(program.name);
+  if (const absl::Status loaded = LoadConfig(*arguments, program); !loaded.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(loaded.message()).c_str());
+    return kBadUsage;
+  }
+  if (arguments->check_only) {
+    std::printf("%s: the configuration is good\n", arguments->config.c_str());
+    return EXIT_SUCCESS;
+  }
+  SetLogLevel(*ParseLogLevel(program.log_level()));
+  ForbidCoreDumps();
+  const sigset_t stop_signals = MaskStopSignals();
+  curl_global_init(CURL_GLOBAL_DEFAULT);
+  return Serve(program, stop_signals);
+}
+
+}  // namespace service_main_internal
+
+TlsFiles TlsFilesFrom(const config::v1::MutualTls& tls) {
+  return {tls.certificate(), tls.private_key(), tls.ca_bundle(), tls.trust_domain()};
+}
+
+absl::StatusOr<RpcServer::Options> RpcOptionsFrom(const config::v1::Server& server) {
+  std::vector<ErrorDetail::Violation> violations;
+  const auto require = [&](const std::string& value, const char* field) {
+    if (value.empty()) {
+      violations.push_back({field, "is required"});
+    }
+  };
+  require(server.listen(), "server.listen");
+  require(server.tls().certificate(), "server.tls.certificate");
+  require(server.tls().private_key(), "server.tls.privateKey");
+  require(server.tls().ca_bundle(), "server.tls.caBundle");
+  require(server.tls().trust_domain(), "server.tls.trustDomain");
+  if (server.max_threads() < 0 || server.max_threads() > 4096) {
+    violations.push_back({"server.maxThreads", "must be between 1 and 4096"});
+  }
+  RETURN_IF_ERROR(InvalidFields(violations));
+  RpcServer::Options options;
+  options.listen = server.listen();
+  options.tls = TlsFilesFrom(server.tls());
+  if (server.max_threads() > 0) {
+    options.max_threads = server.max_threads();
+  }
+  return options;
+}
+
+}  // namespace sallyport
