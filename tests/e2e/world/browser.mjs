@@ -55,8 +55,9 @@ function refreshTarget(page) {
   return target === undefined ? undefined : new URL(target, page.url).href;
 }
 
-const YES = /approve|allow|authori[sz]e|continue|accept|^yes|connect|link|sign in|log ?in/i;
-const NO = /deny|cancel|not now|^no\b|decline|reject/i;
+// Labels of the buttons that agree, and of those that do not.
+export const YES = /approve|allow|authori[sz]e|continue|accept|^yes|connect|link|sign in|log ?in/i;
+export const NO = /deny|cancel|not now|don.t|^no\b|decline|reject|sign out|switch/i;
 
 export class Browser {
   // Every URL that was asked for, in order.
@@ -65,7 +66,7 @@ export class Browser {
   #jar = new Map();  // host -> Map(name -> value): cookies do not distinguish ports, so a host is a host name
 
   // A browser request without following anything. Resolves with { url, status, headers, html, forms, links, location }.
-  async fetch(url, { method = 'GET', fields, from, headers = {} } = {}) {
+  async fetch(url, { method = 'GET', fields, raw, from, headers = {} } = {}) {
     const target = new URL(url);
     const all = {
       'User-Agent': 'Mozilla/5.0 (scripted)', Accept: 'text/html,application/xhtml+xml,*/*;q=0.8', 'Accept-Language': 'en',
@@ -75,7 +76,7 @@ export class Browser {
     };
     const cookies = [...(this.#jar.get(target.hostname) ?? [])].map(([name, value]) => `${name}=${value}`);
     if (cookies.length > 0) all.Cookie = cookies.join('; ');
-    let body;
+    let body = raw;
     if (fields) {
       body = new URLSearchParams(fields).toString();
       all['Content-Type'] = 'application/x-www-form-urlencoded';
@@ -91,6 +92,16 @@ export class Browser {
     page.forms = parseForms(page.html, page.url);
     page.links = parseLinks(page.html, page.url);
     return page;
+  }
+
+  // One call of the gateway's HTTP API the way its own pages would make it: with the session cookie, from the same origin.
+  async api(origin, method, body = {}) {
+    const response = await this.fetch(`${origin}/api/${method}`, {
+      method: 'POST', from: `${origin}/`, raw: JSON.stringify(body),
+      headers: { 'Content-Type': 'application/json', Origin: origin, 'Sec-Fetch-Mode': 'cors', 'Sec-Fetch-Dest': 'empty', Accept: '*/*' },
+    });
+    if (response.status !== 200) throw new Error(`${method}: HTTP ${response.status} ${response.html}`);
+    return JSON.parse(response.html);
   }
 
   cookie(host, name) {
@@ -144,9 +155,9 @@ export class Browser {
 
   // Plays a person until `stop` accepts a URL or a page is reached that asks for nothing more. `persona`:
   //   accounts    { origin: { username, password } }: what to type into a password form served by that origin
-  //   connector   which way to sign in to choose where the gateway offers several (text or part of the URL)
+  //   connector   which way to sign in to choose where the gateway offers several
   //   approve     answers consent pages (default true)
-  //   decline     a pattern of page text at which the "no" button is pressed instead
+  //   skipLink    answers "not now" where the gateway asks to connect an account
   async act(url, persona, { stop } = {}) {
     let at = await this.open(url, { stop });
     for (let step = 0; step < 20; step++) {
@@ -171,7 +182,12 @@ export class Browser {
       const username = Object.keys(login.types).find((name) => ['text', 'email'].includes(login.types[name]));
       return { form: login, fields: { [username]: account.username, [password]: account.password }, button: login.buttons[0] };
     }
-    const yes = persona.approve !== false && !persona.decline?.test(page.html);
+    const onLinkPage = new URL(page.url).pathname.startsWith('/connect/');
+    if (onLinkPage && persona.skipLink) {
+      const way = page.links.find(({ text }) => NO.test(text));
+      if (way) return { link: way.url };
+    }
+    const yes = persona.approve !== false && !(onLinkPage && persona.skipLink);
     for (const form of page.forms) {
       const button = form.buttons.find((candidate) => yes ? YES.test(candidate.text) && !NO.test(candidate.text) : NO.test(candidate.text));
       if (button) return { form, button };
@@ -179,20 +195,9 @@ export class Browser {
     return undefined;
   }
 
-  // A page that offers several ways to sign in: a link or a button that names the connector.
+  // A page that offers several ways to sign in: a link that names the connector.
   #choice(page, connector) {
-    const names = (text) => text?.toLowerCase().includes(connector.toLowerCase());
-    const link = page.links.find((candidate) => /\/login/.test(new URL(candidate.url).pathname) &&
-        (names(candidate.text) || names(candidate.url)));
-    if (link) return { link: link.url };
-    for (const form of page.forms) {
-      if (Object.values(form.types).includes('password')) continue;
-      const button = form.buttons.find((candidate) => names(candidate.value) || names(candidate.text));
-      if (button && !NO.test(button.text)) return { form, button };
-      if (/\/login/.test(new URL(form.action).pathname) && (names(form.action) || Object.values(form.fields).some(names))) {
-        return { form, button: form.buttons[0] };
-      }
-    }
-    return undefined;
+    const link = page.links.find(({ url }) => new URL(url).searchParams.get('connector') === connector);
+    return link && !page.forms.some((form) => Object.values(form.types).includes('password')) ? { link: link.url } : undefined;
   }
 }

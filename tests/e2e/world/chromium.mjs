@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { chromium } from 'playwright-core';
+import { NO, YES } from './browser.mjs';
 
 const EXECUTABLE = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const FLAGS = [
@@ -59,8 +60,8 @@ async function step(page, persona, last) {
   const mark = `${page.url()} ${await page.title()} ${(await page.locator('body').innerText()).slice(0, 200)}`;
   if (mark === last) return undefined;
   const password = page.locator('input[type=password]').first();
-  const choice = persona.connector && page.locator('a[href*="login"]', { hasText: new RegExp(persona.connector, 'i') }).first();
-  if (choice && await choice.count() > 0) {
+  const choice = page.locator(`a[href*="connector=${persona.connector}"]`).first();
+  if (persona.connector && await password.count() === 0 && await choice.count() > 0) {
     await choice.click();
     return mark;
   }
@@ -71,10 +72,12 @@ async function step(page, persona, last) {
     await page.locator('form button, form input[type=submit]').first().click();
     return mark;
   }
-  const yes = page.getByRole('button', { name: /approve|allow|authori[sz]e|continue|accept|connect|link|sign in/i }).first();
-  if (await yes.count() > 0) {
-    await yes.click();
-    return mark;
+  for (const button of await page.getByRole('button').all()) {
+    const label = await button.innerText();
+    if (YES.test(label) && !NO.test(label)) {
+      await button.click();
+      return mark;
+    }
   }
   return undefined;
 }

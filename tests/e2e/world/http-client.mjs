@@ -2,6 +2,9 @@
 // One HTTP/1.1 request with full control over what is on the wire (Host, Origin, duplicate headers); fetch would not allow that.
 import http from 'node:http';
 
+// The body of every answer of 400 and above, for the search for secrets.
+export const errorBodies = [];
+
 const agent = new http.Agent({ keepAlive: true, maxSockets: 512 });
 
 // `headers` is an object or a flat list [name, value, …] (which may repeat names). `onResponse` gets the raw response as soon as its
@@ -21,9 +24,11 @@ export function request(url, { method = 'GET', headers = {}, body, onResponse, s
       const chunks = [];
       res.on('data', (chunk) => chunks.push(chunk));
       res.on('error', reject);
-      res.on('end', () => resolve({
-        status: res.statusCode, headers: res.headers, rawHeaders: res.rawHeaders, body: Buffer.concat(chunks).toString('utf8'),
-      }));
+      res.on('end', () => {
+        const text = Buffer.concat(chunks).toString('utf8');
+        if (res.statusCode >= 400) errorBodies.push(`${method} ${url}: ${res.statusCode} ${JSON.stringify(res.headers)} ${text}`);
+        resolve({ status: res.statusCode, headers: res.headers, rawHeaders: res.rawHeaders, body: text });
+      });
     });
     out.setTimeout(timeoutMs, () => out.destroy(new Error(`no answer from ${target.host} within ${timeoutMs} ms`)));
     out.on('error', reject);

@@ -22,11 +22,17 @@ export async function listen(listener, port = 0) {
   };
 }
 
-// A port nobody listens on at this moment.
+// A port nobody listens on at this moment, below the range the kernel takes outgoing ports from.
 export async function freePort() {
-  const probe = await listen(() => {});
-  await probe.close();
-  return probe.port;
+  for (;;) {
+    const port = 20000 + Math.floor(Math.random() * 12000);
+    try {
+      await (await listen(() => {}, port)).close();
+      return port;
+    } catch (error) {
+      if (error.code !== 'EADDRINUSE') throw error;
+    }
+  }
 }
 
 export async function readBody(req) {

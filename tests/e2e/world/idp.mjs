@@ -2,7 +2,7 @@
 // A real OpenID Connect provider (npm oidc-provider) with scripted users. Its login and consent pages are plain HTML forms.
 import { createHash, randomBytes } from 'node:crypto';
 import { SignJWT, exportJWK, generateKeyPair } from 'jose';
-import Provider from 'oidc-provider';
+import Provider, { errors } from 'oidc-provider';
 import { escapeHtml, freePort, listen, readBody, sendHtml } from './http.mjs';
 
 // `count` people with distinct subjects, passwords, addresses and groups.
@@ -23,7 +23,8 @@ async function form(req) {
 
 // Starts the provider. `clients` are client metadata in the vocabulary of OpenID Connect registration (a public client has
 // token_endpoint_auth_method none). Everything secret the provider hands out is collected in `secrets`.
-export async function startIdp({ users = makeUsers(2), clients = [], accessTokenSeconds = 3600, port } = {}) {
+// With `resources` (URLs) it is an authorization server for those, with dynamic client registration, as MCP clients want one.
+export async function startIdp({ users = makeUsers(2), clients = [], accessTokenSeconds = 3600, port, resources = [] } = {}) {
   const at = port ?? await freePort();
   const issuer = `http://127.0.0.1:${at}`;
   const { privateKey, publicKey } = await generateKeyPair('RS256', { extractable: true });
@@ -39,7 +40,19 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
     cookies: { keys: [randomBytes(16).toString('hex')] },
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name', 'groups', 'preferred_username'] },
     conformIdTokenClaims: false,
-    features: { devInteractions: { enabled: false }, revocation: { enabled: true }, introspection: { enabled: true } },
+    features: { devInteractions: { enabled: false }, revocation: { enabled: true }, introspection: { enabled: true },
+      registration: { enabled: resources.length > 0 },
+      resourceIndicators: {
+        enabled: resources.length > 0,
+        getResourceServerInfo: (_ctx, resource) => {
+          if (!resources.includes(resource)) throw new errors.InvalidTarget();
+          return { scope: 'mcp', accessTokenFormat: 'jwt', audience: resource };
+        },
+        useGrantedResource: () => true,
+      },
+    },
+    clientDefaults: resources.length > 0 ? { token_endpoint_auth_method: 'none' } : {},
+    scopes: ['openid', 'offline_access', 'mcp'],
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
     issueRefreshToken: () => true,
     rotateRefreshToken: () => true,
@@ -96,6 +109,7 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
     const grant = details.grantId ? await provider.Grant.find(details.grantId)
       : new provider.Grant({ accountId: session.accountId, clientId: params.client_id });
     if (prompt.details.missingOIDCScope) grant.addOIDCScope(prompt.details.missingOIDCScope.join(' '));
+    for (const [resource, scopes] of Object.entries(prompt.details.missingResourceScopes ?? {})) grant.addResourceScope(resource, scopes.join(' '));
     if (prompt.details.missingOIDCClaims) grant.addOIDCClaims(prompt.details.missingOIDCClaims);
     await provider.interactionFinished(req, res, { consent: { grantId: await grant.save() } }, { mergeWithLastSubmission: true });
   };

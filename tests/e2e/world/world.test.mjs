@@ -6,9 +6,10 @@ import * as oidc from 'openid-client';
 import { createHash, randomBytes } from 'node:crypto';
 import { Browser, parseForms } from './browser.mjs';
 import { actInChromium, chromiumAvailable } from './chromium.mjs';
-import { CALLBACK, connectClient } from './clients.mjs';
+import { createEchoListener } from '../../../tools/demo/echo-server.mjs';
+import { CALLBACK, connectClient, connectMcpRemote, person, personToTheEnd } from './clients.mjs';
 import { callTool, initialize, request, rpc, toolText } from './http-client.mjs';
-import { waitFor } from './http.mjs';
+import { freePort, listen, sendJson, waitFor } from './http.mjs';
 import { makeUsers, startIdp } from './idp.mjs';
 import { startProvider } from './provider.mjs';
 import { startEcho, startTrickster } from './upstream.mjs';
@@ -175,6 +176,49 @@ describe('echo server', async () => {
   it('refuses headers that contradict the body', async () => {
     const answer = await rpc(echo.url, 'tools/list', {}, { headers: { 'mcp-method': 'tools/call' } });
     assert.equal(answer.message.error.code, -32020);
+  });
+});
+
+describe('client drivers', async () => {
+  const port = await freePort();
+  const resource = `http://127.0.0.1:${port}/mcp`;
+  const as = await startIdp({ users: makeUsers(1), resources: [resource] });
+  const echo = createEchoListener({ mask: false });
+  const site = await listen((req, res) => {
+    if (req.url.startsWith('/.well-known/oauth-protected-resource')) {
+      return sendJson(res, 200, { resource, authorization_servers: [as.issuer], scopes_supported: ['mcp'] });
+    }
+    if (!req.headers.authorization) {
+      res.writeHead(401, {
+        'WWW-Authenticate': `Bearer resource_metadata="http://127.0.0.1:${port}/.well-known/oauth-protected-resource/mcp", scope="mcp"`,
+      });
+      return res.end();
+    }
+    return echo(req, res);
+  }, port);
+  after(async () => {
+    await site.close();
+    await as.close();
+  });
+  const persona = { accounts: { [as.issuer]: as.users[0] } };
+  const whole = async (client) => {
+    assert.equal((await client.listTools()).tools.length, 2);
+    const { content } = await client.callTool({ name: 'headers', arguments: {} });
+    assert.match(JSON.parse(content[0].text).headers.authorization, /^Bearer ey/);
+  };
+
+  for (const kind of ['sdk1', 'client2', 'client2-auto']) {
+    it(`take ${kind} through a browser sign-in`, async () => {
+      const { client, oauth, close } = await connectClient(kind, resource, { openUrl: person(new Browser(), persona) });
+      await whole(client);
+      assert.equal(oauth.authorizations, 1);
+      await close();
+    });
+  }
+
+  it('take mcp-remote through a browser sign-in', async () => {
+    const { client, close } = await connectMcpRemote(resource, { openUrl: personToTheEnd(new Browser(), persona) });
+    await whole(client).finally(close);
   });
 });
 

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// The MCP conformance suite: our backend directly, the same through an Interactive route of a gateway with every check compared, and
+// `authorization` mode against the gateway's own authorization server.
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { Browser } from '../e2e/world/browser.mjs';
+import { obtainToken, startWorld } from '../e2e/world/fixture.mjs';
+import { request } from '../e2e/world/http-client.mjs';
+import { TOPOLOGIES } from '../e2e/world/gateway.mjs';
+import { freePort } from '../e2e/world/http.mjs';
+import { startBackend } from './backend.mjs';
+import { startShim } from './shim.mjs';
+import { REVISIONS, authorizationMode, judgeDirect, regressions, serverChecks } from './suite.mjs';
+
+const topology = TOPOLOGIES[0];
+// For working on the backend without a gateway at hand.
+const skip = process.env.CONFORMANCE_DIRECT_ONLY === '1' && 'CONFORMANCE_DIRECT_ONLY is set';
+
+describe('conformance', () => {
+  let backend;
+  let world;
+  let shim;
+  const direct = {};
+  before(async () => {
+    backend = await startBackend();
+    if (skip) return;
+    world = await startWorld(topology, {
+      users: 1,
+      resources: () => ({
+        mcpServers: [{
+          slug: 'conformance', upstreamUrl: backend.url, agentAuth: { interactive: { allow: { everyone: true } } },
+          appAuth: { apiKey: { name: 'X-API-Key', value: { value: 'conformance-key' } } },
+        }],
+      }),
+    });
+    const { accessToken } = await obtainToken(world, 'conformance', world.persona(0));
+    shim = await startShim({ target: world.gateway.mcpUrl('conformance'), token: accessToken });
+  });
+  after(async () => {
+    await shim?.close();
+    await world?.close();
+    await backend?.close();
+  });
+
+  for (const revision of REVISIONS) {
+    it(`the backend passes every scored scenario of ${revision} directly`, async () => {
+      direct[revision] = await serverChecks(backend.url, revision);
+      const { unexpected, stale, passed } = await judgeDirect(revision, direct[revision]);
+      assert.deepEqual({ unexpected, stale }, { unexpected: [], stale: [] });
+      assert.ok(passed > 80, `${passed} checks passed`);
+    });
+
+    it(`nothing of ${revision} that passes directly fails through the gateway`, { skip }, async () => {
+      const through = await serverChecks(shim.url, revision);
+      assert.deepEqual(regressions(direct[revision], through), []);
+    });
+  }
+
+  it('the authorization server passes `authorization` mode', { skip }, async () => {
+    const port = await freePort();
+    const registration = await request(`${world.gateway.publicUrl}/oauth/register`, {
+      method: 'POST', headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({
+        client_name: 'conformance', redirect_uris: [`http://127.0.0.1:${port}/callback`], token_endpoint_auth_method: 'none',
+        grant_types: ['authorization_code', 'refresh_token'],
+      }),
+    });
+    assert.equal(registration.status, 201, registration.body);
+    const result = await authorizationMode({
+      issuer: world.gateway.publicUrl, clientId: JSON.parse(registration.body).client_id, port,
+      resource: world.gateway.mcpUrl('conformance'), openUrl: (url) => new Browser().act(url, world.persona(0)),
+    });
+    assert.equal(result.code, 0, result.output);
+    assert.ok(result.opened, result.output);
+  });
+});

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// The world most tests live in: an identity provider, a code host behind OAuth, upstream servers, and a gateway between them.
+import { createHash, randomBytes, scryptSync } from 'node:crypto';
+import assert from 'node:assert/strict';
+import { Browser } from './browser.mjs';
+import { reserveGateway, startGateway } from './gateway.mjs';
+import { errorBodies, request } from './http-client.mjs';
+import { makeUsers, startIdp } from './idp.mjs';
+import { startProvider } from './provider.mjs';
+import { startEcho, startTrickster } from './upstream.mjs';
+
+const CALLBACK = 'http://127.0.0.1:33998/callback';
+
+function scryptHash(password) {
+  const salt = randomBytes(16);
+  const hash = scryptSync(password, salt, 32, { N: 32768, r: 8, p: 1, maxmem: 1 << 27 });
+  const text = (bytes) => bytes.toString('base64').replace(/=+$/, '');
+  return `$scrypt$ln=15,r=8,p=1$${text(salt)}$${text(hash)}`;
+}
+
+const canary = (name) => `canary-${name}-${randomBytes(12).toString('base64url')}`;
+
+// options: users (how many), idp, provider, gateway (settings of startGateway). resources(world) gives what to apply; defaultResources
+// by default.
+export async function startWorld(topology, { users = 3, idp: idpOptions, provider: providerOptions, gateway: settings = {}, resources } = {}) {
+  const closers = [];
+  try {
+    const reserved = await reserveGateway(topology);
+    const people = makeUsers(users);
+    const clientSecret = canary('idp-client');
+    const idp = await startIdp({
+      users: people,
+      clients: [{ client_id: 'gateway', client_secret: clientSecret, redirect_uris: [`${reserved.publicUrl}/oauth/callback/corp`] }],
+      ...idpOptions,
+    });
+    closers.push(idp);
+    const appSecret = canary('app-client');
+    const accounts = people.map((user) => ({ username: `${user.username}-at-code`, password: canary('code-password') }));
+    const provider = await startProvider({
+      users: accounts,
+      clients: [{ client_id: 'gateway-app', client_secret: appSecret, redirect_uris: [`${reserved.publicUrl}/callback/codehost`] }],
+      ...providerOptions,
+    });
+    closers.push(provider);
+    const echo = await startEcho();
+    closers.push(echo);
+    const trickster = await startTrickster();
+    closers.push(trickster);
+    const localPassword = canary('local-password');
+    const gateway = await startGateway(reserved, {
+      connectors: [
+        {
+          id: 'corp', displayName: 'Corporate login',
+          oidc: {
+            issuer: idp.issuer, clientId: 'gateway', clientSecret, scopes: ['openid', 'email', 'profile', 'offline_access'],
+            authoritativeDomains: ['example.com'],
+          },
+        },
+        {
+          id: 'local', displayName: 'Local account',
+          local: { users: [{ username: 'lena', passwordHash: scryptHash(localPassword), email: 'lena@example.com', name: 'Lena', groups: ['engineering'] }] },
+        },
+      ],
+      ...settings,
+    });
+    closers.push(gateway);
+    const world = {
+      topology, gateway, idp, provider, echo, trickster,
+      secrets: {
+        apiKey: `${canary('api-key')}/+&=`, bearer: canary('bearer'), basic: `${canary('basic')}:%`, query: `${canary('query')}&+`,
+        literal: canary('literal'), appSecret, clientSecret, localPassword,
+      },
+      tokens: new Set(),
+      persona: (i, more = {}) => ({
+        connector: 'corp', accounts: { [idp.issuer]: people[i], [provider.url]: accounts[i] }, ...more,
+      }),
+      localPersona: (more = {}) => ({
+        connector: 'local', accounts: { [gateway.publicUrl]: { username: 'lena', password: localPassword } }, ...more,
+      }),
+      subject: (i) => `corp:${people[i].sub}`,
+      account: (i) => accounts[i].username,
+      close: async () => { for (const closer of closers.reverse()) await closer.close(); },
+    };
+    world.resources = (resources ?? defaultResources)(world);
+    if (world.resources) await gateway.apply(world.resources);
+    return world;
+  } catch (error) {
+    for (const closer of closers.reverse()) await closer.close().catch(() => {});
+    throw error;
+  }
+}
+
+const everyone = { interactive: { allow: { everyone: true } } };
+const open = { passthrough: {} };
+
+export function codehostApp(world) {
+  return {
+    slug: 'codehost', displayName: 'Code Host', authorizationUrl: world.provider.authorizationUrl, tokenUrl: world.provider.tokenUrl,
+    revocationUrl: world.provider.revocationUrl, clientId: 'gateway-app', clientSecret: { value: world.secrets.appSecret },
+    defaultScopes: ['repo'], allowedUpstreamOrigins: [world.provider.url],
+  };
+}
+
+export function defaultResources(world) {
+  const { echo, trickster, provider, secrets } = world;
+  const server = (slug, upstreamUrl, agentAuth, appAuth, more = {}) => ({ slug, upstreamUrl, agentAuth, appAuth, ...more });
+  const key = { apiKey: { name: 'X-API-Key', value: { value: secrets.apiKey } } };
+  return {
+    apps: [codehostApp(world)],
+    mcpServers: [
+      server('github', provider.mcpUrl, { interactive: { allow: { groups: ['engineering'] } } }, { oauthAuthorization: { app: 'codehost' } }),
+      server('echo', echo.url, everyone, key, {
+        restrictedInboundHeaders: ['x-internal-*'],
+        outboundHeaders: [
+          { name: 'X-User', callerIdentity: { claim: 'sub' } },
+          { name: 'X-Email', callerIdentity: { claim: 'email' } },
+          { name: 'X-Team', literal: { value: 'platform' } },
+          { name: 'X-Literal-Secret', literal: { secretValue: { value: secrets.literal } } },
+        ],
+      }),
+      server('nightly', echo.url, open, key),
+      server('query', echo.url, open, { apiKey: { name: 'api_key', location: 'QUERY', value: { value: secrets.query } } }),
+      server('bearer', echo.url, open, { bearer: { token: { value: secrets.bearer } } }),
+      server('basic', echo.url, open, { basic: { username: 'robot', password: { value: secrets.basic } } }),
+      server('through', echo.url, open, { passthrough: {} }, {
+        outboundHeaders: [{ name: 'X-Caller-Token', forwardCallerToken: {} }],
+      }),
+      server('supplied', echo.url, everyone, { passthrough: {} }),
+      server('idp-token', echo.url, everyone, { passthrough: {} }, {
+        outboundHeaders: [{ name: 'X-Idp-Token', prefix: 'Bearer ', forwardCallerToken: { token: 'ACCESS' } }],
+      }),
+      server('admins-only', echo.url, { interactive: { allow: { groups: ['admins'] } } }, { passthrough: {} }),
+      server('trick', trickster.url, everyone, key),
+      server('trick-open', trickster.url, open, { passthrough: {} }),
+      server('trick-supplied', trickster.url, everyone, { passthrough: {} }),
+    ],
+  };
+}
+
+// A public client's whole way to a token for one server, without any SDK. Resolves with { accessToken, refreshToken, clientId,
+// browser, response }.
+export async function obtainToken(world, slug, persona, { browser = new Browser() } = {}) {
+  const { gateway } = world;
+  const resource = gateway.mcpUrl(slug);
+  const registration = await request(`${gateway.publicUrl}/oauth/register`, {
+    method: 'POST', headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ client_name: 'e2e raw', redirect_uris: [CALLBACK], grant_types: ['authorization_code', 'refresh_token'], token_endpoint_auth_method: 'none' }),
+  });
+  assert.equal(registration.status, 201, registration.body);
+  const clientId = JSON.parse(registration.body).client_id;
+  const verifier = randomBytes(32).toString('base64url');
+  const state = randomBytes(8).toString('hex');
+  const url = new URL(`${gateway.publicUrl}/oauth/authorize`);
+  url.search = new URLSearchParams({
+    response_type: 'code', client_id: clientId, redirect_uri: CALLBACK, state, resource, scope: 'mcp',
+    code_challenge: createHash('sha256').update(verifier).digest('base64url'), code_challenge_method: 'S256',
+  });
+  const result = await browser.act(url.href, persona, { stop: (target) => target.origin + target.pathname === CALLBACK });
+  assert.ok(result.callback, `no callback; the browser ended at ${result.page?.url} (HTTP ${result.page?.status}): ${result.page?.html.slice(0, 3000)}`);
+  const { searchParams } = result.callback;
+  assert.equal(searchParams.get('error'), null, result.callback.href);
+  assert.equal(searchParams.get('state'), state);
+  assert.equal(searchParams.get('iss'), gateway.publicUrl);
+  const response = await tokenRequest(world, {
+    grant_type: 'authorization_code', code: searchParams.get('code'), redirect_uri: CALLBACK, code_verifier: verifier, client_id: clientId,
+    resource,
+  });
+  assert.equal(response.status, 200, response.body);
+  return {
+    accessToken: response.json.access_token, refreshToken: response.json.refresh_token, clientId, browser, response: response.json,
+  };
+}
+
+export async function tokenRequest(world, fields) {
+  const response = await request(`${world.gateway.publicUrl}/oauth/token`, {
+    method: 'POST', headers: { 'Content-Type': 'application/x-www-form-urlencoded', Accept: 'application/json' },
+    body: new URLSearchParams(fields).toString(),
+  });
+  const json = response.body.startsWith('{') ? JSON.parse(response.body) : {};
+  for (const name of ['access_token', 'refresh_token']) if (json[name]) world.tokens.add(json[name]);
+  return { ...response, json };
+}
+
+// The ways a value may hide: as it is, URL-encoded, and base64 at each of the three alignments, in both alphabets.
+export function disguises(secret) {
+  const forms = new Set([secret, encodeURIComponent(secret), new URLSearchParams({ s: secret }).toString().slice(2)]);
+  const bytes = Buffer.from(secret);
+  for (let shift = 0; shift < 3; shift++) {
+    const whole = Buffer.concat([Buffer.alloc(shift), bytes]).toString('base64').replace(/=+$/, '');
+    const first = Math.ceil((shift * 8) / 6);
+    const last = Math.floor(((shift + bytes.length) * 8) / 6);
+    const inner = whole.slice(first, last);
+    forms.add(inner).add(inner.replaceAll('+', '-').replaceAll('/', '_'));
+  }
+  return [...forms].filter((form) => form.length >= 8);
+}
+
+// No secret of this world in any trace the gateway left.
+export async function assertNoSecretLeaked(world) {
+  const { gateway, idp, provider, secrets, tokens } = world;
+  const traces = await gateway.traces();
+  traces.set('error bodies', Buffer.from(errorBodies.filter((line) => line.includes(gateway.publicUrl)).join('\n')));
+  const all = [...new Set([
+    ...Object.values(secrets), ...idp.secrets, ...provider.secrets, ...tokens, gateway.adminToken, gateway.apiToken,
+  ])].filter((secret) => secret && secret.length >= 8);
+  assert.ok(all.length > 5 && traces.size > 3, 'there is something to look for and somewhere to look');
+  const leaks = [];
+  for (const [where, bytes] of traces) {
+    for (const secret of all) {
+      if (disguises(secret).some((form) => bytes.includes(form))) leaks.push(`${where}: ${secret.slice(0, 12)}…`);
+    }
+  }
+  assert.deepEqual(leaks, []);
+}

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+// The system under test, in either topology: `standalone` (one process, embedded stores) or `split` (one process per service with
+// mTLS between them, two brokers, PostgreSQL, Redis).
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { request } from './http-client.mjs';
+import { freePort, sleep, waitFor } from './http.mjs';
+import { run, start } from './processes.mjs';
+import { startPostgres, startRedis } from './stores.mjs';
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+const BIN = process.env.SALLYPORT_BIN ?? path.join(ROOT, 'build/dev/bin');
+const LOOPBACK = ['127.0.0.0/8'];
+const GRACE_MS = 12000;
+
+export const TOPOLOGIES = (process.env.SALLYPORT_TOPOLOGIES ?? 'standalone,split').split(',').filter(Boolean);
+
+// Prepares a gateway without starting it, so that its public URL is known to what must be registered elsewhere first.
+export async function reserveGateway(topology) {
+  const port = await freePort();
+  return { topology, port, publicUrl: `http://127.0.0.1:${port}` };
+}
+
+// settings: connectors[] (config.v1.Connector), roles, accessTokenLifetime, sessionLifetime, edge/broker/…: overrides per service.
+export async function startGateway(reserved, settings = {}) {
+  const program = path.join(BIN, reserved.topology === 'split' ? 'sallyport-edge' : 'sallyport-standalone');
+  if (!existsSync(program)) throw new Error(`${program} is not built`);
+  const directory = await mkdtemp(path.join(os.tmpdir(), `sallyport-${reserved.topology}-`));
+  const gateway = new Gateway(reserved, settings, directory);
+  try {
+    await (reserved.topology === 'split' ? gateway.startSplit() : gateway.startStandalone());
+    await gateway.ready();
+    return gateway;
+  } catch (error) {
+    const logs = await gateway.logTail();
+    await gateway.close();
+    throw new Error(`${error.message}\n${logs}`, { cause: error });
+  }
+}
+
+class Gateway {
+  services = new Map();  // name -> { command, config, adminUrl, process }
+
+  constructor({ topology, port, publicUrl }, settings, directory) {
+    Object.assign(this, { topology, port, publicUrl, settings, directory });
+    this.logs = path.join(directory, 'logs');
+    this.home = path.join(directory, 'home');
+    this.secretFiles = 0;
+  }
+
+  mcpUrl(slug) { return `${this.publicUrl}/mcp/${slug}`; }
+
+  get deployment() {
+    return { publicUrl: this.publicUrl, egress: { upstreamNetworks: LOOPBACK, oauthNetworks: LOOPBACK }, ...this.settings.deployment };
+  }
+
+  // A connector's client secret is read from a file; `clientSecret` here is put into one.
+  async #connectors() {
+    const all = [];
+    for (const connector of this.settings.connectors ?? []) {
+      const { clientSecret, ...oidc } = connector.oidc ?? {};
+      if (clientSecret) {
+        oidc.clientSecretFile = path.join(this.directory, `client-secret-${this.secretFiles++}`);
+        await writeFile(oidc.clientSecretFile, clientSecret, { mode: 0o600 });
+      }
+      all.push(connector.oidc ? { ...connector, oidc } : connector);
+    }
+    return all;
+  }
+
+  async #add(name, program, config, adminPort) {
+    const file = path.join(this.directory, `${name}.yaml`);
+    // JSON is YAML.
+    await writeFile(file, `${JSON.stringify(config, null, 2)}\n`, { mode: 0o600 });
+    this.services.set(name, {
+      name, command: path.join(BIN, program), file, config, adminUrl: `http://127.0.0.1:${adminPort}`, logFile: path.join(this.logs, `${name}.log`),
+    });
+    this.startService(name);
+  }
+
+  startService(name) {
+    const service = this.services.get(name);
+    service.process = start(service.command, ['--config', service.file], { logFile: service.logFile, cwd: this.directory });
+  }
+
+  async #prepare() {
+    await mkdir(this.logs, { recursive: true });
+    await mkdir(this.home, { recursive: true });
+    this.connectors = await this.#connectors();
+  }
+
+  async startStandalone() {
+    await this.#prepare();
+    this.dataDirectory = path.join(this.directory, 'data');
+    this.adminTokenFile = path.join(this.dataDirectory, 'admin-token');
+    const adminPort = await freePort();
+    const { roles, accessTokenLifetime, sessionLifetime, standalone } = this.settings;
+    await this.#add('standalone', 'sallyport-standalone', {
+      dataDirectory: this.dataDirectory, deployment: this.deployment, listen: `127.0.0.1:${this.port}`,
+      adminListen: `127.0.0.1:${adminPort}`, logLevel: 'debug', connectors: this.connectors, roles, accessTokenLifetime, sessionLifetime,
+      ...standalone,
+    }, adminPort);
+  }
+
+  async startSplit() {
+    await this.#prepare();
+    const certificates = path.join(this.directory, 'certs');
+    const dir = (name) => path.join(this.directory, name);
+    [this.postgres, this.redis] = await Promise.all([
+      startPostgres(path.join(this.logs, 'postgres.log'), ['vault', 'registry', 'authn']),
+      startRedis(dir('redis'), path.join(this.logs, 'redis.log')),
+      run(path.join(ROOT, 'tools/dev-certs'), [certificates]),
+    ]);
+    const { roles, accessTokenLifetime, sessionLifetime } = this.settings;
+    const names = ['vault', 'registry', 'authn', 'token_broker', 'token_broker_2', 'edge', 'edge_2'];
+    const ports = Object.fromEntries(await Promise.all(names.map(async (name) =>
+      [name, { rpc: await freePort(), admin: await freePort() }])));
+    const tls = (service) => ({
+      certificate: `${certificates}/${service}.crt`, privateKey: `${certificates}/${service}.key`, caBundle: `${certificates}/ca.crt`,
+      trustDomain: 'sallyport.local',
+    });
+    const server = (name, service = name) => ({
+      listen: `127.0.0.1:${ports[name].rpc}`, tls: tls(service), adminListen: `127.0.0.1:${ports[name].admin}`, logLevel: 'debug',
+    });
+    const target = (name) => `127.0.0.1:${ports[name].rpc}`;
+    const peers = (...services) => Object.fromEntries(services.map((service) => [
+      service === 'token_broker' ? 'tokenBroker' : service,
+      service === 'token_broker' ? `ipv4:${target('token_broker')},${target('token_broker_2')}` : target(service),
+    ]));
+    for (const data of ['kek', 'authn-data', 'broker-data', 'broker-data-2', 'edge-data', 'edge_2-data']) await mkdir(dir(data), { mode: 0o700 });
+    this.adminTokenFile = path.join(dir('authn-data'), 'admin-token');
+    const { deployment } = this;
+    const database = (name) => ({ postgresql: this.postgres.connection(name) });
+    const add = (name, program, config) => this.#add(name, program, config, ports[name].admin);
+    await add('vault', 'sallyport-vault', {
+      server: server('vault'), peers: peers('authn', 'registry'), database: database('vault'), kek: { directory: dir('kek') },
+      ...this.settings.vault,
+    });
+    await add('registry', 'sallyport-registry', {
+      server: server('registry'), peers: peers('vault', 'authn'), database: database('registry'), deployment, ...this.settings.registry,
+    });
+    await add('authn', 'sallyport-authn', {
+      server: server('authn'), peers: peers('vault', 'registry'), database: database('authn'), deployment, connectors: this.connectors,
+      roles, dataDirectory: dir('authn-data'), accessTokenLifetime, sessionLifetime, ...this.settings.authn,
+    });
+    const broker = (name, data) => add(name, 'sallyport-token-broker', {
+      server: server(name, 'token_broker'), peers: peers('authn', 'vault', 'registry'), deployment,
+      redis: { address: this.redis.address }, dataDirectory: dir(data), ...this.settings.broker,
+    });
+    await broker('token_broker', 'broker-data');
+    await broker('token_broker_2', 'broker-data-2');
+    const edge = (name, port, tokenBroker) => add(name, 'sallyport-edge', {
+      server: server(name, 'edge'), peers: { ...peers('authn', 'token_broker', 'vault', 'registry'), ...(tokenBroker ? { tokenBroker } : {}) },
+      deployment, listen: `127.0.0.1:${port}`, dataDirectory: dir(`${name}-data`), replica: name, ...this.settings.edge,
+    });
+    // With a second edge, each edge has a broker of its own, so that work for one user reaches both brokers.
+    const { secondEdge } = this.settings;
+    await edge('edge', this.port, secondEdge && target('token_broker'));
+    if (secondEdge) {
+      this.secondEdgeOrigin = `http://127.0.0.1:${await freePort()}`;
+      await edge('edge_2', new URL(this.secondEdgeOrigin).port, target('token_broker_2'));
+    }
+  }
+
+  // Waits until every service says it is ready.
+  async ready(ms = 30000) {
+    await Promise.all([...this.services.keys()].map((name) => this.serviceReady(name, ms)));
+  }
+
+  async serviceReady(name, ms = 30000) {
+    const service = this.services.get(name);
+    let last = 'no answer';
+    await waitFor(async () => {
+      if (!service.process.alive) throw new Error(`${name} has ended: ${JSON.stringify(await service.process.ended)}`);
+      const response = await request(`${service.adminUrl}/readyz`, { headers: { Connection: 'close' }, timeoutMs: 2000 });
+      last = `${response.status} ${response.body}`;
+      return response.status === 200;
+    }, `${name} to be ready`, ms).catch((error) => { throw new Error(`${error.message} (${last})`); });
+  }
+
+  // kill -9, and the time at which the process was gone.
+  async kill(name) {
+    await this.services.get(name).process.kill('SIGKILL');
+    return Date.now();
+  }
+
+  async restart(name) {
+    this.startService(name);
+    await this.serviceReady(name);
+  }
+
+  // The command line tool, with a home directory of its own.
+  cli(args, options = {}) {
+    return run(path.join(BIN, 'sallyport'), args, {
+      env: { PATH: process.env.PATH, HOME: this.home, XDG_CONFIG_HOME: path.join(this.home, '.config'), ...options.env }, ...options,
+    });
+  }
+
+  // Redeems the one-time token once; later calls do nothing.
+  async login() {
+    if (this.apiToken) return;
+    await waitFor(() => existsSync(this.adminTokenFile), 'the admin token file');
+    const token = (await readFile(this.adminTokenFile, 'utf8')).trim();
+    await this.cli(['login', '--url', this.publicUrl, '--admin-token-file', this.adminTokenFile]);
+    this.adminToken = token;
+    // The tool keeps its API token in a file below its home directory; the tests' own API calls use it too.
+    for (const entry of await readdir(this.home, { recursive: true, withFileTypes: true })) {
+      if (!entry.isFile()) continue;
+      const text = await readFile(path.join(entry.parentPath, entry.name), 'utf8');
+      this.apiToken ??= text.match(/eyJ[\w-]+\.[\w-]+\.[\w-]+/)?.[0];
+    }
+    if (!this.apiToken) throw new Error('sallyport login left no token below its home directory');
+  }
+
+  // Applies { mcpServers, apps, credentials } with `sallyport apply -f`; resolves with the tool's output. Waits until the edge serves it.
+  async apply(resources, { args = [] } = {}) {
+    await this.login();
+    const file = path.join(this.directory, 'servers.yaml');
+    await writeFile(file, JSON.stringify(resources, null, 2), { mode: 0o600 });
+    const { stdout } = await this.cli(['apply', '-f', file, ...args]);
+    await this.served((resources.mcpServers ?? []).filter((server) => server.enabled !== false).map((server) => server.slug));
+    return stdout;
+  }
+
+  // Until the edge knows these servers: it answers anything but 404 to a request without a token.
+  async served(slugs) {
+    for (const slug of slugs) {
+      await waitFor(async () => {
+        const response = await request(this.mcpUrl(slug), { method: 'POST', body: '{}', headers: { 'Content-Type': 'application/json' } });
+        return response.status !== 404;
+      }, `the edge to serve ${slug}`);
+    }
+  }
+
+  // One call of the HTTP API as the administrator.
+  async api(method, body = {}) {
+    await this.login();
+    const response = await request(`${this.publicUrl}/api/${method}`, {
+      method: 'POST', headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${this.apiToken}` }, body: JSON.stringify(body),
+    });
+    if (response.status !== 200) throw new Error(`${method}: HTTP ${response.status} ${response.body}`);
+    return JSON.parse(response.body);
+  }
+
+  // All metrics of all services, as Prometheus text.
+  async metrics() {
+    const all = {};
+    for (const service of this.services.values()) {
+      if (service.process.alive) all[service.name] = (await request(`${service.adminUrl}/metrics`, { headers: { Connection: 'close' } })).body;
+    }
+    return all;
+  }
+
+  async logFiles() {
+    const names = await readdir(this.logs).catch(() => []);
+    return Promise.all(names.map(async (name) => [name, await readFile(path.join(this.logs, name), 'utf8')]));
+  }
+
+  async logTail(lines = 15) {
+    return (await this.logFiles()).map(([name, text]) => `--- ${name}\n${text.trim().split('\n').slice(-lines).join('\n')}`).join('\n');
+  }
+
+  // Everything at rest and in passing, by name: logs, metrics, files, databases, Redis. For the search for secrets.
+  async traces() {
+    const found = new Map();
+    for (const [name, text] of await this.logFiles()) found.set(`log ${name}`, Buffer.from(text));
+    for (const [name, text] of Object.entries(await this.metrics())) found.set(`metrics ${name}`, Buffer.from(text));
+    const skip = new Set(['logs', 'home', 'pg', 'redis', 'certs', 'kek']);
+    for (const entry of await readdir(this.directory, { recursive: true, withFileTypes: true })) {
+      const file = path.join(entry.parentPath, entry.name);
+      const relative = path.relative(this.directory, file);
+      if (!entry.isFile() || skip.has(relative.split(path.sep)[0]) || !relative.includes(path.sep)) continue;
+      found.set(`file ${relative}`, await readFile(file));
+    }
+    if (this.postgres) {
+      for (const name of ['vault', 'registry', 'authn']) found.set(`database ${name}`, Buffer.from(await this.postgres.dump(name)));
+    }
+    if (this.redis) found.set('redis', Buffer.from(await this.redis.dump()));
+    return found;
+  }
+
+  async close({ keep = false } = {}) {
+    await Promise.all([...this.services.values()].map((service) => service.process.stop(GRACE_MS)));
+    await Promise.all([this.postgres?.close(), this.redis?.close()]);
+    if (keep) await sleep(0);
+    else await rm(this.directory, { recursive: true, force: true });
+  }
+}
