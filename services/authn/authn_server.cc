@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/authn_server.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/control_stream.h"
+#include "common/error.h"
+#include "common/http_client.h"
+#include "common/json_log.h"
+#include "common/mutex.h"
+#include "common/status_macros.h"
+#include "common/url.h"
+#include "services/authn/authn_service.h"
+#include "services/authn/authn_store.h"
+#include "services/authn/http_fetcher.h"
+
+namespace sallyport::authn {
+namespace {
+
+constexpr absl::Duration kDefaultSession = absl::Hours(12);
+constexpr absl::Duration kDefaultAccessToken = absl::Hours(1);
+constexpr absl::Duration kMinAccessToken = absl::Seconds(5);
+constexpr absl::Duration kMaxAccessToken = absl::Hours(24);
+constexpr absl::Duration kMinSession = absl::Minutes(1);
+constexpr absl::Duration kMaxSession = absl::Hours(24 * 30);
+constexpr absl::Duration kPruneEvery = absl::Minutes(15);
+
+absl::Duration FromProto(bool given, const google::protobuf::Duration& duration, absl::Duration otherwise) {
+  return given ? absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos()) : otherwise;
+}
+
+absl::Duration SessionLifetime(const config::v1::AuthnConfig& config) {
+  return FromProto(config.has_session_lifetime(), config.session_lifetime(), kDefaultSession);
+}
+
+absl::Duration AccessTokenLifetime(const config::v1::AuthnConfig& config) {
+  return FromProto(config.has_access_token_lifetime(), config.access_token_lifetime(), kDefaultAccessToken);
+}
+
+absl::Status CheckPublicUrl(const std::string& public_url) {
+  constexpr char kField[] = "deployment.publicUrl";
+  const absl::StatusOr<Url> url = Url::Parse(public_url);
+  if (!url.ok() || url->origin() != public_url) {
+    return InvalidField(kField, "must be a bare origin like https://gw.example.com, without path or trailing slash");
+  }
+  if (!url->is_https()) {
+    const absl::StatusOr<IpAddress> address = IpAddress::Parse(url->host());
+    if (url->host() != "localhost" && (!address.ok() || !address->is_loopback())) {
+      return InvalidField(kField, "must be https, except on loopback");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Egress& egress, const Clock& clock) {
+  ASSIGN_OR_RETURN(std::vector<Network> networks,
+                   ParseNetworks({egress.oauth_networks().begin(), egress.oauth_networks().end()},
+                                 "deployment.egress.oauthNetworks"));
+  HttpClient::Options options;
+  options.policy = EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kLoopback);
+  options.ca_bundle = egress.ca_bundle();
+  options.clock = &clock;
+  return HttpClient::Create(std::move(options));
+}
+
+}  // namespace
+
+absl::Status ValidateAuthnConfig(const config::v1::AuthnConfig& config) {
+  RETURN_IF_ERROR(CheckPublicUrl(config.deployment().public_url()));
+  const absl::Duration token = AccessTokenLifetime(config);
+  if (token < kMinAccessToken || token > kMaxAccessToken) {
+    return InvalidField("accessTokenLifetime", "must be 5 s to 24 h");
+  }
+  const absl::Duration session = SessionLifetime(config);
+  if (session < kMinSession || session > kMaxSession) {
+    return InvalidField("sessionLifetime", "must be 1 min to 30 days");
+  }
+  return absl::OkStatus();
+}
+
+// Members in order of construction: each uses only what stands above it.
+struct AuthnServer::State {
+  State(const config::v1::AuthnConfig& settings, const Clock& the_clock, const AuthnPeers& the_peers,
+        std::unique_ptr<Database> the_database, std::unique_ptr<HttpClient> the_http)
+      : config(settings),
+        clock(the_clock),
+        peers(the_peers),
+        public_url(settings.deployment().public_url()),
+        database(std::move(the_database)),
+        http(std::move(the_http)),
+        fetcher(*http),
+        jwks(fetcher),
+        vault(MakeVaultClient(the_peers.vault)),
+        keys(*vault, std::max(AccessTokenLifetime(settings), absl::Hours(1))),
+        edge_keys(*vault),
+        tokens(public_url, keys, AccessTokenLifetime(settings)),
+        passports(public_url, keys),
+        roles(settings.roles()),
+        stream(the_peers.registry, the_clock),
+        servers(stream, roles),
+        audit(*database, the_clock),
+        revocations(*database, the_peers.registry),
+        sessions(*database, SessionLifetime(settings)),
+        grants(*database),
+        admin_token(*database, audit, settings.data_directory()),
+        verifier(public_url, OwnKeySource(keys)) {}
+
+  const config::v1::AuthnConfig config;
+  const Clock& clock;
+  const AuthnPeers peers;
+  const std::string public_url;
+  std::unique_ptr<Database> database;
+  std::unique_ptr<HttpClient> http;
+  HttpFetcher fetcher;
+  JwksCache jwks;
+  std::unique_ptr<VaultClient> vault;
+  SigningKeys keys;
+  EdgeKeys edge_keys;
+  AccessTokens tokens;
+  Passports passports;
+  RolePolicy roles;
+  ControlStream stream;
+  Servers servers;
+  Audit audit;
+  Revocations revocations;
+  Sessions sessions;
+  Grants grants;
+  AdminToken admin_token;
+  PassportVerifier verifier;
+  std::unique_ptr<Connectors> connectors;
+  std::unique_ptr<Authenticator> authenticator;
+  std::unique_ptr<AuthnRpcs> rpcs;
+  std::unique_ptr<CallGuard> guard;
+  std::unique_ptr<RpcServer> server;
+
+  std::atomic<bool> secrets_stored{false};
+  Mutex mu;
+  std::condition_variable_any wake;
+  bool stop ABSL_GUARDED_BY(mu) = false;
+  std::thread background;
+
+  absl::Status Build();
+  std::vector<std::unique_ptr<grpc::Service>> Services(std::shared_ptr<const PeerIdentity> peer);
+  void RunBackground();
+  bool Tend();
+  void Prune();
+  void Stop();
+};
+
+absl::Status AuthnServer::State::Build() {
+  ASSIGN_OR_RETURN(connectors, Connectors::Create(config.connectors(), jwks, *vault));
+  authenticator = std::make_unique<Authenticator>(
+      Authenticator::Parts{servers, *connectors, jwks, tokens, grants, revocations, roles, passports});
+  rpcs =
+      std::make_unique<AuthnRpcs>(AuthnRpcs::Parts{*authenticator, servers, *connectors, keys, tokens, passports, roles,
+                                                   sessions, grants, revocations, edge_keys, admin_token, audit});
+  ASSIGN_OR_RETURN(CallGuard made, CallGuard::Create(AuthnMethodTables()));
+  guard = std::make_unique<CallGuard>(std::move(made));
+  RETURN_IF_ERROR(admin_token.EnsureFile(clock.Now()));
+  stream.Start();
+  audit.StartShipping(peers.registry);
+  revocations.Start();
+  background = std::thread([this] { RunBackground(); });
+  return absl::OkStatus();
+}
+
+std::vector<std::unique_ptr<grpc::Service>> AuthnServer::State::Services(std::shared_ptr<const PeerIdentity> peer) {
+  RpcHandler::Options options;
+  options.service = "sallyport.authn.v1.Authn";
+  options.guard = guard.get();
+  options.peer = std::move(peer);
+  options.verifier = &verifier;
+  options.clock = &clock;
+  std::vector<std::unique_ptr<grpc::Service>> services;
+  services.push_back(std::make_unique<AuthnService>(*rpcs, options));
+  return services;
+}
+
+// Everything that waits for a peer to come up. True when all is there.
+bool AuthnServer::State::Tend() {
+  const absl::Status refreshed = keys.Refresh(clock.Now());
+  absl::Status stored;
+  if (!secrets_stored) {
+    stored = connectors->StoreClientSecrets();
+    secrets_stored = stored.ok();
+  }
+  if (refreshed.ok() && stored.ok()) {
+    return true;
+  }
+  Log(LogLevel::kInfo, "waiting_for_vault", {{"keys", refreshed}, {"client_secrets", stored}});
+  return false;
+}
+
+void AuthnServer::State::Prune() {
+  const absl::Time now = clock.Now();
+  for (const absl::Status& status :
+       {revocations.Prune(now), sessions.Prune(now).status(), grants.Prune(now).status()}) {
+    if (!status.ok()) {
+      Log(LogLevel::kWarning, "prune_failed", {{"status", status}});
+    }
+  }
+}
+
+void AuthnServer::State::RunBackground() {
+  absl::Duration pause = absl::Milliseconds(100);
+  absl::Time prune_at = clock.Now() + kPruneEvery;
+  while (true) {
+    const bool complete = Tend();
+    if (clock.Now() >= prune_at) {
+      Prune();
+      prune_at = clock.Now() + kPruneEvery;
+    }
+    // Peers of one process come up within milliseconds, those of a cluster within seconds.
+    pause = complete ? absl::Seconds(30) : std::min(pause * 2, absl::Seconds(2));
+    MutexLock lock(mu);
+    const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoMilliseconds(pause);
+    while (!stop && wake.wait_until(mu, deadline) != std::cv_status::timeout) {
+    }
+    if (stop) {
+      return;
+    }
+  }
+}
+
+void AuthnServer::State::Stop() {
+  {
+    MutexLock lock(mu);
+    stop = true;
+  }
+  wake.notify_all();
+  if (background.joinable()) {
+    background.join();
+  }
+  revocations.Stop();
+  stream.Stop();
+}
+
+AuthnServer::AuthnServer() = default;
+
+absl::StatusOr<std::unique_ptr<AuthnServer>> AuthnServer::Start(const config::v1::AuthnConfig& config,
+                                                                const Clock& clock, AuthnPeers peers) {
+  RETURN_IF_ERROR(ValidateAuthnConfig(config));
+  ASSIGN_OR_RETURN(std::unique_ptr<Database> database, OpenAuthnDatabase(config.database(), clock));
+  ASSIGN_OR_RETURN(std::unique_ptr<HttpClient> http, MakeHttpClient(config.deployment().egress(), clock));
+  auto server = std::unique_ptr<AuthnServer>(new AuthnServer());
+  server->state_ = std::make_unique<State>(config, clock, peers, std::move(database), std::move(http));
+  State& state = *server->state_;
+  RETURN_IF_ERROR(state.Build());
+  RpcServer::Options options;
+  if (!config.server().listen().empty()) {
+    ASSIGN_OR_RETURN(options, RpcOptionsFrom(config.server()));
+  }
+  const auto services = [&state](std::shared_ptr<const PeerIdentity> peer) { return state.Services(std::move(peer)); };
+  ASSIGN_OR_RETURN(state.server, RpcServer::Start(options, services));
+  state.server->SetServing(true);
+  return server;
+}
+
+AuthnServer::~AuthnServer() {
+  if (state_ != nullptr) {
+    Shutdown(absl::ZeroDuration());
+    state_->Stop();
+  }
+}
+
+std::shared_ptr<grpc::Channel> AuthnServer::InProcessChannel(const std::string& caller) {
+  return state_->server->InProcessChannel(caller);
+}
+
+int AuthnServer::port() const { return state_->server->port(); }
+
+absl::Status AuthnServer::Ready() const {
+  if (!state_->keys.Active().ok()) {
+    return absl::UnavailableError("the signing keys are not loaded: the vault is not reachable or sealed");
+  }
+  if (!state_->secrets_stored) {
+    return absl::UnavailableError("client secrets of connectors are not in the vault yet");
+  }
+  if (!state_->servers.ready()) {
+    return absl::UnavailableError("no configuration from the registry yet");
+  }
+  return absl::OkStatus();
+}
+
+void AuthnServer::Shutdown(absl::Duration grace) {
+  if (state_->server != nullptr) {
+    state_->server->Shutdown(grace);
+  }
+  state_->Stop();
+}
+
+}  // namespace sallyport::authn

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/authn_service.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/error.h"
+#include "common/status_macros.h"
+#include "services/authn/errors.h"
+
+namespace sallyport::authn {
+namespace {
+
+google::protobuf::Timestamp ToProto(absl::Time time) {
+  google::protobuf::Timestamp out;
+  out.set_seconds(absl::ToUnixSeconds(time));
+  return out;
+}
+
+void AddRoles(const std::vector<std::string>& roles, v1::Principal& principal) {
+  for (const std::string& role : roles) {
+    principal.add_roles(role == "admin" ? v1::ADMIN : role == "credential-admin" ? v1::CREDENTIAL_ADMIN : v1::AUDITOR);
+  }
+}
+
+v1::Principal ToPrincipal(const Passport& passport) {
+  v1::Principal principal;
+  principal.set_subject(passport.subject);
+  principal.set_email(passport.email);
+  principal.set_email_verified(passport.email_verified);
+  principal.set_name(passport.name);
+  principal.mutable_groups()->Assign(passport.groups.begin(), passport.groups.end());
+  principal.set_client_id(passport.client_id);
+  *principal.mutable_expires_at() = ToProto(passport.expires_at);
+  AddRoles(passport.roles, principal);
+  return principal;
+}
+
+absl::StatusOr<Passport::Purpose> ToPurpose(v1::MintMaintenancePassportRequest::Purpose purpose) {
+  switch (purpose) {
+    case v1::MintMaintenancePassportRequest::REFRESH:
+      return Passport::Purpose::kMaintenanceRefresh;
+    case v1::MintMaintenancePassportRequest::REVOKE:
+      return Passport::Purpose::kMaintenanceRevoke;
+    default:
+      return InvalidField("purpose", "must be REFRESH or REVOKE");
+  }
+}
+
+}  // namespace
+
+std::map<std::string, MethodTable> AuthnMethodTables() {
+  return {{"sallyport.authn.v1.Authn",
+           {{"Authenticate", {"edge"}},
+            {"GetPassport", {"edge"}},
+            {"GetKeys", {"edge", "token_broker", "vault", "registry"}},
+            {"GetEdgeKeys", {"edge"}},
+            {"GetConnector", {"token_broker"}},
+            {"ListConnectors", {"registry", "token_broker"}},
+            {"MintMaintenancePassport", {"token_broker"}},
+            {"RedeemAdminToken", {"edge"}},
+            {"WhoAmI", {"edge"}},
+            {"RevokeUser", {"edge"}}}},
+          {"sallyport.web.v1.Web", {{"Handle", {"edge"}}}}};
+}
+
+absl::StatusOr<v1::AuthenticateResponse> AuthnRpcs::Authenticate(const v1::AuthenticateRequest& request,
+                                                                 absl::Time now) {
+  Authenticator::Outcome outcome = parts_.authenticator.Authenticate(request, now);
+  const absl::Status& status = outcome.response.status();
+  // Who is not known is not recorded here: anybody could fill the table. The edge's record of the call tells it.
+  if (!outcome.subject.empty() && (status.ok() || absl::IsPermissionDenied(status))) {
+    audit::v1::Event event =
+        MakeEvent(status.ok() ? "mcp.admitted" : "mcp.denied",
+                  status.ok() ? audit::v1::DECISION_ALLOWED : audit::v1::DECISION_DENIED, outcome.subject);
+    event.set_rule(outcome.rule);
+    event.set_client_id(outcome.client_id.substr(0, 256));
+    event.set_server_uid(request.server_uid());
+    event.set_server_slug(outcome.server_slug);
+    event.set_status(static_cast<int>(status.code()));
+    RETURN_IF_ERROR(parts_.audit.Record(std::move(event)));
+  }
+  return std::move(outcome.response);
+}
+
+std::vector<std::string> AuthnRpcs::LinkServers(const v1::GetPassportRequest& request, const Identity& identity) const {
+  std::string app_uid = request.app_slug().empty() ? "" : parts_.servers.AppUid(request.app_slug());
+  if (!request.server_slug().empty()) {
+    const auto server = parts_.servers.FindBySlug(request.server_slug());
+    app_uid = server == nullptr ? "" : server->app_uid();
+  }
+  std::vector<std::string> uids;
+  for (const auto& server : parts_.servers.OfApp(app_uid)) {
+    if (parts_.authenticator.MayUse(*server, identity)) {
+      uids.push_back(server->uid());
+    }
+  }
+  return uids;
+}
+
+absl::StatusOr<v1::GetPassportResponse> AuthnRpcs::GetPassport(const v1::GetPassportRequest& request, absl::Time now) {
+  Authenticator::ApiCaller caller;
+  if (request.credential_case() == v1::GetPassportRequest::kApiToken) {
+    if (request.purpose() != v1::GetPassportRequest::API) {
+      return InvalidField("apiToken", "is for the purpose API only");
+    }
+    ASSIGN_OR_RETURN(caller, parts_.authenticator.AuthenticateApi(request.api_token(), now));
+  } else {
+    ASSIGN_OR_RETURN(Session session, parts_.sessions.FindByHeader(request.cookie(), now));
+    caller.identity = std::move(session.user);
+    caller.client_id = "console";
+    caller.session_id = session.id;
+    caller.roles = parts_.roles.RolesOf(caller.identity);
+    caller.expires_at = session.expires_at;
+  }
+  Passport passport;
+  passport.subject = caller.identity.subject;
+  passport.session_id = caller.session_id;
+  passport.email = caller.identity.email;
+  passport.email_verified = caller.identity.email_verified;
+  passport.name = caller.identity.name;
+  passport.groups = parts_.servers.NamedGroups(caller.identity.groups);
+  passport.client_id = caller.client_id;
+  switch (request.purpose()) {
+    case v1::GetPassportRequest::API:
+      passport.purpose = Passport::Purpose::kApi;
+      passport.roles = caller.roles;
+      break;
+    case v1::GetPassportRequest::LINK:
+      passport.purpose = Passport::Purpose::kLink;
+      passport.link_server_uids = LinkServers(request, caller.identity);
+      break;
+    default:
+      return InvalidField("purpose", "must be API or LINK");
+  }
+  ASSIGN_OR_RETURN(passport, parts_.passports.Mint(std::move(passport), caller.expires_at, now));
+  v1::GetPassportResponse response;
+  response.set_passport(passport.jwt);
+  *response.mutable_valid_until() = ToProto(passport.expires_at);
+  *response.mutable_principal() = ToPrincipal(passport);
+  response.mutable_principal()->set_issuer(caller.identity.issuer);
+  return response;
+}
+
+absl::StatusOr<v1::GetKeysResponse> AuthnRpcs::GetKeys() const {
+  v1::GetKeysResponse response;
+  ASSIGN_OR_RETURN(*response.mutable_jwks_json(), parts_.keys.Jwks());
+  return response;
+}
+
+absl::StatusOr<v1::GetEdgeKeysResponse> AuthnRpcs::GetEdgeKeys(absl::Time now) {
+  ASSIGN_OR_RETURN(EdgeKeys::Answer keys, parts_.edge_keys.Get(now));
+  v1::GetEdgeKeysResponse response;
+  for (std::string& key : keys.keys) {
+    response.add_session_tag_keys(std::move(key));
+  }
+  *response.mutable_refresh_after() = ToProto(keys.refresh_after);
+  return response;
+}
+
+absl::StatusOr<v1::Connector> AuthnRpcs::GetConnector(const std::string& id, absl::Time now) const {
+  const Connector* connector = parts_.connectors.Find(id);
+  if (connector == nullptr) {
+    return absl::NotFoundError("no such connector");
+  }
+  ASSIGN_OR_RETURN(auto discovery, connector->GetDiscovery(now));
+  v1::Connector response;
+  response.set_id(connector->id());
+  response.set_issuer(connector->issuer());
+  response.set_token_endpoint(discovery->token_endpoint);
+  response.set_revocation_endpoint(discovery->revocation_endpoint);
+  response.set_client_id(connector->client_id());
+  if (connector->has_client_secret()) {
+    *response.mutable_client_secret() = connector->ClientSecretRecord();
+  }
+  response.set_token_endpoint_auth_method(discovery->token_endpoint_auth_method);
+  return response;
+}
+
+absl::StatusOr<v1::ListConnectorsResponse> AuthnRpcs::ListConnectors() const {
+  v1::ListConnectorsResponse response;
+  for (const auto& connector : parts_.connectors.all()) {
+    auto* summary = response.add_connectors();
+    summary->set_id(connector->id());
+    summary->set_type(connector->type() == Connector::Type::kLocal ? "local" : "oidc");
+  }
+  return response;
+}
+
+absl::StatusOr<v1::MintMaintenancePassportResponse> AuthnRpcs::MintMaintenancePassport(
+    const Caller& caller, const v1::MintMaintenancePassportRequest& request, absl::Time now) {
+  const vault::v1::RecordName& record = request.record();
+  if (record.owner_type() != vault::v1::USER || record.owner_id().empty() || record.kind() != "connection" ||
+      record.name().empty()) {
+    return InvalidField("record", "must be a connection of a user");
+  }
+  Passport passport;
+  ASSIGN_OR_RETURN(passport.purpose, ToPurpose(request.purpose()));
+  // What a broker that was taken over can do to users who are not calling is bounded by this.
+  if (!maintenance_.Take(now)) {
+    return WithRetryAfter(
+        WithReason(absl::ResourceExhaustedError("too many maintenance passports"), "maintenance_rate"),
+        maintenance_.RetryAfter(now));
+  }
+  passport.subject = record.owner_id();
+  passport.record = absl::StrCat(record.owner_id(), "\n", record.kind(), "\n", record.name());
+  ASSIGN_OR_RETURN(passport, parts_.passports.Mint(std::move(passport), absl::InfiniteFuture(), now));
+  audit::v1::Event event = MakeEvent("passport.maintenance", audit::v1::DECISION_ALLOWED, record.owner_id());
+  event.set_client_id(caller.service);
+  (*event.mutable_details())["record"] = record.name();
+  (*event.mutable_details())["purpose"] = v1::MintMaintenancePassportRequest::Purpose_Name(request.purpose());
+  RETURN_IF_ERROR(parts_.audit.Record(std::move(event)));
+  v1::MintMaintenancePassportResponse response;
+  response.set_passport(passport.jwt);
+  return response;
+}
+
+absl::StatusOr<v1::RedeemAdminTokenResponse> AuthnRpcs::RedeemAdminToken(const std::string& token, absl::Time now) {
+  // Minted first: a redemption whose answer cannot be signed would be lost for good.
+  ASSIGN_OR_RETURN(MintedToken minted, parts_.tokens.MintApi({.subject = kBootstrapSubject,
+                                                              .client_id = kCliClientId,
+                                                              .grant_id = "",
+                                                              .roles = {"credential-admin", "admin"}},
+                                                             now));
+  RETURN_IF_ERROR(parts_.admin_token.Redeem(token, now));
+  v1::RedeemAdminTokenResponse response;
+  response.set_access_token(minted.token);
+  *response.mutable_expires_at() = ToProto(minted.expires_at);
+  return response;
+}
+
+absl::StatusOr<v1::Principal> AuthnRpcs::WhoAmI(const Caller& caller) const {
+  if (!caller.passport.has_value()) {
+    return absl::UnauthenticatedError("nobody is signed in");
+  }
+  return ToPrincipal(*caller.passport);
+}
+
+absl::StatusOr<v1::RevokeUserResponse> AuthnRpcs::RevokeUser(const Caller& caller, const std::string& subject,
+                                                             absl::Time now) {
+  if (subject.empty()) {
+    return InvalidField("subject", "is required: \"<connector>:<subject>\"");
+  }
+  audit::v1::Event event = MakeEvent("user.revoked", audit::v1::DECISION_ALLOWED,
+                                     caller.passport.has_value() ? caller.passport->subject : "");
+  (*event.mutable_details())["user"] = subject.substr(0, 256);
+  RETURN_IF_ERROR(parts_.audit.Record(std::move(event)));
+  ASSIGN_OR_RETURN(std::vector<std::string> sessions, parts_.sessions.EndSubject(subject));
+  ASSIGN_OR_RETURN(std::vector<std::string> grants, parts_.grants.RevokeSubject(subject, now));
+  RETURN_IF_ERROR(parts_.revocations.PublishSubject(subject, now));
+  v1::RevokeUserResponse response;
+  response.set_sessions_revoked(static_cast<int>(sessions.size()));
+  response.set_grants_revoked(static_cast<int>(grants.size()));
+  sessions.insert(sessions.end(), grants.begin(), grants.end());
+  RETURN_IF_ERROR(parts_.revocations.PublishSessions(sessions, now));
+  return response;
+}
+
+grpc::Status AuthnService::Authenticate(grpc::ServerContext* context, const v1::AuthenticateRequest* request,
+                                        v1::AuthenticateResponse* response) {
+  return rpc_.Handle("Authenticate", context, response,
+                     [&](const Caller&) { return rpcs_.Authenticate(*request, rpc_.clock().Now()); });
+}
+
+grpc::Status AuthnService::GetPassport(grpc::ServerContext* context, const v1::GetPassportRequest* request,
+                                       v1::GetPassportResponse* response) {
+  return rpc_.Handle("GetPassport", context, response,
+                     [&](const Caller&) { return rpcs_.GetPassport(*request, rpc_.clock().Now()); });
+}
+
+grpc::Status AuthnService::GetKeys(grpc::ServerContext* context, const v1::GetKeysRequest* /*request*/,
+                                   v1::GetKeysResponse* response) {
+  return rpc_.Handle("GetKeys", context, response, [&](const Caller&) { return rpcs_.GetKeys(); });
+}
+
+grpc::Status AuthnService::GetEdgeKeys(grpc::ServerContext* context, const v1::GetEdgeKeysRequest* /*request*/,
+                                       v1::GetEdgeKeysResponse* response) {
+  return rpc_.Handle("GetEdgeKeys", context, response,
+                     [&](const Caller&) { return rpcs_.GetEdgeKeys(rpc_.clock().Now()); });
+}
+
+grpc::Status AuthnService::GetConnector(grpc::ServerContext* context, const v1::GetConnectorRequest* request,
+                                        v1::Connector* response) {
+  return rpc_.Handle("GetConnector", context, response,
+                     [&](const Caller&) { return rpcs_.GetConnector(request->id(), rpc_.clock().Now()); });
+}
+
+grpc::Status AuthnService::ListConnectors(grpc::ServerContext* context, const v1::ListConnectorsRequest* /*request*/,
+                                          v1::ListConnectorsResponse* response) {
+  return rpc_.Handle("ListConnectors", context, response, [&](const Caller&) { return rpcs_.ListConnectors(); });
+}
+
+grpc::Status AuthnService::MintMaintenancePassport(grpc::ServerContext* context,
+                                                   const v1::MintMaintenancePassportRequest* request,
+                                                   v1::MintMaintenancePassportResponse* response) {
+  return rpc_.Handle("MintMaintenancePassport", context, response, [&](const Caller& caller) {
+    return rpcs_.MintMaintenancePassport(caller, *request, rpc_.clock().Now());
+  });
+}
+
+grpc::Status AuthnService::RedeemAdminToken(grpc::ServerContext* context, const v1::RedeemAdminTokenRequest* request,
+                                            v1::RedeemAdminTokenResponse* response) {
+  return rpc_.Handle("RedeemAdminToken", context, response,
+                     [&](const Caller&) { return rpcs_.RedeemAdminToken(request->token(), rpc_.clock().Now()); });
+}
+
+grpc::Status AuthnService::WhoAmI(grpc::ServerContext* context, const v1::WhoAmIRequest* /*request*/,
+                                  v1::Principal* response) {
+  return rpc_.Handle("WhoAmI", context, response, [&](const Caller& caller) { return rpcs_.WhoAmI(caller); });
+}
+
+grpc::Status AuthnService::RevokeUser(grpc::ServerContext* context, const v1::RevokeUserRequest* request,
+                                      v1::RevokeUserResponse* response) {
+  return rpc_.Handle("RevokeUser", context, response, [&](const Caller& caller) {
+    return rpcs_.RevokeUser(caller, request->subject(), rpc_.clock().Now());
+  });
+}
+
+}  // namespace sallyport::authn

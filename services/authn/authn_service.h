@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "common/caller/caller.h"
+#include "common/clock.h"
+#include "common/rpc_handler.h"
+#include "sallyport/authn/v1/authn.grpc.pb.h"
+#include "services/authn/admin_token.h"
+#include "services/authn/audit.h"
+#include "services/authn/authenticator.h"
+#include "services/authn/edge_keys.h"
+#include "services/authn/sessions.h"
+
+namespace sallyport::authn {
+
+// Method → services that may call it, for Authn and Web.
+std::map<std::string, MethodTable> AuthnMethodTables();
+
+// What the RPCs do, without gRPC. One per process; thread-safe.
+class AuthnRpcs {
+ public:
+  // All outlive this.
+  struct Parts {
+    const Authenticator& authenticator;
+    const Servers& servers;
+    const Connectors& connectors;
+    const SigningKeys& keys;
+    const AccessTokens& tokens;
+    const Passports& passports;
+    const RolePolicy& roles;
+    Sessions& sessions;
+    Grants& grants;
+    Revocations& revocations;
+    EdgeKeys& edge_keys;
+    AdminToken& admin_token;
+    Audit& audit;
+  };
+  explicit AuthnRpcs(const Parts& parts) : parts_(parts), maintenance_(100, absl::Milliseconds(100)) {}
+
+  absl::StatusOr<v1::AuthenticateResponse> Authenticate(const v1::AuthenticateRequest& request, absl::Time now);
+  absl::StatusOr<v1::GetPassportResponse> GetPassport(const v1::GetPassportRequest& request, absl::Time now);
+  absl::StatusOr<v1::GetKeysResponse> GetKeys() const;
+  absl::StatusOr<v1::GetEdgeKeysResponse> GetEdgeKeys(absl::Time now);
+  absl::StatusOr<v1::Connector> GetConnector(const std::string& id, absl::Time now) const;
+  absl::StatusOr<v1::ListConnectorsResponse> ListConnectors() const;
+  absl::StatusOr<v1::MintMaintenancePassportResponse> MintMaintenancePassport(
+      const Caller& caller, const v1::MintMaintenancePassportRequest& request, absl::Time now);
+  absl::StatusOr<v1::RedeemAdminTokenResponse> RedeemAdminToken(const std::string& token, absl::Time now);
+  absl::StatusOr<v1::Principal> WhoAmI(const Caller& caller) const;
+  absl::StatusOr<v1::RevokeUserResponse> RevokeUser(const Caller& caller, const std::string& subject, absl::Time now);
+
+ private:
+  std::vector<std::string> LinkServers(const v1::GetPassportRequest& request, const Identity& identity) const;
+
+  const Parts parts_;
+  RateLimit maintenance_;
+};
+
+// gRPC to AuthnRpcs; one per listener.
+class AuthnService final : public v1::Authn::Service {
+ public:
+  // `rpcs` and what `options` points to outlive this.
+  AuthnService(AuthnRpcs& rpcs, RpcHandler::Options options) : rpcs_(rpcs), rpc_(std::move(options)) {}
+
+  grpc::Status Authenticate(grpc::ServerContext* context, const v1::AuthenticateRequest* request,
+                            v1::AuthenticateResponse* response) override;
+  grpc::Status GetPassport(grpc::ServerContext* context, const v1::GetPassportRequest* request,
+                           v1::GetPassportResponse* response) override;
+  grpc::Status GetKeys(grpc::ServerContext* context, const v1::GetKeysRequest* request,
+                       v1::GetKeysResponse* response) override;
+  grpc::Status GetEdgeKeys(grpc::ServerContext* context, const v1::GetEdgeKeysRequest* request,
+                           v1::GetEdgeKeysResponse* response) override;
+  grpc::Status GetConnector(grpc::ServerContext* context, const v1::GetConnectorRequest* request,
+                            v1::Connector* response) override;
+  grpc::Status ListConnectors(grpc::ServerContext* context, const v1::ListConnectorsRequest* request,
+                              v1::ListConnectorsResponse* response) override;
+  grpc::Status MintMaintenancePassport(grpc::ServerContext* context, const v1::MintMaintenancePassportRequest* request,
+                                       v1::MintMaintenancePassportResponse* response) override;
+  grpc::Status RedeemAdminToken(grpc::ServerContext* context, const v1::RedeemAdminTokenRequest* request,
+                                v1::RedeemAdminTokenResponse* response) override;
+  grpc::Status WhoAmI(grpc::ServerContext* context, const v1::WhoAmIRequest* request, v1::Principal* response) override;
+  grpc::Status RevokeUser(grpc::ServerContext* context, const v1::RevokeUserRequest* request,
+                          v1::RevokeUserResponse* response) override;
+
+ private:
+  AuthnRpcs& rpcs_;
+  RpcHandler rpc_;
+};
+
+}  // namespace sallyport::authn

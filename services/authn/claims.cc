@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/claims.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+
+#include "common/json.h"
+#include "services/authn/errors.h"
+
+namespace sallyport::authn {
+namespace {
+
+constexpr size_t kMaxSubjectPart = 255;
+
+bool IsGoodPart(const std::string& part, bool joined) {
+  return !part.empty() && part.size() <= kMaxSubjectPart && std::none_of(part.begin(), part.end(), [joined](char c) {
+    return absl::ascii_iscntrl(static_cast<unsigned char>(c)) || (joined && c == '|');
+  });
+}
+
+std::optional<std::string> ScalarText(const nlohmann::json& value) {
+  if (value.is_string()) {
+    return value.get<std::string>();
+  }
+  if (value.is_boolean() || value.is_number_integer()) {
+    return DumpJson(value);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> SubjectClaim(const Jwt& jwt, absl::string_view rule) {
+  const std::vector<std::string> names = absl::StrSplit(rule.empty() ? "sub" : rule, '+');
+  std::vector<std::string> parts;
+  for (const std::string& name : names) {
+    const std::optional<std::string> part = jwt.String(name.c_str());
+    if (!part.has_value() || !IsGoodPart(*part, names.size() > 1)) {
+      return InvalidToken("bad_subject");
+    }
+    parts.push_back(*part);
+  }
+  return absl::StrJoin(parts, "|");
+}
+
+std::optional<std::string> ClaimText(const Jwt& jwt, const std::string& claim) {
+  const nlohmann::json* value = JsonMember(jwt.json(), claim.c_str());
+  if (value == nullptr) {
+    return std::nullopt;
+  }
+  if (!value->is_array()) {
+    return ScalarText(*value);
+  }
+  std::vector<std::string> parts;
+  for (const nlohmann::json& element : *value) {
+    std::optional<std::string> part = ScalarText(element);
+    if (!part.has_value()) {
+      return std::nullopt;
+    }
+    parts.push_back(*std::move(part));
+  }
+  return absl::StrJoin(parts, ",");
+}
+
+bool ClaimHolds(const Jwt& jwt, const std::string& claim, const std::string& value) {
+  const nlohmann::json* found = JsonMember(jwt.json(), claim.c_str());
+  const auto is_value = [&value](const nlohmann::json& element) {
+    return element.is_string() && element.get_ref<const std::string&>() == value;
+  };
+  if (found == nullptr) {
+    return false;
+  }
+  return found->is_array() ? std::any_of(found->begin(), found->end(), is_value) : is_value(*found);
+}
+
+}  // namespace sallyport::authn

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "common/base64url.h"
+#include "common/crypto.h"
+#include "common/status_macros.h"
+#include "services/authn/connectors.h"
+#include "services/authn/errors.h"
+
+namespace sallyport::authn {
+namespace {
+
+// OpenID Connect Core 3.1.3.6: base64url of the left half of the hash that belongs to the signature's algorithm.
+std::string HalfHash(JwsAlgorithm algorithm, absl::string_view text) {
+  std::string hash;
+  switch (algorithm) {
+    case JwsAlgorithm::kRs384:
+    case JwsAlgorithm::kPs384:
+    case JwsAlgorithm::kEs384:
+      hash = Sha384(text);
+      break;
+    case JwsAlgorithm::kRs512:
+    case JwsAlgorithm::kPs512:
+    case JwsAlgorithm::kEs512:
+    case JwsAlgorithm::kEdDsa:
+      hash = Sha512(text);
+      break;
+    default:
+      hash = Sha256(text);
+  }
+  return Base64UrlEncode(hash.substr(0, hash.size() / 2));
+}
+
+}  // namespace
+
+absl::StatusOr<Identity> Connector::VerifyIdToken(absl::string_view jwt_text, const IdTokenExpectation& expected,
+                                                  absl::Time now) const {
+  if (client_id().empty() || expected.nonce.empty()) {
+    return absl::FailedPreconditionError("nobody can sign in with this connector");
+  }
+  ASSIGN_OR_RETURN(JwtValidator validator, JwtValidator::Builder()
+                                               .ExpectIssuer(issuer())
+                                               .ExpectAudience(client_id())
+                                               .ExpectType("JWT")
+                                               .ExpectType("id+jwt")
+                                               .ExpectType("")
+                                               .RequireSubject()
+                                               .RequireIssuedAt()
+                                               .Build());
+  ASSIGN_OR_RETURN(Jwt jwt, VerifySigned(jwt_text, validator, now));
+  if (jwt.String("nonce") != expected.nonce) {
+    return InvalidToken("wrong_nonce");
+  }
+  if (jwt.Has("events")) {
+    return InvalidToken("wrong_type");
+  }
+  if ((jwt.audiences().size() > 1 || jwt.Has("azp")) && jwt.String("azp") != client_id()) {
+    return InvalidToken("wrong_azp");
+  }
+  if (jwt.Has("at_hash") && !expected.access_token.empty() &&
+      jwt.String("at_hash") != HalfHash(jwt.algorithm(), expected.access_token)) {
+    return InvalidToken("wrong_at_hash");
+  }
+  return IdentityFromClaims(jwt, AcceptedKind::kIdToken);
+}
+
+}  // namespace sallyport::authn

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace sallyport::authn {
+
+// A verified person (or workload), as a connector's token, a sign-in or a grant's row tells it.
+struct Identity {
+  // "<connector>:<value>", or "server-<uid>:<iss>|<value>" for keys an administrator gave a single server. Nothing else
+  // is identity.
+  std::string subject;
+  // Connector id; empty for a server's own keys.
+  std::string connector;
+  // The connector's issuer; kLocalIssuer for local accounts.
+  std::string issuer;
+  std::string email;
+  // As the issuer says. Emails and domains in rules count only if it is authoritative for the domain, too: see
+  // Connectors::SpeaksFor.
+  bool email_verified = false;
+  std::string name;
+  std::vector<std::string> groups;
+};
+
+inline constexpr char kLocalIssuer[] = "local";
+// Subject of the API token that the one-time admin token is traded for. "sallyport" is a reserved connector id.
+inline constexpr char kBootstrapSubject[] = "sallyport:admin-token";
+// The built-in OAuth client that API tokens are issued to.
+inline constexpr char kCliClientId[] = "sallyport-cli";
+
+}  // namespace sallyport::authn

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/revocations.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "common/crypto.h"
+#include "common/error.h"
+#include "common/hex.h"
+#include "common/json_log.h"
+#include "common/random.h"
+#include "common/rpc_server.h"
+#include "common/sql.h"
+#include "common/status_macros.h"
+#include "sallyport/registry/v1/registry.grpc.pb.h"
+
+namespace sallyport::authn {
+namespace {
+
+using registry::v1::Invalidation;
+
+constexpr int kBatch = 500;
+constexpr std::chrono::seconds kRetry(5);
+
+Invalidation Make(Invalidation::Kind kind, absl::string_view key, absl::Time now) {
+  Invalidation invalidation;
+  invalidation.set_kind(kind);
+  invalidation.set_key(std::string(key));
+  invalidation.mutable_at()->set_seconds(absl::ToUnixSeconds(now));
+  invalidation.mutable_at()->set_nanos(static_cast<int>((absl::ToUnixNanos(now) % 1'000'000'000)));
+  return invalidation;
+}
+
+absl::Status Insert(Transaction& tx, const std::vector<Invalidation>& invalidations, absl::Time now) {
+  for (const Invalidation& invalidation : invalidations) {
+    RETURN_IF_ERROR(tx.Exec("INSERT INTO pending_invalidations (id, kind, name, at) VALUES (:id, :kind, :name, :at)",
+                            {{"id", MakeUid("inv_")},
+                             {"kind", invalidation.kind()},
+                             {"name", Bytes{invalidation.key()}},
+                             {"at", now}})
+                        .status());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Revocations::Revocations(Database& database, std::shared_ptr<grpc::Channel> registry)
+    : database_(database), registry_(std::move(registry)) {}
+
+Revocations::~Revocations() { Stop(); }
+
+absl::Status Revocations::RevokeToken(absl::string_view jti, absl::string_view token, absl::Time expires_at,
+                                      absl::Time now) {
+  const Invalidation invalidation = Make(Invalidation::TOKEN, HexEncode(Sha256(token)), now);
+  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+    RETURN_IF_ERROR(
+        tx.Exec("INSERT INTO revoked_tokens (jti, expires_at) VALUES (:jti, :expires_at) ON CONFLICT (jti) DO NOTHING",
+                {{"jti", jti}, {"expires_at", expires_at}})
+            .status());
+    return Insert(tx, {invalidation}, now);
+  }));
+  Wake();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Revocations::IsRevoked(absl::string_view jti) const {
+  bool revoked = false;
+  RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(std::optional<Row> row,
+                     tx.QueryRow("SELECT expires_at FROM revoked_tokens WHERE jti = :jti", {{"jti", jti}}));
+    revoked = row.has_value();
+    return absl::OkStatus();
+  }));
+  return revoked;
+}
+
+absl::Status Revocations::PublishSessions(const std::vector<std::string>& ids, absl::Time now) {
+  std::vector<Invalidation> invalidations;
+  for (const std::string& id : ids) {
+    invalidations.push_back(Make(Invalidation::SESSION, id, now));
+  }
+  return Enqueue(invalidations, now);
+}
+
+absl::Status Revocations::PublishSubject(absl::string_view subject, absl::Time now) {
+  return Enqueue({Make(Invalidation::SUBJECT, subject, now)}, now);
+}
+
+absl::Status Revocations::Enqueue(const std::vector<Invalidation>& invalidations, absl::Time now) {
+  if (invalidations.empty()) {
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) { return Insert(tx, invalidations, now); }));
+  Wake();
+  return absl::OkStatus();
+}
+
+absl::Status Revocations::Deliver() {
+  while (true) {
+    registry::v1::PublishInvalidationsRequest request;
+    std::vector<std::string> ids;
+    RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
+      request.Clear();
+      ids.clear();
+      ASSIGN_OR_RETURN(Rows rows,
+                       tx.Query("SELECT id, kind, name, at FROM pending_invalidations ORDER BY at LIMIT :limit",
+                                {{"limit", kBatch}}));
+      for (const Row& row : rows) {
+        ids.push_back(row.Text("id"));
+        *request.add_invalidations() =
+            Make(static_cast<Invalidation::Kind>(row.Int("kind")), row.BytesAt("name"), row.TimeAt("at"));
+      }
+      return absl::OkStatus();
+    }));
+    if (ids.empty()) {
+      return absl::OkStatus();
+    }
+    auto stub = registry::v1::Registry::NewStub(registry_);
+    registry::v1::PublishInvalidationsResponse response;
+    auto context = MakeClientContext(absl::Seconds(5));
+    RETURN_IF_ERROR(FromGrpcStatus(stub->PublishInvalidations(context.get(), request, &response)));
+    // Only now: a crash before this delivers twice, which harms nobody.
+    RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+      for (const std::string& id : ids) {
+        RETURN_IF_ERROR(tx.Exec("DELETE FROM pending_invalidations WHERE id = :id", {{"id", id}}).status());
+      }
+      return absl::OkStatus();
+    }));
+  }
+}
+
+absl::Status Revocations::Prune(absl::Time now) {
+  return database_.Write([&](Transaction& tx) {
+    return tx.Exec("DELETE FROM revoked_tokens WHERE expires_at < :now", {{"now", now}}).status();
+  });
+}
+
+void Revocations::Start() {
+  if (!thread_.joinable()) {
+    thread_ = std::thread([this] { Run(); });
+  }
+}
+
+void Revocations::Stop() {
+  {
+    MutexLock lock(mu_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) {
+    thread_.join();
+  }
+}
+
+void Revocations::Wake() {
+  {
+    MutexLock lock(mu_);
+    pending_ = true;
+  }
+  wake_.notify_all();
+}
+
+void Revocations::Run() {
+  bool failed = false;
+  while (true) {
+    {
+      MutexLock lock(mu_);
+      // Also when nothing was added here: a replica that died may have left something.
+      const auto deadline = std::chrono::steady_clock::now() + kRetry;
+      while (!stop_ && (!pending_ || failed)) {
+        if (wake_.wait_until(mu_, deadline) == std::cv_status::timeout) {
+          break;
+        }
+      }
+      if (stop_) {
+        return;
+      }
+      pending_ = false;
+    }
+    const absl::Status delivered = Deliver();
+    if (!delivered.ok() && !failed) {
+      Log(LogLevel::kWarning, "invalidations_wait", {{"status", delivered}});
+    }
+    failed = !delivered.ok();
+  }
+}
+
+}  // namespace sallyport::authn

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include <grpcpp/channel.h>
+
+#include "common/mutex.h"
+#include "sallyport/registry/v1/registry.pb.h"
+
+namespace sallyport {
+class Database;
+}
+
+namespace sallyport::authn {
+
+// What was revoked, and telling everybody. Whoever revokes writes the database first (a session, a grant, a token) and
+// then calls one of these: the invalidation is remembered in a table until the registry has it, so that a dead registry
+// or a crash delays it and never loses it. Thread-safe.
+class Revocations {
+ public:
+  // `database` outlives this. `registry` may lead nowhere yet.
+  Revocations(Database& database, std::shared_ptr<grpc::Channel> registry);
+  ~Revocations();
+
+  // Access token of ours that must not be accepted any more: remembered by `jti` until `expires_at`, published by its
+  // digest.
+  absl::Status RevokeToken(absl::string_view jti, absl::string_view token, absl::Time expires_at, absl::Time now);
+  absl::StatusOr<bool> IsRevoked(absl::string_view jti) const;
+
+  // Ends what is cached for sessions and grants (claim `sid`).
+  absl::Status PublishSessions(const std::vector<std::string>& ids, absl::Time now);
+  // Ends what is cached for a subject.
+  absl::Status PublishSubject(absl::string_view subject, absl::Time now);
+
+  // Begins to deliver in the background, at once when something is added and every 5 s while something waits.
+  void Start();
+  void Stop();
+  // One delivery of everything that waits (at most 500 at a time); called by the background thread and by tests.
+  absl::Status Deliver();
+  // Drops revoked tokens that have expired.
+  absl::Status Prune(absl::Time now);
+
+ private:
+  absl::Status Enqueue(const std::vector<registry::v1::Invalidation>& invalidations, absl::Time now);
+  void Wake();
+  void Run();
+
+  Database& database_;
+  const std::shared_ptr<grpc::Channel> registry_;
+  Mutex mu_;
+  std::condition_variable_any wake_;
+  bool pending_ ABSL_GUARDED_BY(mu_) = true;
+  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread thread_;
+};
+
+}  // namespace sallyport::authn

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/servers.h"
+
+#include <utility>
+
+#include "common/status_macros.h"
+
+namespace sallyport::authn {
+namespace {
+
+constexpr absl::Duration kVersionWait = absl::Seconds(1);
+
+std::set<std::string> NamedClaims(const registry::v1::McpServer& server) {
+  std::set<std::string> claims;
+  for (const auto& header : server.outbound_headers()) {
+    if (header.has_caller_identity()) {
+      claims.insert(header.caller_identity().claim());
+    }
+  }
+  return claims;
+}
+
+absl::StatusOr<std::shared_ptr<const JwkSet>> InlineJwks(const registry::v1::McpServer& server) {
+  const std::string& json = server.agent_auth().passthrough().jwt_validation().jwks_json();
+  if (json.empty()) {
+    return absl::FailedPreconditionError("the server has no jwks_json");
+  }
+  ASSIGN_OR_RETURN(JwkSet set, JwkSet::Parse(json));
+  return std::make_shared<const JwkSet>(std::move(set));
+}
+
+}  // namespace
+
+ServerView::ServerView(RegistrySnapshot::Server server)
+    : config(std::move(server)),
+      enabled(!config->has_enabled() || config->enabled()),
+      interactive(config->agent_auth().has_interactive()),
+      policy(config->agent_auth().interactive().allow()),
+      claims(NamedClaims(*config)),
+      inline_jwks(InlineJwks(*config)) {}
+
+std::shared_ptr<const ServerView> Servers::View(const RegistrySnapshot::Server& server) const {
+  {
+    MutexLock lock(mu_);
+    auto it = views_.find(server->uid());
+    if (it != views_.end() && it->second->config == server) {
+      return it->second;
+    }
+  }
+  // Parsing keys under the lock would hold up every other caller; two threads may do it twice.
+  auto view = std::make_shared<const ServerView>(server);
+  MutexLock lock(mu_);
+  auto& slot = views_[server->uid()];
+  if (slot == nullptr || slot->config->version() <= server->version()) {
+    slot = view;
+  }
+  return view;
+}
+
+absl::StatusOr<std::shared_ptr<const ServerView>> Servers::AtVersion(absl::string_view uid, int64_t version) const {
+  ASSIGN_OR_RETURN(auto snapshot, stream_.WaitForServerVersion(uid, version, kVersionWait));
+  auto it = snapshot->servers_by_uid.find(std::string(uid));
+  if (it == snapshot->servers_by_uid.end()) {
+    return absl::NotFoundError("no such server");
+  }
+  return View(it->second);
+}
+
+std::shared_ptr<const ServerView> Servers::FindBySlug(absl::string_view slug) const {
+  auto snapshot = stream_.snapshot();
+  auto it = snapshot->servers_by_slug.find(std::string(slug));
+  auto view = it == snapshot->servers_by_slug.end() ? nullptr : View(it->second);
+  return view != nullptr && view->enabled ? view : nullptr;
+}
+
+std::shared_ptr<const ServerView> Servers::FindByUid(absl::string_view uid) const {
+  auto snapshot = stream_.snapshot();
+  auto it = snapshot->servers_by_uid.find(std::string(uid));
+  auto view = it == snapshot->servers_by_uid.end() ? nullptr : View(it->second);
+  return view != nullptr && view->enabled ? view : nullptr;
+}
+
+std::vector<std::shared_ptr<const ServerView>> Servers::OfApp(absl::string_view app_uid) const {
+  std::vector<std::shared_ptr<const ServerView>> servers;
+  if (app_uid.empty()) {
+    return servers;
+  }
+  auto snapshot = stream_.snapshot();
+  for (const auto& [uid, server] : snapshot->servers_by_uid) {
+    if (server->app_auth().oauth_authorization().app_uid() != app_uid) {
+      continue;
+    }
+    auto view = View(server);
+    if (view->enabled) {
+      servers.push_back(std::move(view));
+    }
+  }
+  return servers;
+}
+
+std::string Servers::AppUid(absl::string_view app_slug) const {
+  auto snapshot = stream_.snapshot();
+  const registry::v1::App* app = snapshot->AppBySlug(app_slug);
+  return app == nullptr ? "" : app->uid();
+}
+
+std::vector<std::string> Servers::NamedGroups(const std::vector<std::string>& groups) const {
+  auto snapshot = stream_.snapshot();
+  std::shared_ptr<const std::set<std::string>> named;
+  {
+    MutexLock lock(mu_);
+    if (groups_of_ != snapshot) {
+      auto fresh = std::make_shared<std::set<std::string>>(roles_.groups());
+      for (const auto& [uid, server] : snapshot->servers_by_uid) {
+        const auto& allowed = server->agent_auth().interactive().allow().groups();
+        fresh->insert(allowed.begin(), allowed.end());
+      }
+      groups_ = std::move(fresh);
+      groups_of_ = snapshot;
+      absl::erase_if(views_, [&](const auto& view) { return !snapshot->servers_by_uid.contains(view.first); });
+    }
+    named = groups_;
+  }
+  std::vector<std::string> out;
+  for (const std::string& group : groups) {
+    if (named->contains(group)) {
+      out.push_back(group);
+    }
+  }
+  return out;
+}
+
+}  // namespace sallyport::authn

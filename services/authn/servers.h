@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "common/control_stream.h"
+#include "common/jose/jwk.h"
+#include "common/mutex.h"
+#include "sallyport/registry/v1/mcp_server.pb.h"
+#include "services/authn/access_policy.h"
+
+namespace sallyport::authn {
+
+// An MCP server as authn needs it, everything derived once. Immutable.
+struct ServerView {
+  explicit ServerView(RegistrySnapshot::Server server);
+
+  const RegistrySnapshot::Server config;
+  const bool enabled;
+  // Interactive agent auth; else Passthrough.
+  const bool interactive;
+  // Admits nobody unless interactive.
+  const AccessPolicy policy;
+  // Claims that caller_identity rules name.
+  const std::set<std::string> claims;
+  // Parsed jwt_validation.jwks_json; an error if it does not parse (the server then admits nobody).
+  const absl::StatusOr<std::shared_ptr<const JwkSet>> inline_jwks;
+
+  const std::string& uid() const { return config->uid(); }
+  const std::string& slug() const { return config->slug(); }
+  // display_name, or the slug.
+  const std::string& name() const { return config->display_name().empty() ? config->slug() : config->display_name(); }
+  // App that every user must have linked (OAuth authorization), or "".
+  const std::string& app_uid() const { return config->app_auth().oauth_authorization().app_uid(); }
+};
+
+// Servers of the control stream. Thread-safe.
+class Servers {
+ public:
+  // Both outlive this.
+  Servers(const ControlStream& stream, const RolePolicy& roles) : stream_(stream), roles_(roles) {}
+
+  bool ready() const { return stream_.has_snapshot(); }
+  // The server at exactly that version; waits up to 1 s. UNAVAILABLE config_behind, ABORTED config_ahead.
+  absl::StatusOr<std::shared_ptr<const ServerView>> AtVersion(absl::string_view uid, int64_t version) const;
+  // As last heard; null if there is none or it is disabled.
+  std::shared_ptr<const ServerView> FindBySlug(absl::string_view slug) const;
+  std::shared_ptr<const ServerView> FindByUid(absl::string_view uid) const;
+  // Enabled servers whose users link that app.
+  std::vector<std::shared_ptr<const ServerView>> OfApp(absl::string_view app_uid) const;
+  // App uid of a slug, or "".
+  std::string AppUid(absl::string_view app_slug) const;
+
+  // Those of `groups` that some server or role names: what passports and answers carry.
+  std::vector<std::string> NamedGroups(const std::vector<std::string>& groups) const;
+
+ private:
+  std::shared_ptr<const ServerView> View(const RegistrySnapshot::Server& server) const;
+
+  const ControlStream& stream_;
+  const RolePolicy& roles_;
+  mutable Mutex mu_;
+  mutable absl::flat_hash_map<std::string, std::shared_ptr<const ServerView>> views_ ABSL_GUARDED_BY(mu_);
+  mutable std::shared_ptr<const RegistrySnapshot> groups_of_ ABSL_GUARDED_BY(mu_);
+  mutable std::shared_ptr<const std::set<std::string>> groups_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace sallyport::authn
