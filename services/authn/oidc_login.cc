@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/oidc_login.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include <google/protobuf/util/time_util.h>
+
+#include "common/base64url.h"
+#include "common/crypto.h"
+#include "common/error.h"
+#include "common/json.h"
+#include "common/status_macros.h"
+#include "common/url.h"
+
+namespace sallyport::authn {
+namespace {
+
+constexpr absl::Duration kTokenTimeout = absl::Seconds(10);
+// Tokens whose end the provider does not name are taken for this.
+constexpr int64_t kDefaultExpiresIn = 3600;
+constexpr int64_t kMaxExpiresIn = 365 * 24 * 3600;
+
+// 43 characters of base64url: both a nonce and a code verifier (RFC 7636 section 4.1).
+std::string Derived(absl::string_view browser_cookie, absl::string_view purpose, absl::string_view state) {
+  return Base64UrlEncode(HmacSha256(browser_cookie, absl::StrCat("oidc ", purpose, "\n", state)));
+}
+
+std::string ScopesOf(const config::v1::OidcConnector& oidc) {
+  std::vector<std::string> scopes(oidc.scopes().begin(), oidc.scopes().end());
+  if (scopes.empty()) {
+    scopes = {"openid", "email", "profile"};
+  }
+  if (std::find(scopes.begin(), scopes.end(), "openid") == scopes.end()) {
+    scopes.insert(scopes.begin(), "openid");
+  }
+  return absl::StrJoin(scopes, " ");
+}
+
+absl::Status Refused(absl::string_view reason) {
+  return WithReason(absl::UnauthenticatedError("the identity provider did not confirm the sign-in"), reason);
+}
+
+google::protobuf::Timestamp ToTimestamp(absl::Time time) {
+  return google::protobuf::util::TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(time));
+}
+
+// OpenID Connect Core 3.1.3.3.
+absl::StatusOr<token_broker::v1::TokenSet> ParseTokens(const HttpResponse& response, absl::string_view asked_scopes,
+                                                       absl::Time now) {
+  if (response.status != 200) {
+    return response.status >= 500 ? absl::UnavailableError("the identity provider's token endpoint is failing")
+                                  : Refused("code_refused");
+  }
+  const absl::StatusOr<nlohmann::json> json = ParseJsonObject(response.body);
+  if (!json.ok()) {
+    return Refused("token_response_invalid");
+  }
+  token_broker::v1::TokenSet tokens;
+  tokens.set_access_token(JsonString(*json, "access_token").value_or(""));
+  tokens.set_id_token(JsonString(*json, "id_token").value_or(""));
+  tokens.set_refresh_token(JsonString(*json, "refresh_token").value_or(""));
+  tokens.set_token_type("Bearer");
+  if (tokens.access_token().empty() || tokens.id_token().empty() ||
+      absl::AsciiStrToLower(JsonString(*json, "token_type").value_or("")) != "bearer") {
+    return Refused("token_response_invalid");
+  }
+  const std::string scope = JsonString(*json, "scope").value_or(std::string(asked_scopes));
+  for (const absl::string_view name : absl::StrSplit(scope, ' ', absl::SkipEmpty())) {
+    tokens.add_scopes(std::string(name));
+  }
+  int64_t expires_in = JsonInt(*json, "expires_in").value_or(kDefaultExpiresIn);
+  expires_in = expires_in <= 0 ? kDefaultExpiresIn : std::min(expires_in, kMaxExpiresIn);
+  *tokens.mutable_expires_at() = ToTimestamp(now + absl::Seconds(expires_in));
+  *tokens.mutable_obtained_at() = ToTimestamp(now);
+  *tokens.mutable_linked_at() = ToTimestamp(now);
+  return tokens;
+}
+
+}  // namespace
+
+std::string OidcLogin::RedirectUri(const Connector& connector) const {
+  return absl::StrCat(public_url_, "/oauth/callback/", connector.id());
+}
+
+absl::StatusOr<std::string> OidcLogin::AuthorizationUrl(const Connector& connector, absl::string_view state,
+                                                        absl::string_view browser_cookie, absl::string_view prompt,
+                                                        absl::Time now) const {
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Discovery> discovery, connector.GetDiscovery(now));
+  const std::string verifier = Derived(browser_cookie, "verifier", state);
+  FormFields fields = {{"response_type", "code"},
+                       {"client_id", connector.client_id()},
+                       {"redirect_uri", RedirectUri(connector)},
+                       {"scope", ScopesOf(connector.config().oidc())},
+                       {"state", std::string(state)},
+                       {"nonce", Derived(browser_cookie, "nonce", state)},
+                       {"code_challenge", Base64UrlEncode(Sha256(verifier))},
+                       {"code_challenge_method", "S256"}};
+  for (const auto& [name, value] : connector.config().oidc().authorization_params()) {
+    // Never ours to be overridden.
+    const bool taken =
+        std::any_of(fields.begin(), fields.end(), [&](const auto& field) { return field.first == name; });
+    if (!taken && !(name == "prompt" && !prompt.empty())) {
+      fields.emplace_back(name, value);
+    }
+  }
+  if (!prompt.empty()) {
+    fields.emplace_back("prompt", std::string(prompt));
+  }
+  return AppendQuery(discovery->authorization_endpoint, fields);
+}
+
+absl::Status OidcLogin::CheckIssuer(const Connector& connector, bool has_iss, absl::string_view iss,
+                                    absl::Time now) const {
+  if (has_iss) {
+    return iss == connector.issuer() ? absl::OkStatus() : Refused("issuer_mismatch");
+  }
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Discovery> discovery, connector.GetDiscovery(now));
+  return discovery->iss_parameter_supported ? Refused("issuer_mismatch") : absl::OkStatus();
+}
+
+absl::StatusOr<HttpRequest> OidcLogin::TokenRequest(const Connector& connector, const Discovery& discovery,
+                                                    absl::string_view code, absl::string_view verifier,
+                                                    absl::Time now) const {
+  ASSIGN_OR_RETURN(const Secret secret, connector.GetClientSecret(now));
+  FormFields fields = {{"grant_type", "authorization_code"},
+                       {"code", std::string(code)},
+                       {"redirect_uri", RedirectUri(connector)},
+                       {"code_verifier", std::string(verifier)}};
+  HttpRequest request;
+  request.method = "POST";
+  request.url = discovery.token_endpoint;
+  request.timeout = kTokenTimeout;
+  request.headers = {{"Content-Type", "application/x-www-form-urlencoded"}, {"Accept", "application/json"}};
+  if (secret.empty() || discovery.token_endpoint_auth_method == "none") {
+    fields.emplace_back("client_id", connector.client_id());
+  } else if (discovery.token_endpoint_auth_method == "client_secret_post") {
+    fields.emplace_back("client_id", connector.client_id());
+    fields.emplace_back("client_secret", std::string(secret.Expose()));
+  } else {
+    // RFC 6749 section 2.3.1: both parts form-encoded.
+    const std::string pair = absl::StrCat(PercentEncode(connector.client_id()), ":", PercentEncode(secret.Expose()));
+    request.headers.emplace_back("Authorization", absl::StrCat("Basic ", Base64Encode(pair)));
+  }
+  request.body = FormEncode(fields);
+  return request;
+}
+
+absl::StatusOr<OidcLogin::SignedIn> OidcLogin::Redeem(const Connector& connector, absl::string_view code,
+                                                      absl::string_view state, absl::string_view browser_cookie,
+                                                      absl::Time now) const {
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Discovery> discovery, connector.GetDiscovery(now));
+  ASSIGN_OR_RETURN(HttpRequest request,
+                   TokenRequest(connector, *discovery, code, Derived(browser_cookie, "verifier", state), now));
+  ASSIGN_OR_RETURN(const HttpResponse response, fetch_(std::move(request)));
+  SignedIn signed_in;
+  ASSIGN_OR_RETURN(signed_in.tokens, ParseTokens(response, ScopesOf(connector.config().oidc()), now));
+  ASSIGN_OR_RETURN(signed_in.identity, connector.VerifyIdToken(signed_in.tokens.id_token(),
+                                                               {.nonce = Derived(browser_cookie, "nonce", state),
+                                                                .access_token = signed_in.tokens.access_token()},
+                                                               now));
+  return signed_in;
+}
+
+}  // namespace sallyport::authn

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+#include "common/http_client.h"
+#include "sallyport/token_broker/v1/token_set.pb.h"
+#include "services/authn/connectors.h"
+
+namespace sallyport::authn {
+
+// Signs people in at an OpenID provider (authorization code flow with PKCE, OpenID Connect Core 3.1). Thread-safe;
+// holds nothing: nonce and verifier are derived from the browser's transaction cookie and the state, so that no other
+// browser can finish what this one began, and no table knows them.
+class OidcLogin {
+ public:
+  using Fetch = std::function<absl::StatusOr<HttpResponse>(HttpRequest)>;
+
+  OidcLogin(std::string public_url, Fetch fetch) : public_url_(std::move(public_url)), fetch_(std::move(fetch)) {}
+
+  // "<public_url>/oauth/callback/<connector>": to be registered at the provider.
+  std::string RedirectUri(const Connector& connector) const;
+
+  // Where to send the browser. `prompt` may be empty. UNAVAILABLE, FAILED_PRECONDITION: discovery.
+  absl::StatusOr<std::string> AuthorizationUrl(const Connector& connector, absl::string_view state,
+                                               absl::string_view browser_cookie, absl::string_view prompt,
+                                               absl::Time now) const;
+
+  // RFC 9207 section 2.4: before anything else in the answer is believed, errors included. UNAUTHENTICATED reason
+  // "issuer_mismatch"; also when `iss` is missing although the provider's metadata promises it.
+  absl::Status CheckIssuer(const Connector& connector, bool has_iss, absl::string_view iss, absl::Time now) const;
+
+  struct SignedIn {
+    Identity identity;
+    token_broker::v1::TokenSet tokens;
+  };
+  // Redeems the code and verifies the ID token. UNAUTHENTICATED if the provider refuses the code or the token does not
+  // hold; UNAVAILABLE if it cannot be reached. What the provider says is never repeated in the error.
+  absl::StatusOr<SignedIn> Redeem(const Connector& connector, absl::string_view code, absl::string_view state,
+                                  absl::string_view browser_cookie, absl::Time now) const;
+
+ private:
+  absl::StatusOr<HttpRequest> TokenRequest(const Connector& connector, const Discovery& discovery,
+                                           absl::string_view code, absl::string_view verifier, absl::Time now) const;
+
+  const std::string public_url_;
+  const Fetch fetch_;
+};
+
+}  // namespace sallyport::authn

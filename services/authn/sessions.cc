@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/sessions.h"
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_split.h"
+
+#include "common/base64url.h"
+#include "common/crypto.h"
+#include "common/random.h"
+#include "common/sql.h"
+#include "common/status_macros.h"
+#include "services/authn/identity_codec.h"
+
+namespace sallyport::authn {
+namespace {
+
+// Another hash than any other of the database's, so that a value of one table is worth nothing in another.
+std::string CookieHash(absl::string_view cookie) {
+  return Base64UrlEncode(HmacSha256("sallyport session cookie", cookie));
+}
+
+absl::StatusOr<Session> FromRow(const Row& row) {
+  Session session;
+  session.id = row.Text("id");
+  ASSIGN_OR_RETURN(session.user, DecodeIdentity(row.Text("identity")));
+  session.created_at = row.TimeAt("created_at");
+  session.expires_at = row.TimeAt("expires_at");
+  return session;
+}
+
+constexpr char kColumns[] = "id, identity, created_at, expires_at";
+
+}  // namespace
+
+std::string CookieValue(absl::string_view cookie_header, absl::string_view name) {
+  std::string value;
+  int found = 0;
+  for (const absl::string_view part : absl::StrSplit(cookie_header, ';')) {
+    const absl::string_view cookie = absl::StripAsciiWhitespace(part);
+    const size_t equals = cookie.find('=');
+    if (equals != absl::string_view::npos && cookie.substr(0, equals) == name) {
+      value = std::string(cookie.substr(equals + 1));
+      ++found;
+    }
+  }
+  return found == 1 ? value : "";
+}
+
+Sessions::Sessions(Database& database, absl::Duration lifetime) : database_(database), lifetime_(lifetime) {}
+
+absl::StatusOr<Sessions::Created> Sessions::Create(const Identity& user, absl::string_view replaces, absl::Time now) {
+  Created created;
+  created.cookie = Secret(RandomToken(""));
+  created.session = {MakeUid("ses_"), user, now, now + lifetime_};
+  const std::string hash = CookieHash(created.cookie.Expose());
+  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+    if (!replaces.empty()) {
+      RETURN_IF_ERROR(
+          tx.Exec("DELETE FROM sessions WHERE cookie_hash = :hash", {{"hash", CookieHash(replaces)}}).status());
+    }
+    return tx
+        .Exec(
+            "INSERT INTO sessions (cookie_hash, id, subject, identity, created_at, expires_at)"
+            " VALUES (:hash, :id, :subject, :identity, :created_at, :expires_at)",
+            {{"hash", hash},
+             {"id", created.session.id},
+             {"subject", user.subject},
+             {"identity", EncodeIdentity(user)},
+             {"created_at", now},
+             {"expires_at", created.session.expires_at}})
+        .status();
+  }));
+  return created;
+}
+
+absl::StatusOr<Session> Sessions::Find(absl::string_view cookie, absl::Time now) const {
+  if (cookie.empty() || cookie.size() > 128) {
+    return absl::UnauthenticatedError("no session");
+  }
+  std::optional<Row> row;
+  RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(row, tx.QueryRow(absl::StrCat("SELECT ", kColumns,
+                                                   " FROM sessions WHERE cookie_hash = :hash AND expires_at > :now"),
+                                      {{"hash", CookieHash(cookie)}, {"now", now}}));
+    return absl::OkStatus();
+  }));
+  if (!row.has_value()) {
+    return absl::UnauthenticatedError("no session");
+  }
+  return FromRow(*row);
+}
+
+absl::StatusOr<Session> Sessions::FindByHeader(absl::string_view cookie_header, absl::Time now) const {
+  return Find(CookieValue(cookie_header, kSessionCookie), now);
+}
+
+absl::StatusOr<std::optional<Session>> Sessions::End(absl::string_view cookie, absl::Time now) {
+  std::optional<Row> row;
+  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(row,
+                     tx.QueryRow(absl::StrCat("DELETE FROM sessions WHERE cookie_hash = :hash RETURNING ", kColumns),
+                                 {{"hash", CookieHash(cookie)}}));
+    return absl::OkStatus();
+  }));
+  if (!row.has_value() || row->TimeAt("expires_at") <= now) {
+    return std::optional<Session>();
+  }
+  ASSIGN_OR_RETURN(Session session, FromRow(*row));
+  return std::make_optional(std::move(session));
+}
+
+absl::StatusOr<std::vector<std::string>> Sessions::EndSubject(absl::string_view subject) {
+  std::vector<std::string> ids;
+  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const Rows rows,
+                     tx.Query("DELETE FROM sessions WHERE subject = :subject RETURNING id", {{"subject", subject}}));
+    ids.clear();
+    for (const Row& row : rows) {
+      ids.push_back(row.Text("id"));
+    }
+    return absl::OkStatus();
+  }));
+  return ids;
+}
+
+absl::StatusOr<int> Sessions::Prune(absl::Time now) {
+  int64_t pruned = 0;
+  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(pruned, tx.Exec("DELETE FROM sessions WHERE expires_at <= :now", {{"now", now}}));
+    return absl::OkStatus();
+  }));
+  return static_cast<int>(pruned);
+}
+
+}  // namespace sallyport::authn

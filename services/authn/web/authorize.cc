@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/web/authorize.h"
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/error.h"
+#include "common/json.h"
+#include "common/oauth/error.h"
+#include "common/page.h"
+#include "common/status_macros.h"
+
+namespace sallyport::authn::web {
+namespace {
+
+// Kinds of browser transactions.
+constexpr char kAuthorizing[] = "authorize";
+constexpr char kConsenting[] = "consent";
+constexpr char kLinking[] = "link";
+
+constexpr size_t kMaxState = 2048;
+constexpr size_t kMaxShownName = 80;
+constexpr char kContinuePath[] = "/oauth/continue";
+
+ConsentKey KeyOf(const Authorization& authorization, absl::string_view subject) {
+  return {std::string(subject), authorization.client_id, RedirectHost(authorization.redirect_uri),
+          authorization.server_uid};
+}
+
+std::string WithTransaction(absl::string_view path, absl::string_view id) { return absl::StrCat(path, "?txn=", id); }
+
+// What the client calls itself, shortened to what fits a title.
+std::string ShownName(const Client& client, absl::string_view redirect_uri) {
+  std::string name = client.metadata.client_name.substr(0, kMaxShownName);
+  while (!IsUtf8(name)) {
+    name.pop_back();
+  }
+  return name.empty() ? RedirectHost(redirect_uri) : name;
+}
+
+absl::Status BadClientRequest(const char* reason, absl::string_view message) {
+  return WithReason(absl::InvalidArgumentError(message), reason);
+}
+
+}  // namespace
+
+std::string EncodeAuthorization(const Authorization& authorization) {
+  return DumpJson({{"client_id", authorization.client_id},
+                   {"client_name", authorization.client_name},
+                   {"redirect_uri", authorization.redirect_uri},
+                   {"state", authorization.state},
+                   {"code_challenge", authorization.code_challenge},
+                   {"resource", authorization.resource},
+                   {"server_uid", authorization.server_uid},
+                   {"prompt", authorization.prompt},
+                   {"begun_at", absl::ToUnixMicros(authorization.begun_at)},
+                   {"linking_subject", authorization.linking_subject}});
+}
+
+absl::StatusOr<Authorization> DecodeAuthorization(absl::string_view text) {
+  ASSIGN_OR_RETURN(const nlohmann::json json, ParseJsonObject(text));
+  const auto text_of = [&](const char* name) { return JsonString(json, name).value_or(""); };
+  Authorization authorization;
+  authorization.client_id = text_of("client_id");
+  authorization.client_name = text_of("client_name");
+  authorization.redirect_uri = text_of("redirect_uri");
+  authorization.state = text_of("state");
+  authorization.code_challenge = text_of("code_challenge");
+  authorization.resource = text_of("resource");
+  authorization.server_uid = text_of("server_uid");
+  authorization.prompt = text_of("prompt");
+  authorization.begun_at = absl::FromUnixMicros(JsonInt(json, "begun_at").value_or(0));
+  authorization.linking_subject = text_of("linking_subject");
+  return authorization;
+}
+
+absl::StatusOr<Client> AuthorizeFlow::FindClient(const Form& query) const {
+  if (query.Count("client_id") != 1 || query.Count("redirect_uri") != 1) {
+    return BadClientRequest("client_or_redirect_missing", "client_id and redirect_uri are each required once");
+  }
+  absl::StatusOr<Client> client = context_.clients.Find(query.Get("client_id"));
+  if (!client.ok()) {
+    return absl::IsNotFound(client.status()) ? BadClientRequest("client_unknown", "the client is not registered here")
+                                             : client.status();
+  }
+  // RFC 9700 section 2.1: never a redirect to an address the client did not register.
+  if (!client->AllowsRedirect(query.Get("redirect_uri"))) {
+    return BadClientRequest("redirect_uri_unknown", "redirect_uri is not registered for this client");
+  }
+  return client;
+}
+
+std::optional<AuthorizeFlow::Refusal> AuthorizeFlow::ReadRequest(const Form& query, const Client& client,
+                                                                 Authorization& authorization) const {
+  if (query.Get("state").size() > kMaxState) {
+    return Refusal{oauth::kInvalidRequest, "state is longer than 2048 bytes"};
+  }
+  authorization.state = query.Count("state") == 1 ? query.Get("state") : "";
+  if (!query.Duplicate("resource").empty()) {
+    return Refusal{oauth::kInvalidRequest, "a parameter occurs more than once"};
+  }
+  if (query.Has("request") || query.Has("request_uri")) {
+    return Refusal{"request_not_supported", "request objects are not supported"};
+  }
+  if (query.Get("response_type") != "code") {
+    return query.Get("response_type").empty() ? Refusal{oauth::kInvalidRequest, "response_type is missing"}
+                                              : Refusal{oauth::kUnsupportedResponseType, "response_type must be code"};
+  }
+  if (query.Has("response_mode") && query.Get("response_mode") != "query") {
+    return Refusal{oauth::kInvalidRequest, "response_mode must be query"};
+  }
+  authorization.code_challenge = query.Get("code_challenge");
+  if (!IsS256Challenge(authorization.code_challenge) || query.Get("code_challenge_method") != "S256") {
+    return Refusal{oauth::kInvalidRequest, "code_challenge with code_challenge_method S256 is required"};
+  }
+  if (std::optional<Refusal> refusal = ReadTarget(query, client, authorization); refusal.has_value()) {
+    return refusal;
+  }
+  const std::string& prompt = query.Get("prompt");
+  if (prompt == "none") {
+    return Refusal{oauth::kInteractionRequired, "a person has to look at this"};
+  }
+  authorization.prompt = prompt == "login" || prompt == "consent" ? prompt : "";
+  return std::nullopt;
+}
+
+std::optional<AuthorizeFlow::Refusal> AuthorizeFlow::ReadTarget(const Form& query, const Client& client,
+                                                                Authorization& authorization) const {
+  const Refusal unknown{oauth::kInvalidTarget, "resource must be the address of one server of this gateway"};
+  if (query.Count("resource") != 1) {
+    return unknown;
+  }
+  const std::string resource = NormalizeResource(query.Get("resource"));
+  if (client.id == kCliClientId) {
+    authorization.resource = context_.parts.tokens.ApiAudience();
+    return resource == authorization.resource ? std::nullopt : std::optional<Refusal>(unknown);
+  }
+  absl::string_view slug = resource;
+  if (!absl::ConsumePrefix(&slug, context_.parts.tokens.McpAudience(""))) {
+    return unknown;
+  }
+  const auto server = context_.parts.servers.FindBySlug(slug);
+  if (server == nullptr || !server->interactive) {
+    return unknown;
+  }
+  authorization.resource = context_.parts.tokens.McpAudience(server->slug());
+  authorization.server_uid = server->uid();
+  return std::nullopt;
+}
+
+absl::StatusOr<WebResponse> AuthorizeFlow::Authorize(const WebRequest& request, absl::Time now) {
+  const absl::StatusOr<Form> query = Form::Parse(request.query());
+  if (!query.ok()) {
+    return BadClientRequest("query_malformed", "the query does not parse");
+  }
+  ASSIGN_OR_RETURN(const Client client, FindClient(*query));
+  if (!context_.parts.servers.ready()) {
+    return WithReason(absl::UnavailableError("the servers are not known yet"), "config_unavailable");
+  }
+  ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
+  Authorization authorization;
+  authorization.client_id = client.id;
+  authorization.redirect_uri = query->Get("redirect_uri");
+  authorization.client_name = ShownName(client, authorization.redirect_uri);
+  authorization.begun_at = now;
+  if (const std::optional<Refusal> refusal = ReadRequest(*query, client, authorization); refusal.has_value()) {
+    return Refuse(authorization, browser, *refusal);
+  }
+  RETURN_IF_ERROR(context_.clients.Touch(client.id, now));
+  if (!browser.session.has_value() || authorization.prompt == "login") {
+    return ToLogin(authorization, browser, authorization.prompt == "login", now);
+  }
+  return Advance(authorization, browser, request, now);
+}
+
+absl::StatusOr<WebResponse> AuthorizeFlow::ToLogin(const Authorization& authorization, const Browser& browser,
+                                                   bool again, absl::Time now) {
+  ASSIGN_OR_RETURN(const std::string id, context_.transactions.Begin(browser.transaction_cookie, kAuthorizing,
+                                                                     EncodeAuthorization(authorization), now));
+  WebResponse response = Redirect(
+      WithParameters("/login", {{"switch", again ? "1" : ""}, {"return_to", WithTransaction(kContinuePath, id)}}));
+  KeepTransactionCookie(browser, response);
+  return response;
+}
+
+absl::StatusOr<WebResponse> AuthorizeFlow::Continue(const WebRequest& request, absl::Time now) {
+  ASSIGN_OR_RETURN(const Form query, Form::Parse(request.query()));
+  ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
+  const std::string& id = query.Get("txn");
+  // Which step it is lies in the kind; an id has one.
+  absl::StatusOr<std::string> payload;
+  std::string step;
+  for (const char* kind : {kAuthorizing, kConsenting, kLinking}) {
+    step = kind;
+    payload = context_.transactions.Take(id, browser.transaction_cookie, kind, now);
+    if (payload.ok() || ReasonOf(payload.status()) != "transaction_expired") {
+      break;
+    }
+  }
+  RETURN_IF_ERROR(payload.status());
+  ASSIGN_OR_RETURN(Authorization authorization, DecodeAuthorization(*payload));
+  const bool stale = authorization.prompt == "login" && browser.session.has_value() &&
+                     browser.session->created_at < authorization.begun_at;
+  if (!browser.session.has_value() || stale) {
+    authorization.linking_subject.clear();
+    return ToLogin(authorization, browser, stale, now);
+  }
+  if (step == kLinking && authorization.linking_subject == browser.session->user.subject) {
+    const auto server = ServerOf(authorization);
+    if (server == nullptr) {
+      return Refuse(authorization, browser, {oauth::kInvalidTarget, "the server is gone"});
+    }
+    const Identity& user = browser.session->user;
+    const AccessDecision decision = server->policy.Decide(user, context_.parts.connectors.SpeaksFor(user));
+    return decision.allowed ? Issue(authorization, browser, request, /*after_post=*/false, now)
+                            : Denied(authorization, browser, request, decision.rule);
+  }
+  authorization.linking_subject.clear();
+  return Advance(authorization, browser, request, now);
+}
+
+absl::StatusOr<WebResponse> AuthorizeFlow::Advance(const Authorization& authorization, const Browser& browser,
+                                                   const WebRequest& request, absl::Time now) {
+  const Identity& user = browser.session->user;
+  if (!authorization.is_api()) {
+    const auto server = ServerOf(authorization);
+    if (server == nullptr) {
+      return Refuse(authorization, browser, {oauth::kInvalidTarget, "the server is gone"});
+    }
+    const AccessDecision decision = server->policy.Decide(user, context_.parts.connectors.SpeaksFor(user));
+    if (!decision.allowed) {
+      return Denied(authorization, browser, request, decision.rule);
+    }
+  }
+  ASSIGN_OR_RETURN(const bool remembered, context_.consents.Has(KeyOf(authorization, user.subject)));
+  if (remembered && authorization.prompt != "consent") {
+    return LinkOrIssue(authorization, browser, request, /*after_post=*/false, now);
+  }
+  ASSIGN_OR_RETURN(const std::string id, context_.transactions.Begin(browser.transaction_cookie, kConsenting,
+                                                                     EncodeAuthorization(authorization), now));
+  WebResponse response = Redirect(WithTransaction("/oauth/consent", id));
+  KeepTransactionCookie(browser, response);
+  return response;
+}
+
+absl::StatusOr<WebResponse> AuthorizeFlow::ShowConsent(const WebRequest& request, absl::Time now) {
+  ASSIGN_OR_RETURN(const Form query, Form::Parse(request.query()));
+  ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
+  const std::string& id = query.Get("txn");
+  ASSIGN_OR_RETURN(const std::string payload,
+                   context_.transactions.Look(id, browser.transaction_cookie, kConsenting, now));
+  if (!browser.session.has_value()) {
+    return Redirect(WithParameters("/login", {{"return_to", WithTransaction(kContinuePath, id)}}));
+  }
+  ASSIGN_OR_RETURN(const Authorization authorization, DecodeAuthorization(payload));
+  const auto server = ServerOf(authorization);
+  const Identity& user = browser.session->user;
+  const Connector* connector = context_.parts.connectors.Find(user.connector);
+  Consent consent;
+  consent.user = user;
+  consent.connector_name = connector == nullptr ? user.connector : connector->display_name();
+  consent.client_name = authorization.client_name;
+  consent.redirect_host = RedirectHost(authorization.redirect_uri);
+  consent.loopback = IsLoopbackRedirect(authorization.redirect_uri);
+  consent.server_name = ServerName(authorization);
+  consent.resource = authorization.resource;
+  consent.links_app = server != nullptr && !server->app_uid().empty();
+  consent.is_api = authorization.is_api();
+  consent.transaction = id;
+  consent.csrf = CsrfToken(browser.session_cookie, id);
+  return HtmlResponse(200, ConsentPage(consent, context_.host));
+}
+
+absl::StatusOr<WebResponse> AuthorizeFlow::DecideConsent(const WebRequest& request, absl::Time now) {
+  ASSIGN_OR_RETURN(const Form form, ParsePostedForm(context_, request));
+  ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
+  const std::string& id = form.Get("txn");
+  // The token is bound to the session and to this transaction: neither another user's nor another client's consent
+  // fits.
+  if (!browser.session.has_value() || !CsrfTokenFits(form.Get("csrf"), browser.session_cookie, id)) {
+    return WithReason(absl::PermissionDeniedError("the form's token does not fit"), "csrf_token");
+  }
+  const std::string& decision = form.Get("decision");
+  if (decision != "allow" && decision != "deny") {
+    return absl::InvalidArgumentError("decision must be allow or deny");
+  }
+  ASSIGN_OR_RETURN(const std::string payload,
+                   context_.transactions.Take(id, browser.transaction_cookie, kConsenting, now));
+  ASSIGN_OR_RETURN(const Authorization authorization, DecodeAuthorization(payload));
+  const Identity& user = browser.session->user;
+  const ConsentKey key = KeyOf(authorization, user.subject);
+  const bool allowed = decision == "allow";
+  audit::v1::Event event =
+      EventOf("consent", allowed ? audit::v1::DECISION_ALLOWED : audit::v1::DECISION_DENIED, user.subject, request);
+  event.set_client_id(authorization.client_id);
+  event.set_server_uid(authorization.server_uid);
+  event.set_rule("user");
+  (*event.mutable_details())["redirect_host"] = key.redirect_host;
+  RETURN_IF_ERROR(context_.parts.audit.Record(std::move(event)));
+  if (!allowed) {
+    const std::string target = ErrorLocation(authorization, {oauth::kAccessDenied, "the user did not allow it"});
+    return HtmlResponse(
+        200, page::RenderContinue("Not allowed", absl::StrCat(authorization.client_name, " gets no access."), target,
+                                  context_.host));
+  }
+  if (const auto server = ServerOf(authorization); !authorization.is_api()) {
+    if (server == nullptr) {
+      return WithReason(absl::NotFoundError("the server is gone"), "server_gone");
+    }
+    const AccessDecision access = server->policy.Decide(user, context_.parts.connectors.SpeaksFor(user));
+    if (!access.allowed) {
+      return Denied(authorization, browser, request, access.rule);
+    }
+  }
+  RETURN_IF_ERROR(context_.consents.Give(key, now));
+  return LinkOrIssue(authorization, browser, request, /*after_post=*/true, now);
+}
+
+absl::StatusOr<WebResponse> AuthorizeFlow::LinkOrIssue(Authorization authorization, const Browser& browser,
+                                                       const WebRequest& request, bool after_post, absl::Time now) {
+  const auto server = ServerOf(authorization);
+  if (authorization.is_api() || server == nullptr || server->app_uid().empty()) {
+    return Issue(authorization, browser, request, after_post, now);
+  }
+  authorization.linking_subject = browser.session->user.subject;
+  ASSIGN_OR_RETURN(const std::string id, context_.transactions.Begin(browser.transaction_cookie, kLinking,
+                                                                     EncodeAuthorization(authorization), now));
+  const std::string target = WithTransaction(absl::StrCat("/connect/", server->slug()), id);
+  WebResponse response =
+      after_post ? HtmlResponse(200, page::RenderContinue("One more step",
+                                                          absl::StrCat("Next: your account at ", server->name(), "."),
+                                                          target, context_.host))
+                 : Redirect(target);
+  KeepTransactionCookie(browser, response);
+  return response;
+}
+
+absl::StatusOr<WebResponse> AuthorizeFlow::Issue(const Authorization& authorization, const Browser& browser,
+                                                 const WebRequest& request, bool after_post, absl::Time now) {
+  ASSIGN_OR_RETURN(const Secret code, context_.parts.grants.IssueCode(browser.session->user,
+                                                                      {.client_id = authorization.client_id,
+                                                                       .redirect_uri = authorization.redirect_uri,
+                                                                       .code_challenge = authorization.code_challenge,
+                                                                       .resource = authorization.resource,
+                                                                       .server_uid = authorization.server_uid,
+                                                                       .scope = authorization.is_api() ? "api" : "mcp"},
+                                                                      request.client_address(), now));
+  const std::string target = WithParameters(
+      authorization.redirect_uri,
+      {{"code", std::string(code.Expose())}, {"state", authorization.state}, {"iss", context_.parts.public_url}});
+  if (!after_post) {
+    return Redirect(target);
+  }
+  return HtmlResponse(200, page::RenderContinue(absl::StrCat("Back to ", authorization.client_name),
+                                                "You are signed in. You can close this tab if nothing happens.", target,
+                                                context_.host));
+}
+
+std::string AuthorizeFlow::ErrorLocation(const Authorization& authorization, const Refusal& refusal) const {
+  return WithParameters(authorization.redirect_uri, {{"error", refusal.error},
+                                                     {"error_description", refusal.description},
+                                                     {"state", authorization.state},
+                                                     {"iss", context_.parts.public_url}});
+}
+
+absl::StatusOr<WebResponse> AuthorizeFlow::Refuse(const Authorization& authorization, const Browser& browser,
+                                                  const Refusal& refusal) {
+  const std::string target = ErrorLocation(authorization, refusal);
+  bool trusted = IsLoopbackRedirect(authorization.redirect_uri);
+  if (!trusted && browser.session.has_value()) {
+    ASSIGN_OR_RETURN(trusted, context_.consents.TrustsRedirect(KeyOf(authorization, browser.session->user.subject)));
+  }
+  if (trusted) {
+    return Redirect(target);
+  }
+  return HtmlResponse(
+      400, ErrorPage({"This request is not valid",
+                      absl::StrCat(authorization.client_name,
+                                   " asked for something that cannot be given: ", refusal.description, "."),
+                      refusal.error, target, absl::StrCat("Back to ", RedirectHost(authorization.redirect_uri))},
+                     context_.host));
+}
+
+absl::StatusOr<WebResponse> AuthorizeFlow::Denied(const Authorization& authorization, const Browser& browser,
+                                                  const WebRequest& request, const char* rule) {
+  const Identity& user = browser.session->user;
+  audit::v1::Event event = EventOf("code.issued", audit::v1::DECISION_DENIED, user.subject, request);
+  event.set_client_id(authorization.client_id);
+  event.set_server_uid(authorization.server_uid);
+  event.set_rule(rule);
+  RETURN_IF_ERROR(context_.parts.audit.Record(std::move(event)));
+  const std::string server = ServerName(authorization);
+  return HtmlResponse(
+      403, ErrorPage({absl::StrCat("You may not use ", server),
+                      absl::StrCat("You are signed in as ", user.email.empty() ? user.subject : user.email,
+                                   ". An administrator decides who may use ", server, "."),
+                      absl::StrCat("not_allowed · ", user.subject),
+                      ErrorLocation(authorization, {oauth::kAccessDenied, "the user may not use this server"}),
+                      absl::StrCat("Back to ", authorization.client_name)},
+                     context_.host));
+}
+
+std::shared_ptr<const ServerView> AuthorizeFlow::ServerOf(const Authorization& authorization) const {
+  auto server = context_.parts.servers.FindByUid(authorization.server_uid);
+  return server != nullptr && server->interactive ? server : nullptr;
+}
+
+std::string AuthorizeFlow::ServerName(const Authorization& authorization) const {
+  if (authorization.is_api()) {
+    return "this gateway";
+  }
+  const auto server = ServerOf(authorization);
+  return server == nullptr ? "the server" : server->name();
+}
+
+Errand AuthorizeFlow::ErrandOf(absl::string_view return_to, const Browser& browser, absl::Time now) const {
+  if (!absl::ConsumePrefix(&return_to, WithTransaction(kContinuePath, ""))) {
+    return {};
+  }
+  for (const char* kind : {kAuthorizing, kConsenting}) {
+    const absl::StatusOr<std::string> payload =
+        context_.transactions.Look(return_to, browser.transaction_cookie, kind, now);
+    if (!payload.ok()) {
+      continue;
+    }
+    if (const absl::StatusOr<Authorization> authorization = DecodeAuthorization(*payload); authorization.ok()) {
+      return {authorization->client_name, ServerName(*authorization)};
+    }
+  }
+  return {};
+}
+
+}  // namespace sallyport::authn::web

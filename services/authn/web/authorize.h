@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "services/authn/web/context.h"
+#include "services/authn/web/pages.h"
+
+namespace sallyport::authn::web {
+
+// An authorization request that was found valid, and how far its user has come. What lies in a browser transaction.
+struct Authorization {
+  std::string client_id;
+  std::string client_name;
+  std::string redirect_uri;
+  std::string state;
+  std::string code_challenge;
+  std::string resource;
+  // Empty for the API of the command line.
+  std::string server_uid;
+  // "login", "consent" or empty.
+  std::string prompt;
+  absl::Time begun_at = absl::InfinitePast();
+  // Set when the user has consented and was sent to link an account: only this user may come back.
+  std::string linking_subject;
+
+  bool is_api() const { return server_uid.empty(); }
+};
+std::string EncodeAuthorization(const Authorization& authorization);
+absl::StatusOr<Authorization> DecodeAuthorization(absl::string_view text);
+
+// The authorization endpoint (RFC 6749 section 3.1) and the steps after it:
+//   /oauth/authorize → /login → /oauth/continue → /oauth/consent → /connect/<server> → /oauth/continue → the client,
+//   with a code
+// Statuses are for StatusPage.
+class AuthorizeFlow {
+ public:
+  explicit AuthorizeFlow(Context& context) : context_(context) {}
+
+  absl::StatusOr<WebResponse> Authorize(const WebRequest& request, absl::Time now);
+  absl::StatusOr<WebResponse> Continue(const WebRequest& request, absl::Time now);
+  absl::StatusOr<WebResponse> ShowConsent(const WebRequest& request, absl::Time now);
+  absl::StatusOr<WebResponse> DecideConsent(const WebRequest& request, absl::Time now);
+
+  // "<client> wants to use <server>" for a sign-in on the way to `return_to`; empty if it is not for a client of this
+  // browser.
+  Errand ErrandOf(absl::string_view return_to, const Browser& browser, absl::Time now) const;
+
+ private:
+  // A redirect address that was checked, and what the client is told there.
+  struct Refusal {
+    const char* error;
+    std::string description;
+  };
+  absl::StatusOr<Client> FindClient(const Form& query) const;
+  // Fills `authorization` and says what is wrong with the rest of the request, if something is.
+  std::optional<Refusal> ReadRequest(const Form& query, const Client& client, Authorization& authorization) const;
+  std::optional<Refusal> ReadTarget(const Form& query, const Client& client, Authorization& authorization) const;
+
+  // The next step for somebody who is signed in.
+  absl::StatusOr<WebResponse> Advance(const Authorization& authorization, const Browser& browser,
+                                      const WebRequest& request, absl::Time now);
+  absl::StatusOr<WebResponse> ToLogin(const Authorization& authorization, const Browser& browser, bool again,
+                                      absl::Time now);
+  // After the consent. `after_post`: the answer to a form, so a page and not a redirect.
+  absl::StatusOr<WebResponse> LinkOrIssue(Authorization authorization, const Browser& browser,
+                                          const WebRequest& request, bool after_post, absl::Time now);
+  absl::StatusOr<WebResponse> Issue(const Authorization& authorization, const Browser& browser,
+                                    const WebRequest& request, bool after_post, absl::Time now);
+  // A page with a link back, or a redirect where that is safe: to a program on this computer, or where the user sent
+  // codes before (RFC 9700 section 4.11.2).
+  absl::StatusOr<WebResponse> Refuse(const Authorization& authorization, const Browser& browser,
+                                     const Refusal& refusal);
+  absl::StatusOr<WebResponse> Denied(const Authorization& authorization, const Browser& browser,
+                                     const WebRequest& request, const char* rule);
+  std::string ErrorLocation(const Authorization& authorization, const Refusal& refusal) const;
+  // Null if it is gone or takes no sign-in any more.
+  std::shared_ptr<const ServerView> ServerOf(const Authorization& authorization) const;
+  std::string ServerName(const Authorization& authorization) const;
+
+  Context& context_;
+};
+
+}  // namespace sallyport::authn::web

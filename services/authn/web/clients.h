@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+#include "common/secret.h"
+#include "sallyport/web/v1/web.pb.h"
+#include "services/authn/web/urls.h"
+
+namespace sallyport {
+class Database;
+}
+
+namespace sallyport::authn::web {
+
+// What a client says of itself (RFC 7591 section 2), the part we act on or echo.
+struct ClientMetadata {
+  std::string client_name;
+  std::vector<std::string> redirect_uris;
+  std::vector<std::string> grant_types;
+  // "none", "client_secret_basic" or "client_secret_post".
+  std::string token_endpoint_auth_method;
+  // "native" or "web".
+  std::string application_type;
+  std::string client_uri;
+  std::string logo_uri;
+  std::string software_id;
+  std::string software_version;
+
+  bool may_refresh() const;
+};
+
+// Pure. INVALID_ARGUMENT with OAuth error invalid_redirect_uri or invalid_client_metadata. Absent method means "none",
+// absent grant types mean both of ours; unknown grant types are left out.
+absl::StatusOr<ClientMetadata> ParseClientMetadata(absl::string_view json);
+
+struct Client {
+  std::string id;
+  ClientMetadata metadata;
+  // Hash of the secret; empty for public clients.
+  std::string secret_hash;
+  absl::Time created_at;
+
+  // The registered URI that `redirect_uri` is, by RedirectUriMatches.
+  bool AllowsRedirect(absl::string_view redirect_uri) const;
+};
+
+// Registered clients, and the built-in one of the command line. Thread-safe.
+class Clients {
+ public:
+  static constexpr int kMaxClients = 10'000;
+
+  explicit Clients(Database& database, int max_clients = kMaxClients)
+      : database_(database), max_clients_(max_clients) {}
+
+  struct Registered {
+    Client client;
+    Secret secret;  // Empty for public clients.
+    bool existed = false;
+  };
+  // Equal metadata of a public client is the same client again. When the table is full, clients that were registered
+  // and never used go first, then those unused for longest.
+  absl::StatusOr<Registered> Register(const ClientMetadata& metadata, absl::Time now);
+  // NOT_FOUND for an unknown id.
+  absl::StatusOr<Client> Find(absl::string_view id) const;
+  // Remembers that the client is in use; at most one write an hour.
+  absl::Status Touch(absl::string_view id, absl::Time now);
+
+  // RFC 6749 section 2.3: HTTP Basic (values form-encoded, or as they are), or client_id and client_secret in `body`,
+  // but not both; only client_id for public clients. UNAUTHENTICATED invalid_client, one message for an unknown client
+  // and a wrong secret; INVALID_ARGUMENT invalid_request for two methods at once.
+  absl::StatusOr<Client> Authenticate(absl::string_view authorization_header, const Form& body) const;
+
+ private:
+  Database& database_;
+  const int max_clients_;
+};
+
+// Consents: (subject, client, redirect host, server uid).
+struct ConsentKey {
+  std::string subject;
+  std::string client_id;
+  std::string redirect_host;
+  std::string server_uid;
+};
+class Consents {
+ public:
+  explicit Consents(Database& database) : database_(database) {}
+  absl::StatusOr<bool> Has(const ConsentKey& key) const;
+  // Did the subject ever allow this client to get codes at this host?
+  absl::StatusOr<bool> TrustsRedirect(const ConsentKey& key) const;
+  absl::Status Give(const ConsentKey& key, absl::Time now);
+
+ private:
+  Database& database_;
+};
+
+}  // namespace sallyport::authn::web

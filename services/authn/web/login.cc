@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/web/login.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "common/error.h"
+#include "common/json.h"
+#include "common/json_log.h"
+#include "common/oauth/error.h"
+#include "common/page.h"
+#include "common/status_macros.h"
+#include "services/authn/web/pages.h"
+
+namespace sallyport::authn::web {
+namespace {
+
+constexpr char kSigningIn[] = "sign_in";
+constexpr char kLocalForm[] = "local sign-in";
+constexpr char kLogoutForm[] = "sign-out";
+// The provider's own words, for whoever reads the page; longer ones are cut.
+constexpr size_t kMaxProviderText = 200;
+
+std::string Shortened(absl::string_view text) {
+  std::string shortened(text.substr(0, kMaxProviderText));
+  while (!IsUtf8(shortened)) {
+    shortened.pop_back();
+  }
+  return shortened;
+}
+
+absl::Status BadCallback(const char* reason) {
+  return WithReason(absl::InvalidArgumentError("the answer does not belong to a sign-in of this browser"), reason);
+}
+
+}  // namespace
+
+absl::StatusOr<WebResponse> LoginFlow::Login(const WebRequest& request, absl::Time now) {
+  ASSIGN_OR_RETURN(const Form query, Form::Parse(request.query()));
+  ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
+  const std::string return_to = SafeReturnTo(query.Get("return_to"));
+  const bool again = query.Get("switch") == "1";
+  if (browser.session.has_value() && !again && !query.Has("connector")) {
+    return Redirect(return_to);
+  }
+  std::vector<const Connector*> usable;
+  for (const auto& connector : context_.parts.connectors.all()) {
+    if (connector->can_sign_in()) {
+      usable.push_back(connector.get());
+    }
+  }
+  const Connector* chosen = usable.size() == 1 ? usable[0] : nullptr;
+  if (query.Has("connector")) {
+    chosen = context_.parts.connectors.Find(query.Get("connector"));
+    if (chosen == nullptr || !chosen->can_sign_in()) {
+      return WithReason(absl::NotFoundError("no such way to sign in"), "connector_unknown");
+    }
+  }
+  if (chosen != nullptr && chosen->type() == Connector::Type::kOidc) {
+    return StartOidc(*chosen, browser, return_to, again, now);
+  }
+  if (chosen != nullptr) {
+    return Redirect(WithParameters("/login/local", {{"connector", chosen->id()}, {"return_to", return_to}}));
+  }
+  std::vector<LoginChoice> choices;
+  for (const Connector* connector : usable) {
+    choices.push_back({connector->id(), connector->display_name(), connector->type() == Connector::Type::kLocal});
+  }
+  return HtmlResponse(
+      200, LoginPage(choices, authorize_.ErrandOf(return_to, browser, now), return_to, again, context_.host));
+}
+
+absl::StatusOr<WebResponse> LoginFlow::StartOidc(const Connector& connector, const Browser& browser,
+                                                 absl::string_view return_to, bool again, absl::Time now) {
+  const std::string payload = DumpJson({{"connector", connector.id()}, {"return_to", std::string(return_to)}});
+  ASSIGN_OR_RETURN(const std::string state,
+                   context_.transactions.Begin(browser.transaction_cookie, kSigningIn, payload, now));
+  ASSIGN_OR_RETURN(
+      const std::string target,
+      context_.oidc.AuthorizationUrl(connector, state, browser.transaction_cookie, again ? "login" : "", now));
+  WebResponse response = Redirect(target);
+  KeepTransactionCookie(browser, response);
+  return response;
+}
+
+absl::StatusOr<const Connector*> LoginFlow::LocalConnectorOf(absl::string_view id) const {
+  const Connector* connector = context_.parts.connectors.Find(id);
+  if (id.empty()) {
+    for (const auto& candidate : context_.parts.connectors.all()) {
+      if (candidate->type() == Connector::Type::kLocal) {
+        connector = candidate.get();
+        break;
+      }
+    }
+  }
+  if (connector == nullptr || connector->type() != Connector::Type::kLocal) {
+    return WithReason(absl::NotFoundError("no such way to sign in"), "connector_unknown");
+  }
+  return connector;
+}
+
+WebResponse LoginFlow::LocalPage(const Connector& connector, const Browser& browser, absl::string_view return_to,
+                                 absl::string_view username, int tries_left, absl::Time now) const {
+  LocalLogin form;
+  form.connector = connector.id();
+  form.return_to = std::string(return_to);
+  form.csrf = CsrfToken(browser.transaction_cookie, kLocalForm);
+  form.username = std::string(username);
+  form.tries_left = tries_left;
+  form.has_other_ways = context_.parts.connectors.all().size() > 1;
+  const int status = tries_left < 0 ? 200 : tries_left == 0 ? 429 : 401;
+  WebResponse response =
+      HtmlResponse(status, LocalLoginPage(form, authorize_.ErrandOf(return_to, browser, now), context_.host));
+  KeepTransactionCookie(browser, response);
+  return response;
+}
+
+absl::StatusOr<WebResponse> LoginFlow::LocalForm(const WebRequest& request, absl::Time now) {
+  ASSIGN_OR_RETURN(const Form query, Form::Parse(request.query()));
+  ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
+  ASSIGN_OR_RETURN(const Connector* connector, LocalConnectorOf(query.Get("connector")));
+  return LocalPage(*connector, browser, SafeReturnTo(query.Get("return_to")), "", -1, now);
+}
+
+absl::StatusOr<WebResponse> LoginFlow::LocalSubmit(const WebRequest& request, absl::Time now) {
+  ASSIGN_OR_RETURN(const Form form, ParsePostedForm(context_, request));
+  ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
+  // Login CSRF: the form must come from this browser's own page.
+  if (browser.transaction_cookie_is_new || !CsrfTokenFits(form.Get("csrf"), browser.transaction_cookie, kLocalForm)) {
+    return WithReason(absl::PermissionDeniedError("the form's token does not fit"), "csrf_token");
+  }
+  ASSIGN_OR_RETURN(const Connector* connector, LocalConnectorOf(form.Get("connector")));
+  const std::string return_to = SafeReturnTo(form.Get("return_to"));
+  const std::string& username = form.Get("username");
+  const absl::StatusOr<int> tries_left = context_.attempts.Begin(username, request.client_address(), now);
+  if (absl::IsResourceExhausted(tries_left.status())) {
+    RETURN_IF_ERROR(RecordFailure("", "local.paused", request));
+    return LocalPage(*connector, browser, return_to, username, 0, now);
+  }
+  RETURN_IF_ERROR(tries_left.status());
+  const config::v1::LocalConnector::User* user =
+      LocalUsers::Check(connector->config().local(), username, Secret(form.Get("password")));
+  if (user == nullptr) {
+    RETURN_IF_ERROR(RecordFailure("", "local.password", request));
+    return LocalPage(*connector, browser, return_to, username, *tries_left, now);
+  }
+  RETURN_IF_ERROR(context_.attempts.Succeeded(username, request.client_address()));
+  std::string cookie;
+  RETURN_IF_ERROR(Begin(connector->IdentityOfLocalUser(*user), browser, request, "local", now, &cookie).status());
+  // What follows may lead off the origin, and a redirect there after a form would be blocked.
+  WebResponse response =
+      HtmlResponse(200, page::RenderContinue("Signed in", "Taking you on.", return_to, context_.host));
+  SetCookie(response, kSessionCookie, cookie, context_.parts.session_lifetime);
+  return response;
+}
+
+absl::StatusOr<WebResponse> LoginFlow::Callback(absl::string_view connector_id, const WebRequest& request,
+                                                absl::Time now) {
+  const absl::StatusOr<Form> query = Form::Parse(request.query());
+  if (!query.ok() || !query->Duplicate().empty() || query->Get("state").empty()) {
+    return BadCallback("callback_malformed");
+  }
+  ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
+  ASSIGN_OR_RETURN(const std::string payload,
+                   context_.transactions.Take(query->Get("state"), browser.transaction_cookie, kSigningIn, now));
+  ASSIGN_OR_RETURN(const nlohmann::json step, ParseJsonObject(payload));
+  const Connector* connector = context_.parts.connectors.Find(connector_id);
+  // Another provider's answer at this provider's address is a mix-up (RFC 9207 section 1).
+  if (connector == nullptr || JsonString(step, "connector").value_or("") != connector->id()) {
+    RETURN_IF_ERROR(RecordFailure("", "oidc.other_connector", request));
+    return BadCallback("connector_mismatch");
+  }
+  if (const absl::Status issuer = context_.oidc.CheckIssuer(*connector, query->Has("iss"), query->Get("iss"), now);
+      !issuer.ok()) {
+    if (!absl::IsUnauthenticated(issuer)) {
+      return issuer;
+    }
+    RETURN_IF_ERROR(RecordFailure("", "oidc.issuer", request));
+    return BadCallback("issuer_mismatch");
+  }
+  const std::string return_to = SafeReturnTo(JsonString(step, "return_to").value_or("/"));
+  if (query->Has("error") || query->Get("code").empty()) {
+    RETURN_IF_ERROR(RecordFailure("", "oidc.provider_error", request));
+    const std::string said = absl::StrCat(Shortened(query->Get("error")), query->Has("error_description") ? ": " : "",
+                                          Shortened(query->Get("error_description")));
+    return HtmlResponse(400,
+                        ErrorPage({absl::StrCat(connector->display_name(), " did not sign you in"),
+                                   "You are not signed in here. It gave this reason:", said,
+                                   WithParameters("/login", {{"switch", "1"}, {"return_to", return_to}}), "Try again"},
+                                  context_.host));
+  }
+  const absl::StatusOr<OidcLogin::SignedIn> signed_in =
+      context_.oidc.Redeem(*connector, query->Get("code"), query->Get("state"), browser.transaction_cookie, now);
+  if (!signed_in.ok()) {
+    const absl::Status& status = signed_in.status();
+    Log(LogLevel::kWarning, "sign_in_failed", {{"connector", connector->id()}, {"status", status}});
+    RETURN_IF_ERROR(RecordFailure("", absl::IsUnauthenticated(status) ? "oidc.token" : "oidc.unavailable", request));
+    return status;
+  }
+  std::string cookie;
+  ASSIGN_OR_RETURN(const Session session, Begin(signed_in->identity, browser, request, "oidc", now, &cookie));
+  KeepTokens(*connector, session, *signed_in, now);
+  WebResponse response = Redirect(return_to);
+  SetCookie(response, kSessionCookie, cookie, context_.parts.session_lifetime);
+  return response;
+}
+
+absl::StatusOr<Session> LoginFlow::Begin(const Identity& identity, const Browser& browser, const WebRequest& request,
+                                         const char* rule, absl::Time now, std::string* cookie) {
+  audit::v1::Event event = EventOf("login", audit::v1::DECISION_ALLOWED, identity.subject, request);
+  event.set_rule(rule);
+  event.set_client_id("browser");
+  (*event.mutable_details())["connector"] = identity.connector;
+  RETURN_IF_ERROR(context_.parts.audit.Record(std::move(event)));
+  ASSIGN_OR_RETURN(Sessions::Created created, context_.parts.sessions.Create(identity, browser.session_cookie, now));
+  if (browser.session.has_value()) {
+    RETURN_IF_ERROR(context_.parts.revocations.PublishSessions({browser.session->id}, now));
+  }
+  *cookie = std::string(created.cookie.Expose());
+  return std::move(created.session);
+}
+
+absl::Status LoginFlow::RecordFailure(absl::string_view subject, const char* rule, const WebRequest& request) {
+  audit::v1::Event event = EventOf("login.failed", audit::v1::DECISION_DENIED, subject, request);
+  event.set_rule(rule);
+  return context_.parts.audit.Record(std::move(event));
+}
+
+void LoginFlow::KeepTokens(const Connector& connector, const Session& session, const OidcLogin::SignedIn& signed_in,
+                           absl::Time now) {
+  const auto store = [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(const std::string passport,
+                     context_.parts.passports.MintForSignIn(session.user.subject, session.id, now));
+    vault::v1::PutRequest put;
+    put.mutable_record()->set_owner_type(vault::v1::USER);
+    put.mutable_record()->set_owner_id(session.user.subject);
+    put.mutable_record()->set_kind("connection");
+    put.mutable_record()->set_name(absl::StrCat("sso:", connector.id()));
+    put.set_payload(signed_in.tokens.SerializeAsString());
+    auto& labels = *put.mutable_labels();
+    labels["scope"] = absl::StrJoin(signed_in.tokens.scopes(), " ");
+    labels["app_uid"] = put.record().name();
+    labels["expires_at"] = absl::FormatTime(
+        absl::RFC3339_full, absl::FromUnixSeconds(signed_in.tokens.expires_at().seconds()), absl::UTCTimeZone());
+    ASSIGN_OR_RETURN(const vault::v1::PutResponse stored, context_.parts.vault.Put(put, passport));
+    // What was rendered from the tokens before is not to be used on.
+    return stored.generation() > 1 ? context_.parts.revocations.PublishSubject(session.user.subject, now)
+                                   : absl::OkStatus();
+  };
+  if (const absl::Status stored = store(); !stored.ok()) {
+    Log(LogLevel::kError, "sign_in_tokens_not_stored", {{"connector", connector.id()}, {"status", stored}});
+  }
+}
+
+absl::StatusOr<WebResponse> LoginFlow::LogoutForm(const WebRequest& request, absl::Time now) {
+  ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
+  if (!browser.session.has_value()) {
+    return Redirect("/signed-out");
+  }
+  return HtmlResponse(200,
+                      LogoutPage(browser.session->user, CsrfToken(browser.session_cookie, kLogoutForm), context_.host));
+}
+
+absl::StatusOr<WebResponse> LoginFlow::LogoutSubmit(const WebRequest& request, absl::Time now) {
+  ASSIGN_OR_RETURN(const Form form, ParsePostedForm(context_, request));
+  ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
+  if (browser.session.has_value()) {
+    if (!CsrfTokenFits(form.Get("csrf"), browser.session_cookie, kLogoutForm)) {
+      return WithReason(absl::PermissionDeniedError("the form's token does not fit"), "csrf_token");
+    }
+    audit::v1::Event event = EventOf("logout", audit::v1::DECISION_ALLOWED, browser.session->user.subject, request);
+    event.set_rule("user");
+    RETURN_IF_ERROR(context_.parts.audit.Record(std::move(event)));
+    ASSIGN_OR_RETURN(const std::optional<Session> ended, context_.parts.sessions.End(browser.session_cookie, now));
+    if (ended.has_value()) {
+      RETURN_IF_ERROR(context_.parts.revocations.PublishSessions({ended->id}, now));
+    }
+  }
+  WebResponse response = Redirect("/signed-out");
+  SetCookie(response, kSessionCookie, "", absl::ZeroDuration());
+  SetCookie(response, kTransactionCookie, "", absl::ZeroDuration());
+  return response;
+}
+
+}  // namespace sallyport::authn::web

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+#include "services/authn/identity.h"
+
+namespace sallyport::authn::web {
+
+// The pages as documents; pure. Every text in them is escaped (common/page.h).
+
+// "<client> wants to use <server>", on the pages before the sign-in. Empty when somebody just signs in.
+struct Errand {
+  std::string client;
+  std::string server;
+};
+
+struct LoginChoice {
+  std::string id;
+  std::string display_name;
+  bool local = false;
+};
+// `again`: whoever is signed in wants to be somebody else, so the provider is to ask.
+std::string LoginPage(const std::vector<LoginChoice>& choices, const Errand& errand, absl::string_view return_to,
+                      bool again, absl::string_view host);
+
+struct LocalLogin {
+  std::string connector;
+  std::string return_to;
+  std::string csrf;
+  std::string username;
+  // -1: no attempt yet. 0: paused.
+  int tries_left = -1;
+  bool has_other_ways = false;
+};
+std::string LocalLoginPage(const LocalLogin& form, const Errand& errand, absl::string_view host);
+
+struct Consent {
+  Identity user;
+  std::string connector_name;
+  std::string client_name;
+  // Where the code goes: a host, or "scheme:".
+  std::string redirect_host;
+  bool loopback = false;
+  std::string server_name;
+  std::string resource;
+  // The user has to link an account at the app next.
+  bool links_app = false;
+  bool is_api = false;
+  std::string transaction;
+  std::string csrf;
+};
+std::string ConsentPage(const Consent& consent, absl::string_view host);
+
+struct Problem {
+  std::string title;
+  std::string lead;
+  // To send to an administrator: a stable code.
+  std::string code;
+  // One way on; none when `href` is empty.
+  std::string href;
+  std::string label;
+};
+std::string ErrorPage(const Problem& problem, absl::string_view host);
+
+std::string LogoutPage(const Identity& user, absl::string_view csrf, absl::string_view host);
+std::string SignedOutPage(absl::string_view host);
+
+}  // namespace sallyport::authn::web
