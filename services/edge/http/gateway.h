@@ -193,7 +193,7 @@ class Gateway {
   virtual uint64_t OnHead(Exchange& exchange) = 0;
   // The whole request is there. Must act on the exchange or Defer before it returns.
   virtual void OnRequest(Exchange& exchange) = 0;
-  // `relay` is for kRelay. Hop-by-hop fields, framing and Date are the engine's.
+  // `relay` is for kRelay. Framing fields and Connection are the engine's.
   virtual Verdict OnUpstreamHead(Exchange& exchange, const ResponseHead& head, RelayHead& relay) = 0;
   // After kCollect. Must act or Defer. `head` and `body` are valid during the call.
   virtual void OnUpstreamBody(Exchange& exchange, const ResponseHead& head, std::string_view body);

@@ -15,6 +15,7 @@ enum class HeaderId : uint8_t {
   kAccessControl,  // access-control-*
   kAltSvc,
   kAuthorization,
+  kCacheControl,
   kClearSiteData,
   kConnection,
   kContentEncoding,
@@ -55,6 +56,7 @@ enum class HeaderId : uint8_t {
   kUpgrade,
   kUserAgent,
   kWwwAuthenticate,
+  kXAccelBuffering,
   kXForwarded,  // x-forwarded-* but the next
   kXForwardedFor,
   kXForwardedProto,
@@ -65,6 +67,9 @@ enum class HeaderId : uint8_t {
 };
 
 HeaderId ClassifyHeader(std::string_view name);
+
+// Classifies and validates in one pass. False if `name` is not a token.
+bool ClassifyToken(std::string_view name, HeaderId& id);
 
 // Case-insensitive, '_' equal to '-'.
 bool EqualNames(std::string_view a, std::string_view b);
@@ -78,6 +83,9 @@ bool IsHopByHop(HeaderId id);
 bool IsAlwaysDropped(HeaderId id);
 // Never relayed from an upstream to a client (beside hop-by-hop).
 bool IsDroppedFromResponse(HeaderId id);
+
+// The byte in the form names are compared in (lower case, '-' for '_'); 0 for a byte that no token has.
+char NormalNameByte(char byte);
 
 // RFC 9110 section 5.6.2: at least one tchar and nothing else.
 bool IsToken(std::string_view text);

@@ -70,9 +70,18 @@ struct ResponseRules {
   // Passthrough in and out: the upstream's challenge is the caller's to answer.
   bool keep_challenge = false;
 };
-// Appends the fields that may reach the client, and CORS. Framing fields, Connection and Date are the engine's.
+// Appends the fields that may reach the client, and CORS. Framing fields and Connection are the engine's. An event
+// stream gets X-Accel-Buffering: no, and Cache-Control where the upstream set none.
 void AppendResponseFields(const ResponseHead& head, const ResponseRules& rules, std::string& out);
-// The CORS fields alone, for our own answers.
-void AppendCorsFields(std::string_view allowed_origin, std::string& out);
+
+// For our own answers to browsers from an allowed origin (with Access-Control-Allow-Origin: <origin> and Vary: Origin).
+inline constexpr std::string_view kCorsExposeHeaders = "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version";
+inline constexpr std::string_view kCorsAllowMethods = "GET, POST, DELETE, OPTIONS";
+inline constexpr std::string_view kCorsAllowHeaders =
+    "Authorization, Content-Type, Accept, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id, Last-Event-ID, "
+    "X-Sallyport-Authorization";
+// The value of Access-Control-Allow-Headers for a preflight: the list above and those mcp-param-* names that it asks
+// for.
+std::string CorsAllowHeaders(std::string_view requested);
 
 }  // namespace sallyport::edge

@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/edge/http/connection.h"
+
+#include <algorithm>
+#include <string>
+
+#include "services/edge/http/worker.h"
+
+namespace sallyport::edge {
+
+Connection::Connection(WorkerImpl& worker) : worker_(worker), stream_(worker.io, *this) {}
+
+Connection::~Connection() {
+  if (ref_target_ != nullptr) {
+    ref_target_->Disconnect();
+  }
+}
+
+Worker& Connection::worker() { return worker_; }
+
+void Connection::Start(int fd, bool v6, const NetworkAddress& peer) {
+  peer_ = peer;
+  opened_ = worker_.now();
+  requests_ = 0;
+  close_after_ = unread_input_ = broken_ = http10_ = head_method_ = answered_ = false;
+  parser_.Reset();
+  head_deadline_ = kNever;
+  phase_ = Phase::kHead;
+  if (!stream_.Open(fd, v6)) {
+    CloseStream();
+    return;
+  }
+  const std::shared_ptr<SSL_CTX> tls = worker_.shared.ServerContext();
+  if (tls == nullptr) {
+    worker_.SetTimer(*this, opened_ + worker_.limits.keep_alive_idle.count());
+    stream_.WaitRead();
+    return;
+  }
+  phase_ = Phase::kHandshake;
+  worker_.SetTimer(*this, opened_ + worker_.limits.tls_handshake.count());
+  if (!stream_.StartTls(tls.get(), /*server=*/true)) {
+    CloseStream();
+    return;
+  }
+  stream_.WaitRead();
+}
+
+void Connection::OnReadable() {
+  worker_.Touch();
+  switch (phase_) {
+    case Phase::kHandshake:
+      ContinueHandshake();
+      return;
+    case Phase::kHead:
+      ReadInput();
+      return;
+    case Phase::kBody:
+      ReadBody();
+      return;
+    case Phase::kBusy:
+    case Phase::kFlush:
+      WatchClient();
+      return;
+    case Phase::kLinger:
+      Discard();
+      return;
+    case Phase::kClosed:
+      return;
+  }
+}
+
+void Connection::ContinueHandshake() {
+  const ssize_t result = stream_.Handshake();
+  if (result == Stream::kAgain) {
+    stream_.WaitRead();
+  } else if (result <= 0) {
+    CloseStream();
+  } else {
+    phase_ = Phase::kHead;
+    worker_.SetTimer(*this, worker_.now() + worker_.limits.keep_alive_idle.count());
+    stream_.WaitRead();
+  }
+}
+
+void Connection::ReadInput() {
+  if (!in_) {
+    in_ = worker_.request_buffers.Take();
+  }
+  const ssize_t got = stream_.Read(in_->data + in_->end, in_->room());
+  if (got > 0) {
+    in_->end += static_cast<size_t>(got);
+    ProcessInput();
+  } else if (got == Stream::kAgain) {
+    if (in_->size() == 0) {
+      ReleaseInput();
+    }
+    stream_.WaitRead();
+  } else {
+    CloseStream();
+  }
+}
+
+// A loop, not a recursion: a buffer full of pipelined requests must not decide how deep our stack gets.
+void Connection::ProcessInput() {
+  if (processing_) {
+    again_ = true;
+    return;
+  }
+  processing_ = true;
+  do {
+    again_ = false;
+    ParseHead();
+  } while (again_);
+  processing_ = false;
+}
+
+void Connection::ParseHead() {
+  if (phase_ != Phase::kHead) {
+    return;
+  }
+  switch (parser_.Parse(in_->data, in_->end, in_->head)) {
+    case RequestParser::Result::kNeedMore:
+      if (head_deadline_ == kNever) {
+        head_deadline_ = worker_.now() + worker_.limits.head.count();
+        worker_.SetTimer(*this, head_deadline_);
+      }
+      stream_.WaitRead();
+      return;
+    case RequestParser::Result::kError:
+      Reject(parser_.status(), parser_.reason());
+      return;
+    case RequestParser::Result::kDone:
+      in_->begin = parser_.head_size();
+      StartExchange();
+      return;
+  }
+}
+
+void Connection::StartExchange() {
+  ++requests_;
+  worker_.counters.requests.Add();
+  worker_.ClearTimer(*this);
+  stats_ = ExchangeStats();
+  stats_.started = worker_.time();
+  http10_ = in_->head.minor_version == 0;
+  head_method_ = in_->head.method == "HEAD";
+  answered_ = streaming_ = heartbeats_ = chunked_out_ = continue_sent_ = body_is_large_ = false;
+  body_ = {};
+  chunks_ = ChunkedDecoder();
+  if (!state_made_) {
+    state_ = worker_.gateway.NewState(worker_);
+    state_made_ = true;
+  }
+  phase_ = Phase::kBody;
+  in_exchange_ = true;
+  body_limit_ = worker_.gateway.OnHead(*this);
+  if (phase_ != Phase::kBody || !in_exchange_) {
+    return;  // Answered.
+  }
+  const RequestHead& head = in_->head;
+  if (head.framing == BodyFraming::kLength && head.content_length > body_limit_) {
+    Reject(413, "body_too_large");
+    return;
+  }
+  if (TakeBody()) {
+    StartRequest();
+  } else if (phase_ == Phase::kBody) {
+    WaitForBody();
+  }
+}
+
+void Connection::WaitForBody() {
+  if (in_->head.expect_continue && !continue_sent_) {
+    continue_sent_ = true;
+    if (!Send({"HTTP/1.1 100 Continue\r\n\r\n"})) {
+      return;
+    }
+  }
+  window_bytes_ = 0;
+  worker_.SetTimer(*this, worker_.now() + worker_.limits.body_window.count());
+  stream_.WaitRead();
+}
+
+bool Connection::TakeBody() {
+  switch (in_->head.framing) {
+    case BodyFraming::kLength:
+      return TakeLengthBody();
+    case BodyFraming::kChunked:
+      return TakeChunkedBody();
+    default:
+      return true;
+  }
+}
+
+bool Connection::TakeLengthBody() {
+  const uint64_t length = in_->head.content_length;
+  if (!body_is_large_) {
+    if (in_->size() >= length) {
+      body_ = {in_->data + in_->begin, static_cast<size_t>(length)};
+      in_->begin += static_cast<size_t>(length);
+      return true;
+    }
+    if (length <= RequestBuffer::kCapacity - in_->begin) {
+      return false;
+    }
+    body_is_large_ = true;
+    if (!GrowBody(length)) {
+      return false;
+    }
+    large_body_.Append({in_->data + in_->begin, in_->size()});  // Less than kFirst of BodyBuffer: it fits.
+    in_->begin = in_->end;
+  }
+  body_ = {large_body_.data(), large_body_.size()};
+  return large_body_.size() == length;
+}
+
+bool Connection::TakeChunkedBody() {
+  body_is_large_ = true;
+  while (true) {
+    std::string_view input(in_->data + in_->begin, in_->size());
+    std::string_view piece;
+    const ChunkedDecoder::Result result = chunks_.Next(input, piece);
+    in_->begin = in_->end - input.size();
+    switch (result) {
+      case ChunkedDecoder::Result::kNeedMore:
+        in_->begin = in_->end = parser_.head_size();
+        return false;
+      case ChunkedDecoder::Result::kError:
+        Reject(400, "chunked_body");
+        return false;
+      case ChunkedDecoder::Result::kDone:
+        body_ = {large_body_.data(), large_body_.size()};
+        return true;
+      case ChunkedDecoder::Result::kData:
+        break;
+    }
+    if (chunks_.body_bytes() > body_limit_) {
+      Reject(413, "body_too_large");
+      return false;
+    }
+    while (large_body_.room() < piece.size()) {
+      if (!GrowBody(body_limit_)) {
+        return false;
+      }
+    }
+    large_body_.Append(piece);
+  }
+}
+
+bool Connection::GrowBody(uint64_t limit) {
+  if (large_body_.Grow(limit, worker_.shared.body_memory, worker_.limits.body_memory)) {
+    return true;
+  }
+  Reject(503, "body_memory");
+  return false;
+}
+
+ssize_t Connection::ReadBodyBytes() {
+  if (!body_is_large_ || in_->head.framing == BodyFraming::kChunked) {
+    const ssize_t got = stream_.Read(in_->data + in_->end, in_->room());
+    in_->end += static_cast<size_t>(std::max<ssize_t>(got, 0));
+    return got;
+  }
+  const uint64_t length = in_->head.content_length;
+  if (large_body_.room() == 0 && !GrowBody(length)) {
+    return Stream::kAgain;
+  }
+  const size_t wanted = static_cast<size_t>(std::min<uint64_t>(large_body_.room(), length - large_body_.size()));
+  const ssize_t got = stream_.Read(large_body_.tail(), wanted);
+  large_body_.Added(static_cast<size_t>(std::max<ssize_t>(got, 0)));
+  return got;
+}
+
+void Connection::ReadBody() {
+  const ssize_t got = ReadBodyBytes();
+  if (phase_ != Phase::kBody) {
+    return;  // Refused for lack of memory.
+  }
+  if (got == 0 || got == Stream::kFailed) {
+    End(Outcome::kClientGone);
+    return;
+  }
+  window_bytes_ += static_cast<uint64_t>(std::max<ssize_t>(got, 0));
+  if (TakeBody()) {
+    StartRequest();
+  } else if (phase_ == Phase::kBody) {
+    stream_.WaitRead();
+  }
+}
+
+void Connection::StartRequest() {
+  phase_ = Phase::kBusy;
+  worker_.ClearTimer(*this);
+  stats_.request_body_bytes = body_.size();
+  const uint64_t generation = generation_;
+  worker_.gateway.OnRequest(*this);
+  if (generation == generation_ && phase_ == Phase::kBusy) {
+    worker_.Watch(*this);
+  }
+}
+
+void Connection::CutBody(size_t offset, size_t length) {
+  offset = std::min(offset, body_.size());
+  length = std::min(length, body_.size() - offset);
+  char* bytes = body_is_large_ ? large_body_.data() : in_->data + (body_.data() - in_->data);
+  std::copy(body_.begin() + static_cast<ptrdiff_t>(offset + length), body_.end(), bytes + offset);
+  body_.remove_suffix(length);
+}
+
+void Connection::StartWatching() { stream_.WaitRead(); }
+
+// The client's next request may come while this one is answered; what matters here is whether the client is still
+// there.
+void Connection::WatchClient() {
+  if (in_->room() == 0) {
+    return;
+  }
+  const ssize_t got = stream_.Read(in_->data + in_->end, in_->room());
+  if (got == 0 || got == Stream::kFailed) {
+    End(Outcome::kClientGone);
+    return;
+  }
+  in_->end += static_cast<size_t>(std::max<ssize_t>(got, 0));
+  if (in_->room() > 0) {
+    stream_.WaitRead();
+  }
+}
+
+void Connection::OnTimer() {
+  switch (phase_) {
+    case Phase::kHead:
+      if (in_ != nullptr && in_->size() > 0) {
+        Reject(408, "head_timeout");
+        return;
+      }
+      CloseStream();
+      return;
+    case Phase::kBody:
+      CheckBodyRate();
+      return;
+    case Phase::kBusy:
+    case Phase::kFlush:
+      OnSendTimer();
+      return;
+    default:
+      CloseStream();
+      return;
+  }
+}
+
+void Connection::CheckBodyRate() {
+  const Millis window = worker_.limits.body_window.count();
+  if (window_bytes_ * 1000 < uint64_t{worker_.limits.body_rate} * static_cast<uint64_t>(window)) {
+    Reject(408, "body_timeout");
+    return;
+  }
+  window_bytes_ = 0;
+  worker_.SetTimer(*this, worker_.now() + window);
+}
+
+void Connection::Reject(int status, std::string_view reason) {
+  worker_.counters.rejected.Add();
+  worker_.gateway.OnRejected(worker_, peer_, status, reason);
+  close_after_ = unread_input_ = true;
+  phase_ = Phase::kBusy;
+  std::string fields = "Content-Type: application/json\r\n";
+  if (status == 405) {
+    fields += "Allow: GET, POST, DELETE, OPTIONS\r\n";
+  } else if (status == 503) {
+    fields += "Retry-After: 1\r\n";
+  }
+  Answer(status, fields, "{\"error\":\"" + std::string(reason) + "\"}");
+}
+
+void Connection::NextRequest() {
+  phase_ = Phase::kHead;
+  parser_.Reset();
+  head_deadline_ = kNever;
+  if (in_ != nullptr && in_->size() > 0) {
+    in_->Compact();
+    if (processing_) {
+      again_ = true;
+      return;
+    }
+    // Not at once: our caller may be the gateway.
+    boost::asio::post(worker_.io, [this, generation = generation_] {
+      if (generation == generation_ && phase_ == Phase::kHead) {
+        worker_.Touch();
+        ProcessInput();
+      }
+    });
+    return;
+  }
+  ReleaseInput();
+  worker_.SetTimer(*this, worker_.now() + worker_.limits.keep_alive_idle.count());
+  stream_.WaitRead();
+}
+
+// Closing a socket with unread input resets it, and the reset may overtake the answer (RFC 9112 section 9.6).
+void Connection::CloseGracefully() {
+  stream_.ShutdownSend();
+  if (!unread_input_ && (in_ == nullptr || in_->size() == 0)) {
+    CloseStream();
+    return;
+  }
+  ReleaseInput();
+  phase_ = Phase::kLinger;
+  worker_.SetTimer(*this, worker_.now() + worker_.limits.linger.count());
+  stream_.WaitRead();
+}
+
+void Connection::Discard() {
+  char waste[4096];
+  for (int reads = 0; reads < 16; ++reads) {
+    const ssize_t got = stream_.Read(waste, sizeof(waste));
+    if (got == Stream::kAgain) {
+      break;
+    }
+    if (got <= 0) {
+      CloseStream();
+      return;
+    }
+  }
+  stream_.WaitRead();
+}
+
+void Connection::Drain() {
+  if (phase_ == Phase::kHead && (in_ == nullptr || in_->size() == 0)) {
+    CloseStream();
+  }
+}
+
+void Connection::Cut() {
+  if (in_exchange_) {
+    End(Outcome::kAborted);
+  } else {
+    CloseStream();
+  }
+}
+
+void Connection::ReleaseInput() { worker_.request_buffers.Give(std::move(in_)); }
+
+void Connection::CloseStream() {
+  if (phase_ == Phase::kClosed) {
+    return;
+  }
+  phase_ = Phase::kClosed;
+  ++generation_;
+  worker_.ClearTimer(*this);
+  ReleaseInput();
+  large_body_.Release();
+  out_.clear();
+  out_sent_ = 0;
+  if (stream_.open()) {
+    stream_.Close();
+  } else {
+    worker_.Recycle(*this);
+  }
+}
+
+void Connection::OnClosed() { worker_.Recycle(*this); }
+
+}  // namespace sallyport::edge

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "services/edge/http/buffers.h"
+#include "services/edge/http/chunked_decoder.h"
+#include "services/edge/http/gateway.h"
+#include "services/edge/http/response_parser.h"
+#include "services/edge/http/stream.h"
+#include "services/edge/http/timer_wheel.h"
+
+namespace sallyport::edge {
+
+class WorkerImpl;
+
+// Who gets the response. Each call may lead to Abandon or to a new request elsewhere, so an Upstream does nothing after
+// one but look whether it still has a client.
+class UpstreamClient {
+ public:
+  // The head is complete. True: the client needs `head` until the last OnResponseBody; else it is valid during the
+  // call.
+  virtual bool OnResponseHead(const ResponseHead& head) = 0;
+  // A piece of the body; the bytes may be changed in place. With `last` the response is complete and the upstream gone
+  // (in the pool, or closed).
+  virtual void OnResponseBody(char* data, size_t size, bool last) = 0;
+  // Nothing of a response came. The upstream is gone.
+  virtual void OnResponseFailed(UpstreamError error) = 0;
+  // The body broke off. The upstream is gone.
+  virtual void OnResponseTruncated() = 0;
+  // A pooled connection was closed before a single byte was written. The upstream is gone.
+  virtual void OnStaleConnection() = 0;
+  // May more of the body come now? If not, Resume will be called.
+  virtual bool TakesMore() const = 0;
+
+ protected:
+  ~UpstreamClient() = default;
+};
+
+struct UpstreamRequest {
+  const UpstreamTarget* target = nullptr;
+  std::string_view head;
+  std::string_view body;
+  bool head_method = false;  // No body will come.
+};
+
+// One connection to an upstream, and the request on it.
+class Upstream final : public StreamOwner, public Timer {
+ public:
+  explicit Upstream(WorkerImpl& worker);
+  ~Upstream() override;
+
+  // Resolves, connects, and sends.
+  void Dial(UpstreamClient& client, const UpstreamRequest& request);
+  // Sends on an idle connection.
+  void Reuse(UpstreamClient& client, const UpstreamRequest& request);
+  // The client takes more of the body.
+  void Resume();
+  // The client is not interested any more: the connection closes, since its state is unknown to whoever would come
+  // next.
+  void Abandon();
+
+  // For the pool.
+  const std::string& key() const { return key_; }
+  bool StillGood();
+  void GoIdle(Millis until);
+  void CloseNow();
+
+  void OnReadable() override;
+  void OnWritable() override;
+  void OnClosed() override;
+
+ private:
+  enum class Phase : uint8_t { kClosed, kResolving, kConnecting, kHandshake, kHead, kBody, kIdle };
+
+  void OnTimer() override;
+  void Resolved(std::vector<NetworkAddress> addresses);
+  // False when there is no address left to try.
+  bool TryNextAddress();
+  bool Connect(const NetworkAddress& address);
+  void Connected();
+  void StartTls();
+  void ContinueHandshake();
+  void StartRequest();
+  void Send();
+  void Sent();
+  void ReadHead();
+  void ReadBody();
+  // Gives what the buffer holds to the client; false if that ended this response or the client is gone.
+  bool DeliverBody();
+  size_t TakeBody(char*& data, bool& last);
+  size_t DecodeChunks(char*& data, bool& last);
+  void FinishResponse(char* data, size_t size);
+  void Fail(UpstreamError error);
+  void Truncated();
+  UpstreamClient* Detach();
+  void ReleaseBuffer();
+
+  WorkerImpl& worker_;
+  Stream stream_;
+  Phase phase_ = Phase::kClosed;
+  UpstreamClient* client_ = nullptr;
+  UpstreamRequest request_;
+  std::string key_;
+  bool tls_ = false;
+  bool reused_ = false;
+  bool broken_chunks_ = false;
+  bool closing_ = false;  // Closed; OnClosed is to come.
+  size_t sent_ = 0;       // Of head and body together.
+  bool all_sent_ = false;
+  Millis idle_since_ = 0;
+  uint64_t generation_ = 0;  // So that a late resolution finds out that nobody waits for it.
+  std::vector<NetworkAddress> addresses_;
+  size_t next_address_ = 0;
+  UpstreamError last_error_ = UpstreamError::kResolve;
+  std::unique_ptr<ResponseBuffer> in_;
+  size_t keep_ = 0;  // Bytes at the front of the buffer that stay: the head, while the client needs it.
+  ResponseParser parser_;
+  ChunkedDecoder chunks_;
+  BodyFraming framing_ = BodyFraming::kNone;
+  bool keep_alive_ = false;
+  uint32_t keep_alive_timeout_ = 0;
+  uint64_t remaining_ = 0;
+};
+
+}  // namespace sallyport::edge
