@@ -176,6 +176,12 @@ absl::Status AuditShipper::State::Send(const audit::v1::AppendRequest& request) 
   ASSIGN_OR_RETURN(const uint64_t stored_through, sink(request));
   const audit::v1::Event& newest = request.events(request.events_size() - 1);
   if (stored_through < newest.sequence()) {
+    const audit::v1::Event& oldest = request.events(0);
+    const uint64_t first = oldest.type() == "lost" ? oldest.lost_from() : oldest.sequence();
+    if (stored_through + 1 < first) {
+      // The store lost what it once had (a restore): the next attempt says so, or it would never go on.
+      last_shipped[reader->boot()] = stored_through;
+    }
     return absl::UnavailableError(
         absl::StrCat("the audit store has events up to ", stored_through, " of ", newest.sequence()));
   }

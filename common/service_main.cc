@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include <curl/curl.h>
+#include <grpc/support/log.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
@@ -91,6 +92,17 @@ sigset_t MaskStopSignals() {
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);
   return set;
+}
+
+// gRPC writes plain text to stderr otherwise.
+void LogForGrpc(gpr_log_func_args* line) {
+  const absl::string_view message = line->message;
+  // Said for every connection to an address that is no DNS name; our peers are verified by SPIFFE id.
+  if (absl::StartsWith(message, "No match found for server name")) {
+    return;
+  }
+  Log(line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug, "grpc",
+      {{"file", absl::string_view(line->file)}, {"line", line->line}, {"message", message}});
 }
 
 // /readyz answers before and while the service starts.
@@ -189,6 +201,7 @@ int Run(int argc, char** argv, Program program) {
   SetLogLevel(*ParseLogLevel(program.log_level()));
   ForbidCoreDumps();
   const sigset_t stop_signals = MaskStopSignals();
+  gpr_set_log_function(LogForGrpc);
   curl_global_init(CURL_GLOBAL_DEFAULT);
   return Serve(program, stop_signals);
 }
