@@ -21,6 +21,7 @@
 #include "services/authn/authn_service.h"
 #include "services/authn/authn_store.h"
 #include "services/authn/http_fetcher.h"
+#include "services/authn/web/authn_web.h"
 
 namespace sallyport::authn {
 namespace {
@@ -109,7 +110,7 @@ struct AuthnServer::State {
         audit(*database, the_clock),
         revocations(*database, the_peers.registry),
         sessions(*database, SessionLifetime(settings)),
-        grants(*database),
+        grants(*database, &audit),
         admin_token(*database, audit, settings.data_directory()),
         verifier(public_url, OwnKeySource(keys)) {}
 
@@ -138,6 +139,7 @@ struct AuthnServer::State {
   std::unique_ptr<Connectors> connectors;
   std::unique_ptr<Authenticator> authenticator;
   std::unique_ptr<AuthnRpcs> rpcs;
+  std::unique_ptr<web::AuthnWeb> web;
   std::unique_ptr<CallGuard> guard;
   std::unique_ptr<RpcServer> server;
 
@@ -162,6 +164,23 @@ absl::Status AuthnServer::State::Build() {
   rpcs =
       std::make_unique<AuthnRpcs>(AuthnRpcs::Parts{*authenticator, servers, *connectors, keys, tokens, passports, roles,
                                                    sessions, grants, revocations, edge_keys, admin_token, audit});
+  web = std::make_unique<web::AuthnWeb>(web::Parts{
+      .public_url = public_url,
+      .session_lifetime = SessionLifetime(config),
+      .clock = clock,
+      .database = *database,
+      .sessions = sessions,
+      .grants = grants,
+      .revocations = revocations,
+      .servers = servers,
+      .connectors = *connectors,
+      .tokens = tokens,
+      .keys = keys,
+      .passports = passports,
+      .vault = *vault,
+      .audit = audit,
+      .fetch = [this](HttpRequest request) { return http->Fetch(std::move(request)); },
+  });
   ASSIGN_OR_RETURN(CallGuard made, CallGuard::Create(AuthnMethodTables()));
   guard = std::make_unique<CallGuard>(std::move(made));
   RETURN_IF_ERROR(admin_token.EnsureFile(clock.Now()));
@@ -181,6 +200,8 @@ std::vector<std::unique_ptr<grpc::Service>> AuthnServer::State::Services(std::sh
   options.clock = &clock;
   std::vector<std::unique_ptr<grpc::Service>> services;
   services.push_back(std::make_unique<AuthnService>(*rpcs, options));
+  options.service = "sallyport.web.v1.Web";
+  services.push_back(std::make_unique<web::WebService>(*web, options));
   return services;
 }
 
@@ -202,7 +223,7 @@ bool AuthnServer::State::Tend() {
 void AuthnServer::State::Prune() {
   const absl::Time now = clock.Now();
   for (const absl::Status& status :
-       {revocations.Prune(now), sessions.Prune(now).status(), grants.Prune(now).status()}) {
+       {revocations.Prune(now), sessions.Prune(now).status(), grants.Prune(now).status(), web->Prune(now)}) {
     if (!status.ok()) {
       Log(LogLevel::kWarning, "prune_failed", {{"status", status}});
     }
