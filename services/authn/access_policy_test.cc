@@ -65,7 +65,7 @@ INSTANTIATE_TEST_SUITE_P(
              kNone},
         Case{"ParentDomain", [](registry::v1::Allow& a) { a.add_email_domains("com"); }, true, false, kNone},
         Case{"DomainSuffix", [](registry::v1::Allow& a) { a.add_email_domains("ample.com"); }, true, false, kNone}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& test) { return test.param.name; });
 
 TEST(AccessPolicyTest, EmptyEmailMatchesNoEmptyRule) {
   registry::v1::Allow allow;

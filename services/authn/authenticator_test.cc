@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/authenticator.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/base64url.h"
+#include "common/crypto.h"
+#include "services/authn/authn_testing.h"
+#include "tests/testing/fake_clock.h"
+#include "tests/testing/status_matchers.h"
+
+namespace sallyport::authn {
+namespace {
+
+using ::sallyport::testing::IsOk;
+using ::sallyport::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Pair;
+using ::testing::UnorderedElementsAre;
+
+constexpr char kUrl[] = "https://gw.example";
+constexpr char kIssuer[] = "https://idp.example";
+
+registry::v1::McpServer MakeServer(const std::string& slug) {
+  registry::v1::McpServer server;
+  server.set_uid("srv_" + slug);
+  server.set_slug(slug);
+  server.set_version(1);
+  return server;
+}
+
+registry::v1::McpServer InteractiveServer() {
+  registry::v1::McpServer server = MakeServer("inter");
+  auto& interactive = *server.mutable_agent_auth()->mutable_interactive();
+  interactive.mutable_allow()->add_groups("team");
+  interactive.mutable_allow()->add_email_domains("x.example");
+  auto& trusted = *interactive.add_trusted_connectors();
+  trusted.set_connector("corp");
+  trusted.add_audiences("api://mcp");
+  for (const char* claim : {"sub", "email", "dept"}) {
+    auto& header = *server.add_outbound_headers();
+    header.set_name(absl::StrCat("X-", claim));
+    header.mutable_caller_identity()->set_claim(claim);
+  }
+  return server;
+}
+
+class AuthenticatorTest : public ::testing::Test {
+ protected:
+  AuthenticatorTest()
+      : idp_(kIssuer),
+        jwks_(fetcher_),
+        database_(OpenTestDatabase(directory_, clock_)),
+        keys_(vault_, absl::Hours(1)),
+        tokens_(kUrl, keys_, absl::Hours(1)),
+        passports_(kUrl, keys_),
+        roles_(Roles()),
+        stream_(grpc::CreateChannel("unix:///dev/null/none", grpc::InsecureChannelCredentials()), clock_),
+        servers_(stream_, roles_),
+        grants_(*database_),
+        revocations_(*database_, nullptr) {
+    EXPECT_THAT(keys_.Refresh(clock_.Now()), IsOk());
+    EXPECT_THAT(WriteFileAtomic(directory_.path() + "/jwks", idp_.Jwks()), IsOk());
+    auto& corp = *connector_config_.Add();
+    corp.set_id("corp");
+    corp.mutable_oidc()->set_issuer(kIssuer);
+    corp.mutable_oidc()->set_jwks_file(directory_.path() + "/jwks");
+    corp.mutable_oidc()->add_authoritative_domains("x.example");
+    connectors_ = *Connectors::Create(connector_config_, jwks_, vault_);
+  }
+
+  static config::v1::AuthnConfig::Roles Roles() {
+    config::v1::AuthnConfig::Roles roles;
+    roles.add_admin_groups("admins");
+    return roles;
+  }
+
+  void Serve(const std::vector<registry::v1::McpServer>& servers) {
+    ASSERT_THAT(stream_.Seed(SnapshotOf(servers)), IsOk());
+    authenticator_ = std::make_unique<Authenticator>(
+        Authenticator::Parts{servers_, *connectors_, jwks_, tokens_, grants_, revocations_, roles_, passports_});
+  }
+
+  Authenticator::Outcome Call(const std::string& slug, const std::string& token, int64_t version = 1) {
+    v1::AuthenticateRequest request;
+    request.set_server_uid("srv_" + slug);
+    request.set_server_version(version);
+    request.set_token(token);
+    return authenticator_->Authenticate(request, clock_.Now());
+  }
+  absl::Status Refusal(const std::string& slug, const std::string& token) {
+    return Call(slug, token).response.status();
+  }
+
+  // A grant as the pages make it, and a token of it.
+  std::string OurToken(const std::vector<std::string>& groups, Grant* out = nullptr) {
+    Identity ann;
+    ann.subject = "corp:ann";
+    ann.connector = "corp";
+    ann.issuer = kIssuer;
+    ann.email = "ann@y.example";
+    ann.groups = groups;
+    const std::string verifier(43, 'v');
+    CodeBinding binding;
+    binding.client_id = "client";
+    binding.redirect_uri = "http://127.0.0.1/cb";
+    binding.code_challenge = Base64UrlEncode(Sha256(verifier));
+    binding.resource = tokens_.McpAudience("inter");
+    binding.server_uid = "srv_inter";
+    binding.scope = "mcp";
+    auto code = grants_.IssueCode(ann, binding, "", clock_.Now());
+    EXPECT_THAT(code, IsOk());
+    Grants::Redemption redemption;
+    redemption.client_id = "client";
+    redemption.redirect_uri = binding.redirect_uri;
+    redemption.code_verifier = verifier;
+    std::string revoked;
+    auto redeemed = grants_.RedeemCode(code->Expose(), redemption, true, clock_.Now(), &revoked);
+    EXPECT_THAT(redeemed, IsOk());
+    if (out != nullptr) {
+      *out = redeemed->grant;
+    }
+    auto minted = tokens_.MintMcp({"corp:ann", "client", redeemed->grant.id, "inter", "srv_inter"}, clock_.Now());
+    EXPECT_THAT(minted, IsOk());
+    return minted->token;
+  }
+
+  FakeClock clock_;
+  TempDirectory directory_;
+  TestIssuer idp_;
+  FakeFetcher fetcher_;
+  JwksCache jwks_;
+  MemoryVault vault_;
+  std::unique_ptr<Database> database_;
+  SigningKeys keys_;
+  AccessTokens tokens_;
+  Passports passports_;
+  RolePolicy roles_;
+  ControlStream stream_;
+  Servers servers_;
+  Grants grants_;
+  Revocations revocations_;
+  google::protobuf::RepeatedPtrField<config::v1::Connector> connector_config_;
+  std::unique_ptr<Connectors> connectors_;
+  std::unique_ptr<Authenticator> authenticator_;
+};
+
+TEST_F(AuthenticatorTest, ATrustedConnectorsTokenComesInWithWhatTheServerAsksFor) {
+  Serve({InteractiveServer()});
+  const std::string token = idp_.Token(clock_.Now(), {{"groups", {"team", "other", "admins"}},
+                                                      {"email", "ann@z.example"},
+                                                      {"dept", {"a", "b"}},
+                                                      {"secretclaim", "x"},
+                                                      {"azp", "bot"}});
+
+  const Authenticator::Outcome outcome = Call("inter", token);
+
+  ASSERT_THAT(outcome.response, IsOk());
+  const v1::Principal& principal = outcome.response->principal();
+  EXPECT_EQ(principal.subject(), "corp:ann");
+  EXPECT_EQ(principal.token_kind(), v1::CONNECTOR_ACCESS);
+  EXPECT_EQ(principal.client_id(), "bot");
+  EXPECT_THAT(principal.groups(), ElementsAre("team", "admins"));
+  EXPECT_THAT(principal.roles(), ElementsAre(v1::ADMIN));
+  const std::map<std::string, std::string> claims(principal.claims().begin(), principal.claims().end());
+  EXPECT_THAT(claims,
+              UnorderedElementsAre(Pair("sub", "corp:ann"), Pair("email", "ann@z.example"), Pair("dept", "a,b")));
+  EXPECT_EQ(outcome.rule, "interactive.allow.groups");
+  EXPECT_EQ(outcome.response->valid_until().seconds(), absl::ToUnixSeconds(clock_.Now() + absl::Minutes(5)));
+  EXPECT_THAT(outcome.response->session_id(), IsEmpty());
+}
+
+TEST_F(AuthenticatorTest, ThePassportSaysTheSame) {
+  Serve({InteractiveServer()});
+  ASSERT_OK_AND_ASSIGN(auto response,
+                       Call("inter", idp_.Token(clock_.Now(), {{"groups", {"team", "other"}}})).response);
+
+  PassportVerifier verifier(kUrl, OwnKeySource(keys_));
+  ASSERT_OK_AND_ASSIGN(Passport passport, verifier.Verify(response.passport(), clock_.Now()));
+  EXPECT_EQ(passport.subject, "corp:ann");
+  EXPECT_EQ(passport.server_uid, "srv_inter");
+  EXPECT_THAT(passport.groups, ElementsAre("team"));
+  EXPECT_EQ(passport.purpose, Passport::Purpose::kCall);
+}
+
+TEST_F(AuthenticatorTest, TheAnswerIsNeverValidBeyondTheToken) {
+  Serve({InteractiveServer()});
+  const int64_t exp = absl::ToUnixSeconds(clock_.Now()) + 40;
+  ASSERT_OK_AND_ASSIGN(auto response,
+                       Call("inter", idp_.Token(clock_.Now(), {{"groups", {"team"}}, {"exp", exp}})).response);
+  EXPECT_EQ(response.valid_until().seconds(), exp);
+}
+
+TEST_F(AuthenticatorTest, WhoIsKnownButNotAmongTheAllowedIsDeniedByName) {
+  Serve({InteractiveServer()});
+  const Authenticator::Outcome outcome = Call("inter", idp_.Token(clock_.Now(), {{"groups", {"elsewhere"}}}));
+
+  EXPECT_THAT(outcome.response.status(), StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_EQ(ReasonOf(outcome.response.status()), "not_allowed");
+  EXPECT_EQ(outcome.subject, "corp:ann");
+  EXPECT_EQ(outcome.rule, "interactive.allow.none");
+}
+
+TEST_F(AuthenticatorTest, ADomainCountsOnlyIfVerifiedAndTheConnectorMaySpeakForIt) {
+  Serve({InteractiveServer()});
+  const auto call = [&](const char* email, bool verified) {
+    return Refusal("inter", idp_.Token(clock_.Now(), {{"email", email}, {"email_verified", verified}}));
+  };
+  EXPECT_THAT(call("a@x.example", true), IsOk());
+  EXPECT_THAT(call("a@x.example", false), StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_THAT(call("a@y.example", true), StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_THAT(call("a@y.example@x.example", true), StatusIs(absl::StatusCode::kPermissionDenied));
+}
+
+TEST_F(AuthenticatorTest, AnEmptyAllowAdmitsNobody) {
+  registry::v1::McpServer server = InteractiveServer();
+  server.mutable_agent_auth()->mutable_interactive()->clear_allow();
+  Serve({server});
+  EXPECT_THAT(Refusal("inter", idp_.Token(clock_.Now(), {{"groups", {"team"}}})),
+              StatusIs(absl::StatusCode::kPermissionDenied));
+}
+
+TEST_F(AuthenticatorTest, AConnectorTheServerDoesNotTrustIsRefused) {
+  registry::v1::McpServer server = InteractiveServer();
+  server.mutable_agent_auth()->mutable_interactive()->clear_trusted_connectors();
+  server.mutable_agent_auth()->mutable_interactive()->mutable_allow()->set_everyone(true);
+  Serve({server});
+  EXPECT_THAT(Refusal("inter", idp_.Token(clock_.Now())), StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(AuthenticatorTest, ATrustWithoutAudienceTrustsNothing) {
+  registry::v1::McpServer server = InteractiveServer();
+  server.mutable_agent_auth()->mutable_interactive()->mutable_trusted_connectors(0)->clear_audiences();
+  server.mutable_agent_auth()->mutable_interactive()->mutable_allow()->set_everyone(true);
+  Serve({server});
+  EXPECT_THAT(Refusal("inter", idp_.Token(clock_.Now())), StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(AuthenticatorTest, NoTokenAndGarbageAreUnauthenticatedNeverAnonymous) {
+  registry::v1::McpServer server = InteractiveServer();
+  server.mutable_agent_auth()->mutable_interactive()->mutable_allow()->set_everyone(true);
+  Serve({server});
+  for (const std::string& token : {std::string(), std::string("x"), std::string("a.b.c"), std::string("..."),
+                                   std::string(8193, 'a'), std::string("Bearer x"), std::string("\0\0\0", 3)}) {
+    EXPECT_THAT(Refusal("inter", token), StatusIs(absl::StatusCode::kUnauthenticated)) << token.size();
+    EXPECT_EQ(DetailOf(Refusal("inter", token)).oauth_error, "invalid_token");
+  }
+}
+
+TEST_F(AuthenticatorTest, OurTokenTakesGroupsAndEmailFromTheGrant) {
+  Serve({InteractiveServer()});
+  Grant grant;
+  ASSERT_OK_AND_ASSIGN(auto response, Call("inter", OurToken({"team"}, &grant)).response);
+
+  EXPECT_EQ(response.principal().subject(), "corp:ann");
+  EXPECT_EQ(response.principal().token_kind(), v1::SALLYPORT);
+  EXPECT_EQ(response.principal().email(), "ann@y.example");
+  EXPECT_EQ(response.session_id(), grant.id);
+  EXPECT_THAT(Refusal("inter", OurToken({"elsewhere"})), StatusIs(absl::StatusCode::kPermissionDenied));
+}
+
+TEST_F(AuthenticatorTest, ARevokedGrantEndsItsTokens) {
+  Serve({InteractiveServer()});
+  Grant grant;
+  const std::string token = OurToken({"team"}, &grant);
+  ASSERT_THAT(Refusal("inter", token), IsOk());
+  ASSERT_THAT(grants_.Revoke(grant.id, clock_.Now()), IsOk());
+  EXPECT_THAT(Refusal("inter", token), StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(AuthenticatorTest, ARevokedTokenEndsAlone) {
+  Serve({InteractiveServer()});
+  const std::string revoked = OurToken({"team"});
+  const std::string other = OurToken({"team"});
+  ASSERT_OK_AND_ASSIGN(AccessToken parsed, tokens_.VerifyForRevocation(revoked));
+  ASSERT_THAT(revocations_.RevokeToken(parsed.jti, revoked, parsed.expires_at, clock_.Now()), IsOk());
+
+  EXPECT_THAT(Refusal("inter", revoked), StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_THAT(Refusal("inter", other), IsOk());
+}
+
+TEST_F(AuthenticatorTest, ATokenWithoutAGrantIsNoToken) {
+  Serve({InteractiveServer()});
+  ASSERT_OK_AND_ASSIGN(MintedToken minted,
+                       tokens_.MintMcp({"corp:ann", "client", "grn_none", "inter", "srv_inter"}, clock_.Now()));
+  EXPECT_THAT(Refusal("inter", minted.token), StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(AuthenticatorTest, ATokenThatSaysSomethingElseThanItsGrantIsRefused) {
+  Serve({InteractiveServer()});
+  Grant grant;
+  OurToken({"team"}, &grant);
+  for (const auto& [subject, client] :
+       std::vector<std::pair<std::string, std::string>>{{"corp:bob", "client"}, {"corp:ann", "other"}}) {
+    ASSERT_OK_AND_ASSIGN(MintedToken minted,
+                         tokens_.MintMcp({subject, client, grant.id, "inter", "srv_inter"}, clock_.Now()));
+    EXPECT_THAT(Refusal("inter", minted.token), StatusIs(absl::StatusCode::kUnauthenticated));
+  }
+}
+
+TEST_F(AuthenticatorTest, OurTokenForOneServerIsRefusedAtAnother) {
+  registry::v1::McpServer other = MakeServer("other");
+  other.mutable_agent_auth()->mutable_interactive()->mutable_allow()->set_everyone(true);
+  Serve({InteractiveServer(), other});
+  EXPECT_THAT(Refusal("other", OurToken({"team"})), StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(AuthenticatorTest, AServerThatIsUnknownOrOfAnotherVersionIsNotDecidedFor) {
+  Serve({InteractiveServer()});
+  EXPECT_THAT(Call("none", "x").response.status(), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(Call("inter", "x", 0).response.status(), StatusIs(absl::StatusCode::kAborted));
+}
+
+TEST_F(AuthenticatorTest, ADisabledServerIsNotThere) {
+  registry::v1::McpServer server = InteractiveServer();
+  server.set_enabled(false);
+  Serve({server});
+  EXPECT_THAT(Refusal("inter", idp_.Token(clock_.Now(), {{"groups", {"team"}}})),
+              StatusIs(absl::StatusCode::kNotFound));
+}
+
+registry::v1::McpServer PassthroughServer(const registry::v1::JwtValidation& validation) {
+  registry::v1::McpServer server = MakeServer("pass");
+  *server.mutable_agent_auth()->mutable_passthrough()->mutable_jwt_validation() = validation;
+  return server;
+}
+
+TEST_F(AuthenticatorTest, PassthroughWithAConnectorUsesItsSubject) {
+  registry::v1::JwtValidation validation;
+  validation.set_connector("corp");
+  validation.set_audience("api://mcp");
+  // The subject rule is the connector's: a server's editor must not be able to pick another claim of its users.
+  validation.set_subject_claim("email");
+  Serve({PassthroughServer(validation)});
+
+  ASSERT_OK_AND_ASSIGN(auto response, Call("pass", idp_.Token(clock_.Now(), {{"email", "boss@x.example"}})).response);
+  EXPECT_EQ(response.principal().subject(), "corp:ann");
+  EXPECT_EQ(response.principal().token_kind(), v1::PASSTHROUGH_JWT);
+  EXPECT_THAT(Refusal("pass", idp_.Token(clock_.Now(), {{"aud", "api://other"}})),
+              StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(AuthenticatorTest, AServersOwnKeysMintOnlyTheServersOwnUsers) {
+  const TestIssuer own("https://own.example");
+  registry::v1::JwtValidation validation;
+  validation.set_jwks_json(own.Jwks());
+  validation.set_issuer("https://own.example");
+  validation.set_audience("api://mcp");
+  Serve({PassthroughServer(validation)});
+
+  ASSERT_OK_AND_ASSIGN(
+      auto response,
+      Call("pass", own.Token(clock_.Now(), {{"email", "a@x.example"}, {"email_verified", true}})).response);
+  EXPECT_EQ(response.principal().subject(), "server-srv_pass:https://own.example|ann");
+  EXPECT_FALSE(response.principal().email_verified());
+
+  EXPECT_THAT(Refusal("pass", idp_.Token(clock_.Now())), StatusIs(absl::StatusCode::kUnauthenticated));
+  for (const nlohmann::json& change : std::vector<nlohmann::json>{{{"iss", "https://own.example/"}},
+                                                                  {{"iss", nullptr}},
+                                                                  {{"aud", "api://mcp2"}},
+                                                                  {{"exp", nullptr}},
+                                                                  {{"sub", nullptr}},
+                                                                  {{"cnf", {{"jkt", "x"}}}}}) {
+    EXPECT_THAT(Refusal("pass", own.Token(clock_.Now(), change)), StatusIs(absl::StatusCode::kUnauthenticated))
+        << change.dump();
+  }
+}
+
+TEST_F(AuthenticatorTest, AnIssuerCannotBeShapedToLookLikeAnotherUser) {
+  const TestIssuer own("https://own.example");
+  registry::v1::JwtValidation validation;
+  validation.set_jwks_json(own.Jwks());
+  Serve({PassthroughServer(validation)});
+  EXPECT_THAT(Refusal("pass", own.Token(clock_.Now(), {{"iss", "https://own.example|ann"}})),
+              StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(AuthenticatorTest, KeysByUrlAreFetchedAndTheirAbsenceIs503) {
+  const TestIssuer own("https://own.example");
+  registry::v1::JwtValidation validation;
+  validation.set_jwks_url("https://own.example/jwks");
+  validation.set_subject_claim("uid");
+  Serve({PassthroughServer(validation)});
+  const std::string token = own.Token(clock_.Now(), {{"uid", "u7"}});
+
+  EXPECT_THAT(Refusal("pass", token), StatusIs(absl::StatusCode::kUnavailable));
+  fetcher_.Serve("https://own.example/jwks", own.Jwks());
+  clock_.Advance(absl::Seconds(5));
+  ASSERT_OK_AND_ASSIGN(auto response, Call("pass", token).response);
+  EXPECT_EQ(response.principal().subject(), "server-srv_pass:https://own.example|u7");
+}
+
+TEST_F(AuthenticatorTest, BrokenValidationFailsClosed) {
+  registry::v1::JwtValidation unparsable;
+  unparsable.set_jwks_json("{");
+  registry::v1::JwtValidation unknown;
+  unknown.set_connector("gone");
+  for (const auto& validation : {unparsable, unknown, registry::v1::JwtValidation()}) {
+    Serve({PassthroughServer(validation)});
+    EXPECT_THAT(Refusal("pass", idp_.Token(clock_.Now())), StatusIs(absl::StatusCode::kUnavailable));
+  }
+}
+
+TEST_F(AuthenticatorTest, PassthroughWithoutValidationIdentifiesNobody) {
+  registry::v1::McpServer server = MakeServer("pass");
+  server.mutable_agent_auth()->mutable_passthrough();
+  Serve({server});
+  EXPECT_THAT(Refusal("pass", idp_.Token(clock_.Now())), StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
+TEST_F(AuthenticatorTest, OurOwnTokenIsRefusedOnPassthrough) {
+  registry::v1::JwtValidation validation;
+  validation.set_jwks_json(*keys_.Jwks());
+  Serve({InteractiveServer(), PassthroughServer(validation)});
+  EXPECT_THAT(Refusal("pass", OurToken({"team"})), StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(AuthenticatorTest, WithoutSigningKeysNobodyGetsIn) {
+  Serve({InteractiveServer()});
+  SigningKeys none(vault_, absl::Hours(1));
+  const Passports passports(kUrl, none);
+  const Authenticator authenticator(
+      Authenticator::Parts{servers_, *connectors_, jwks_, tokens_, grants_, revocations_, roles_, passports});
+  v1::AuthenticateRequest request;
+  request.set_server_uid("srv_inter");
+  request.set_server_version(1);
+  request.set_token(idp_.Token(clock_.Now(), {{"groups", {"team"}}}));
+  EXPECT_THAT(authenticator.Authenticate(request, clock_.Now()).response.status(),
+              StatusIs(absl::StatusCode::kUnavailable));
+}
+
+TEST_F(AuthenticatorTest, TheBootstrapTokenCarriesItsOwnRoles) {
+  Serve({InteractiveServer()});
+  ASSERT_OK_AND_ASSIGN(
+      MintedToken minted,
+      tokens_.MintApi({kBootstrapSubject, kCliClientId, "", {"credential-admin", "admin"}}, clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(auto caller, authenticator_->AuthenticateApi(minted.token, clock_.Now()));
+  EXPECT_THAT(caller.roles, ElementsAre("credential-admin", "admin"));
+  EXPECT_THAT(authenticator_->AuthenticateApi(minted.token, clock_.Now() + absl::Hours(1)),
+              StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_THAT(Refusal("inter", minted.token), StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(AuthenticatorTest, AnMcpTokenIsNoApiToken) {
+  Serve({InteractiveServer()});
+  EXPECT_THAT(authenticator_->AuthenticateApi(OurToken({"admins", "team"}), clock_.Now()),
+              StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_THAT(authenticator_->AuthenticateApi(idp_.Token(clock_.Now()), clock_.Now()),
+              StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+}  // namespace
+}  // namespace sallyport::authn

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/authn_server.h"
+
+#include <chrono>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include "sallyport/audit/v1/audit.grpc.pb.h"
+#include "sallyport/authn/v1/authn.grpc.pb.h"
+#include "sallyport/registry/v1/registry.grpc.pb.h"
+#include "sallyport/vault/v1/vault.grpc.pb.h"
+#include "sallyport/web/v1/web.grpc.pb.h"
+#include "services/authn/admin_token.h"
+#include "services/authn/authn_service.h"
+#include "services/authn/authn_testing.h"
+#include "tests/testing/fake_clock.h"
+#include "tests/testing/status_matchers.h"
+
+namespace sallyport::authn {
+namespace {
+
+using ::sallyport::testing::IsOk;
+using ::sallyport::testing::StatusIs;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+
+constexpr char kUrl[] = "https://gw.example";
+constexpr char kIssuer[] = "https://idp.example";
+
+class VaultService final : public vault::v1::Vault::Service {
+ public:
+  explicit VaultService(MemoryVault& vault) : vault_(vault) {}
+  grpc::Status Get(grpc::ServerContext* /*context*/, const vault::v1::GetRequest* request,
+                   vault::v1::GetResponse* response) override {
+    auto value = vault_.Get(request->record());
+    if (value.ok()) {
+      response->set_payload(std::string(value->payload.Expose()));
+      response->set_version(value->version);
+    }
+    return ToGrpcStatus(value.status());
+  }
+  grpc::Status Put(grpc::ServerContext* /*context*/, const vault::v1::PutRequest* request,
+                   vault::v1::PutResponse* response) override {
+    auto put = vault_.Put(*request, "");
+    if (put.ok()) {
+      *response = *put;
+    }
+    return ToGrpcStatus(put.status());
+  }
+
+ private:
+  MemoryVault& vault_;
+};
+
+class RegistryService final : public registry::v1::Registry::Service {
+ public:
+  explicit RegistryService(std::string snapshot) : snapshot_(std::move(snapshot)) {}
+  grpc::Status Watch(grpc::ServerContext* context, const registry::v1::WatchRequest* /*request*/,
+                     grpc::ServerWriter<registry::v1::WatchEvent>* writer) override {
+    registry::v1::WatchEvent event;
+    event.ParseFromString(snapshot_);
+    writer->Write(event);
+    while (!context->IsCancelled() && !stopped_) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return grpc::Status::OK;
+  }
+  grpc::Status PublishInvalidations(grpc::ServerContext* /*context*/,
+                                    const registry::v1::PublishInvalidationsRequest* request,
+                                    registry::v1::PublishInvalidationsResponse* /*response*/) override {
+    MutexLock lock(mu_);
+    if (failing_) {
+      return {grpc::StatusCode::UNAVAILABLE, "down"};
+    }
+    for (const auto& invalidation : request->invalidations()) {
+      published_.push_back(absl::StrCat(invalidation.kind(), " ", invalidation.key()));
+    }
+    return grpc::Status::OK;
+  }
+  std::vector<std::string> published() {
+    MutexLock lock(mu_);
+    return published_;
+  }
+  void set_failing(bool failing) {
+    MutexLock lock(mu_);
+    failing_ = failing;
+  }
+  void Stop() { stopped_ = true; }
+
+ private:
+  const std::string snapshot_;
+  std::atomic<bool> stopped_{false};
+  Mutex mu_;
+  bool failing_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<std::string> published_ ABSL_GUARDED_BY(mu_);
+};
+
+class AuditService final : public audit::v1::Audit::Service {
+ public:
+  grpc::Status Append(grpc::ServerContext* /*context*/, const audit::v1::AppendRequest* request,
+                      audit::v1::AppendResponse* response) override {
+    MutexLock lock(mu_);
+    for (const auto& event : request->events()) {
+      types_.push_back(event.type());
+      response->set_stored_through(event.sequence());
+    }
+    return grpc::Status::OK;
+  }
+  std::vector<std::string> types() {
+    MutexLock lock(mu_);
+    return types_;
+  }
+
+ private:
+  Mutex mu_;
+  std::vector<std::string> types_ ABSL_GUARDED_BY(mu_);
+};
+
+registry::v1::McpServer Server(const std::string& slug, const std::string& group) {
+  registry::v1::McpServer server;
+  server.set_uid("srv_" + slug);
+  server.set_slug(slug);
+  server.set_version(1);
+  auto& interactive = *server.mutable_agent_auth()->mutable_interactive();
+  interactive.mutable_allow()->add_groups(group);
+  auto& trusted = *interactive.add_trusted_connectors();
+  trusted.set_connector("corp");
+  trusted.add_audiences("api://mcp");
+  server.mutable_app_auth()->mutable_oauth_authorization()->set_app("hub");
+  server.mutable_app_auth()->mutable_oauth_authorization()->set_app_uid("app_hub");
+  return server;
+}
+
+class AuthnServerTest : public ::testing::Test {
+ protected:
+  AuthnServerTest()
+      : idp_(kIssuer),
+        vault_service_(vault_),
+        registry_service_(SnapshotOf({Server("a", "team"), Server("b", "nobody")})) {
+    grpc::ServerBuilder builder;
+    builder.RegisterService(&vault_service_);
+    builder.RegisterService(&registry_service_);
+    builder.RegisterService(&audit_service_);
+    peers_ = builder.BuildAndStart();
+    config_.mutable_database()->set_sqlite(directory_.path() + "/authn.db");
+    config_.mutable_deployment()->set_public_url(kUrl);
+    config_.set_data_directory(directory_.path());
+    EXPECT_THAT(WriteFileAtomic(directory_.path() + "/jwks", idp_.Jwks()), IsOk());
+    auto& corp = *config_.add_connectors();
+    corp.set_id("corp");
+    corp.mutable_oidc()->set_issuer(kIssuer);
+    corp.mutable_oidc()->set_jwks_file(directory_.path() + "/jwks");
+  }
+  ~AuthnServerTest() override {
+    server_.reset();
+    registry_service_.Stop();
+    peers_->Shutdown(std::chrono::system_clock::now());
+  }
+
+  void Start() {
+    auto started = AuthnServer::Start(config_, clock_, {peers_->InProcessChannel({}), peers_->InProcessChannel({})});
+    ASSERT_THAT(started, IsOk());
+    server_ = *std::move(started);
+  }
+  template <typename Condition>
+  bool Eventually(Condition condition) {
+    for (int i = 0; i < 1000; ++i) {
+      if (condition()) {
+        return true;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
+  }
+  void StartReady() {
+    Start();
+    ASSERT_TRUE(Eventually([this] { return server_->Ready().ok(); }));
+  }
+  std::unique_ptr<v1::Authn::Stub> As(const std::string& caller) {
+    return v1::Authn::NewStub(server_->InProcessChannel(caller));
+  }
+  absl::StatusOr<v1::AuthenticateResponse> Authenticate(const std::string& slug, const std::string& token) {
+    v1::AuthenticateRequest request;
+    request.set_server_uid("srv_" + slug);
+    request.set_server_version(1);
+    request.set_token(token);
+    v1::AuthenticateResponse response;
+    const grpc::Status status = As("edge")->Authenticate(MakeClientContext(absl::Seconds(5)).get(), request, &response);
+    return status.ok() ? absl::StatusOr<v1::AuthenticateResponse>(response) : FromGrpcStatus(status);
+  }
+  // The bootstrap administrator's passport.
+  std::string AdminPassport() {
+    v1::RedeemAdminTokenRequest redeem;
+    redeem.set_token(std::string(ReadSecretFile(directory_.path() + "/" + AdminToken::kFileName)->Expose()));
+    v1::RedeemAdminTokenResponse redeemed;
+    EXPECT_TRUE(As("edge")->RedeemAdminToken(MakeClientContext(absl::Seconds(5)).get(), redeem, &redeemed).ok());
+    v1::GetPassportRequest request;
+    request.set_api_token(redeemed.access_token());
+    request.set_purpose(v1::GetPassportRequest::API);
+    v1::GetPassportResponse response;
+    const grpc::Status status = As("edge")->GetPassport(MakeClientContext(absl::Seconds(5)).get(), request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response.passport();
+  }
+
+  FakeClock clock_{absl::FromUnixSeconds(absl::ToUnixSeconds(absl::Now()))};
+  TempDirectory directory_;
+  TestIssuer idp_;
+  MemoryVault vault_;
+  VaultService vault_service_;
+  RegistryService registry_service_;
+  AuditService audit_service_;
+  std::unique_ptr<grpc::Server> peers_;
+  config::v1::AuthnConfig config_;
+  std::unique_ptr<AuthnServer> server_;
+};
+
+TEST_F(AuthnServerTest, StartsWithoutItsVaultSaysSoAndRecovers) {
+  vault_.Fail(absl::UnavailableError("sealed"));
+  Start();
+  EXPECT_THAT(server_->Ready(), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(Authenticate("a", idp_.Token(clock_.Now(), {{"groups", {"team"}}})),
+              StatusIs(absl::StatusCode::kUnavailable));
+
+  vault_.Fail(absl::OkStatus());
+  ASSERT_TRUE(Eventually([this] { return server_->Ready().ok(); }));
+  EXPECT_THAT(Authenticate("a", idp_.Token(clock_.Now(), {{"groups", {"team"}}})), IsOk());
+}
+
+TEST_F(AuthnServerTest, DecisionsAboutKnownCallersReachTheAuditStore) {
+  StartReady();
+  EXPECT_THAT(Authenticate("a", idp_.Token(clock_.Now(), {{"groups", {"team"}}})), IsOk());
+  EXPECT_THAT(Authenticate("b", idp_.Token(clock_.Now(), {{"groups", {"team"}}})),
+              StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_THAT(Authenticate("a", "garbage"), StatusIs(absl::StatusCode::kUnauthenticated));
+
+  ASSERT_TRUE(Eventually([this] { return audit_service_.types().size() >= 2; }));
+  EXPECT_THAT(audit_service_.types(), ElementsAre("mcp.admitted", "mcp.denied"));
+}
+
+TEST_F(AuthnServerTest, OnlyThoseInTheTableMayCall) {
+  StartReady();
+  v1::AuthenticateResponse response;
+  const grpc::Status status =
+      As("token_broker")->Authenticate(MakeClientContext(absl::Seconds(5)).get(), v1::AuthenticateRequest(), &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  v1::MintMaintenancePassportResponse minted;
+  EXPECT_EQ(As("edge")
+                ->MintMaintenancePassport(MakeClientContext(absl::Seconds(5)).get(),
+                                          v1::MintMaintenancePassportRequest(), &minted)
+                .error_code(),
+            grpc::StatusCode::PERMISSION_DENIED);
+}
+
+TEST_F(AuthnServerTest, AnAdministratorComesInOnceAndMayRevoke) {
+  StartReady();
+  const std::string passport = AdminPassport();
+  v1::Principal me;
+  ASSERT_TRUE(As("edge")->WhoAmI(MakeClientContext(absl::Seconds(5), passport).get(), v1::WhoAmIRequest(), &me).ok());
+  EXPECT_EQ(me.subject(), kBootstrapSubject);
+  EXPECT_THAT(me.roles(), Contains(v1::ADMIN));
+
+  registry_service_.set_failing(true);
+  v1::RevokeUserRequest request;
+  request.set_subject("corp:ann");
+  v1::RevokeUserResponse response;
+  const grpc::Status status =
+      As("edge")->RevokeUser(MakeClientContext(absl::Seconds(5), passport).get(), request, &response);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  // A registry that was down hears of it later.
+  registry_service_.set_failing(false);
+  EXPECT_TRUE(Eventually([this] { return !registry_service_.published().empty(); }));
+  EXPECT_THAT(registry_service_.published(), ElementsAre("3 corp:ann"));
+}
+
+TEST_F(AuthnServerTest, RevokingNeedsThePassportOfAnAdministrator) {
+  StartReady();
+  v1::RevokeUserRequest request;
+  request.set_subject("corp:ann");
+  v1::RevokeUserResponse response;
+  EXPECT_EQ(As("edge")->RevokeUser(MakeClientContext(absl::Seconds(5)).get(), request, &response).error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);
+  ASSERT_OK_AND_ASSIGN(auto user, Authenticate("a", idp_.Token(clock_.Now(), {{"groups", {"team"}}})));
+  EXPECT_EQ(As("edge")
+                ->RevokeUser(MakeClientContext(absl::Seconds(5), user.passport()).get(), request, &response)
+                .error_code(),
+            grpc::StatusCode::PERMISSION_DENIED);
+}
+
+TEST_F(AuthnServerTest, AMaintenancePassportIsForOneConnectionOfOneUser) {
+  StartReady();
+  v1::MintMaintenancePassportRequest request;
+  request.set_purpose(v1::MintMaintenancePassportRequest::REFRESH);
+  auto& record = *request.mutable_record();
+  record.set_owner_type(vault::v1::USER);
+  record.set_owner_id("corp:ann");
+  record.set_kind("connection");
+  record.set_name("app_hub");
+  v1::MintMaintenancePassportResponse response;
+  ASSERT_TRUE(
+      As("token_broker")->MintMaintenancePassport(MakeClientContext(absl::Seconds(5)).get(), request, &response).ok());
+  PassportVerifier verifier(kUrl, std::make_unique<RpcKeySource>(server_->InProcessChannel("vault")));
+  ASSERT_OK_AND_ASSIGN(Passport passport, verifier.Verify(response.passport(), clock_.Now()));
+  EXPECT_EQ(passport.record, "corp:ann\nconnection\napp_hub");
+  EXPECT_EQ(passport.expires_at, clock_.Now() + absl::Seconds(60));
+
+  record.set_owner_type(vault::v1::ORG);
+  EXPECT_EQ(As("token_broker")
+                ->MintMaintenancePassport(MakeClientContext(absl::Seconds(5)).get(), request, &response)
+                .error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(AuthnServerTest, MaintenancePassportsAreLimited) {
+  StartReady();
+  v1::MintMaintenancePassportRequest request;
+  request.set_purpose(v1::MintMaintenancePassportRequest::REVOKE);
+  auto& record = *request.mutable_record();
+  record.set_owner_type(vault::v1::USER);
+  record.set_owner_id("corp:ann");
+  record.set_kind("connection");
+  record.set_name("app_hub");
+  auto stub = As("token_broker");
+  int refused = 0;
+  for (int i = 0; i < 110; ++i) {
+    v1::MintMaintenancePassportResponse response;
+    const grpc::Status status =
+        stub->MintMaintenancePassport(MakeClientContext(absl::Seconds(5)).get(), request, &response);
+    refused += status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED ? 1 : 0;
+  }
+  EXPECT_EQ(refused, 10);
+}
+
+TEST_F(AuthnServerTest, ThePagesAreServedToTheEdge) {
+  StartReady();
+  auto stub = web::v1::Web::NewStub(server_->InProcessChannel("edge"));
+  ::sallyport::web::v1::WebRequest request;
+  request.set_method("GET");
+  request.set_path("/.well-known/oauth-authorization-server");
+  ::sallyport::web::v1::WebResponse response;
+  ASSERT_TRUE(stub->Handle(MakeClientContext(absl::Seconds(5)).get(), request, &response).ok());
+  EXPECT_EQ(response.status(), 200);
+  EXPECT_NE(response.body().find(kUrl), std::string::npos);
+}
+
+TEST_F(AuthnServerTest, ConnectorsAreListedAndUnknownOnesAreNotFound) {
+  StartReady();
+  v1::ListConnectorsResponse list;
+  ASSERT_TRUE(As("registry")
+                  ->ListConnectors(MakeClientContext(absl::Seconds(5)).get(), v1::ListConnectorsRequest(), &list)
+                  .ok());
+  ASSERT_EQ(list.connectors_size(), 1);
+  EXPECT_EQ(list.connectors(0).id(), "corp");
+  v1::GetConnectorRequest request;
+  request.set_id("none");
+  v1::Connector connector;
+  EXPECT_EQ(
+      As("token_broker")->GetConnector(MakeClientContext(absl::Seconds(5)).get(), request, &connector).error_code(),
+      grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(AuthnServerTest, WithoutACredentialThereIsNoPassport) {
+  StartReady();
+  for (const char* cookie : {"", "__Host-sallyport-session=guess", "other=1"}) {
+    v1::GetPassportRequest request;
+    request.set_cookie(cookie);
+    request.set_purpose(v1::GetPassportRequest::API);
+    v1::GetPassportResponse response;
+    EXPECT_EQ(As("edge")->GetPassport(MakeClientContext(absl::Seconds(5)).get(), request, &response).error_code(),
+              grpc::StatusCode::UNAUTHENTICATED);
+  }
+}
+
+struct BadSetting {
+  const char* name;
+  void (*change)(config::v1::AuthnConfig&);
+  const char* field;
+};
+class AuthnConfigTest : public ::testing::TestWithParam<BadSetting> {};
+TEST_P(AuthnConfigTest, IsRefusedByField) {
+  config::v1::AuthnConfig config;
+  config.mutable_deployment()->set_public_url(kUrl);
+  ASSERT_THAT(ValidateAuthnConfig(config), IsOk());
+  GetParam().change(config);
+  EXPECT_THAT(ValidateAuthnConfig(config), StatusIs(absl::StatusCode::kInvalidArgument, GetParam().field));
+}
+using A = config::v1::AuthnConfig;
+INSTANTIATE_TEST_SUITE_P(
+    Config, AuthnConfigTest,
+    ::testing::Values(
+        BadSetting{"NoUrl", [](A& a) { a.mutable_deployment()->clear_public_url(); }, "deployment.publicUrl"},
+        BadSetting{"TrailingSlash", [](A& a) { a.mutable_deployment()->set_public_url("https://gw.example/"); },
+                   "publicUrl"},
+        BadSetting{"Path", [](A& a) { a.mutable_deployment()->set_public_url("https://gw.example/x"); }, "publicUrl"},
+        BadSetting{"UpperCase", [](A& a) { a.mutable_deployment()->set_public_url("https://GW.example"); },
+                   "publicUrl"},
+        BadSetting{"DefaultPort", [](A& a) { a.mutable_deployment()->set_public_url("https://gw.example:443"); },
+                   "publicUrl"},
+        BadSetting{"PlainHttp", [](A& a) { a.mutable_deployment()->set_public_url("http://gw.example"); }, "publicUrl"},
+        BadSetting{"ShortToken", [](A& a) { a.mutable_access_token_lifetime()->set_seconds(4); },
+                   "accessTokenLifetime"},
+        BadSetting{"LongToken", [](A& a) { a.mutable_access_token_lifetime()->set_seconds(90'000); },
+                   "accessTokenLifetime"},
+        BadSetting{"ShortSession", [](A& a) { a.mutable_session_lifetime()->set_seconds(1); }, "sessionLifetime"}),
+    [](const auto& test) { return test.param.name; });
+
+}  // namespace
+}  // namespace sallyport::authn

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <stdlib.h>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/error.h"
+#include "common/files.h"
+#include "common/jose/jwt.h"
+#include "common/json.h"
+#include "common/mutex.h"
+#include "common/sql.h"
+#include "sallyport/registry/v1/registry.pb.h"
+#include "services/authn/authn_store.h"
+#include "services/authn/jwks_cache.h"
+#include "services/authn/vault_client.h"
+
+// Test doubles of authn's seams: vault, network, database file.
+namespace sallyport::authn {
+
+// Records in memory with the vault's rules for expected_version and only_if_changed.
+class MemoryVault final : public VaultClient {
+ public:
+  absl::StatusOr<Value> Get(const vault::v1::RecordName& record) override {
+    MutexLock lock(mu_);
+    if (!error_.ok()) {
+      return error_;
+    }
+    auto it = records_.find(Key(record));
+    if (it == records_.end()) {
+      return absl::NotFoundError("no such record");
+    }
+    return Value{Secret::Copy(it->second.payload), it->second.version};
+  }
+
+  absl::StatusOr<vault::v1::PutResponse> Put(const vault::v1::PutRequest& request,
+                                             const std::string& passport) override {
+    MutexLock lock(mu_);
+    if (!error_.ok()) {
+      return error_;
+    }
+    Record& record = records_[Key(request.record())];
+    vault::v1::PutResponse response;
+    if (request.has_expected_version() && request.expected_version() != record.version) {
+      return absl::AbortedError("another version is current");
+    }
+    if (request.only_if_changed() && record.version > 0 && record.payload == request.payload()) {
+      response.set_unchanged(true);
+    } else {
+      record.payload = request.payload();
+      record.passport = passport;
+      ++record.version;
+      ++writes_;
+    }
+    response.set_version(record.version);
+    return response;
+  }
+
+  absl::Status Delete(const vault::v1::RecordName& record, const std::string& /*passport*/) override {
+    MutexLock lock(mu_);
+    records_.erase(Key(record));
+    return error_;
+  }
+
+  // What every call answers from now on; OK to work again.
+  void Fail(absl::Status error) {
+    MutexLock lock(mu_);
+    error_ = std::move(error);
+  }
+  int writes() const {
+    MutexLock lock(mu_);
+    return writes_;
+  }
+
+ private:
+  struct Record {
+    std::string payload;
+    std::string passport;
+    int64_t version = 0;
+  };
+  static std::string Key(const vault::v1::RecordName& record) {
+    return absl::StrCat(record.owner_type(), "/", record.owner_id(), "/", record.kind(), "/", record.name());
+  }
+
+  mutable Mutex mu_;
+  std::map<std::string, Record> records_ ABSL_GUARDED_BY(mu_);
+  absl::Status error_ ABSL_GUARDED_BY(mu_);
+  int writes_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+// Documents by URL; what is not there is UNAVAILABLE.
+class FakeFetcher final : public DocumentFetcher {
+ public:
+  absl::StatusOr<std::string> Fetch(const std::string& url, size_t max_bytes) override {
+    MutexLock lock(mu_);
+    ++fetches_[url];
+    auto it = documents_.find(url);
+    if (it == documents_.end()) {
+      return absl::UnavailableError("down");
+    }
+    if (it->second.size() > max_bytes) {
+      return absl::ResourceExhaustedError("too long");
+    }
+    return it->second;
+  }
+  void Serve(const std::string& url, const std::string& document) {
+    MutexLock lock(mu_);
+    documents_[url] = document;
+  }
+  void TakeDown(const std::string& url) {
+    MutexLock lock(mu_);
+    documents_.erase(url);
+  }
+  int fetches(const std::string& url) {
+    MutexLock lock(mu_);
+    return fetches_[url];
+  }
+
+ private:
+  Mutex mu_;
+  std::map<std::string, std::string> documents_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, int> fetches_ ABSL_GUARDED_BY(mu_);
+};
+
+// A directory that goes away with the test.
+class TempDirectory {
+ public:
+  TempDirectory() {
+    std::string pattern = "/tmp/sallyport-authn-XXXXXX";
+    path_ = mkdtemp(pattern.data());
+  }
+  ~TempDirectory() {
+    const std::string command = absl::StrCat("rm -rf '", path_, "'");
+    if (system(command.c_str()) != 0) {
+      path_.clear();
+    }
+  }
+  TempDirectory(const TempDirectory&) = delete;
+  TempDirectory& operator=(const TempDirectory&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+inline std::unique_ptr<Database> OpenTestDatabase(const TempDirectory& directory, const Clock& clock) {
+  config::v1::Database config;
+  config.set_sqlite(directory.path() + "/authn.db");
+  auto database = OpenAuthnDatabase(config, clock);
+  if (!database.ok()) {
+    abort();
+  }
+  return *std::move(database);
+}
+
+// An issuer with one ES256 key.
+class TestIssuer {
+ public:
+  explicit TestIssuer(std::string issuer) : issuer_(std::move(issuer)), key_(*PrivateKey::GenerateP256()) {}
+
+  const std::string& issuer() const { return issuer_; }
+  const PrivateKey& key() const { return key_; }
+  std::string Jwks() const { return JwkSet({key_.public_key()}).ToJson(); }
+  std::string Discovery() const {
+    return DumpJson({{"issuer", issuer_},
+                     {"authorization_endpoint", issuer_ + "/authorize"},
+                     {"token_endpoint", issuer_ + "/token"},
+                     {"jwks_uri", issuer_ + "/jwks"}});
+  }
+  // An access token that is good for an hour; `change` overrides claims (null removes one).
+  nlohmann::json Claims(absl::Time now, const nlohmann::json& change = nlohmann::json::object()) const {
+    nlohmann::json claims = {{"iss", issuer_},
+                             {"aud", "api://mcp"},
+                             {"sub", "ann"},
+                             {"iat", absl::ToUnixSeconds(now)},
+                             {"exp", absl::ToUnixSeconds(now) + 3600}};
+    for (const auto& [name, value] : change.items()) {
+      if (value.is_null()) {
+        claims.erase(name);
+      } else {
+        claims[name] = value;
+      }
+    }
+    return claims;
+  }
+  std::string Token(absl::Time now, const nlohmann::json& change = nlohmann::json::object(),
+                    absl::string_view typ = "at+jwt") const {
+    return *SignJwt(Claims(now, change), typ, key_);
+  }
+
+ private:
+  std::string issuer_;
+  PrivateKey key_;
+};
+
+// A snapshot of the control stream with these servers and apps, as ControlStream::Seed takes it.
+inline std::string SnapshotOf(const std::vector<registry::v1::McpServer>& servers,
+                              const std::vector<registry::v1::App>& apps = {}) {
+  registry::v1::WatchEvent event;
+  event.set_store_id("store");
+  event.set_revision(1);
+  for (const auto& server : servers) {
+    *event.mutable_snapshot()->add_mcp_servers() = server;
+  }
+  for (const auto& app : apps) {
+    *event.mutable_snapshot()->add_apps() = app;
+  }
+  return event.SerializeAsString();
+}
+
+}  // namespace sallyport::authn

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/connectors.h"
+
+#include "absl/strings/str_replace.h"
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/base64url.h"
+#include "common/crypto.h"
+#include "services/authn/authn_testing.h"
+#include "services/authn/errors.h"
+#include "tests/testing/status_matchers.h"
+
+namespace sallyport::authn {
+namespace {
+
+using ::sallyport::testing::IsOk;
+using ::sallyport::testing::StatusIs;
+using ::testing::ElementsAre;
+
+const absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
+constexpr char kIssuer[] = "https://idp.example";
+
+class ConnectorsTest : public ::testing::Test {
+ protected:
+  ConnectorsTest() : idp_(kIssuer), jwks_(fetcher_) {
+    fetcher_.Serve(std::string(kIssuer) + "/.well-known/openid-configuration", idp_.Discovery());
+    fetcher_.Serve(std::string(kIssuer) + "/jwks", idp_.Jwks());
+    config::v1::Connector& config = *config_.Add();
+    config.set_id("corp");
+    config.mutable_oidc()->set_issuer(kIssuer);
+    config.mutable_oidc()->set_client_id("client");
+  }
+
+  const Connector& Corp() {
+    auto made = Connectors::Create(config_, jwks_, vault_);
+    EXPECT_THAT(made, IsOk());
+    connectors_ = *std::move(made);
+    return *connectors_->Find("corp");
+  }
+  absl::Status Refusal(const std::string& token) {
+    return Corp().VerifyPresented(token, {{"api://mcp"}, {}}, kNow).status();
+  }
+  std::string IdToken(const nlohmann::json& change = nlohmann::json::object()) {
+    nlohmann::json claims = {{"aud", "client"}, {"nonce", "n"}};
+    claims.update(change);
+    return idp_.Token(kNow, claims, "JWT");
+  }
+
+  TestIssuer idp_;
+  FakeFetcher fetcher_;
+  JwksCache jwks_;
+  MemoryVault vault_;
+  google::protobuf::RepeatedPtrField<config::v1::Connector> config_;
+  std::unique_ptr<Connectors> connectors_;
+};
+
+TEST_F(ConnectorsTest, TakesAGoodAccessToken) {
+  const std::string token = idp_.Token(kNow, {{"email", "a@x.example"},
+                                              {"email_verified", true},
+                                              {"groups", {"g1", "g2"}},
+                                              {"client_id", "bot"},
+                                              {"scope", "a b"}});
+
+  ASSERT_OK_AND_ASSIGN(AcceptedToken accepted, Corp().VerifyPresented(token, {{"api://mcp"}, {}}, kNow));
+
+  EXPECT_EQ(accepted.identity.subject, "corp:ann");
+  EXPECT_EQ(accepted.identity.issuer, kIssuer);
+  EXPECT_TRUE(accepted.identity.email_verified);
+  EXPECT_THAT(accepted.identity.groups, ElementsAre("g1", "g2"));
+  EXPECT_EQ(accepted.client_id, "bot");
+  EXPECT_THAT(accepted.scopes, ElementsAre("a", "b"));
+  EXPECT_EQ(accepted.kind, AcceptedKind::kAccessToken);
+  EXPECT_EQ(accepted.expires_at, kNow + absl::Hours(1));
+}
+
+struct BadClaim {
+  const char* name;
+  const char* change;
+};
+class BadClaimTest : public ConnectorsTest, public ::testing::WithParamInterface<BadClaim> {};
+TEST_P(BadClaimTest, IsRefused) {
+  const std::string token = idp_.Token(kNow, nlohmann::json::parse(GetParam().change));
+  EXPECT_THAT(Refusal(token), StatusIs(absl::StatusCode::kUnauthenticated)) << GetParam().change;
+}
+INSTANTIATE_TEST_SUITE_P(
+    Jwt, BadClaimTest,
+    ::testing::Values(BadClaim{"IssuerWithSlash", R"({"iss":"https://idp.example/"})"},
+                      BadClaim{"IssuerInOtherCase", R"({"iss":"https://IDP.example"})"},
+                      BadClaim{"OtherIssuer", R"({"iss":"https://other.example"})"},
+                      BadClaim{"IssuerTemplate", R"({"iss":"https://idp.example/{tenantid}"})"},
+                      BadClaim{"NoIssuer", R"({"iss":null})"}, BadClaim{"OtherAudience", R"({"aud":"api://other"})"},
+                      BadClaim{"AudiencePrefix", R"({"aud":"api://mcp/more"})"},
+                      BadClaim{"ShorterAudience", R"({"aud":"api://mc"})"}, BadClaim{"NoAudience", R"({"aud":null})"},
+                      BadClaim{"EmptyAudience", R"({"aud":[]})"}, BadClaim{"AudienceNumber", R"({"aud":7})"},
+                      BadClaim{"AudienceListWithout", R"({"aud":["a","b"]})"}, BadClaim{"NoExpiry", R"({"exp":null})"},
+                      BadClaim{"Expired", R"({"exp":1799999969})"}, BadClaim{"ExpiresNow", R"({"exp":1800000000})"},
+                      BadClaim{"NegativeExpiry", R"({"exp":-1})"},
+                      BadClaim{"FractionalExpiry", R"({"exp":1800003600.5})"},
+                      BadClaim{"AbsurdExpiry", R"({"exp":1e30})"}, BadClaim{"ExpiryString", R"({"exp":"1800003600"})"},
+                      BadClaim{"NotYet", R"({"nbf":1800000031})"}, BadClaim{"IssuedInAnHour", R"({"iat":1800003600})"},
+                      BadClaim{"NoSubject", R"({"sub":null})"}, BadClaim{"EmptySubject", R"({"sub":""})"},
+                      BadClaim{"SubjectList", R"({"sub":["ann"]})"}, BadClaim{"SubjectNumber", R"({"sub":7})"},
+                      BadClaim{"SubjectWithNewline", R"({"sub":"a\nb"})"},
+                      BadClaim{"BoundToAKey", R"({"cnf":{"jkt":"x"}})"}, BadClaim{"LogoutToken", R"({"events":{}})"},
+                      BadClaim{"IdTokenByNonce", R"({"nonce":"n"})"}, BadClaim{"IdTokenByHash", R"({"at_hash":"x"})"}),
+    [](const auto& test) { return test.param.name; });
+
+class BadTypeTest : public ConnectorsTest, public ::testing::WithParamInterface<const char*> {};
+TEST_P(BadTypeTest, IsRefusedWhereAnAccessTokenIsWanted) {
+  EXPECT_THAT(Refusal(idp_.Token(kNow, {}, GetParam())), StatusIs(absl::StatusCode::kUnauthenticated));
+}
+INSTANTIATE_TEST_SUITE_P(Jwt, BadTypeTest, ::testing::Values("id+jwt", "logout+jwt", "dpop+jwt", "secevent+jwt"));
+
+TEST_F(ConnectorsTest, RefusesATokenWhoseSignatureIsAnothersKey) {
+  const TestIssuer attacker(kIssuer);
+  EXPECT_THAT(Refusal(attacker.Token(kNow)), StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(ConnectorsTest, RefusesAlteredTokens) {
+  const std::string token = idp_.Token(kNow);
+  const std::string none = Base64UrlEncode(R"({"alg":"none","typ":"at+jwt"})");
+  const std::string payload = token.substr(token.find('.'), token.rfind('.') - token.find('.'));
+
+  EXPECT_THAT(Refusal(token + "."), StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_THAT(Refusal(token + "A"), StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_THAT(Refusal(token.substr(0, token.rfind('.') + 1)), StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_THAT(Refusal(none + payload + "."), StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_THAT(Refusal(token.substr(0, token.size() - 1)), StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_THAT(Refusal(absl::StrReplaceAll(token, {{".", "=."}})), StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(ConnectorsTest, RefusesATokenOver8KiB) {
+  EXPECT_THAT(Refusal(idp_.Token(kNow, {{"x", std::string(8200, 'a')}})), StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(ConnectorsTest, RequiredClaimsMustHaveExactlyTheirValue) {
+  const TokenRule rule = {{"api://mcp"}, {{"tenant", "t1"}}};
+
+  EXPECT_THAT(Corp().VerifyPresented(idp_.Token(kNow, {{"tenant", "t1"}}), rule, kNow), IsOk());
+  EXPECT_THAT(Corp().VerifyPresented(idp_.Token(kNow, {{"tenant", {"t0", "t1"}}}), rule, kNow), IsOk());
+  for (const nlohmann::json& other : std::vector<nlohmann::json>{"t2", "t11", "T1", 1, nullptr}) {
+    EXPECT_THAT(Corp().VerifyPresented(idp_.Token(kNow, {{"tenant", other}}), rule, kNow),
+                StatusIs(absl::StatusCode::kUnauthenticated));
+  }
+}
+
+TEST_F(ConnectorsTest, AnIdTokenIsTakenOnlyByAConnectorThatAcceptsThem) {
+  const std::string id_token = idp_.Token(kNow, {{"nonce", "n"}}, "JWT");
+  EXPECT_THAT(Refusal(id_token), StatusIs(absl::StatusCode::kUnauthenticated));
+
+  config_[0].mutable_oidc()->add_accept(config::v1::OidcConnector::ID_TOKEN);
+  ASSERT_OK_AND_ASSIGN(AcceptedToken accepted, Corp().VerifyPresented(id_token, {{"api://mcp"}, {}}, kNow));
+  EXPECT_EQ(accepted.kind, AcceptedKind::kIdToken);
+  EXPECT_THAT(Refusal(idp_.Token(kNow)), StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_THAT(Refusal(idp_.Token(kNow, {{"scope", "x"}}, "JWT")), StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(ConnectorsTest, EachTokenKindHasItsOwnSubjectClaim) {
+  config_[0].mutable_oidc()->set_access_token_subject_claim("uid");
+  config_[0].mutable_oidc()->set_id_token_subject_claim("tid+oid");
+
+  ASSERT_OK_AND_ASSIGN(AcceptedToken access,
+                       Corp().VerifyPresented(idp_.Token(kNow, {{"uid", "u1"}}), {{"api://mcp"}, {}}, kNow));
+  ASSERT_OK_AND_ASSIGN(Identity id, Corp().VerifyIdToken(IdToken({{"tid", "t"}, {"oid", "o"}}), {"n", ""}, kNow));
+
+  EXPECT_EQ(access.identity.subject, "corp:u1");
+  EXPECT_EQ(id.subject, "corp:t|o");
+  EXPECT_THAT(Corp().VerifyIdToken(IdToken({{"tid", "t|o"}, {"oid", "x"}}), {"n", ""}, kNow),
+              StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_THAT(Refusal(idp_.Token(kNow)), StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(ConnectorsTest, AFileOfKeysNeedsNoNetwork) {
+  TempDirectory directory;
+  ASSERT_THAT(WriteFileAtomic(directory.path() + "/jwks", idp_.Jwks()), IsOk());
+  config_[0].mutable_oidc()->clear_client_id();
+  config_[0].mutable_oidc()->set_jwks_file(directory.path() + "/jwks");
+
+  EXPECT_THAT(Refusal(idp_.Token(kNow)), IsOk());
+  EXPECT_EQ(fetcher_.fetches(std::string(kIssuer) + "/jwks"), 0);
+  EXPECT_FALSE(connectors_->Find("corp")->can_sign_in());
+}
+
+TEST_F(ConnectorsTest, KeysThatCannotBeHadAreNotTheCallersFault) {
+  fetcher_.TakeDown(std::string(kIssuer) + "/jwks");
+  EXPECT_THAT(Refusal(idp_.Token(kNow)), StatusIs(absl::StatusCode::kUnavailable));
+}
+
+TEST_F(ConnectorsTest, MetadataOfAnotherIssuerIsNotUsed) {
+  fetcher_.Serve(std::string(kIssuer) + "/.well-known/openid-configuration",
+                 TestIssuer("https://evil.example").Discovery());
+  EXPECT_THAT(Corp().GetDiscovery(kNow), StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_FALSE(Refusal(idp_.Token(kNow)).ok());
+}
+
+TEST_F(ConnectorsTest, TakesAGoodIdToken) {
+  ASSERT_OK_AND_ASSIGN(Identity identity, Corp().VerifyIdToken(IdToken({{"azp", "client"}}), {"n", ""}, kNow));
+  EXPECT_EQ(identity.subject, "corp:ann");
+}
+
+struct BadIdToken {
+  const char* name;
+  const char* change;
+};
+class BadIdTokenTest : public ConnectorsTest, public ::testing::WithParamInterface<BadIdToken> {};
+TEST_P(BadIdTokenTest, IsRefused) {
+  EXPECT_THAT(Corp().VerifyIdToken(IdToken(nlohmann::json::parse(GetParam().change)), {"n", "access"}, kNow),
+              StatusIs(absl::StatusCode::kUnauthenticated));
+}
+INSTANTIATE_TEST_SUITE_P(
+    SignIn, BadIdTokenTest,
+    ::testing::Values(BadIdToken{"OtherNonce", R"({"nonce":"m"})"}, BadIdToken{"NoNonce", R"({"nonce":null})"},
+                      BadIdToken{"OtherClient", R"({"aud":"other"})"}, BadIdToken{"OtherAzp", R"({"azp":"other"})"},
+                      BadIdToken{"TwoAudiencesWithoutAzp", R"({"aud":["client","other"]})"},
+                      BadIdToken{"NoIssuedAt", R"({"iat":null})"}, BadIdToken{"Expired", R"({"exp":1799999999})"},
+                      BadIdToken{"WrongAccessTokenHash", R"({"at_hash":"AAAA"})"},
+                      BadIdToken{"OtherIssuer", R"({"iss":"https://evil.example"})"}),
+    [](const auto& test) { return test.param.name; });
+
+TEST_F(ConnectorsTest, AccessTokenHashThatFitsIsFine) {
+  const std::string hash = Base64UrlEncode(Sha256("access").substr(0, 16));
+  EXPECT_THAT(Corp().VerifyIdToken(IdToken({{"at_hash", hash}}), {"n", "access"}, kNow), IsOk());
+}
+
+TEST_F(ConnectorsTest, AnAccessTokenIsNoIdToken) {
+  EXPECT_THAT(Corp().VerifyIdToken(idp_.Token(kNow, {{"aud", "client"}, {"nonce", "n"}}, "at+jwt"), {"n", ""}, kNow),
+              StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+TEST_F(ConnectorsTest, SpeaksOnlyForItsDomains) {
+  config_[0].mutable_oidc()->add_authoritative_domains("x.example");
+  const Connector& corp = Corp();
+
+  EXPECT_TRUE(corp.SpeaksFor("a@x.example"));
+  EXPECT_TRUE(corp.SpeaksFor("a@X.Example"));
+  for (const char* other : {"a@y.example", "a@sub.x.example", "a@x.example@evil.example", "a@evil@x.example",
+                            "@x.example", "x.example", "a@", "", "a@x.example."}) {
+    EXPECT_FALSE(corp.SpeaksFor(other)) << other;
+  }
+}
+
+TEST_F(ConnectorsTest, AnUnverifiedEmailCountsForNothing) {
+  config_[0].mutable_oidc()->add_authoritative_domains("x.example");
+  ASSERT_OK_AND_ASSIGN(AcceptedToken accepted,
+                       Corp().VerifyPresented(idp_.Token(kNow, {{"email", "a@x.example"}}), {{"api://mcp"}, {}}, kNow));
+  EXPECT_FALSE(connectors_->SpeaksFor(accepted.identity));
+}
+
+struct BadConfig {
+  const char* name;
+  void (*change)(config::v1::Connector&);
+};
+class BadConfigTest : public ConnectorsTest, public ::testing::WithParamInterface<BadConfig> {};
+TEST_P(BadConfigTest, IsRefusedByName) {
+  GetParam().change(config_[0]);
+  EXPECT_THAT(Connectors::Create(config_, jwks_, vault_).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, "connectors[0]"));
+}
+using C = config::v1::Connector;
+INSTANTIATE_TEST_SUITE_P(
+    Config, BadConfigTest,
+    ::testing::Values(
+        BadConfig{"EmptyId", [](C& c) { c.clear_id(); }}, BadConfig{"UpperCase", [](C& c) { c.set_id("Corp"); }},
+        BadConfig{"Colon", [](C& c) { c.set_id("a:b"); }}, BadConfig{"Reserved", [](C& c) { c.set_id("server-1"); }},
+        BadConfig{"OurOwnName", [](C& c) { c.set_id("sallyport"); }}, BadConfig{"NoType", [](C& c) { c.clear_oidc(); }},
+        BadConfig{"PlainHttp", [](C& c) { c.mutable_oidc()->set_issuer("http://idp.example"); }},
+        BadConfig{"NoIssuer", [](C& c) { c.mutable_oidc()->clear_issuer(); }},
+        BadConfig{"IssuerWithQuery", [](C& c) { c.mutable_oidc()->set_issuer("https://idp.example/?a=b"); }},
+        BadConfig{"KeysAndClient", [](C& c) { c.mutable_oidc()->set_jwks_file("/nowhere"); }},
+        BadConfig{"NoSuchFile",
+                  [](C& c) {
+                    c.mutable_oidc()->clear_client_id();
+                    c.mutable_oidc()->set_jwks_file("/nowhere");
+                  }},
+        BadConfig{"LocalUserWithoutHash", [](C& c) { c.mutable_local()->add_users()->set_username("ann"); }}),
+    [](const auto& test) { return test.param.name; });
+
+TEST_F(ConnectorsTest, ClientSecretGoesToTheVaultOnce) {
+  TempDirectory directory;
+  const std::string file = directory.path() + "/secret";
+  ASSERT_THAT(WriteFileAtomic(file, "s3cret\n"), IsOk());
+  config_[0].mutable_oidc()->set_client_secret_file(file);
+  const Connector& corp = Corp();
+
+  ASSERT_THAT(connectors_->StoreClientSecrets(), IsOk());
+  ASSERT_THAT(connectors_->StoreClientSecrets(), IsOk());
+
+  EXPECT_EQ(vault_.writes(), 1);
+  ASSERT_OK_AND_ASSIGN(Secret secret, corp.GetClientSecret(kNow));
+  EXPECT_EQ(secret.Expose(), "s3cret");
+}
+
+}  // namespace
+}  // namespace sallyport::authn
