@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/accounts.h"
+
+#include <optional>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+
+#include "common/error.h"
+#include "common/hex.h"
+#include "common/random.h"
+#include "common/status_macros.h"
+#include "services/token_broker/connection.h"
+#include "services/token_broker/link_scopes.h"
+#include "services/token_broker/link_ticket.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+constexpr char kTicketPurpose[] = "sallyport link ticket v1";
+constexpr char kStatePurpose[] = "sallyport request state v1";
+
+// RFC 9562 section 5.4.
+std::string RandomUuid() {
+  std::string bytes = RandomBytes(16);
+  bytes[6] = static_cast<char>((static_cast<unsigned char>(bytes[6]) & 0x0f) | 0x40);
+  bytes[8] = static_cast<char>((static_cast<unsigned char>(bytes[8]) & 0x3f) | 0x80);
+  const std::string hex = HexEncode(bytes);
+  return absl::StrCat(hex.substr(0, 8), "-", hex.substr(8, 4), "-", hex.substr(12, 4), "-", hex.substr(16, 4), "-",
+                      hex.substr(20));
+}
+
+std::string StateName(const vault::v1::RecordMetadata& metadata) {
+  if (metadata.state() == "REVOKE_PENDING") {
+    return "revoke_pending";
+  }
+  switch (StateOf(metadata)) {
+    case ConnectionView::State::kLinked:
+      return "linked";
+    case ConnectionView::State::kNeedsUser:
+      return "needs_reauth";
+    case ConnectionView::State::kAbsent:
+      break;
+  }
+  return "revoked";
+}
+
+std::optional<absl::Time> TimeLabel(const vault::v1::RecordMetadata& metadata, const char* name) {
+  const auto label = metadata.labels().find(name);
+  absl::Time time;
+  if (label == metadata.labels().end() || !absl::ParseTime(absl::RFC3339_full, label->second, &time, nullptr)) {
+    return std::nullopt;
+  }
+  return time;
+}
+
+}  // namespace
+
+Accounts::Accounts(std::string public_url, const ControlStream& control, VaultClient& vault, BrokerKey& key,
+                   Revoker& revoker, Providers& providers, const AuditLog& audit, const Clock& clock)
+    : public_url_(std::move(public_url)),
+      control_(control),
+      vault_(vault),
+      key_(key),
+      revoker_(revoker),
+      providers_(providers),
+      audit_(audit),
+      clock_(clock) {}
+
+absl::StatusOr<v1::StartLinkResponse> Accounts::StartLink(const v1::StartLinkRequest& request,
+                                                          const Passport& passport) {
+  const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
+  const registry::v1::McpServer* server = snapshot->ServerByUid(request.server_uid());
+  const registry::v1::App* app = snapshot->AppByUid(request.app_uid());
+  if (passport.purpose != Passport::Purpose::kCall || passport.server_uid != request.server_uid()) {
+    return WithReason(absl::PermissionDeniedError("the passport was made for something else"), "passport_mismatch");
+  }
+  if (server == nullptr || app == nullptr || server->app_auth().oauth_authorization().app_uid() != app->uid()) {
+    return absl::NotFoundError("this server does not use this app");
+  }
+  const absl::Time expires_at = clock_.Now() + kLinkLifetime;
+  ASSIGN_OR_RETURN(const Secret ticket_key, key_.For(kTicketPurpose));
+  v1::StartLinkResponse response;
+  response.set_url(absl::StrCat(public_url_, "/connect/", server->slug(),
+                                "?for=", MakeTicket(ticket_key, passport.subject, server->uid(), expires_at)));
+  response.set_elicitation_id(RandomUuid());
+  response.set_message(absl::StrCat("Connect your ", app->display_name().empty() ? app->slug() : app->display_name(),
+                                    " account to continue."));
+  if (request.has_call()) {
+    v1::RequestState state;
+    state.set_subject(passport.subject);
+    state.set_server_uid(server->uid());
+    state.set_app_uid(app->uid());
+    *state.mutable_call() = request.call();
+    *state.mutable_expires_at() = ToTimestamp(expires_at);
+    ASSIGN_OR_RETURN(const Secret state_key, key_.For(kStatePurpose));
+    ASSIGN_OR_RETURN(*response.mutable_request_state(), SealRequestState(state_key, state));
+  }
+  return response;
+}
+
+absl::StatusOr<v1::ResumeLinkResponse> Accounts::ResumeLink(const v1::ResumeLinkRequest& request,
+                                                            const Passport& passport) {
+  ASSIGN_OR_RETURN(const Secret key, key_.For(kStatePurpose));
+  ASSIGN_OR_RETURN(const v1::RequestState state, OpenRequestState(key, request.request_state(), passport.subject,
+                                                                  request.server_uid(), request.call(), clock_.Now()));
+  v1::ResumeLinkResponse response;
+  response.set_app_uid(state.app_uid());
+  const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
+  const registry::v1::McpServer* server = snapshot->ServerByUid(state.server_uid());
+  const registry::v1::App* app = snapshot->AppByUid(state.app_uid());
+  vault::v1::GetRequest get;
+  *get.mutable_record() = ConnectionRecord(passport.subject, state.app_uid());
+  absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(get, passport.jwt);
+  if (absl::IsNotFound(record.status())) {
+    return response;
+  }
+  if (!record.ok()) {
+    return record.status();
+  }
+  ASSIGN_OR_RETURN(const std::shared_ptr<ConnectionView> view, ViewOf(*record));
+  response.set_linked(server != nullptr && app != nullptr && view->state == ConnectionView::State::kLinked &&
+                      MissingScopes(view->scopes, NeededScopes(*app, *server)).empty());
+  return response;
+}
+
+absl::StatusOr<v1::ListConnectionsResponse> Accounts::List(const Passport& passport) {
+  vault::v1::ListRequest request;
+  request.set_owner_type(vault::v1::USER);
+  request.set_owner_id(passport.subject);
+  request.set_kind("connection");
+  ASSIGN_OR_RETURN(const vault::v1::ListResponse records, vault_.List(request, passport.jwt));
+  const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
+  v1::ListConnectionsResponse response;
+  for (const vault::v1::RecordMetadata& metadata : records.records()) {
+    const registry::v1::App* app = snapshot->AppByUid(metadata.record().name());
+    const std::string state = StateName(metadata);
+    if (absl::StartsWith(metadata.record().name(), "sso:") || app == nullptr || state == "revoked") {
+      continue;
+    }
+    v1::Connection* connection = response.add_connections();
+    connection->set_app_slug(app->slug());
+    connection->set_app_display_name(app->display_name().empty() ? app->slug() : app->display_name());
+    connection->set_state(state);
+    if (const auto scope = metadata.labels().find("scope"); scope != metadata.labels().end()) {
+      for (absl::string_view part : absl::StrSplit(scope->second, ' ', absl::SkipEmpty())) {
+        connection->add_scopes(std::string(part));
+      }
+    }
+    if (const std::optional<absl::Time> linked_at = TimeLabel(metadata, "linked_at")) {
+      *connection->mutable_linked_at() = ToTimestamp(*linked_at);
+    }
+    if (const std::optional<absl::Time> expires_at = TimeLabel(metadata, "expires_at")) {
+      *connection->mutable_access_token_expires_at() = ToTimestamp(*expires_at);
+    }
+  }
+  return response;
+}
+
+absl::StatusOr<v1::DisconnectResponse> Accounts::Disconnect(const v1::DisconnectRequest& request,
+                                                            const Passport& passport) {
+  const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
+  const registry::v1::App* app = snapshot->AppBySlug(request.app_slug());
+  if (app == nullptr) {
+    return absl::NotFoundError("app_slug: no such app");
+  }
+  AuditLog::Entry entry{.type = "link.disconnected", .subject = passport.subject};
+  entry.details = {{"app", app->slug()}};
+  RETURN_IF_ERROR(audit_.Record(entry));
+  absl::StatusOr<Provider> provider = providers_.ForApp(*app);
+  absl::StatusOr<Revoker::Outcome> outcome =
+      revoker_.Disconnect({passport.subject, app->uid()}, provider.ok() ? &*provider : nullptr, passport.jwt);
+  if (absl::IsNotFound(outcome.status())) {
+    return absl::NotFoundError("app_slug: this account is not connected");
+  }
+  if (!outcome.ok()) {
+    return outcome.status();
+  }
+  entry.type = "link.revoked";
+  entry.rule = outcome->revocation;
+  entry.credentials = {UseOf(app->uid(), outcome->generation, 0)};
+  RETURN_IF_ERROR(audit_.Record(entry));
+  v1::DisconnectResponse response;
+  response.set_revocation(outcome->revocation);
+  return response;
+}
+
+}  // namespace sallyport::token_broker

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+#include "common/caller/passport.h"
+#include "common/clock.h"
+#include "common/control_stream.h"
+#include "sallyport/token_broker/v1/token_broker.pb.h"
+#include "services/token_broker/audit_log.h"
+#include "services/token_broker/broker_key.h"
+#include "services/token_broker/providers.h"
+#include "services/token_broker/revoker.h"
+#include "services/token_broker/vault_client.h"
+
+namespace sallyport::token_broker {
+
+// A user's linked accounts, as RPCs see them. Thread-safe, blocking. Errors as in the proto.
+class Accounts {
+ public:
+  // All outlive this.
+  Accounts(std::string public_url, const ControlStream& control, VaultClient& vault, BrokerKey& key, Revoker& revoker,
+           Providers& providers, const AuditLog& audit, const Clock& clock);
+
+  absl::StatusOr<v1::StartLinkResponse> StartLink(const v1::StartLinkRequest& request, const Passport& passport);
+  absl::StatusOr<v1::ResumeLinkResponse> ResumeLink(const v1::ResumeLinkRequest& request, const Passport& passport);
+  absl::StatusOr<v1::ListConnectionsResponse> List(const Passport& passport);
+  absl::StatusOr<v1::DisconnectResponse> Disconnect(const v1::DisconnectRequest& request, const Passport& passport);
+
+ private:
+  const std::string public_url_;
+  const ControlStream& control_;
+  VaultClient& vault_;
+  BrokerKey& key_;
+  Revoker& revoker_;
+  Providers& providers_;
+  const AuditLog& audit_;
+  const Clock& clock_;
+};
+
+}  // namespace sallyport::token_broker

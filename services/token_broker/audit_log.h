@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "common/audit_segment.h"
+#include "sallyport/audit/v1/audit.pb.h"
+
+namespace sallyport::token_broker {
+
+// Decisions of the broker, on disk before they are answered. Thread-safe.
+class AuditLog {
+ public:
+  struct Entry {
+    std::string type;  // "link.started"
+    audit::v1::Decision decision = audit::v1::DECISION_ALLOWED;
+    std::string rule;
+    std::string subject;
+    std::string client_address;
+    std::string server_uid;
+    std::string server_slug;
+    std::vector<audit::v1::CredentialUse> credentials;
+    std::vector<std::pair<std::string, std::string>> details;
+  };
+
+  // Outlives this; null: nothing is recorded (tests).
+  explicit AuditLog(AuditSegments* segments) : segments_(segments) {}
+
+  // UNAVAILABLE with retry_after if it could not be written: then what it records must not happen, or not be answered.
+  absl::Status Record(const Entry& entry) const;
+
+ private:
+  AuditSegments* const segments_;
+};
+
+audit::v1::CredentialUse UseOf(const std::string& uid, int64_t generation, int64_t version);
+
+}  // namespace sallyport::token_broker

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/connection.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/str_join.h"
+
+#include "common/status_macros.h"
+
+namespace sallyport::token_broker {
+
+google::protobuf::Timestamp ToTimestamp(absl::Time time) {
+  const int64_t micros = absl::ToUnixMicros(time);
+  google::protobuf::Timestamp timestamp;
+  const int64_t seconds = micros >= 0 ? micros / 1'000'000 : (micros - 999'999) / 1'000'000;
+  timestamp.set_seconds(seconds);
+  timestamp.set_nanos(static_cast<int32_t>((micros - seconds * 1'000'000) * 1000));
+  return timestamp;
+}
+
+absl::Time FromTimestamp(const google::protobuf::Timestamp& timestamp) {
+  return absl::FromUnixSeconds(timestamp.seconds()) + absl::Nanoseconds(timestamp.nanos());
+}
+
+ConnectionView::State StateOf(const vault::v1::RecordMetadata& metadata) {
+  if (metadata.head() == 0 || metadata.state() == "REVOKE_PENDING" || metadata.state() == "REVOKED" ||
+      metadata.state() == "DELETED") {
+    return ConnectionView::State::kAbsent;
+  }
+  if (metadata.state() == "NEEDS_REAUTH" || metadata.state() == "NEEDS_INTERACTION") {
+    return ConnectionView::State::kNeedsUser;
+  }
+  return ConnectionView::State::kLinked;
+}
+
+absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::RecordMetadata& metadata, int64_t version,
+                                                       const std::string& payload) {
+  auto view = std::make_shared<ConnectionView>();
+  view->state = StateOf(metadata);
+  view->generation = metadata.generation();
+  view->version = version;
+  if (view->state == ConnectionView::State::kAbsent) {
+    return view;
+  }
+  v1::TokenSet tokens;
+  if (!tokens.ParseFromString(payload)) {
+    return absl::DataLossError("the stored connection does not parse");
+  }
+  view->access_token = Secret(std::move(*tokens.mutable_access_token()));
+  view->id_token = Secret(std::move(*tokens.mutable_id_token()));
+  view->can_refresh = !tokens.refresh_token().empty();
+  view->scopes.assign(tokens.scopes().begin(), tokens.scopes().end());
+  if (tokens.has_expires_at()) {
+    view->times.expires_at = FromTimestamp(tokens.expires_at());
+  }
+  if (tokens.has_obtained_at()) {
+    view->times.obtained_at = FromTimestamp(tokens.obtained_at());
+  }
+  if (metadata.has_backoff_until()) {
+    view->backoff_until = FromTimestamp(metadata.backoff_until());
+  }
+  return view;
+}
+
+absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::GetResponse& record) {
+  return ViewOf(record.metadata(), record.version(), record.payload());
+}
+
+std::map<std::string, std::string> LabelsOf(const v1::TokenSet& tokens, const std::string& connection) {
+  std::map<std::string, std::string> labels;
+  // Labels are bounded by the vault; a list of scopes beyond reason is kept in the payload only.
+  if (std::string scopes = absl::StrJoin(tokens.scopes(), " "); scopes.size() <= 2048) {
+    labels["scope"] = std::move(scopes);
+  }
+  if (tokens.has_expires_at()) {
+    labels["expires_at"] =
+        absl::FormatTime(absl::RFC3339_full, FromTimestamp(tokens.expires_at()), absl::UTCTimeZone());
+  }
+  if (tokens.has_linked_at()) {
+    labels["linked_at"] = absl::FormatTime(absl::RFC3339_full, FromTimestamp(tokens.linked_at()), absl::UTCTimeZone());
+  }
+  labels["app_uid"] = connection;
+  return labels;
+}
+
+v1::TokenSet Renewed(const v1::TokenSet& old, const TokenAnswer& answer, absl::Time now) {
+  v1::TokenSet tokens = old;
+  tokens.set_access_token(std::string(answer.access_token.Expose()));
+  if (!answer.refresh_token.empty()) {
+    tokens.set_refresh_token(std::string(answer.refresh_token.Expose()));
+  }
+  if (!answer.id_token.empty()) {
+    tokens.set_id_token(std::string(answer.id_token.Expose()));
+  }
+  tokens.set_token_type("Bearer");
+  if (answer.scopes.has_value()) {
+    tokens.clear_scopes();
+    for (const std::string& scope : *answer.scopes) {
+      tokens.add_scopes(scope);
+    }
+  }
+  *tokens.mutable_obtained_at() = ToTimestamp(now);
+  tokens.clear_expires_at();
+  if (answer.expires_in.has_value()) {
+    *tokens.mutable_expires_at() = ToTimestamp(now + *answer.expires_in);
+  }
+  return tokens;
+}
+
+v1::TokenSet Linked(const TokenAnswer& answer, const std::vector<std::string>& asked, absl::Time now) {
+  v1::TokenSet empty;
+  for (const std::string& scope : asked) {
+    empty.add_scopes(scope);
+  }
+  v1::TokenSet tokens = Renewed(empty, answer, now);
+  *tokens.mutable_linked_at() = ToTimestamp(now);
+  return tokens;
+}
+
+std::vector<std::string> MissingScopes(const std::vector<std::string>& granted,
+                                       const std::vector<std::string>& needed) {
+  static const auto* const kProtocol = new std::set<std::string>{
+      "openid", "profile", "email", "address", "phone", "offline_access", "offline.access", "offline", "refresh_token"};
+  std::vector<std::string> missing;
+  for (const std::string& scope : needed) {
+    if (kProtocol->count(scope) == 0 && std::find(granted.begin(), granted.end(), scope) == granted.end()) {
+      missing.push_back(scope);
+    }
+  }
+  return missing;
+}
+
+}  // namespace sallyport::token_broker

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "common/secret.h"
+#include "sallyport/token_broker/v1/token_set.pb.h"
+#include "sallyport/vault/v1/vault.pb.h"
+#include "services/token_broker/freshness.h"
+#include "services/token_broker/token_endpoint.h"
+
+namespace sallyport::token_broker {
+
+// Whose account of what: subject and "<app uid>" or "sso:<connector>".
+struct ConnectionKey {
+  std::string subject;
+  std::string connection;
+
+  // As in CONNECTION invalidations: "<subject>\n<connection>\n<label>".
+  std::string ToString() const { return subject + "\n" + connection + "\n"; }
+  friend bool operator==(const ConnectionKey& a, const ConnectionKey& b) = default;
+};
+
+// A connection at one version, without its refresh token. Immutable once made.
+struct ConnectionView {
+  enum class State {
+    kAbsent,  // Never linked, or unlinked.
+    kLinked,
+    kNeedsUser,  // The provider no longer honours it; only the user can mend it.
+  };
+  State state = State::kAbsent;
+  int64_t generation = 0;
+  int64_t version = 0;
+  Secret access_token;
+  Secret id_token;
+  TokenTimes times;
+  std::vector<std::string> scopes;
+  bool can_refresh = false;
+  absl::Time backoff_until = absl::InfinitePast();
+  // Set on the result of a forced refresh that was not made, because the version refused is the outcome of a refresh
+  // forced less than 30 s ago.
+  bool refused_again = false;
+};
+
+using SharedConnection = std::shared_ptr<const ConnectionView>;
+
+// Views of vault records. DATA_LOSS if the payload is no TokenSet.
+absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::GetResponse& record);
+absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::RecordMetadata& metadata, int64_t version,
+                                                       const std::string& payload);
+ConnectionView::State StateOf(const vault::v1::RecordMetadata& metadata);
+
+// Labels a connection is stored with: scope, expires_at, app_uid, linked_at; others (asked, forced_at) are the
+// caller's.
+std::map<std::string, std::string> LabelsOf(const v1::TokenSet& tokens, const std::string& connection);
+
+// The set that replaces `old` after a refresh: what the answer leaves out is kept.
+v1::TokenSet Renewed(const v1::TokenSet& old, const TokenAnswer& answer, absl::Time now);
+// The set of a new link; `asked` are the scopes if the answer names none.
+v1::TokenSet Linked(const TokenAnswer& answer, const std::vector<std::string>& asked, absl::Time now);
+
+// Scopes of `needed` that `granted` lacks. Scopes of the protocol itself (openid, profile, email, offline_access, …)
+// are never missing: providers take them without listing or naming them alike.
+std::vector<std::string> MissingScopes(const std::vector<std::string>& granted, const std::vector<std::string>& needed);
+
+google::protobuf::Timestamp ToTimestamp(absl::Time time);
+absl::Time FromTimestamp(const google::protobuf::Timestamp& timestamp);
+
+}  // namespace sallyport::token_broker

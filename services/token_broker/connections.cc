@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/connections.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
+
+#include "common/base64url.h"
+#include "common/error.h"
+#include "common/json.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+// While invalidations arrive, a cached connection is believed this long; without them, much less.
+constexpr absl::Duration kMaxAge = absl::Seconds(60);
+constexpr absl::Duration kMaxAgeUnwatched = absl::Seconds(5);
+
+bool IsRefused(const Connections::Need& need, const ConnectionView& view) {
+  return need.refused_version != 0 && view.version == need.refused_version &&
+         view.generation == need.refused_generation;
+}
+
+// Of what is needed: an ID token has an end of its own.
+TokenTimes TimesOf(const Connections::Need& need, const ConnectionView& view) {
+  TokenTimes times = view.times;
+  if (need.id_token) {
+    times.expires_at = view.id_token.empty() ? absl::InfinitePast() : JwtExpiry(view.id_token.Expose());
+  }
+  return times;
+}
+
+}  // namespace
+
+absl::Time JwtExpiry(absl::string_view jwt) {
+  const std::vector<absl::string_view> parts = absl::StrSplit(jwt, '.');
+  if (parts.size() != 3) {
+    return absl::InfiniteFuture();
+  }
+  const absl::StatusOr<std::string> payload = Base64UrlDecode(parts[1]);
+  if (!payload.ok()) {
+    return absl::InfiniteFuture();
+  }
+  const absl::StatusOr<nlohmann::json> claims = ParseJsonObject(*payload);
+  const std::optional<int64_t> exp = claims.ok() ? JsonInt(*claims, "exp") : std::nullopt;
+  return exp.has_value() ? absl::FromUnixSeconds(*exp) : absl::InfiniteFuture();
+}
+
+Connections::Connections(VaultClient& vault, TokenCache& cache, Refresher& refresher, Providers& providers,
+                         const ControlStream* control, const Clock& clock)
+    : vault_(vault), cache_(cache), refresher_(refresher), providers_(providers), control_(control), clock_(clock) {}
+
+Refresher::ProviderSource Connections::SourceFor(const std::string& connection) const {
+  return [this, connection]() -> absl::StatusOr<Provider> {
+    if (absl::StartsWith(connection, "sso:")) {
+      return providers_.ForConnector(connection.substr(4));
+    }
+    const std::shared_ptr<const RegistrySnapshot> snapshot = control_ == nullptr ? nullptr : control_->snapshot();
+    const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(connection);
+    if (app == nullptr) {
+      return absl::FailedPreconditionError("the app is no longer configured");
+    }
+    return providers_.ForApp(*app);
+  };
+}
+
+absl::StatusOr<SharedConnection> Connections::Look(const Need& need) {
+  const absl::Time now = clock_.Now();
+  const bool watched = control_ != nullptr && control_->connected();
+  const auto good = [&](const SharedConnection& view) {
+    return view != nullptr && !IsRefused(need, *view) && IsFresh(view->times, need.key.ToString(), now);
+  };
+  // Sign-in tokens are written by authn, and ID tokens are not in the shared cache: both are read where they are
+  // written.
+  const bool cacheable = !need.id_token && !absl::StartsWith(need.key.connection, "sso:");
+  if (cacheable) {
+    if (SharedConnection view = cache_.Get(need.key, watched ? kMaxAge : kMaxAgeUnwatched); good(view)) {
+      return view;
+    }
+    if (SharedConnection view = watched ? cache_.GetShared(need.key) : nullptr; good(view)) {
+      return view;
+    }
+  }
+  vault::v1::GetRequest request;
+  *request.mutable_record() = ConnectionRecord(need.key.subject, need.key.connection);
+  absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(request, need.passport);
+  if (absl::IsNotFound(record.status())) {
+    return std::make_shared<ConnectionView>();
+  }
+  if (!record.ok()) {
+    // The store is away: a token that is still valid goes on serving.
+    SharedConnection last = cacheable ? cache_.Get(need.key, absl::Hours(1)) : nullptr;
+    const bool serves = last != nullptr && watched && !IsRefused(need, *last) && IsUsable(last->times, now);
+    return serves ? absl::StatusOr<SharedConnection>(last) : record.status();
+  }
+  absl::StatusOr<std::shared_ptr<ConnectionView>> view = ViewOf(*record);
+  if (!view.ok()) {
+    return view.status();
+  }
+  if (cacheable) {
+    cache_.Put(need.key, *view, /*share=*/false);
+  }
+  return SharedConnection(*std::move(view));
+}
+
+bool Connections::Answer(const Need& need, const SharedConnection& view, int attempts, const Callback& done) {
+  const absl::Time now = clock_.Now();
+  const bool refused = IsRefused(need, *view);
+  const TokenTimes times = TimesOf(need, *view);
+  const bool usable = IsUsable(times, now) && !refused;
+  if (view->state != ConnectionView::State::kLinked || view->refused_again) {
+    done(view);
+    return true;
+  }
+  // A provider need not renew ID tokens (OpenID Connect Core section 12.2): then only signing in again helps.
+  const bool id_token_not_renewed = need.id_token && attempts > 0;
+  if (!usable && (!view->can_refresh || id_token_not_renewed)) {
+    auto ended = std::make_shared<ConnectionView>();
+    ended->state = ConnectionView::State::kNeedsUser;
+    ended->generation = view->generation;
+    ended->version = view->version;
+    done(SharedConnection(std::move(ended)));
+    return true;
+  }
+  if (usable) {
+    done(view);
+    if (attempts == 0 && view->can_refresh && view->backoff_until <= now && !IsFresh(times, need.key.ToString(), now)) {
+      // Behind the caller, who has a token that is good for a while.
+      refresher_.Refresh(need.key, {}, need.passport, SourceFor(need.key.connection), [](const auto& /*result*/) {});
+    }
+    return true;
+  }
+  if (view->backoff_until > now) {
+    done(WithRetryAfter(absl::UnavailableError("the provider could not renew this connection"),
+                        view->backoff_until - now));
+    return true;
+  }
+  return false;
+}
+
+void Connections::Renew(const Need& need, const SharedConnection& head, int attempts, Callback done) {
+  RefreshWish wish;
+  if (need.refused_version != 0) {
+    wish = {RefreshWish::Reason::kForced, need.refused_generation, need.refused_version};
+  } else if (need.id_token) {
+    // The access token beside it may be fresh.
+    wish = {RefreshWish::Reason::kForced, head->generation, head->version};
+  }
+  refresher_.Refresh(
+      need.key, wish, need.passport, SourceFor(need.key.connection),
+      [this, need, attempts, done](absl::StatusOr<SharedConnection> view) {
+        if (!view.ok()) {
+          return done(view.status());
+        }
+        if (Answer(need, *view, attempts + 1, done)) {
+          return;
+        }
+        // The refresh that was joined had another aim. Twice is enough: then something else is wrong.
+        if (attempts < 2) {
+          return Renew(need, *view, attempts + 1, done);
+        }
+        done(WithRetryAfter(absl::UnavailableError("the connection could not be renewed"), absl::Seconds(5)));
+      });
+}
+
+void Connections::Current(const Need& need, Callback done) {
+  absl::StatusOr<SharedConnection> view = Look(need);
+  if (!view.ok()) {
+    return done(view.status());
+  }
+  if (!Answer(need, *view, 0, done)) {
+    Renew(need, *view, 0, std::move(done));
+  }
+}
+
+}  // namespace sallyport::token_broker

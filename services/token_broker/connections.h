@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "common/clock.h"
+#include "common/control_stream.h"
+#include "services/token_broker/connection.h"
+#include "services/token_broker/providers.h"
+#include "services/token_broker/refresher.h"
+#include "services/token_broker/token_cache.h"
+#include "services/token_broker/vault_client.h"
+
+namespace sallyport::token_broker {
+
+// Which tokens a connection has now: cache, vault, refresh, in this order. Thread-safe.
+class Connections {
+ public:
+  using Callback = std::function<void(absl::StatusOr<SharedConnection>)>;
+
+  // All outlive this; `control` may be null (then entries of the cache are always re-checked after 5 s).
+  Connections(VaultClient& vault, TokenCache& cache, Refresher& refresher, Providers& providers,
+              const ControlStream* control, const Clock& clock);
+
+  struct Need {
+    ConnectionKey key;
+    // JWT of a passport of key.subject.
+    std::string passport;
+    // Both 0: none was refused.
+    int64_t refused_generation = 0;
+    int64_t refused_version = 0;
+    // The ID token is needed, not the access token.
+    bool id_token = false;
+  };
+  // Tokens that can be used, or a view whose state, or refused_again, says why there are none: kAbsent, kNeedsUser. A
+  // token that is usable and due for renewal is given at once, and renewed behind the caller. Blocks for the vault (at
+  // most 5 s), never for a provider or another replica: then `done` runs later, on another thread. UNAVAILABLE with
+  // retry_after.
+  void Current(const Need& need, Callback done);
+
+  // Where a connection's tokens are renewed.
+  Refresher::ProviderSource SourceFor(const std::string& connection) const;
+
+ private:
+  absl::StatusOr<SharedConnection> Look(const Need& need);
+  // True when done.
+  bool Answer(const Need& need, const SharedConnection& view, int attempts, const Callback& done);
+  void Renew(const Need& need, const SharedConnection& head, int attempts, Callback done);
+
+  VaultClient& vault_;
+  TokenCache& cache_;
+  Refresher& refresher_;
+  Providers& providers_;
+  const ControlStream* const control_;
+  const Clock& clock_;
+};
+
+// When a JWT ends, from its claims; nothing is verified. InfiniteFuture if it does not say.
+absl::Time JwtExpiry(absl::string_view jwt);
+
+}  // namespace sallyport::token_broker

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/http_token_endpoint.h"
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base64url.h"
+#include "common/error.h"
+#include "common/json_log.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+constexpr absl::Duration kDeadline = absl::Seconds(10);
+constexpr absl::Duration kRejectedFor = absl::Seconds(60);
+
+// RFC 6749 section 2.3.1: id and secret are form-encoded before they go into the header.
+std::string FormValue(absl::string_view text) {
+  const std::string field = FormEncode({{"v", std::string(text)}});
+  return field.substr(2);
+}
+
+HttpRequest ClientRequest(const Provider& provider, const std::string& url, FormFields fields) {
+  HttpRequest request;
+  request.method = "POST";
+  request.url = url;
+  request.timeout = kDeadline;
+  request.headers = {{"content-type", "application/x-www-form-urlencoded"}, {"accept", "application/json"}};
+  if (provider.client_auth == Provider::ClientAuth::kBasic && provider.client_secret != nullptr) {
+    const std::string pair =
+        absl::StrCat(FormValue(provider.client_id), ":", FormValue(provider.client_secret->Expose()));
+    request.headers.emplace_back("authorization", absl::StrCat("Basic ", Base64Encode(pair)));
+  } else {
+    fields.emplace_back("client_id", provider.client_id);
+    if (provider.client_auth == Provider::ClientAuth::kPost && provider.client_secret != nullptr) {
+      fields.emplace_back("client_secret", std::string(provider.client_secret->Expose()));
+    }
+  }
+  request.body = FormEncode(fields);
+  return request;
+}
+
+ProviderError TransportError(const absl::Status& status) {
+  const std::string reason = ReasonOf(status);
+  const bool not_sent = reason == "circuit_open" || reason == "not_sent" || reason == "network_not_allowed" ||
+                        absl::IsInvalidArgument(status) || absl::IsPermissionDenied(status);
+  if (not_sent || (absl::IsResourceExhausted(status) && DetailOf(status).retry_after > absl::ZeroDuration())) {
+    return {.failure = ProviderFailure::kNotSent,
+            .code = reason.empty() ? "not_sent" : reason,
+            .retry_after = DetailOf(status).retry_after};
+  }
+  if (absl::IsResourceExhausted(status)) {
+    return {.failure = ProviderFailure::kUnavailable, .code = "answer_too_long"};
+  }
+  return {.failure = ProviderFailure::kAmbiguous, .code = absl::IsDeadlineExceeded(status) ? "timeout" : "no_answer"};
+}
+
+}  // namespace
+
+bool HttpTokenEndpoint::IsRejected(const Provider& provider) {
+  MutexLock lock(mu_);
+  const auto found = rejected_until_.find({provider.token_url, provider.client_id});
+  return found != rejected_until_.end() && found->second > clock_.Now();
+}
+
+void HttpTokenEndpoint::SetRejected(const Provider& provider) {
+  Log(LogLevel::kError, "provider_rejects_client",
+      {{"connection", provider.connection}, {"client_id", provider.client_id}});
+  MutexLock lock(mu_);
+  rejected_until_[{provider.token_url, provider.client_id}] = clock_.Now() + kRejectedFor;
+}
+
+TokenResult HttpTokenEndpoint::Ask(const Provider& provider, GrantKind kind, FormFields fields) {
+  if (IsRejected(provider)) {
+    return ProviderError{.failure = ProviderFailure::kNotSent, .code = "client_rejected", .retry_after = kRejectedFor};
+  }
+  for (const auto& [name, value] : provider.token_params) {
+    fields.emplace_back(name, value);
+  }
+  absl::StatusOr<HttpResponse> response = http_.Fetch(ClientRequest(provider, provider.token_url, std::move(fields)));
+  if (!response.ok()) {
+    return TransportError(response.status());
+  }
+  TokenResult result = ParseTokenResponse(kind, response->status, response->MediaType(), response->body,
+                                          ParseRetryAfter(response->Header("retry-after")));
+  OPENSSL_cleanse(response->body.data(), response->body.size());
+  if (const auto* error = std::get_if<ProviderError>(&result);
+      error != nullptr && error->failure == ProviderFailure::kClientRejected) {
+    SetRejected(provider);
+  }
+  return result;
+}
+
+TokenResult HttpTokenEndpoint::ExchangeCode(const Provider& provider, const Secret& code,
+                                            const std::string& redirect_uri, const Secret& code_verifier) {
+  FormFields fields = {
+      {"grant_type", "authorization_code"}, {"code", std::string(code.Expose())}, {"redirect_uri", redirect_uri}};
+  if (!code_verifier.empty()) {
+    fields.emplace_back("code_verifier", std::string(code_verifier.Expose()));
+  }
+  return Ask(provider, GrantKind::kCode, std::move(fields));
+}
+
+TokenResult HttpTokenEndpoint::Refresh(const Provider& provider, const Secret& refresh_token) {
+  return Ask(provider, GrantKind::kRefresh,
+             {{"grant_type", "refresh_token"}, {"refresh_token", std::string(refresh_token.Expose())}});
+}
+
+RevocationResult HttpTokenEndpoint::Revoke(const Provider& provider, const Secret& token, absl::string_view hint) {
+  if (provider.revocation_url.empty()) {
+    return RevocationResult::kUnsupported;
+  }
+  FormFields fields = {{"token", std::string(token.Expose())}, {"token_type_hint", std::string(hint)}};
+  absl::StatusOr<HttpResponse> response =
+      http_.Fetch(ClientRequest(provider, provider.revocation_url, std::move(fields)));
+  if (!response.ok()) {
+    return RevocationResult::kRetry;
+  }
+  // RFC 7009 section 2.2: 200 also for a token that was already invalid.
+  return response->status == 200 || response->status == 204 ? RevocationResult::kRevoked : RevocationResult::kRetry;
+}
+
+}  // namespace sallyport::token_broker

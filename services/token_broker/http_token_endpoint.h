@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <string>
+#include <utility>
+
+#include "common/clock.h"
+#include "common/http_client.h"
+#include "common/mutex.h"
+#include "common/url.h"
+#include "services/token_broker/token_endpoint.h"
+#include "services/token_broker/token_response.h"
+
+namespace sallyport::token_broker {
+
+// Over HTTP. A client a provider has rejected is not presented to it again for 60 s.
+class HttpTokenEndpoint final : public TokenEndpoint {
+ public:
+  // Both outlive this.
+  HttpTokenEndpoint(HttpClient& http, const Clock& clock) : http_(http), clock_(clock) {}
+
+  TokenResult ExchangeCode(const Provider& provider, const Secret& code, const std::string& redirect_uri,
+                           const Secret& code_verifier) override;
+  TokenResult Refresh(const Provider& provider, const Secret& refresh_token) override;
+  RevocationResult Revoke(const Provider& provider, const Secret& token, absl::string_view hint) override;
+
+ private:
+  TokenResult Ask(const Provider& provider, GrantKind kind, FormFields fields);
+  bool IsRejected(const Provider& provider);
+  void SetRejected(const Provider& provider);
+
+  HttpClient& http_;
+  const Clock& clock_;
+  Mutex mu_;
+  std::map<std::pair<std::string, std::string>, absl::Time> rejected_until_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace sallyport::token_broker

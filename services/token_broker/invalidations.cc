@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/invalidations.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/json_log.h"
+#include "common/rpc_server.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+constexpr int kMaxAttempts = 30;
+
+}  // namespace
+
+Invalidations::Invalidations(const std::shared_ptr<grpc::Channel>& registry, TokenCache& cache, TaskRunner& runner)
+    : registry_(registry::v1::Registry::NewStub(registry)), cache_(cache), runner_(runner) {}
+
+bool Invalidations::PublishOnce(const registry::v1::PublishInvalidationsRequest& request) {
+  std::unique_ptr<grpc::ClientContext> context = MakeClientContext(absl::Seconds(2));
+  registry::v1::PublishInvalidationsResponse response;
+  return registry_->PublishInvalidations(context.get(), request, &response).ok();
+}
+
+bool Invalidations::Connection(const ConnectionKey& key, int64_t generation, absl::Time now) {
+  cache_.Invalidate(key.ToString(), generation);
+  registry::v1::PublishInvalidationsRequest request;
+  registry::v1::Invalidation* invalidation = request.add_invalidations();
+  invalidation->set_kind(registry::v1::Invalidation::CONNECTION);
+  invalidation->set_key(key.ToString());
+  invalidation->set_generation(generation);
+  *invalidation->mutable_at() = ToTimestamp(now);
+  if (PublishOnce(request)) {
+    return true;
+  }
+  Publish(std::move(request), 1);
+  return false;
+}
+
+void Invalidations::Publish(registry::v1::PublishInvalidationsRequest request, int attempt) {
+  if (attempt > kMaxAttempts) {
+    Log(LogLevel::kError, "invalidation_not_published", {{"attempts", attempt}});
+    return;
+  }
+  runner_.PostAfter(std::min(absl::Seconds(2), absl::Milliseconds(100) * attempt),
+                    [this, request = std::move(request), attempt] {
+                      if (!PublishOnce(request)) {
+                        Publish(request, attempt + 1);
+                      }
+                    });
+}
+
+}  // namespace sallyport::token_broker

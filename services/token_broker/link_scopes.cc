@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/link_scopes.h"
+
+#include <algorithm>
+
+namespace sallyport::token_broker {
+namespace {
+
+template <typename Scopes>
+void AddNew(const Scopes& scopes, std::vector<std::string>* all) {
+  for (const std::string& scope : scopes) {
+    if (std::find(all->begin(), all->end(), scope) == all->end()) {
+      all->push_back(scope);
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> NeededScopes(const registry::v1::App& app, const registry::v1::McpServer& server) {
+  std::vector<std::string> scopes;
+  AddNew(app.default_scopes(), &scopes);
+  AddNew(server.app_auth().oauth_authorization().scopes(), &scopes);
+  return scopes;
+}
+
+std::vector<std::string> ScopesToAsk(const registry::v1::App& app, const RegistrySnapshot& snapshot,
+                                     const std::vector<std::string>& server_uids) {
+  std::vector<std::string> scopes;
+  AddNew(app.default_scopes(), &scopes);
+  for (const std::string& uid : server_uids) {
+    const registry::v1::McpServer* server = snapshot.ServerByUid(uid);
+    const bool enabled = server != nullptr && (!server->has_enabled() || server->enabled());
+    if (enabled && server->app_auth().oauth_authorization().app_uid() == app.uid()) {
+      AddNew(server->app_auth().oauth_authorization().scopes(), &scopes);
+    }
+  }
+  return scopes;
+}
+
+}  // namespace sallyport::token_broker

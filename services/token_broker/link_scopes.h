@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/control_stream.h"
+#include "sallyport/registry/v1/mcp_server.pb.h"
+
+namespace sallyport::token_broker {
+
+// What one server needs of an app: the app's default scopes and the server's own. Without duplicates, in order.
+std::vector<std::string> NeededScopes(const registry::v1::App& app, const registry::v1::McpServer& server);
+
+// What a link asks for: the union over those of `server_uids` that are enabled and use this app.
+std::vector<std::string> ScopesToAsk(const registry::v1::App& app, const RegistrySnapshot& snapshot,
+                                     const std::vector<std::string>& server_uids);
+
+}  // namespace sallyport::token_broker

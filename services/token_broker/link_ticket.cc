@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/link_ticket.h"
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/base64url.h"
+#include "common/crypto.h"
+#include "common/error.h"
+#include "common/status_macros.h"
+#include "services/token_broker/connection.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+constexpr char kStatePrefix[] = "sp1.";
+constexpr char kStateData[] = "sallyport request state v1";
+constexpr size_t kMaxState = 4096;
+
+// Lengths before the parts, so that no two lists of parts give the same bytes.
+std::string Mac(const Secret& key, std::initializer_list<absl::string_view> parts) {
+  std::string data;
+  for (const absl::string_view part : parts) {
+    absl::StrAppend(&data, part.size(), ":", part);
+  }
+  return Base64UrlEncode(HmacSha256(key.Expose(), data));
+}
+
+std::string Stamped(const Secret& key, absl::string_view kind, absl::string_view a, absl::string_view b,
+                    absl::Time expires_at) {
+  const std::string expiry = absl::StrCat(absl::ToUnixSeconds(expires_at));
+  return absl::StrCat(expiry, ".", Mac(key, {kind, a, b, expiry}));
+}
+
+enum class Verdict { kGood, kExpired, kForged };
+Verdict CheckStamped(const Secret& key, absl::string_view kind, absl::string_view token, absl::string_view a,
+                     absl::string_view b, absl::Time now) {
+  const size_t dot = token.find('.');
+  int64_t expiry = 0;
+  if (dot == absl::string_view::npos || token.size() > 128 || !absl::SimpleAtoi(token.substr(0, dot), &expiry)) {
+    return Verdict::kForged;
+  }
+  // Expiry first: an old link says so whoever opens it, and tells nothing else.
+  if (absl::FromUnixSeconds(expiry) <= now) {
+    return Verdict::kExpired;
+  }
+  const std::string expected = Stamped(key, kind, a, b, absl::FromUnixSeconds(expiry));
+  return ConstantTimeEquals(expected, token) ? Verdict::kGood : Verdict::kForged;
+}
+
+absl::Status StateMismatch() {
+  return WithReason(absl::InvalidArgumentError("requestState does not belong to this call; make the call anew"),
+                    "request_state_mismatch");
+}
+
+}  // namespace
+
+std::string MakeTicket(const Secret& key, absl::string_view subject, absl::string_view server_uid,
+                       absl::Time expires_at) {
+  return Stamped(key, "link", subject, server_uid, expires_at);
+}
+
+absl::Status CheckTicket(const Secret& key, absl::string_view ticket, absl::string_view subject,
+                         absl::string_view server_uid, absl::Time now) {
+  switch (CheckStamped(key, "link", ticket, subject, server_uid, now)) {
+    case Verdict::kGood:
+      return absl::OkStatus();
+    case Verdict::kExpired:
+      return absl::DeadlineExceededError("the link has expired");
+    case Verdict::kForged:
+      break;
+  }
+  return WithReason(absl::PermissionDeniedError("the link was made for somebody else"), "link_user_mismatch");
+}
+
+std::string MakeFormToken(const Secret& key, absl::string_view session, absl::string_view purpose,
+                          absl::Time expires_at) {
+  return Stamped(key, "form", session, purpose, expires_at);
+}
+
+bool CheckFormToken(const Secret& key, absl::string_view token, absl::string_view session, absl::string_view purpose,
+                    absl::Time now) {
+  return CheckStamped(key, "form", token, session, purpose, now) == Verdict::kGood;
+}
+
+absl::StatusOr<std::string> SealRequestState(const Secret& key, const v1::RequestState& state) {
+  ASSIGN_OR_RETURN(const std::string sealed, AeadSeal(key, state.SerializeAsString(), kStateData));
+  return absl::StrCat(kStatePrefix, Base64UrlEncode(sealed));
+}
+
+absl::StatusOr<v1::RequestState> OpenRequestState(const Secret& key, absl::string_view sealed,
+                                                  absl::string_view subject, absl::string_view server_uid,
+                                                  const v1::Call& call, absl::Time now) {
+  if (!absl::StartsWith(sealed, kStatePrefix) || sealed.size() > kMaxState) {
+    return StateMismatch();
+  }
+  const absl::StatusOr<std::string> bytes = Base64UrlDecode(sealed.substr(sizeof(kStatePrefix) - 1));
+  if (!bytes.ok()) {
+    return StateMismatch();
+  }
+  const absl::StatusOr<Secret> plain = AeadOpen(key, *bytes, kStateData);
+  v1::RequestState state;
+  if (!plain.ok() || !state.ParseFromArray(plain->Expose().data(), static_cast<int>(plain->Expose().size()))) {
+    return StateMismatch();
+  }
+  const bool mine = state.subject() == subject && state.server_uid() == server_uid;
+  const bool same_call = state.call().method() == call.method() && state.call().name() == call.name() &&
+                         state.call().arguments_digest() == call.arguments_digest();
+  if (!mine || !same_call || FromTimestamp(state.expires_at()) <= now) {
+    return StateMismatch();
+  }
+  return state;
+}
+
+}  // namespace sallyport::token_broker

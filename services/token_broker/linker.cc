@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/linker.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "common/base64url.h"
+#include "common/crypto.h"
+#include "common/error.h"
+#include "common/hex.h"
+#include "common/json_log.h"
+#include "common/random.h"
+#include "common/status_macros.h"
+#include "common/url.h"
+#include "sallyport/token_broker/v1/state.pb.h"
+#include "services/token_broker/link_ticket.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+std::string Parameter(const std::map<std::string, std::string>& parameters, const char* name) {
+  const auto found = parameters.find(name);
+  return found == parameters.end() ? "" : found->second;
+}
+
+// The state itself is nowhere but in the browser's URL.
+vault::v1::RecordName FlowRecord(absl::string_view state) {
+  return BrokerRecord("link_flow", HexEncode(Sha256(state)));
+}
+
+absl::Status NoSuchFlow() {
+  return WithReason(absl::InvalidArgumentError("this link was used already, has expired, or was never begun here"),
+                    "link_unknown");
+}
+
+// An OAuth error code, if it looks like one.
+std::string SafeCode(const std::string& code) {
+  const bool safe =
+      !code.empty() && code.size() <= 64 &&
+      code.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == std::string::npos;
+  return safe ? code : "unreadable_error";
+}
+
+}  // namespace
+
+std::string CodeChallengeS256(absl::string_view verifier) { return Base64UrlEncode(Sha256(verifier)); }
+
+Linker::Linker(std::string public_url, VaultClient& vault, Providers& providers, TokenEndpoint& endpoint,
+               Invalidations& invalidations, const AuditLog& audit, const Clock& clock)
+    : public_url_(std::move(public_url)),
+      vault_(vault),
+      providers_(providers),
+      endpoint_(endpoint),
+      invalidations_(invalidations),
+      audit_(audit),
+      clock_(clock) {}
+
+absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& passport) {
+  ASSIGN_OR_RETURN(const Provider provider, providers_.ForApp(*start.app));
+  const absl::Time expires_at = clock_.Now() + kLinkLifetime;
+  const std::string state = RandomToken("", 32);
+  v1::LinkFlow flow;
+  flow.set_subject(passport.subject);
+  flow.set_session_id(passport.session_id);
+  flow.set_app_uid(start.app->uid());
+  flow.set_server_uid(start.server->uid());
+  flow.set_redirect_uri(absl::StrCat(public_url_, "/callback/", start.app->slug()));
+  flow.set_txn(start.txn);
+  *flow.mutable_scopes() = {start.scopes.begin(), start.scopes.end()};
+  *flow.mutable_expires_at() = ToTimestamp(expires_at);
+  if (start.app->pkce() != registry::v1::OFF) {
+    flow.set_code_verifier(RandomToken("", 48));
+  }
+  AuditLog::Entry entry{.type = "link.started", .subject = passport.subject, .client_address = start.client_address};
+  entry.server_uid = start.server->uid();
+  entry.server_slug = start.server->slug();
+  entry.details = {{"app", start.app->slug()}, {"scopes", absl::StrJoin(start.scopes, " ")}};
+  RETURN_IF_ERROR(audit_.Record(entry));
+
+  vault::v1::PutRequest put;
+  *put.mutable_record() = FlowRecord(state);
+  put.set_payload(flow.SerializeAsString());
+  put.set_expected_version(0);
+  *put.mutable_next_at() = ToTimestamp(expires_at);  // Abandoned ones are cleared away.
+  if (absl::StatusOr<vault::v1::PutResponse> stored = vault_.Put(put, ""); !stored.ok()) {
+    return stored.status();
+  }
+
+  FormFields fields = {{"response_type", "code"},
+                       {"client_id", provider.client_id},
+                       {"redirect_uri", flow.redirect_uri()},
+                       {"state", state}};
+  if (!start.scopes.empty()) {
+    const std::string separator = start.app->scope_separator().empty() ? " " : start.app->scope_separator();
+    fields.emplace_back("scope", absl::StrJoin(start.scopes, separator));
+  }
+  if (!flow.code_verifier().empty()) {
+    fields.emplace_back("code_challenge", CodeChallengeS256(flow.code_verifier()));
+    fields.emplace_back("code_challenge_method", "S256");
+  }
+  for (const auto& [name, value] : start.app->authorization_params()) {
+    fields.emplace_back(name, value);
+  }
+  return AppendQuery(provider.authorization_url, fields);
+}
+
+absl::Status Linker::Refuse(const Return& returned, const Passport& passport, const std::string& rule) const {
+  AuditLog::Entry entry{.type = "link.refused", .decision = audit::v1::DECISION_DENIED, .rule = rule};
+  entry.subject = passport.subject;
+  entry.client_address = returned.client_address;
+  entry.details = {{"app", returned.app->slug()}};
+  return audit_.Record(entry);
+}
+
+absl::StatusOr<v1::LinkFlow> Linker::Consume(const Return& returned, const Passport& passport,
+                                             const Provider& provider) {
+  const std::string state = Parameter(returned.parameters, "state");
+  if (state.empty() || state.size() > 512) {
+    return NoSuchFlow();
+  }
+  vault::v1::GetRequest get;
+  *get.mutable_record() = FlowRecord(state);
+  absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(get, "");
+  if (absl::IsNotFound(record.status())) {
+    return NoSuchFlow();
+  }
+  if (!record.ok()) {
+    return record.status();
+  }
+  v1::LinkFlow flow;
+  if (!flow.ParseFromString(record->payload())) {
+    return absl::DataLossError("the pending link does not parse");
+  }
+  // Before anything is consumed: whoever is not the user who began it must not be able to end it either.
+  if (flow.subject() != passport.subject || flow.session_id() != passport.session_id) {
+    RETURN_IF_ERROR(Refuse(returned, passport, "link_user_mismatch"));
+    return WithReason(absl::PermissionDeniedError("another user, or another session, began this link"),
+                      "link_user_mismatch");
+  }
+  if (flow.app_uid() != returned.app->uid()) {
+    RETURN_IF_ERROR(Refuse(returned, passport, "link_app_mismatch"));
+    return WithReason(absl::InvalidArgumentError("this link was begun for another app"), "link_app_mismatch");
+  }
+  vault::v1::DeleteRequest consume;
+  *consume.mutable_record() = get.record();
+  consume.set_expected_version(record->version());
+  absl::StatusOr<vault::v1::DeleteResponse> consumed = vault_.Delete(consume, "");
+  if (absl::IsAborted(consumed.status()) || absl::IsNotFound(consumed.status())) {
+    return NoSuchFlow();  // A duplicate of this very request was faster.
+  }
+  if (!consumed.ok()) {
+    return consumed.status();
+  }
+  if (FromTimestamp(flow.expires_at()) <= clock_.Now()) {
+    return NoSuchFlow();
+  }
+  // RFC 9207 section 2.4. Checked for errors too: a mixed-up answer must not be believed at all.
+  const std::string iss = Parameter(returned.parameters, "iss");
+  const bool iss_wrong = !provider.issuer.empty() && (iss.empty() ? provider.iss_promised : iss != provider.issuer);
+  if (iss_wrong) {
+    RETURN_IF_ERROR(Refuse(returned, passport, "iss_mismatch"));
+    return WithReason(absl::InvalidArgumentError("the answer is another issuer's"), "iss_mismatch");
+  }
+  return flow;
+}
+
+absl::Status Linker::Finish(const Return& returned, const Passport& passport, Outcome* outcome) {
+  ASSIGN_OR_RETURN(const Provider provider, providers_.ForApp(*returned.app));
+  ASSIGN_OR_RETURN(const v1::LinkFlow flow, Consume(returned, passport, provider));
+  outcome->txn = flow.txn();
+  outcome->server_uid = flow.server_uid();
+  if (const std::string error = Parameter(returned.parameters, "error"); !error.empty()) {
+    RETURN_IF_ERROR(Refuse(returned, passport, SafeCode(error)));
+    return WithReason(absl::CancelledError("the provider was told no"), SafeCode(error));
+  }
+  const Secret code(Parameter(returned.parameters, "code"));
+  if (code.empty()) {
+    return WithReason(absl::InvalidArgumentError("the provider's answer holds no code"), "code_missing");
+  }
+  TokenResult result = endpoint_.ExchangeCode(provider, code, flow.redirect_uri(), Secret::Copy(flow.code_verifier()));
+  if (const auto* error = std::get_if<ProviderError>(&result)) {
+    Log(LogLevel::kWarning, "link_exchange_failed", {{"app", returned.app->slug()}, {"failure", error->code}});
+    RETURN_IF_ERROR(Refuse(returned, passport, error->code));
+    return WithReason(absl::UnavailableError("the provider gave no usable tokens"), error->code);
+  }
+  return Store(flow, passport, std::get<TokenAnswer>(result), outcome, returned);
+}
+
+absl::Status Linker::Store(const v1::LinkFlow& flow, const Passport& passport, const TokenAnswer& answer,
+                           Outcome* outcome, const Return& returned) {
+  const absl::Time now = clock_.Now();
+  const std::vector<std::string> asked(flow.scopes().begin(), flow.scopes().end());
+  const v1::TokenSet tokens = Linked(answer, asked, now);
+  vault::v1::PutRequest put;
+  *put.mutable_record() = ConnectionRecord(passport.subject, flow.app_uid());
+  put.set_payload(tokens.SerializeAsString());
+  for (const auto& [name, value] : LabelsOf(tokens, flow.app_uid())) {
+    (*put.mutable_labels())[name] = value;
+  }
+  if (!tokens.refresh_token().empty()) {
+    *put.mutable_next_at() = ToTimestamp(now + absl::Hours(24 * 7));
+  }
+  absl::StatusOr<vault::v1::PutResponse> stored = vault_.Put(put, passport.jwt);
+  if (!stored.ok()) {
+    return stored.status();
+  }
+  const std::vector<std::string> granted(tokens.scopes().begin(), tokens.scopes().end());
+  outcome->missing_scopes = MissingScopes(granted, asked);
+  invalidations_.Connection({passport.subject, flow.app_uid()}, stored->generation(), now);
+  AuditLog::Entry entry{
+      .type = "link.completed", .subject = passport.subject, .client_address = returned.client_address};
+  entry.server_uid = flow.server_uid();
+  entry.credentials = {UseOf(flow.app_uid(), stored->generation(), stored->version())};
+  entry.details = {{"app", returned.app->slug()}, {"scopes", absl::StrJoin(granted, " ")}};
+  return audit_.Record(entry);
+}
+
+}  // namespace sallyport::token_broker

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/providers.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/error.h"
+#include "common/json.h"
+#include "common/rpc_server.h"
+#include "common/status_macros.h"
+#include "common/url.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+absl::Status ReadEndpoint(const nlohmann::json& object, const char* name, std::string* endpoint) {
+  std::optional<std::string> value = JsonString(object, name);
+  if (!value.has_value() || value->empty()) {
+    return absl::OkStatus();
+  }
+  if (!Url::Parse(*value).ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("the issuer's metadata names no usable ", name));
+  }
+  *endpoint = *std::move(value);
+  return absl::OkStatus();
+}
+
+Provider::ClientAuth AuthOf(registry::v1::ClientAuth auth, bool has_secret) {
+  switch (auth) {
+    case registry::v1::BASIC:
+      return Provider::ClientAuth::kBasic;
+    case registry::v1::NONE:
+      return Provider::ClientAuth::kNone;
+    default:
+      return has_secret ? Provider::ClientAuth::kPost : Provider::ClientAuth::kNone;
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<ProviderMetadata> ParseProviderMetadata(absl::string_view json, const std::string& issuer) {
+  ASSIGN_OR_RETURN(const nlohmann::json object, ParseJsonObject(json, {.max_bytes = 256 << 10, .max_depth = 16}));
+  // RFC 8414 section 3.3: identical, or somebody else speaks for the issuer.
+  if (JsonString(object, "issuer") != issuer) {
+    return absl::InvalidArgumentError("the metadata is another issuer's");
+  }
+  ProviderMetadata metadata;
+  RETURN_IF_ERROR(ReadEndpoint(object, "authorization_endpoint", &metadata.authorization_endpoint));
+  RETURN_IF_ERROR(ReadEndpoint(object, "token_endpoint", &metadata.token_endpoint));
+  RETURN_IF_ERROR(ReadEndpoint(object, "revocation_endpoint", &metadata.revocation_endpoint));
+  metadata.iss_promised = JsonBool(object, "authorization_response_iss_parameter_supported").value_or(false);
+  return metadata;
+}
+
+std::vector<std::string> MetadataUrls(const std::string& issuer) {
+  absl::StatusOr<Url> url = Url::Parse(issuer);
+  if (!url.ok() || !url->query().empty()) {
+    return {};
+  }
+  const std::string path = url->path() == "/" ? "" : url->path();
+  const std::string trimmed = !path.empty() && path.back() == '/' ? path.substr(0, path.size() - 1) : path;
+  return {absl::StrCat(url->origin(), "/.well-known/oauth-authorization-server", trimmed),
+          absl::StrCat(url->origin(), trimmed, "/.well-known/openid-configuration")};
+}
+
+Providers::Providers(std::shared_ptr<grpc::Channel> authn, HttpClient& http, SecretReader& secrets, const Clock& clock)
+    : authn_(authn::v1::Authn::NewStub(authn)), http_(http), secrets_(secrets), clock_(clock) {}
+
+absl::StatusOr<ProviderMetadata> Providers::FetchMetadata(const std::string& issuer) {
+  absl::Status last = absl::InvalidArgumentError("the issuer is no URL");
+  for (const std::string& url : MetadataUrls(issuer)) {
+    HttpRequest request;
+    request.url = url;
+    request.headers = {{"accept", "application/json"}};
+    request.timeout = absl::Seconds(5);
+    absl::StatusOr<HttpResponse> response = http_.Fetch(std::move(request));
+    if (!response.ok()) {
+      last = response.status();
+      continue;
+    }
+    if (response->status != 200) {
+      last = absl::NotFoundError("the issuer publishes no metadata");
+      continue;
+    }
+    absl::StatusOr<ProviderMetadata> metadata = ParseProviderMetadata(response->body, issuer);
+    if (metadata.ok()) {
+      return metadata;
+    }
+    last = metadata.status();
+  }
+  return WithRetryAfter(absl::UnavailableError(absl::StrCat("the issuer's metadata cannot be had: ", last.message())),
+                        absl::Seconds(10));
+}
+
+absl::StatusOr<ProviderMetadata> Providers::Metadata(const std::string& issuer) {
+  {
+    MutexLock lock(mu_);
+    if (const auto found = metadata_.find(issuer); found != metadata_.end() && found->second.until > clock_.Now()) {
+      return found->second.metadata;
+    }
+  }
+  absl::StatusOr<ProviderMetadata> fetched = FetchMetadata(issuer);
+  const absl::Time now = clock_.Now();
+  MutexLock lock(mu_);
+  Entry& entry = metadata_.try_emplace(issuer, Entry{fetched, now}).first->second;
+  if (fetched.ok() || !entry.metadata.ok()) {
+    entry.metadata = fetched;
+  }
+  // What was once known goes on serving while the issuer is down.
+  entry.until = now + (fetched.ok() ? absl::Minutes(10) : absl::Seconds(10));
+  return entry.metadata;
+}
+
+absl::StatusOr<Provider> Providers::ForApp(const registry::v1::App& app) {
+  Provider provider;
+  provider.connection = app.uid();
+  provider.issuer = app.issuer();
+  provider.authorization_url = app.authorization_url();
+  provider.token_url = app.token_url();
+  provider.revocation_url = app.revocation_url();
+  provider.client_id = app.client_id();
+  provider.token_params = {app.token_params().begin(), app.token_params().end()};
+  if (!app.issuer().empty()) {
+    absl::StatusOr<ProviderMetadata> metadata = Metadata(app.issuer());
+    if (!metadata.ok() && (app.authorization_url().empty() || app.token_url().empty())) {
+      return metadata.status();
+    }
+    if (metadata.ok()) {
+      const auto fill = [](const std::string& from, std::string* to) { *to = to->empty() ? from : *to; };
+      fill(metadata->authorization_endpoint, &provider.authorization_url);
+      fill(metadata->token_endpoint, &provider.token_url);
+      fill(metadata->revocation_endpoint, &provider.revocation_url);
+      provider.iss_promised = metadata->iss_promised;
+    }
+  }
+  if (provider.authorization_url.empty() || provider.token_url.empty()) {
+    return WithReason(absl::FailedPreconditionError("the app has no authorization or token URL"), "credential_missing");
+  }
+  if (app.client_secret().set()) {
+    ASSIGN_OR_RETURN(provider.client_secret,
+                     secrets_.Read(OrganizationRecord("app_secret", app.client_secret().vault_record()),
+                                   app.client_secret().version()));
+  }
+  provider.client_auth = AuthOf(app.client_auth(), provider.client_secret != nullptr);
+  return provider;
+}
+
+absl::StatusOr<Provider> Providers::ForConnector(const std::string& id) {
+  authn::v1::GetConnectorRequest request;
+  request.set_id(id);
+  authn::v1::Connector connector;
+  std::unique_ptr<grpc::ClientContext> context = MakeClientContext(absl::Seconds(5));
+  if (grpc::Status status = authn_->GetConnector(context.get(), request, &connector); !status.ok()) {
+    return FromGrpcStatus(status);
+  }
+  Provider provider;
+  provider.connection = absl::StrCat("sso:", id);
+  provider.issuer = connector.issuer();
+  provider.token_url = connector.token_endpoint();
+  provider.revocation_url = connector.revocation_endpoint();
+  provider.client_id = connector.client_id();
+  if (!connector.client_secret().name().empty()) {
+    ASSIGN_OR_RETURN(provider.client_secret, secrets_.Read(connector.client_secret(), 0));
+  }
+  const std::string& method = connector.token_endpoint_auth_method();
+  provider.client_auth = provider.client_secret == nullptr || method == "none" ? Provider::ClientAuth::kNone
+                         : method == "client_secret_post"                      ? Provider::ClientAuth::kPost
+                                                                               : Provider::ClientAuth::kBasic;
+  return provider;
+}
+
+}  // namespace sallyport::token_broker

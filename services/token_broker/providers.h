@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+#include "common/clock.h"
+#include "common/http_client.h"
+#include "common/mutex.h"
+#include "sallyport/authn/v1/authn.grpc.pb.h"
+#include "sallyport/registry/v1/mcp_server.pb.h"
+#include "services/token_broker/secret_reader.h"
+#include "services/token_broker/token_endpoint.h"
+
+namespace sallyport::token_broker {
+
+// RFC 8414 section 2, as far as it is used.
+struct ProviderMetadata {
+  std::string authorization_endpoint;
+  std::string token_endpoint;
+  std::string revocation_endpoint;
+  bool iss_promised = false;  // authorization_response_iss_parameter_supported
+};
+// INVALID_ARGUMENT unless `issuer` in it is exactly the expected one and every endpoint is an http(s) URL.
+absl::StatusOr<ProviderMetadata> ParseProviderMetadata(absl::string_view json, const std::string& issuer);
+// Where metadata of `issuer` may lie: RFC 8414 section 3.1, then OpenID Connect Discovery section 4.
+std::vector<std::string> MetadataUrls(const std::string& issuer);
+
+// Puts together what it takes to talk to a provider: configuration, metadata of its issuer (kept 10 minutes, failures
+// 10 s), the client secret from the vault. Thread-safe, blocking.
+class Providers {
+ public:
+  // All outlive this.
+  Providers(std::shared_ptr<grpc::Channel> authn, HttpClient& http, SecretReader& secrets, const Clock& clock);
+
+  absl::StatusOr<Provider> ForApp(const registry::v1::App& app);
+  // A sign-in connector, for refreshing sign-in tokens.
+  absl::StatusOr<Provider> ForConnector(const std::string& id);
+
+ private:
+  struct Entry {
+    absl::StatusOr<ProviderMetadata> metadata;
+    absl::Time until;
+  };
+  absl::StatusOr<ProviderMetadata> Metadata(const std::string& issuer);
+  absl::StatusOr<ProviderMetadata> FetchMetadata(const std::string& issuer);
+
+  std::unique_ptr<authn::v1::Authn::Stub> authn_;
+  HttpClient& http_;
+  SecretReader& secrets_;
+  const Clock& clock_;
+  Mutex mu_;
+  std::map<std::string, Entry> metadata_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace sallyport::token_broker

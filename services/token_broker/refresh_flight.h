@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "common/clock.h"
+#include "sallyport/token_broker/v1/token_set.pb.h"
+#include "services/token_broker/connection.h"
+#include "services/token_broker/token_endpoint.h"
+#include "services/token_broker/vault_client.h"
+
+namespace sallyport::token_broker {
+
+// Why a refresh is wanted; decides when it is not needed any more.
+struct RefreshWish {
+  enum class Reason {
+    kStale,   // Until the head is fresh.
+    kForced,  // Until the head is another than (refused_generation, refused_version): an upstream refused that one.
+    kDue,     // Until next_at lies ahead: an idle refresh token is kept alive.
+  };
+  Reason reason = Reason::kStale;
+  int64_t refused_generation = 0;
+  int64_t refused_version = 0;
+};
+
+// One refresh of one connection, from the lease to the answer's safe place in the vault, as a machine whose every step
+// does at most one thing outside this process. Whoever drives it decides when each step happens: the service runs it to
+// its end and waits where told, a test interleaves several of them in every order.
+//
+// What holds, in whatever order steps happen and wherever processes die (unless a holder sends after its lease has
+// lapsed):
+//   I1  one request with a given refresh token is in flight at most
+//   I2  a refresh token that was received is in the vault (head or side version) or still held here
+//   I3  a provider's rotation is never tripped by us without a crash or a lost response
+//   I4  a connection is marked as needing its user only if no usable refresh token of its generation is known
+//   I5  an older link never overwrites a newer one, and unlinking is never undone
+class RefreshFlight {
+ public:
+  struct Options {
+    absl::Duration lease = absl::Seconds(30);
+    // Of the whole exchange with the provider, as TokenEndpoint keeps it.
+    absl::Duration provider_deadline = absl::Seconds(10);
+    // For storing the answer within the lease.
+    absl::Duration commit_budget = absl::Seconds(10);
+    // How long to wait for another holder.
+    absl::Duration held_limit = absl::Seconds(12);
+    absl::Duration idle_refresh = absl::Hours(24 * 7);
+    // Failures in a row before this flight, for backoff.
+    int former_failures = 0;
+    // Uniform in [0, 1).
+    std::function<double()> random;
+  };
+
+  struct Next {
+    enum class Kind { kAgain, kWait, kDone };
+    Kind kind = Kind::kAgain;
+    absl::Duration wait = absl::ZeroDuration();
+  };
+
+  // `passport` lets the lease be taken; the provider call and the write need none. `vault`, `endpoint`, `clock` outlive
+  // this.
+  RefreshFlight(ConnectionKey key, Provider provider, RefreshWish wish, std::string passport, VaultClient& vault,
+                TokenEndpoint& endpoint, const Clock& clock, Options options);
+
+  // Next.wait is how long to wait before the next step.
+  Next Step();
+
+  // After kDone. The connection as it is then; its state may say that the user is needed or that it is gone.
+  // UNAVAILABLE (with retry_after) if it could not be told or renewed now.
+  const absl::StatusOr<SharedConnection>& result() const { return result_; }
+
+  // What happened, for audit, metrics, backoff and breakers.
+  struct Report {
+    bool asked_provider = false;
+    bool renewed = false;        // This flight's answer is the head.
+    bool adopted = false;        // A late answer of a former holder became the head.
+    bool marked = false;         // Marked as needing the user.
+    bool stray_revoked = false;  // The answer belonged to a former link and was revoked at the provider.
+    std::string failure;         // Provider's error code or a word of ours; empty if none.
+  };
+  const Report& report() const { return report_; }
+
+  // For tests. The refresh token that was received and is not known to be stored, and the one about to be sent; empty
+  // if none.
+  std::string held_refresh_token() const;
+  std::string sending_refresh_token() const { return phase_ == Phase::kSend ? head_.refresh_token() : ""; }
+  // Everything that decides what the next steps do, for tests that explore states.
+  std::string Fingerprint() const;
+
+ private:
+  enum class Phase {
+    kAcquire,
+    kPoll,   // Another holds the lease: look whether it has finished.
+    kAdopt,  // A late answer of a former holder becomes the head.
+    kSend,
+    kCommit,  // An answer is held; it must become the head, or a side version.
+    kMark,    // PutStatus.
+    kRelease,
+    kRecheck,      // invalid_grant: give the lease back and look again before anybody is disconnected.
+    kReread,       // The vault refused the answer: find out why.
+    kRevokeStray,  // The answer belongs to a former link.
+    kDone,
+  };
+
+  Next Acquire();
+  Next Poll();
+  Next Adopt();
+  Next Send();
+  Next Commit();
+  Next Mark();
+  Next Release();
+  Next Recheck();
+  Next Reread();
+  Next RevokeStray();
+
+  Next Examine(absl::Time now);
+  Next ExamineHead(absl::Time now);
+  Next MarkNeedsUser(const std::string& state, const std::string& reason);
+  Next Held(absl::Duration retry_after);
+  Next Fail(const ProviderError& error);
+  Next Finish(absl::StatusOr<SharedConnection> result);
+  Next Then(Phase phase, absl::Duration wait = absl::ZeroDuration());
+  // Gives the lease back, then ends with `result`.
+  Next ReleaseWith(absl::StatusOr<SharedConnection> result);
+  // The head if it can still be used and nobody refused it, else UNAVAILABLE.
+  absl::StatusOr<SharedConnection> HeadOrUnavailable(absl::string_view why, absl::Duration retry_after,
+                                                     absl::Time now) const;
+  bool IsSatisfied(const ConnectionView& head, const vault::v1::RecordMetadata& metadata, absl::Time now) const;
+  bool WasForcedRecently(absl::Time now) const;
+  bool BestSide(v1::TokenSet* tokens) const;
+  absl::StatusOr<vault::v1::PutResponse> Store(const v1::TokenSet& tokens, absl::Time now);
+  SharedConnection ViewOfStored(const v1::TokenSet& tokens, const vault::v1::PutResponse& stored) const;
+  absl::Duration Backoff(const ProviderError& error) const;
+
+  const ConnectionKey key_;
+  const Provider provider_;
+  const RefreshWish wish_;
+  const std::string passport_;
+  VaultClient& vault_;
+  TokenEndpoint& endpoint_;
+  const Clock& clock_;
+  const Options options_;
+
+  Phase phase_ = Phase::kAcquire;
+  absl::Time wait_since_ = absl::InfinitePast();
+  int polls_ = 0;
+  absl::Time leased_at_ = absl::InfinitePast();
+  vault::v1::AcquireLeaseResponse::Lease lease_;
+  v1::TokenSet head_;
+  v1::TokenSet side_;
+  v1::TokenSet answer_;
+  // The vault lost our lease but not the connection: the answer goes in under a new one.
+  bool resubmit_ = false;
+  int store_attempts_ = 0;
+  bool took_over_ = false;
+  // Refresh tokens the provider called invalid_grant in this flight, and the generation they are of.
+  std::set<std::string> refused_tokens_;
+  int64_t refused_tokens_generation_ = 0;
+  vault::v1::PutStatusRequest status_;
+  absl::StatusOr<SharedConnection> pending_ = absl::InternalError("no result yet");
+  absl::StatusOr<SharedConnection> result_ = absl::InternalError("the refresh has not ended");
+  Report report_;
+};
+
+}  // namespace sallyport::token_broker

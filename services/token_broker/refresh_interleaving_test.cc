@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+// Drives the real refresh code of two brokers through every interleaving of its steps with crashes, lost answers,
+// lapsing leases, a user who links anew or unlinks, and three kinds of providers; after every step the invariants of
+// refresh_flight.h are checked.
+#include <array>
+#include <deque>
+#include <unordered_set>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
+#include <gtest/gtest.h>
+
+#include "services/token_broker/refresh_flight.h"
+#include "services/token_broker/testing/fake_vault.h"
+#include "tests/testing/fake_clock.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+using testing::FakeVault;
+
+enum class Mode { kStrict, kGrace, kStatic };
+
+// Refresh tokens are "<family>.<number>": a link makes a family, a rotation the next number.
+class ModelProvider final : public TokenEndpoint {
+ public:
+  explicit ModelProvider(Mode mode) : mode_(mode) {}
+
+  TokenResult ExchangeCode(const Provider&, const Secret&, const std::string&, const Secret&) override {
+    return Refused();
+  }
+
+  TokenResult Refresh(const Provider& /*provider*/, const Secret& refresh_token) override {
+    if (drop_request_) {
+      return ProviderError{.failure = ProviderFailure::kAmbiguous, .code = "timeout"};
+    }
+    TokenResult result = Answer(std::string(refresh_token.Expose()));
+    if (lose_answer_) {
+      return ProviderError{.failure = ProviderFailure::kAmbiguous, .code = "timeout"};
+    }
+    return result;
+  }
+
+  RevocationResult Revoke(const Provider& /*provider*/, const Secret& token, absl::string_view /*hint*/) override {
+    revoked_strays_.push_back(std::string(token.Expose()));
+    if (Family(std::string(token.Expose())) == family_) {
+      revoked_ = true;
+      revoked_by_us_ = true;
+    }
+    return RevocationResult::kRevoked;
+  }
+
+  void NewFamily() {
+    ++family_;
+    newest_ = 0;
+    revoked_ = revoked_by_us_ = false;
+  }
+  std::string Newest() const { return absl::StrCat(family_, ".", newest_); }
+  int family() const { return family_; }
+  bool revoked() const { return revoked_; }
+  bool revoked_by_us() const { return revoked_by_us_; }
+  bool IsUsable(const std::string& token) const {
+    if (token.empty() || Family(token) != family_ || revoked_) {
+      return false;
+    }
+    const int number = Number(token);
+    return mode_ == Mode::kStatic || number == newest_ || (mode_ == Mode::kGrace && number == newest_ - 1);
+  }
+  std::string Fingerprint() const {
+    return absl::StrCat(family_, ".", newest_, revoked_, "/", absl::StrJoin(revoked_strays_, ","));
+  }
+
+  bool drop_request_ = false;
+  bool lose_answer_ = false;
+
+ private:
+  static int Family(const std::string& token) { return std::stoi(token); }
+  static int Number(const std::string& token) { return std::stoi(token.substr(token.find('.') + 1)); }
+  static ProviderError Refused() { return {.failure = ProviderFailure::kInvalidGrant, .code = "invalid_grant"}; }
+
+  TokenResult Answer(const std::string& token) {
+    if (Family(token) != family_ || revoked_) {
+      return Refused();
+    }
+    const int number = Number(token);
+    if (mode_ == Mode::kStatic) {
+      return Tokens(token);
+    }
+    if (number == newest_) {
+      ++newest_;
+      return Tokens(Newest());
+    }
+    if (mode_ == Mode::kGrace && number == newest_ - 1) {
+      return Tokens(Newest());
+    }
+    revoked_ = true;  // Reuse of a rotated token: the family is gone (RFC 9700 section 4.14.2).
+    return Refused();
+  }
+  static TokenAnswer Tokens(const std::string& refresh_token) {
+    TokenAnswer answer;
+    answer.access_token = Secret("at-of-" + refresh_token);
+    answer.refresh_token = Secret(std::string(refresh_token));
+    answer.expires_in = absl::ZeroDuration();  // Always due, so that nobody finds that there is nothing to do.
+    return answer;
+  }
+
+  const Mode mode_;
+  int family_ = 0;
+  int newest_ = 0;
+  bool revoked_ = false;
+  bool revoked_by_us_ = false;
+  std::vector<std::string> revoked_strays_;
+};
+
+struct Faults {
+  int crash = 0;
+  int lost_answer = 0;
+  int lost_request = 0;
+  int relink = 0;
+  int unlink = 0;
+  int put_failure = 0;
+  // A lease lapses while its holder lives, but not between its decision to send and the answer.
+  int lapse = 0;
+  // A holder sends after its lease has lapsed: what no client of such a provider can survive.
+  int pause = 0;
+};
+
+// One deterministic run.
+class World {
+ public:
+  static constexpr int kProcesses = 2;
+  static constexpr int kMaxFlights = 4;
+
+  World(Mode mode, Faults faults) : mode_(mode), faults_(faults), vault_(clock_), provider_(mode) { Link(); }
+
+  // Names of what can happen now.
+  std::vector<std::string> Enabled() {
+    std::vector<std::string> actions;
+    for (int i = 0; i < kProcesses; ++i) {
+      const std::string n = absl::StrCat(i);
+      if (flights_[Index(i)] == nullptr) {
+        if (started_ < kMaxFlights && !unlinked_) actions.push_back("start" + n);
+        continue;
+      }
+      actions.push_back("step" + n);
+      const bool sending = !flights_[Index(i)]->sending_refresh_token().empty();
+      if (faults_.crash > 0) actions.push_back("crash" + n);
+      if (sending && faults_.lost_answer > 0) actions.push_back("loseAnswer" + n);
+      if (sending && faults_.lost_request > 0) actions.push_back("loseRequest" + n);
+      const bool commits = !sending && !flights_[Index(i)]->held_refresh_token().empty();
+      if (commits && faults_.put_failure > 0) actions.push_back("failPut" + n);
+    }
+    const std::string holder = vault_.Holder(Record());
+    if (!holder.empty()) {
+      bool alive = false;
+      bool sending = false;
+      for (const auto& flight : flights_) {
+        const bool holds = flight != nullptr && flight->Fingerprint().find("/" + holder + "/") != std::string::npos;
+        alive = alive || holds;
+        sending = sending || (holds && !flight->sending_refresh_token().empty());
+      }
+      if (!alive || (sending ? faults_.pause > 0 : faults_.lapse > 0)) actions.push_back("lapse");
+    }
+    if (faults_.relink > 0) actions.push_back("relink");
+    if (faults_.unlink > 0 && !unlinked_) actions.push_back("unlink");
+    return actions;
+  }
+
+  void Do(const std::string& action) {
+    trouble_ = trouble_ || action.rfind("crash", 0) == 0 || action.rfind("lose", 0) == 0;
+    if (action == "lapse") return Lapse();
+    if (action == "relink") {
+      --faults_.relink;
+      provider_.NewFamily();
+      return Link();
+    }
+    if (action == "unlink") {
+      --faults_.unlink;
+      unlinked_ = true;
+      vault::v1::DeleteRequest request;
+      *request.mutable_record() = Record();
+      EXPECT_TRUE(vault_.Delete(request, kPassport).ok());
+      return;
+    }
+    const int i = action.back() - '0';
+    const std::string verb = action.substr(0, action.size() - 1);
+    if (verb == "start") {
+      ++started_;
+      RefreshFlight::Options options;
+      options.random = [] { return 0.5; };
+      flights_[Index(i)] = std::make_unique<RefreshFlight>(ConnectionKey{"u:ada", "app_1"}, Provider{}, RefreshWish{},
+                                                           kPassport, vault_, provider_, clock_, options);
+      return;
+    }
+    if (verb == "crash") {
+      --faults_.crash;
+      flights_[Index(i)] = nullptr;
+      return;
+    }
+    if (verb == "loseAnswer") provider_.lose_answer_ = faults_.lost_answer-- > 0;
+    if (verb == "loseRequest") provider_.drop_request_ = faults_.lost_request-- > 0;
+    if (verb == "failPut") vault_.FailPuts(faults_.put_failure-- > 0 ? 1 : 0);
+    if (flights_[Index(i)]->Step().kind == RefreshFlight::Next::Kind::kDone) {
+      flights_[Index(i)] = nullptr;
+    }
+    provider_.lose_answer_ = provider_.drop_request_ = false;
+  }
+
+  // What is broken; empty if nothing.
+  std::string Check() {
+    v1::TokenSet head;
+    head.ParseFromString(vault_.Head(Record()));
+    const std::string state = vault_.MetadataOf(Record()).state();
+    const std::string a = flights_[0] == nullptr ? "" : flights_[0]->sending_refresh_token();
+    const std::string b = flights_[1] == nullptr ? "" : flights_[1]->sending_refresh_token();
+    if (!paused_ && !a.empty() && a == b) return "I1: one refresh token about to be sent twice";
+
+    std::vector<std::string> stored = {head.refresh_token()};
+    for (const std::string& payload : vault_.Sides(Record())) {
+      v1::TokenSet side;
+      side.ParseFromString(payload);
+      stored.push_back(side.refresh_token());
+    }
+    std::vector<std::string> known = stored;
+    bool idle = true;
+    for (const auto& flight : flights_) {
+      if (flight != nullptr) {
+        idle = false;
+        known.push_back(flight->held_refresh_token());
+      }
+    }
+    const auto usable = [&](const std::string& token) { return provider_.IsUsable(token); };
+    const bool trouble = trouble_ || lapsed_ || paused_;
+    if (!unlinked_ && !trouble && !provider_.revoked() && std::none_of(known.begin(), known.end(), usable)) {
+      return "I2: nobody knows a usable refresh token";
+    }
+    if (provider_.revoked() && !provider_.revoked_by_us() && !trouble) return "I3: rotation tripped without a fault";
+    if (provider_.revoked_by_us() && !unlinked_) return "I3: a live link was revoked by us";
+    if (idle && state == "NEEDS_REAUTH" && std::any_of(stored.begin(), stored.end(), usable)) {
+      return "I4: marked as dead with a usable refresh token at hand";
+    }
+    if (!unlinked_ && !head.refresh_token().empty() && std::stoi(head.refresh_token()) != provider_.family()) {
+      return "I5: an older link overwrote a newer one";
+    }
+    if (unlinked_ && !vault_.Head(Record()).empty()) return "I5: an unlinked connection came back";
+    return "";
+  }
+
+  std::string Fingerprint() {
+    std::string out =
+        absl::StrCat(vault_.Fingerprint(), "#", provider_.Fingerprint(), "#", faults_.crash, faults_.lost_answer,
+                     faults_.lost_request, faults_.relink, faults_.unlink, faults_.lapse, faults_.pause,
+                     faults_.put_failure, "#", started_, trouble_, lapsed_, paused_);
+    for (const auto& flight : flights_) absl::StrAppend(&out, "#", flight == nullptr ? "-" : flight->Fingerprint());
+    return out;
+  }
+
+ private:
+  static constexpr char kPassport[] = "passport-of:u:ada";
+  static size_t Index(int i) { return static_cast<size_t>(i); }
+  static vault::v1::RecordName Record() { return ConnectionRecord("u:ada", "app_1"); }
+
+  void Link() {
+    v1::TokenSet tokens;
+    tokens.set_access_token("at");
+    tokens.set_refresh_token(provider_.Newest());
+    *tokens.mutable_obtained_at() = ToTimestamp(clock_.Now());
+    *tokens.mutable_expires_at() = ToTimestamp(clock_.Now());
+    vault::v1::PutRequest request;
+    *request.mutable_record() = Record();
+    request.set_payload(tokens.SerializeAsString());
+    EXPECT_TRUE(vault_.Put(request, kPassport).ok());
+    unlinked_ = false;
+  }
+  void Lapse() {
+    const std::string holder = vault_.Holder(Record());
+    for (const auto& flight : flights_) {
+      if (flight == nullptr || flight->Fingerprint().find("/" + holder + "/") == std::string::npos) continue;
+      if (flight->sending_refresh_token().empty()) {
+        --faults_.lapse;
+        lapsed_ = true;
+      } else {
+        --faults_.pause;
+        paused_ = true;
+      }
+    }
+    vault_.LapseLeases();
+  }
+
+  const Mode mode_;
+  Faults faults_;
+  FakeClock clock_;
+  FakeVault vault_;
+  ModelProvider provider_;
+  std::array<std::unique_ptr<RefreshFlight>, kProcesses> flights_;
+  int started_ = 0;
+  bool trouble_ = false;
+  bool lapsed_ = false;
+  bool paused_ = false;
+  bool unlinked_ = false;
+};
+
+struct Explored {
+  size_t states = 0;
+  std::map<std::string, std::string> broken;  // What, and the shortest way to it.
+};
+
+// Breadth first: the first way found to a state is a shortest one. A state is reached again by doing its actions again.
+Explored Explore(Mode mode, Faults faults, size_t max_states = 60'000) {
+  Explored explored;
+  std::unordered_set<std::string> seen;
+  std::deque<std::vector<std::string>> queue = {{}};
+  while (!queue.empty() && explored.states < max_states) {
+    const std::vector<std::string> path = std::move(queue.front());
+    queue.pop_front();
+    World at(mode, faults);
+    for (const std::string& action : path) at.Do(action);
+    for (const std::string& action : at.Enabled()) {
+      World world(mode, faults);
+      for (const std::string& before : path) world.Do(before);
+      world.Do(action);
+      if (!seen.insert(world.Fingerprint()).second) continue;
+      ++explored.states;
+      std::vector<std::string> longer = path;
+      longer.push_back(action);
+      if (const std::string what = world.Check(); !what.empty()) {
+        explored.broken.try_emplace(what, absl::StrJoin(longer, " "));
+      }
+      queue.push_back(std::move(longer));
+    }
+  }
+  EXPECT_TRUE(queue.empty()) << "not all states were explored";
+  return explored;
+}
+
+std::string Ways(const Explored& explored) {
+  std::string text;
+  for (const auto& [what, way] : explored.broken) absl::StrAppend(&text, what, ": ", way, "\n");
+  return text;
+}
+
+struct Case {
+  const char* name;
+  Faults faults;
+};
+
+class RefreshInterleavingTest : public ::testing::TestWithParam<std::tuple<Mode, Case>> {};
+
+TEST_P(RefreshInterleavingTest, EveryInterleavingKeepsTheInvariants) {
+  const auto& [mode, faults] = GetParam();
+
+  const Explored explored = Explore(mode, faults.faults);
+
+  EXPECT_EQ(Ways(explored), "");
+  EXPECT_GT(explored.states, 10U);
+  RecordProperty("states", static_cast<int>(explored.states));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, RefreshInterleavingTest,
+    ::testing::Combine(::testing::Values(Mode::kStrict, Mode::kGrace, Mode::kStatic),
+                       ::testing::Values(Case{"NoFault", {}}, Case{"Crash", {.crash = 1}},
+                                         Case{"LostAnswer", {.lost_answer = 1}},
+                                         Case{"LostRequest", {.lost_request = 1}}, Case{"Relink", {.relink = 1}},
+                                         Case{"Unlink", {.unlink = 1}}, Case{"PutFails", {.put_failure = 2}},
+                                         Case{"LeaseLapses", {.lapse = 1}},
+                                         Case{"CrashAndRelink", {.crash = 1, .relink = 1}},
+                                         Case{"LapseAndRelink", {.relink = 1, .lapse = 1}},
+                                         Case{"LostAnswerAndUnlink", {.lost_answer = 1, .unlink = 1}})),
+    [](const auto& chosen) {
+      const Mode mode = std::get<0>(chosen.param);
+      return std::string(mode == Mode::kStrict  ? "Strict"
+                         : mode == Mode::kGrace ? "Grace"
+                                                : "Static") +
+             std::get<1>(chosen.param).name;
+    });
+
+// The limit nobody can remove: a process that stops between its last look at the clock and the write. What is received
+// is kept all the same, and a healthy grant is not given up.
+TEST(RefreshInterleavingTest, SendingAfterTheLeaseLosesNothingThatWasReceived) {
+  for (const Mode mode : {Mode::kGrace, Mode::kStatic}) {
+    EXPECT_EQ(Ways(Explore(mode, {.pause = 1})), "");
+  }
+}
+
+}  // namespace
+}  // namespace sallyport::token_broker

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/refresher.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "common/error.h"
+#include "common/json_log.h"
+#include "common/metrics.h"
+#include "common/random.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+constexpr size_t kMaxFailures = 10'000;
+constexpr size_t kMaxQueue = 100'000;
+
+void CountRefresh(const absl::StatusOr<SharedConnection>& result, const RefreshFlight::Report& report) {
+  static const auto counter = [](const char* outcome) -> prometheus::Counter& {
+    return MetricCounter("sallyport_broker_refreshes_total", "Refreshes of user connections by outcome",
+                         {{"outcome", outcome}});
+  };
+  static prometheus::Counter& renewed = counter("renewed");
+  static prometheus::Counter& adopted = counter("adopted");
+  static prometheus::Counter& needs_user = counter("needs_user");
+  static prometheus::Counter& failed = counter("failed");
+  static prometheus::Counter& not_needed = counter("not_needed");
+  prometheus::Counter& outcome = report.renewed   ? renewed
+                                 : report.adopted ? adopted
+                                 : report.marked  ? needs_user
+                                 : !result.ok()   ? failed
+                                                  : not_needed;
+  outcome.Increment();
+}
+
+}  // namespace
+
+Refresher::Refresher(VaultClient& vault, TokenEndpoint& endpoint, TokenCache* cache, const Clock& clock,
+                     Options options, Observer observer)
+    : vault_(vault),
+      endpoint_(endpoint),
+      cache_(cache),
+      clock_(clock),
+      options_(std::move(options)),
+      observer_(std::move(observer)),
+      runner_(options_.max_threads, kMaxQueue) {}
+
+Refresher::~Refresher() { runner_.Stop(); }
+
+void Refresher::Refresh(const ConnectionKey& key, const RefreshWish& wish, const std::string& passport,
+                        ProviderSource provider, Callback done) {
+  const std::string text = key.ToString();
+  {
+    MutexLock lock(mu_);
+    if (!stopping_) {
+      const uint64_t waiter = next_waiter_++;
+      FlightPtr& flight = flights_[text];
+      const bool is_new = flight == nullptr;
+      if (is_new) {
+        flight = std::make_shared<Flight>();
+        flight->key = key;
+        flight->wish = wish;
+        flight->passport = passport;
+        flight->provider_source = std::move(provider);
+      }
+      flight->waiters.push_back({waiter, std::move(done)});
+      runner_.PostAfter(options_.patience, [this, text, waiter] { Expire(text, waiter); });
+      if (is_new) {
+        if (running_[key.connection] >= options_.per_provider) {
+          queued_[key.connection].push_back(flight);
+        } else {
+          Launch(flight);
+        }
+      }
+      return;
+    }
+  }
+  done(WithRetryAfter(absl::UnavailableError("shutting down"), absl::Seconds(1)));
+}
+
+void Refresher::Launch(const FlightPtr& flight) {
+  ++running_[flight->key.connection];
+  runner_.PostAfter(absl::ZeroDuration(), [this, flight] { Run(flight); });
+}
+
+void Refresher::Expire(const std::string& key, uint64_t waiter) {
+  Callback done;
+  {
+    MutexLock lock(mu_);
+    const auto found = flights_.find(key);
+    if (found == flights_.end()) {
+      return;
+    }
+    std::vector<Waiter>& waiters = found->second->waiters;
+    const auto it = std::find_if(waiters.begin(), waiters.end(), [&](const Waiter& w) { return w.id == waiter; });
+    if (it == waiters.end()) {
+      return;
+    }
+    done = std::move(it->done);
+    waiters.erase(it);
+  }
+  done(WithRetryAfter(absl::UnavailableError("renewing the connection takes too long"), absl::Seconds(2)));
+}
+
+void Refresher::Run(const FlightPtr& flight) {
+  if (flight->machine == nullptr) {
+    absl::StatusOr<Provider> provider = flight->provider_source();
+    if (!provider.ok()) {
+      return End(flight, provider.status(), {});
+    }
+    RefreshFlight::Options options = options_.flight;
+    if (options.random == nullptr) {
+      options.random = RandomUnit;
+    }
+    {
+      MutexLock lock(mu_);
+      const auto failed = failures_.find(flight->key.ToString());
+      options.former_failures = failed == failures_.end() ? 0 : failed->second;
+    }
+    flight->machine = std::make_unique<RefreshFlight>(flight->key, *std::move(provider), flight->wish, flight->passport,
+                                                      vault_, endpoint_, clock_, std::move(options));
+  }
+  while (true) {
+    const RefreshFlight::Next next = flight->machine->Step();
+    if (next.kind == RefreshFlight::Next::Kind::kWait) {
+      return Sleep(flight, next.wait);
+    }
+    if (next.kind == RefreshFlight::Next::Kind::kDone) {
+      return End(flight, flight->machine->result(), flight->machine->report());
+    }
+  }
+}
+
+void Refresher::Sleep(const FlightPtr& flight, absl::Duration wait) {
+  std::string doorbell_key;
+  if (flight->doorbell_key.empty() && cache_ != nullptr) {
+    doorbell_key = cache_->DoorbellKey(flight->key);
+  }
+  MutexLock lock(mu_);
+  if (!doorbell_key.empty()) {
+    flight->doorbell_key = std::move(doorbell_key);
+  }
+  flight->sleeping = true;
+  const uint64_t sleep = ++flight->sleep;
+  runner_.PostAfter(wait, [this, flight, sleep] { Wake(flight, sleep); });
+}
+
+void Refresher::Wake(const FlightPtr& flight, uint64_t sleep) {
+  {
+    MutexLock lock(mu_);
+    if (!flight->sleeping || flight->sleep != sleep) {
+      return;
+    }
+    flight->sleeping = false;
+  }
+  Run(flight);
+}
+
+void Refresher::Ring(const std::string& doorbell_key) {
+  MutexLock lock(mu_);
+  for (const auto& [key, flight] : flights_) {
+    if (flight->sleeping && flight->doorbell_key == doorbell_key) {
+      runner_.PostAfter(absl::ZeroDuration(), [this, flight = flight, sleep = flight->sleep] { Wake(flight, sleep); });
+    }
+  }
+}
+
+void Refresher::End(const FlightPtr& flight, const absl::StatusOr<SharedConnection>& result,
+                    const RefreshFlight::Report& report) {
+  CountRefresh(result, report);
+  if (!report.failure.empty() || !result.ok()) {
+    Log(LogLevel::kWarning, "refresh_failed",
+        {{"connection", flight->key.connection}, {"failure", report.failure}, {"status", result.status()}});
+  }
+  // Before the callers are told: who asks next must find it.
+  if (cache_ != nullptr && result.ok()) {
+    cache_->Put(flight->key, *result, /*share=*/report.renewed || report.adopted);
+  }
+  if (observer_ != nullptr) {
+    observer_(flight->key, result, report);
+  }
+  std::vector<Waiter> waiters;
+  {
+    MutexLock lock(mu_);
+    const std::string text = flight->key.ToString();
+    flights_.erase(text);
+    waiters.swap(flight->waiters);
+    if (report.renewed || report.adopted || failures_.size() > kMaxFailures) {
+      failures_.erase(text);
+    } else if (report.asked_provider) {
+      ++failures_[text];
+    }
+    if (--running_[flight->key.connection] == 0) {
+      running_.erase(flight->key.connection);
+    }
+    if (const auto queue = queued_.find(flight->key.connection); queue != queued_.end()) {
+      const FlightPtr next = queue->second.front();
+      queue->second.pop_front();
+      if (queue->second.empty()) {
+        queued_.erase(queue);
+      }
+      Launch(next);
+    }
+    ended_.notify_all();
+  }
+  for (Waiter& waiter : waiters) {
+    waiter.done(result);
+  }
+}
+
+void Refresher::Shutdown(absl::Duration grace) {
+  const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoMilliseconds(grace);
+  {
+    mu_.Lock();
+    stopping_ = true;
+    while (!flights_.empty()) {
+      if (ended_.wait_until(mu_, deadline) == std::cv_status::timeout) {
+        break;
+      }
+    }
+    mu_.Unlock();
+  }
+  runner_.Stop();
+}
+
+}  // namespace sallyport::token_broker

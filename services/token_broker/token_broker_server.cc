@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/token_broker_server.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/audit_segment.h"
+#include "common/audit_shipper.h"
+#include "common/control_stream.h"
+#include "common/error.h"
+#include "common/files.h"
+#include "common/http_client.h"
+#include "common/json_log.h"
+#include "common/networks.h"
+#include "common/random.h"
+#include "common/redis_client.h"
+#include "common/status_macros.h"
+#include "services/token_broker/accounts.h"
+#include "services/token_broker/audit_log.h"
+#include "services/token_broker/background.h"
+#include "services/token_broker/broker_key.h"
+#include "services/token_broker/connections.h"
+#include "services/token_broker/http_token_endpoint.h"
+#include "services/token_broker/invalidations.h"
+#include "services/token_broker/linker.h"
+#include "services/token_broker/providers.h"
+#include "services/token_broker/refresher.h"
+#include "services/token_broker/resolver.h"
+#include "services/token_broker/revoker.h"
+#include "services/token_broker/secret_reader.h"
+#include "services/token_broker/task_runner.h"
+#include "services/token_broker/token_broker_service.h"
+#include "services/token_broker/token_cache.h"
+#include "services/token_broker/web_pages.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+constexpr absl::Duration kRefreshGrace = absl::Seconds(20);
+
+absl::Duration FromProto(const google::protobuf::Duration& duration) {
+  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
+}
+
+absl::StatusOr<RedisOptions> RedisOptionsFrom(const config::v1::TokenBrokerConfig::Redis& redis) {
+  RedisOptions options;
+  options.address = redis.address();
+  options.username = redis.username();
+  if (redis.has_timeout()) {
+    options.timeout = FromProto(redis.timeout());
+  }
+  if (!redis.password_file().empty()) {
+    absl::StatusOr<Secret> password = ReadSecretFile(redis.password_file());
+    if (!password.ok()) {
+      return InvalidField("redis.passwordFile", password.status().message());
+    }
+    options.password = *std::move(password);
+  }
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Deployment& deployment,
+                                                           const Clock& clock) {
+  const auto& texts = deployment.egress().oauth_networks();
+  ASSIGN_OR_RETURN(std::vector<Network> networks,
+                   ParseNetworks({texts.begin(), texts.end()}, "deployment.egress.oauthNetworks"));
+  HttpClient::Options options;
+  options.policy = EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kLoopback);
+  options.ca_bundle = deployment.egress().ca_bundle();
+  options.gate.max_in_flight = 64;
+  options.gate.open_for = absl::Seconds(5);
+  options.clock = &clock;
+  return HttpClient::Create(std::move(options));
+}
+
+}  // namespace
+
+// Members are destroyed from the last to the first: what is used stands before what uses it.
+struct TokenBrokerServer::Parts {
+  std::unique_ptr<AuditSegments> segments;
+  std::unique_ptr<AuditShipper> shipper;
+  std::unique_ptr<AuditLog> audit;
+  std::unique_ptr<PassportVerifier> verifier;
+  std::unique_ptr<CallGuard> guard;
+  std::unique_ptr<HttpClient> http;
+  std::unique_ptr<RedisClient> redis;
+  std::unique_ptr<VaultClient> vault;
+  std::unique_ptr<ControlStream> control;
+  std::unique_ptr<SecretReader> secrets;
+  std::unique_ptr<Providers> providers;
+  std::unique_ptr<HttpTokenEndpoint> endpoint;
+  std::unique_ptr<TokenCache> cache;
+  std::unique_ptr<BrokerKey> key;
+  // Requests and background work; refreshes have threads of their own, so that slow providers do not stand in anybody's
+  // way.
+  std::unique_ptr<TaskRunner> runner;
+  std::unique_ptr<Invalidations> invalidations;
+  std::unique_ptr<Refresher> refresher;
+  std::unique_ptr<Connections> connections;
+  std::unique_ptr<Resolver> resolver;
+  std::unique_ptr<Revoker> revoker;
+  std::unique_ptr<Linker> linker;
+  std::unique_ptr<Accounts> accounts;
+  std::unique_ptr<WebPages> pages;
+  std::unique_ptr<Background> background;
+  std::unique_ptr<RedisSubscriber> doorbell;
+  std::unique_ptr<RpcServer> server;
+  std::atomic<bool> stopped{false};
+
+  absl::Status Build(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
+  absl::Status OpenAudit(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
+  absl::Status ConnectRedis(const config::v1::TokenBrokerConfig& config);
+  absl::Status Listen(const config::v1::TokenBrokerConfig& config, const Clock& clock);
+  void Observe(const ConnectionKey& connection, const absl::StatusOr<SharedConnection>& result,
+               const RefreshFlight::Report& report, const Clock& clock);
+  void Obey(const ControlUpdate& update);
+};
+
+absl::Status ValidateTokenBrokerConfig(const config::v1::TokenBrokerConfig& config) {
+  std::vector<ErrorDetail::Violation> violations;
+  if (config.deployment().public_url().empty()) {
+    violations.push_back(
+        {"deployment.publicUrl", "required: the origin browsers use, such as \"https://gw.example.com\""});
+  } else if (absl::StatusOr<Url> url = Url::Parse(config.deployment().public_url());
+             !url.ok() || url->origin() != config.deployment().public_url()) {
+    violations.push_back({"deployment.publicUrl", "must be a bare origin, such as \"https://gw.example.com\""});
+  }
+  if (config.data_directory().empty()) {
+    violations.push_back({"dataDirectory", "required: the directory of the audit segments"});
+  }
+  if (config.has_redis() && config.redis().address().empty()) {
+    violations.push_back({"redis.address", "required: \"host:port\" or \"unix:/path\""});
+  }
+  if (config.has_idle_refresh() && FromProto(config.idle_refresh()) < absl::Hours(1)) {
+    violations.push_back({"idleRefresh", "must be at least 1h"});
+  }
+  const auto& networks = config.deployment().egress().oauth_networks();
+  if (absl::Status status =
+          ParseNetworks({networks.begin(), networks.end()}, "deployment.egress.oauthNetworks").status();
+      !status.ok()) {
+    violations.push_back({"deployment.egress.oauthNetworks", std::string(status.message())});
+  }
+  return InvalidFields(violations);
+}
+
+absl::Status TokenBrokerServer::Parts::OpenAudit(const config::v1::TokenBrokerConfig& config, const Clock& clock,
+                                                 const BrokerPeers& peers) {
+  AuditSegments::Options options;
+  options.directory = absl::StrCat(config.data_directory(), "/audit");
+  options.source = absl::StrCat("token_broker/", config.replica().empty() ? "0" : config.replica());
+  ASSIGN_OR_RETURN(segments, AuditSegments::Open(options, clock));
+  audit = std::make_unique<AuditLog>(segments.get());
+  AuditShipper::Options shipping;
+  shipping.directory = options.directory;
+  shipper = std::make_unique<AuditShipper>(shipping, MakeAuditSink(peers.registry));
+  return absl::OkStatus();
+}
+
+absl::Status TokenBrokerServer::Parts::ConnectRedis(const config::v1::TokenBrokerConfig& config) {
+  if (!config.has_redis()) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(RedisOptions options, RedisOptionsFrom(config.redis()));
+  ASSIGN_OR_RETURN(redis, RedisClient::Create(std::move(options)));
+  return absl::OkStatus();
+}
+
+void TokenBrokerServer::Parts::Observe(const ConnectionKey& connection, const absl::StatusOr<SharedConnection>& result,
+                                       const RefreshFlight::Report& report, const Clock& clock) {
+  if (report.marked && result.ok()) {
+    // Tokens of this very generation are no good either: name the one after it.
+    invalidations->Connection(connection, (*result)->generation + 1, clock.Now());
+  }
+  if (!report.asked_provider && !report.adopted) {
+    return;
+  }
+  AuditLog::Entry entry{.type = "credential.refreshed"};
+  entry.decision = report.renewed || report.adopted ? audit::v1::DECISION_ALLOWED : audit::v1::DECISION_FAILED;
+  entry.rule = report.renewed ? "renewed" : report.adopted ? "adopted" : report.marked ? "needs_user" : "failed";
+  entry.subject = connection.subject;
+  if (result.ok()) {
+    entry.credentials = {UseOf(connection.connection, (*result)->generation, (*result)->version)};
+  }
+  entry.details = {{"connection", connection.connection}};
+  if (!report.failure.empty()) {
+    entry.details.emplace_back("failure", report.failure);
+  }
+  if (report.stray_revoked) {
+    entry.details.emplace_back("stray", "revoked");
+  }
+  // The refresh has happened; that its record is missing is logged and counted where it is written.
+  audit->Record(entry).IgnoreError();
+}
+
+void TokenBrokerServer::Parts::Obey(const ControlUpdate& update) {
+  if (update.full) {
+    cache->Clear();
+  }
+  for (const registry::v1::Invalidation& invalidation : update.invalidations) {
+    switch (invalidation.kind()) {
+      case registry::v1::Invalidation::CONNECTION:
+        cache->Invalidate(invalidation.key(), invalidation.generation());
+        break;
+      case registry::v1::Invalidation::SUBJECT:
+        cache->InvalidateSubject(invalidation.key());
+        break;
+      case registry::v1::Invalidation::SECRET:
+        secrets->Invalidate(invalidation.key());
+        break;
+      default:
+        break;
+    }
+  }
+}
+
+absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig& config, const Clock& clock,
+                                             const BrokerPeers& peers) {
+  const std::string& public_url = config.deployment().public_url();
+  RETURN_IF_ERROR(OpenAudit(config, clock, peers));
+  RETURN_IF_ERROR(ConnectRedis(config));
+  ASSIGN_OR_RETURN(CallGuard call_guard, CallGuard::Create(TokenBrokerMethodTables()));
+  guard = std::make_unique<CallGuard>(std::move(call_guard));
+  verifier = std::make_unique<PassportVerifier>(public_url, std::make_unique<RpcKeySource>(peers.authn));
+  ASSIGN_OR_RETURN(http, MakeHttpClient(config.deployment(), clock));
+  vault = MakeVaultClient(peers.vault);
+  control = std::make_unique<ControlStream>(peers.registry, clock);
+  secrets = std::make_unique<SecretReader>(*vault, clock);
+  providers = std::make_unique<Providers>(peers.authn, *http, *secrets, clock);
+  endpoint = std::make_unique<HttpTokenEndpoint>(*http, clock);
+  cache = std::make_unique<TokenCache>(*vault, redis.get(), clock);
+  key = std::make_unique<BrokerKey>(*vault);
+  runner = std::make_unique<TaskRunner>(std::max(8, config.server().max_threads() / 2), 20'000);
+  invalidations = std::make_unique<Invalidations>(peers.registry, *cache, *runner);
+  Refresher::Options refreshing;
+  if (config.has_idle_refresh()) {
+    refreshing.flight.idle_refresh = FromProto(config.idle_refresh());
+  }
+  refresher = std::make_unique<Refresher>(
+      *vault, *endpoint, cache.get(), clock, refreshing,
+      [this, &clock](const ConnectionKey& connection, const absl::StatusOr<SharedConnection>& result,
+                     const RefreshFlight::Report& report) { Observe(connection, result, report, clock); });
+  connections = std::make_unique<Connections>(*vault, *cache, *refresher, *providers, control.get(), clock);
+  resolver = std::make_unique<Resolver>(*control, *secrets, *connections, *audit, *runner, clock);
+  revoker = std::make_unique<Revoker>(*vault, *endpoint, *invalidations, clock);
+  linker = std::make_unique<Linker>(public_url, *vault, *providers, *endpoint, *invalidations, *audit, clock);
+  accounts = std::make_unique<Accounts>(public_url, *control, *vault, *key, *revoker, *providers, *audit, clock);
+  pages = std::make_unique<WebPages>(public_url, *control, verifier.get(), *vault, *linker, *key, *audit, clock);
+  background = std::make_unique<Background>(peers.authn, *vault, *connections, *refresher, *revoker, *runner, clock,
+                                            absl::Seconds(30));
+  control->AddListener([this](const ControlUpdate& update) { Obey(update); });
+  return absl::OkStatus();
+}
+
+absl::Status TokenBrokerServer::Parts::Listen(const config::v1::TokenBrokerConfig& config, const Clock& clock) {
+  RpcServer::Options options;
+  if (!config.server().listen().empty()) {
+    ASSIGN_OR_RETURN(options, RpcOptionsFrom(config.server()));
+  }
+  const auto factory = [this, &clock](const std::shared_ptr<const PeerIdentity>& peer) {
+    RpcHandler::Options handler;
+    handler.guard = guard.get();
+    handler.peer = peer;
+    handler.verifier = verifier.get();
+    handler.clock = &clock;
+    handler.service = "sallyport.token_broker.v1.TokenBroker";
+    std::vector<std::unique_ptr<grpc::Service>> services;
+    services.push_back(std::make_unique<TokenBrokerService>(handler, *resolver, *accounts));
+    handler.service = "sallyport.web.v1.Web";
+    services.push_back(std::make_unique<WebService>(handler, *pages));
+    return services;
+  };
+  ASSIGN_OR_RETURN(server, RpcServer::Start(options, factory));
+  server->SetServing(true);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<TokenBrokerServer>> TokenBrokerServer::Start(const config::v1::TokenBrokerConfig& config,
+                                                                            const Clock& clock, BrokerPeers peers) {
+  RETURN_IF_ERROR(ValidateTokenBrokerConfig(config));
+  std::unique_ptr<TokenBrokerServer> broker(new TokenBrokerServer);
+  broker->parts_ = std::make_unique<Parts>();
+  Parts& parts = *broker->parts_;
+  RETURN_IF_ERROR(parts.Build(config, clock, peers));
+  if (config.has_redis()) {
+    ASSIGN_OR_RETURN(RedisOptions options, RedisOptionsFrom(config.redis()));
+    ASSIGN_OR_RETURN(parts.doorbell, RedisSubscriber::Start(
+                                         std::move(options), TokenCache::kDoorbell,
+                                         [&parts](const std::string& ring) { parts.refresher->Ring(ring); }, [] {}));
+  }
+  RETURN_IF_ERROR(parts.Listen(config, clock));
+  parts.control->Start();
+  parts.background->Start();
+  return broker;
+}
+
+TokenBrokerServer::~TokenBrokerServer() {
+  if (parts_ != nullptr) {
+    Shutdown(absl::Seconds(1));
+  }
+}
+
+std::shared_ptr<grpc::Channel> TokenBrokerServer::InProcessChannel(const std::string& caller) {
+  return parts_->server->InProcessChannel(caller);
+}
+
+int TokenBrokerServer::port() const { return parts_->server->port(); }
+
+absl::Status TokenBrokerServer::Ready() const {
+  return parts_->control->has_snapshot() ? absl::OkStatus()
+                                         : absl::UnavailableError("no configuration from the registry yet");
+}
+
+void TokenBrokerServer::Shutdown(absl::Duration grace) {
+  if (parts_->stopped.exchange(true)) {
+    return;
+  }
+  if (parts_->background != nullptr) {
+    parts_->background->Stop();
+  }
+  // Callers first: they may still be waiting for refreshes, which go on until they have stored what they were given.
+  if (parts_->server != nullptr) {
+    parts_->server->Shutdown(grace);
+  }
+  if (parts_->refresher != nullptr) {
+    parts_->refresher->Shutdown(std::min(std::max(grace, absl::Seconds(1)), kRefreshGrace));
+  }
+  parts_->doorbell.reset();
+  if (parts_->control != nullptr) {
+    parts_->control->Stop();
+  }
+  if (parts_->runner != nullptr) {
+    parts_->runner->Stop();
+  }
+  if (parts_->shipper != nullptr) {
+    parts_->shipper->Flush(absl::Seconds(1));
+    parts_->shipper->Stop();
+  }
+}
+
+absl::StatusOr<std::unique_ptr<RunningService>> StartTokenBroker(const config::v1::TokenBrokerConfig& config,
+                                                                 const Clock& clock) {
+  const TlsFiles tls = TlsFilesFrom(config.server().tls());
+  BrokerPeers peers;
+  ASSIGN_OR_RETURN(peers.registry, MakeChannel(config.peers().registry(), tls, "registry"));
+  ASSIGN_OR_RETURN(peers.authn, MakeChannel(config.peers().authn(), tls, "authn"));
+  ASSIGN_OR_RETURN(peers.vault, MakeChannel(config.peers().vault(), tls, "vault"));
+  ASSIGN_OR_RETURN(std::unique_ptr<TokenBrokerServer> server,
+                   TokenBrokerServer::Start(config, clock, std::move(peers)));
+  return std::unique_ptr<RunningService>(std::move(server));
+}
+
+}  // namespace sallyport::token_broker

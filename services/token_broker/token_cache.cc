@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/token_cache.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/crypto.h"
+#include "common/hex.h"
+#include "common/json_log.h"
+#include "common/metrics.h"
+#include "sallyport/token_broker/v1/state.pb.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+constexpr char kMagic[] = "SPC1";
+constexpr size_t kHeaderSize = 12;
+constexpr absl::Duration kMaxTtl = absl::Hours(1);
+
+// Lengths before the parts: "a" + "bc" must not be "ab" + "c".
+std::string Canonical(const ConnectionKey& key) {
+  return absl::StrCat(key.subject.size(), ":", key.subject, key.connection.size(), ":", key.connection);
+}
+
+std::string Header(int64_t generation) {
+  std::string header = kMagic;
+  for (int shift = 56; shift >= 0; shift -= 8) {
+    header.push_back(static_cast<char>((static_cast<uint64_t>(generation) >> shift) & 0xff));
+  }
+  return header;
+}
+
+int64_t DayOf(absl::Time now) { return absl::ToUnixSeconds(now) / 86'400; }
+
+void CountOpenFailure() {
+  static prometheus::Counter& failures =
+      MetricCounter("sallyport_broker_cache_open_failures_total", "Values of the token cache that did not open");
+  failures.Increment();
+}
+
+}  // namespace
+
+std::string CacheSealer::KeyFor(const ConnectionKey& key) const {
+  const Secret mac_key = HkdfExpandSha256(root_.Expose(), "sallyport cache names v1", 32);
+  return absl::StrCat("sallyport:token:", HexEncode(HmacSha256(mac_key.Expose(), Canonical(key))));
+}
+
+absl::StatusOr<std::string> CacheSealer::Seal(const ConnectionKey& key, const ConnectionView& view) const {
+  v1::CachedToken token;
+  token.set_access_token(std::string(view.access_token.Expose()));
+  if (view.times.expires_at != absl::InfiniteFuture()) {
+    *token.mutable_expires_at() = ToTimestamp(view.times.expires_at);
+  }
+  if (view.times.obtained_at != absl::InfinitePast()) {
+    *token.mutable_obtained_at() = ToTimestamp(view.times.obtained_at);
+  }
+  token.set_version(view.version);
+  token.set_can_refresh(view.can_refresh);
+  *token.mutable_scopes() = {view.scopes.begin(), view.scopes.end()};
+  const Secret value_key = HkdfExpandSha256(
+      root_.Expose(), absl::StrCat("sallyport cache values v1 ", view.generation, " ", Canonical(key)), kAeadKeySize);
+  const std::string header = Header(view.generation);
+  absl::StatusOr<std::string> sealed =
+      AeadSeal(value_key, token.SerializeAsString(), absl::StrCat(header, KeyFor(key)));
+  return sealed.ok() ? absl::StatusOr<std::string>(absl::StrCat(header, *sealed)) : sealed.status();
+}
+
+std::optional<int64_t> CacheSealer::GenerationOf(absl::string_view value) {
+  if (value.size() < kHeaderSize || !absl::StartsWith(value, kMagic)) {
+    return std::nullopt;
+  }
+  uint64_t generation = 0;
+  for (size_t i = 4; i < kHeaderSize; ++i) {
+    generation = generation << 8 | static_cast<unsigned char>(value[i]);
+  }
+  return static_cast<int64_t>(generation);
+}
+
+absl::StatusOr<SharedConnection> CacheSealer::Open(const ConnectionKey& key, absl::string_view value) const {
+  const std::optional<int64_t> generation = GenerationOf(value);
+  if (!generation.has_value()) {
+    return absl::DataLossError("cannot open");
+  }
+  const Secret value_key = HkdfExpandSha256(
+      root_.Expose(), absl::StrCat("sallyport cache values v1 ", *generation, " ", Canonical(key)), kAeadKeySize);
+  absl::StatusOr<Secret> plain =
+      AeadOpen(value_key, value.substr(kHeaderSize), absl::StrCat(value.substr(0, kHeaderSize), KeyFor(key)));
+  if (!plain.ok()) {
+    return plain.status();
+  }
+  v1::CachedToken token;
+  if (!token.ParseFromArray(plain->Expose().data(), static_cast<int>(plain->Expose().size()))) {
+    return absl::DataLossError("cannot open");
+  }
+  auto view = std::make_shared<ConnectionView>();
+  view->state = ConnectionView::State::kLinked;
+  view->generation = *generation;
+  view->version = token.version();
+  view->access_token = Secret(std::move(*token.mutable_access_token()));
+  view->times.expires_at = token.has_expires_at() ? FromTimestamp(token.expires_at()) : absl::InfiniteFuture();
+  view->times.obtained_at = token.has_obtained_at() ? FromTimestamp(token.obtained_at()) : absl::InfinitePast();
+  view->can_refresh = token.can_refresh();
+  view->scopes.assign(token.scopes().begin(), token.scopes().end());
+  return SharedConnection(std::move(view));
+}
+
+TokenCache::TokenCache(VaultClient& vault, RedisClient* redis, const Clock& clock)
+    : vault_(vault), redis_(redis), clock_(clock) {}
+
+SharedConnection TokenCache::Get(const ConnectionKey& key, absl::Duration max_age) const {
+  const absl::Time now = clock_.Now();
+  MutexLock lock(mu_);
+  const auto found = entries_.find(key.ToString());
+  return found != entries_.end() && now - found->second.since <= max_age ? found->second.view : nullptr;
+}
+
+std::shared_ptr<const CacheSealer> TokenCache::Sealer() {
+  const absl::Time now = clock_.Now();
+  {
+    MutexLock lock(mu_);
+    if (sealer_ != nullptr && sealer_day_ == DayOf(now)) {
+      return sealer_;
+    }
+    if (now < sealer_retry_) {
+      return nullptr;
+    }
+    sealer_retry_ = now + absl::Seconds(1);
+  }
+  absl::StatusOr<vault::v1::GetCacheRootsResponse> roots = vault_.GetCacheRoots();
+  if (!roots.ok() || roots->roots().empty() || roots->roots(0).root().size() != 32) {
+    return nullptr;
+  }
+  MutexLock lock(mu_);
+  // The vault's day, whatever our clock says of it: replicas must derive the same keys.
+  sealer_ = std::make_shared<const CacheSealer>(Secret(std::move(*roots->mutable_roots(0)->mutable_root())));
+  sealer_day_ = DayOf(now);
+  return sealer_;
+}
+
+SharedConnection TokenCache::GetShared(const ConnectionKey& key) {
+  if (redis_ == nullptr) {
+    return nullptr;
+  }
+  const std::shared_ptr<const CacheSealer> sealer = Sealer();
+  if (sealer == nullptr) {
+    return nullptr;
+  }
+  const std::string redis_key = sealer->KeyFor(key);
+  absl::StatusOr<std::optional<std::string>> value = redis_->Get(redis_key);
+  if (!value.ok() || !value->has_value()) {
+    return nullptr;
+  }
+  const std::optional<int64_t> generation = CacheSealer::GenerationOf(**value);
+  {
+    MutexLock lock(mu_);
+    const auto floor = floors_.find(key.ToString());
+    if (generation.has_value() && floor != floors_.end() && *generation < floor->second) {
+      return nullptr;
+    }
+  }
+  absl::StatusOr<SharedConnection> view = sealer->Open(key, **value);
+  if (!view.ok()) {
+    CountOpenFailure();
+    Log(LogLevel::kWarning, "cache_value_does_not_open");
+    redis_->Delete(redis_key).IgnoreError();
+    return nullptr;
+  }
+  if (!IsUsable((*view)->times, clock_.Now())) {
+    return nullptr;
+  }
+  Put(key, *view, /*share=*/false);
+  return *view;
+}
+
+void TokenCache::Put(const ConnectionKey& key, const SharedConnection& view, bool share) {
+  const absl::Time now = clock_.Now();
+  const std::string text = key.ToString();
+  {
+    MutexLock lock(mu_);
+    const auto floor = floors_.find(text);
+    if (view->state != ConnectionView::State::kLinked || (floor != floors_.end() && view->generation < floor->second)) {
+      entries_.erase(text);
+      return;
+    }
+    if (entries_.size() >= kMaxEntries) {
+      entries_.erase(entries_.begin());
+    }
+    Entry& entry = entries_[text];
+    const bool older = entry.view != nullptr && std::make_pair(entry.view->generation, entry.view->version) >
+                                                    std::make_pair(view->generation, view->version);
+    if (!older) {
+      entry = {view, now};
+    }
+  }
+  if (!share || redis_ == nullptr || !IsUsable(view->times, now)) {
+    return;
+  }
+  const std::shared_ptr<const CacheSealer> sealer = Sealer();
+  if (sealer == nullptr) {
+    return;
+  }
+  const absl::Duration ttl = std::min(kMaxTtl, view->times.expires_at - now - ExpirySkew(view->times));
+  if (absl::StatusOr<std::string> sealed = sealer->Seal(key, *view); sealed.ok() && ttl > absl::Milliseconds(1)) {
+    const std::string redis_key = sealer->KeyFor(key);
+    redis_->Set(redis_key, *sealed, ttl).IgnoreError();
+    redis_->Publish(kDoorbell, redis_key).IgnoreError();
+  }
+}
+
+std::string TokenCache::DoorbellKey(const ConnectionKey& key) {
+  const std::shared_ptr<const CacheSealer> sealer = redis_ == nullptr ? nullptr : Sealer();
+  return sealer == nullptr ? "" : sealer->KeyFor(key);
+}
+
+void TokenCache::Invalidate(const std::string& key_text, int64_t generation) {
+  MutexLock lock(mu_);
+  if (floors_.size() >= kMaxEntries) {
+    floors_.erase(floors_.begin());
+  }
+  int64_t& floor = floors_[key_text];
+  floor = std::max(floor, generation);
+  const auto found = entries_.find(key_text);
+  if (found != entries_.end() && found->second.view->generation < floor) {
+    entries_.erase(found);
+  }
+}
+
+void TokenCache::InvalidateSubject(const std::string& subject) {
+  const std::string prefix = subject + "\n";
+  MutexLock lock(mu_);
+  for (auto it = entries_.lower_bound(prefix); it != entries_.end() && absl::StartsWith(it->first, prefix);) {
+    it = entries_.erase(it);
+  }
+}
+
+void TokenCache::Clear() {
+  MutexLock lock(mu_);
+  entries_.clear();
+}
+
+}  // namespace sallyport::token_broker

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+#include "services/token_broker/token_endpoint.h"
+
+namespace sallyport::token_broker {
+
+// What an answer is the answer to.
+enum class GrantKind {
+  // Nothing depends on it yet: anything odd is an error and nothing is stored.
+  kCode,
+  // It may hold the only copy of a rotated refresh token: what can be kept is kept.
+  kRefresh,
+};
+
+// Reads a token endpoint's answer (RFC 6749 sections 5.1 and 5.2): JSON, or a form as some providers send. An `error`
+// member or
+// `"ok": false` is an error whatever the HTTP status. Pure; never quotes the body.
+TokenResult ParseTokenResponse(GrantKind kind, int http_status, absl::string_view media_type, absl::string_view body,
+                               absl::Duration retry_after);
+
+// The one place that decides what an error means. `code` may be empty.
+ProviderFailure ClassifyError(int http_status, absl::string_view code);
+
+// Retry-After in seconds (RFC 9110 section 10.2.3); zero if absent or a date.
+absl::Duration ParseRetryAfter(absl::string_view value);
+
+}  // namespace sallyport::token_broker

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/web_pages.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+
+#include "common/error.h"
+#include "common/json_log.h"
+#include "common/page.h"
+#include "common/url.h"
+#include "services/token_broker/link_scopes.h"
+#include "services/token_broker/link_ticket.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+using web::v1::WebRequest;
+using web::v1::WebResponse;
+
+WebResponse Respond(int status, std::string body) {
+  WebResponse response;
+  response.set_status(status);
+  for (const auto& [name, value] : page::Headers()) {
+    web::v1::Header* header = response.add_headers();
+    header->set_name(name);
+    header->set_value(value);
+  }
+  response.set_body(std::move(body));
+  return response;
+}
+
+// Only ever to our own origin: targets begin with "/".
+WebResponse Redirect(const std::string& target) {
+  WebResponse response;
+  response.set_status(302);
+  for (const auto& [name, value] : {std::pair<std::string, std::string>("location", target),
+                                    {"cache-control", "no-store"},
+                                    {"referrer-policy", "no-referrer"}}) {
+    web::v1::Header* header = response.add_headers();
+    header->set_name(name);
+    header->set_value(value);
+  }
+  return response;
+}
+
+std::string HeaderOf(const WebRequest& request, absl::string_view name) {
+  for (const web::v1::Header& header : request.headers()) {
+    if (header.name() == std::string(name)) {
+      return header.value();
+    }
+  }
+  return "";
+}
+
+std::string FieldOf(const std::map<std::string, std::string>& fields, const std::string& name) {
+  const auto found = fields.find(name);
+  return found == fields.end() ? "" : found->second;
+}
+
+// authn's transaction ids are opaque, but they go into a URL of ours.
+bool IsTransaction(const std::string& txn) {
+  return txn.size() <= 256 &&
+         txn.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~") ==
+             std::string::npos;
+}
+
+std::string ContinueUrl(const std::string& txn) { return absl::StrCat("/oauth/continue?txn=", PercentEncode(txn)); }
+
+std::string NameOf(const registry::v1::App& app) {
+  return app.display_name().empty() ? app.slug() : app.display_name();
+}
+std::string NameOf(const registry::v1::McpServer& server) {
+  return server.display_name().empty() ? server.slug() : server.display_name();
+}
+
+}  // namespace
+
+// One request, as far as it is understood.
+struct WebPages::Visit {
+  const WebRequest* request = nullptr;
+  Passport passport;
+  std::map<std::string, std::string> fields;  // Of the query, or of the form.
+  std::shared_ptr<const RegistrySnapshot> snapshot;
+  const registry::v1::McpServer* server = nullptr;
+  const registry::v1::App* app = nullptr;
+  std::string txn;
+};
+
+namespace {
+
+// A page that ends here, in plain words.
+WebResponse Message(int status, const std::string& host, absl::string_view title, absl::string_view text,
+                    page::Html extra = {}) {
+  page::Page page;
+  page.title = std::string(title);
+  page.place = page::Place::kInside;
+  page.host = host;
+  page.body = page::Fill("<h1>{}</h1>", {title});
+  page.body += page::Lead(text);
+  page.body += extra;
+  return Respond(status, page::Render(page));
+}
+
+page::Html BackLink(const std::string& txn) {
+  return txn.empty() ? page::Html() : page::ButtonLink(ContinueUrl(txn), "Continue without it", false);
+}
+
+}  // namespace
+
+WebPages::WebPages(std::string public_url, const ControlStream& control, const PassportVerifier* verifier,
+                   VaultClient& vault, Linker& linker, BrokerKey& key, const AuditLog& audit, const Clock& clock)
+    : public_url_(std::move(public_url)),
+      control_(control),
+      verifier_(verifier),
+      vault_(vault),
+      linker_(linker),
+      key_(key),
+      audit_(audit),
+      clock_(clock) {
+  const absl::StatusOr<Url> url = Url::Parse(public_url_);
+  host_ = url.ok() ? url->authority() : "";
+}
+
+WebResponse WebPages::Handle(const WebRequest& request) {
+  const std::vector<std::string> path = absl::StrSplit(request.path(), '/');
+  const bool connect =
+      path.size() >= 3 && path[1] == "connect" && (path.size() == 3 || (path.size() == 4 && path[3] == "done"));
+  const bool callback = path.size() == 3 && path[1] == "callback";
+  const bool post = request.method() == "POST";
+  if ((!connect && !callback) || path[2].empty()) {
+    return Message(404, host_, "Not found", "There is no such page.");
+  }
+  if (request.method() != "GET" && !(post && connect && path.size() == 3)) {
+    return Message(405, host_, "Not possible", "This page cannot be used like this.");
+  }
+  absl::StatusOr<std::map<std::string, std::string>> fields =
+      FormDecodeUnique(post ? request.body() : request.query(), 50);
+  if (!fields.ok()) {
+    return Message(400, host_, "Not understood",
+                   "The address of this page is damaged. Begin again where you came from.");
+  }
+  if (request.passport().empty()) {
+    const std::string target =
+        request.query().empty() ? request.path() : absl::StrCat(request.path(), "?", request.query());
+    return Redirect(absl::StrCat("/login?return_to=", PercentEncode(target)));
+  }
+  absl::StatusOr<Passport> passport = verifier_->Verify(request.passport(), clock_.Now());
+  if (!passport.ok() || passport->purpose != Passport::Purpose::kLink) {
+    return Message(403, host_, "Not possible", "Your sign-in could not be verified. Sign in again.");
+  }
+  Visit visit{.request = &request, .passport = *std::move(passport), .fields = *std::move(fields)};
+  visit.snapshot = control_.snapshot();
+  if (callback) {
+    visit.app = visit.snapshot->AppBySlug(path[2]);
+    return visit.app == nullptr ? Message(404, host_, "Not found", "There is no such app.") : Callback(visit);
+  }
+  visit.server = visit.snapshot->ServerBySlug(path[2]);
+  visit.txn = FieldOf(visit.fields, "txn");
+  if (visit.server == nullptr || (visit.server->has_enabled() && !visit.server->enabled())) {
+    return Message(404, host_, "Not found", "There is no such server.");
+  }
+  if (!IsTransaction(visit.txn)) {
+    return Message(400, host_, "Not understood",
+                   "The address of this page is damaged. Begin again where you came from.");
+  }
+  visit.app = visit.snapshot->AppByUid(visit.server->app_auth().oauth_authorization().app_uid());
+  return path.size() == 4 ? Done(visit) : Connect(visit);
+}
+
+WebResponse WebPages::Connect(const Visit& visit) {
+  const std::vector<std::string>& mine = visit.passport.link_server_uids;
+  if (std::find(mine.begin(), mine.end(), visit.server->uid()) == mine.end()) {
+    return visit.app == nullptr && !visit.txn.empty()
+               ? Redirect(ContinueUrl(visit.txn))
+               : Message(403, host_, "Not for you", "You may not use this server. Ask its administrator.");
+  }
+  if (visit.app == nullptr) {
+    return !visit.txn.empty() ? Redirect(ContinueUrl(visit.txn))
+                              : Message(200, host_, "Nothing to connect", "This server needs no account of yours.");
+  }
+  if (const std::string ticket = FieldOf(visit.fields, "for"); !ticket.empty()) {
+    bool refused = false;
+    WebResponse response = CheckLink(visit, ticket, &refused);
+    if (refused) {
+      return response;
+    }
+  }
+  return visit.request->method() == "POST" ? BeginLink(visit) : ShowConnect(visit);
+}
+
+WebResponse WebPages::CheckLink(const Visit& visit, const std::string& ticket, bool* refused) {
+  *refused = true;
+  absl::StatusOr<Secret> key = key_.For("sallyport link ticket v1");
+  if (!key.ok()) {
+    return Message(503, host_, "Not now", "Connecting is not possible at the moment. Try again in a minute.");
+  }
+  const absl::Status status = CheckTicket(*key, ticket, visit.passport.subject, visit.server->uid(), clock_.Now());
+  if (absl::IsDeadlineExceeded(status)) {
+    return Message(410, host_, "This link has expired",
+                   "Links are good for ten minutes. Make the call again, and it will give you a new one.");
+  }
+  if (!status.ok()) {
+    AuditLog::Entry entry{.type = "link.refused", .decision = audit::v1::DECISION_DENIED, .rule = "link_user_mismatch"};
+    entry.subject = visit.passport.subject;
+    entry.client_address = visit.request->client_address();
+    entry.server_uid = visit.server->uid();
+    entry.server_slug = visit.server->slug();
+    audit_.Record(entry).IgnoreError();  // It is refused either way.
+    return Message(
+        403, host_, "This link is somebody else's",
+        "It was made for another person's call, so it cannot connect your account. Never open such links from "
+        "others: whoever opens one would let the other person act with their account. (link_user_mismatch)");
+  }
+  *refused = false;
+  return {};
+}
+
+bool WebPages::IsComplete(const Visit& visit) {
+  vault::v1::GetRequest get;
+  *get.mutable_record() = ConnectionRecord(visit.passport.subject, visit.app->uid());
+  const absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(get, visit.passport.jwt);
+  if (!record.ok()) {
+    return false;
+  }
+  const absl::StatusOr<std::shared_ptr<ConnectionView>> view = ViewOf(*record);
+  if (!view.ok() || (*view)->state != ConnectionView::State::kLinked) {
+    return false;
+  }
+  const bool alive = (*view)->can_refresh || IsUsable((*view)->times, clock_.Now());
+  return alive && MissingScopes((*view)->scopes, NeededScopes(*visit.app, *visit.server)).empty();
+}
+
+std::string WebPages::FormPurpose(const Visit& visit) const { return absl::StrCat("connect ", visit.server->uid()); }
+
+WebResponse WebPages::ShowConnect(const Visit& visit) {
+  const bool complete = IsComplete(visit);
+  if (complete && !visit.txn.empty()) {
+    return Redirect(ContinueUrl(visit.txn));
+  }
+  absl::StatusOr<Secret> key = key_.For("sallyport link ticket v1");
+  if (!key.ok()) {
+    return Message(503, host_, "Not now", "Connecting is not possible at the moment. Try again in a minute.");
+  }
+  const std::string app = NameOf(*visit.app);
+  const Passport& passport = visit.passport;
+  page::Page page;
+  page.title = absl::StrCat("Connect ", app);
+  page.place = page::Place::kInside;
+  page.left = passport.name.empty() ? "You" : passport.name;
+  page.right = app;
+  page.host = host_;
+  page.body = page::Fill(complete ? "<h1>{} is connected</h1>" : "<h1>Connect {}</h1>", {app});
+  page.body += page::Lead(
+      complete ? absl::StrCat(NameOf(*visit.server), " already acts with your ", app,
+                              " account. You can connect it anew, for instance to choose another account.")
+               : absl::StrCat(NameOf(*visit.server), " works with your own ", app,
+                              " account. You will be asked there to agree; what it gives us is kept encrypted "
+                              "and never shown to the program that calls."));
+  page.body += page::WhoAmI(passport.name.empty() ? passport.subject : passport.name,
+                            passport.email.empty() ? passport.subject : passport.email, "");
+  const std::vector<std::string> scopes = ScopesToAsk(*visit.app, *visit.snapshot, passport.link_server_uids);
+  if (!scopes.empty()) {
+    page.body += page::Fill("<p class=\"small\">Asked for: {}</p>", {absl::StrJoin(scopes, " ")});
+  }
+  page::Html fields =
+      page::HiddenField("csrf", MakeFormToken(*key, absl::StrCat(passport.subject, " ", passport.session_id),
+                                              FormPurpose(visit), clock_.Now() + absl::Hours(1)));
+  for (const char* name : {"for", "txn"}) {
+    if (const std::string value = FieldOf(visit.fields, name); !value.empty()) {
+      fields += page::HiddenField(name, value);
+    }
+  }
+  page.body += page::Fill(
+      "<form method=\"post\" action=\"/connect/{}\">{}<button class=\"btn primary wide\" type=\"submit\">Connect "
+      "{}</button></form>",
+      {visit.server->slug(), fields, app});
+  if (!visit.txn.empty()) {
+    page.body += page::QuietLink(ContinueUrl(visit.txn), "Not now");
+  }
+  return Respond(200, page::Render(page));
+}
+
+WebResponse WebPages::BeginLink(const Visit& visit) {
+  absl::StatusOr<Secret> key = key_.For("sallyport link ticket v1");
+  const std::string origin = HeaderOf(*visit.request, "origin");
+  const std::string site = HeaderOf(*visit.request, "sec-fetch-site");
+  const bool foreign = (!origin.empty() && origin != public_url_) || (!site.empty() && site != "same-origin");
+  const bool ours = key.ok() && CheckFormToken(*key, FieldOf(visit.fields, "csrf"),
+                                               absl::StrCat(visit.passport.subject, " ", visit.passport.session_id),
+                                               FormPurpose(visit), clock_.Now());
+  if (foreign || !ours) {
+    return Message(403, host_, "Begin again", "This form is too old, or it was not sent from our page.",
+                   page::ButtonLink(absl::StrCat("/connect/", visit.server->slug()), "Begin again"));
+  }
+  Linker::Start start{.app = visit.app, .server = visit.server, .txn = visit.txn};
+  start.scopes = ScopesToAsk(*visit.app, *visit.snapshot, visit.passport.link_server_uids);
+  start.client_address = visit.request->client_address();
+  absl::StatusOr<std::string> target = linker_.Begin(start, visit.passport);
+  if (!target.ok()) {
+    Log(LogLevel::kWarning, "link_not_begun", {{"app", visit.app->slug()}, {"status", target.status()}});
+    return Message(503, host_, "Not now", "Connecting is not possible at the moment. Try again in a minute.",
+                   BackLink(visit.txn));
+  }
+  const std::string app = NameOf(*visit.app);
+  return Respond(200, page::RenderContinue(absl::StrCat("On to ", app),
+                                           absl::StrCat("You are being taken to ", app, "."), *target, host_));
+}
+
+WebResponse WebPages::Done(const Visit& visit) {
+  if (visit.app == nullptr) {
+    return Message(404, host_, "Not found", "There is no such page.");
+  }
+  const std::string app = NameOf(*visit.app);
+  page::Page page;
+  page.title = absl::StrCat(app, " is connected");
+  page.place = page::Place::kBeyond;
+  page.left = visit.passport.name.empty() ? "You" : visit.passport.name;
+  page.right = app;
+  page.host = host_;
+  if (IsComplete(visit)) {
+    page.body = page::Fill("<h1>{} is connected</h1>", {app});
+    page.body += page::Note(page::Tone::kOk, "Done.",
+                            "You can close this page. What you were doing goes on by itself, or on the next try.");
+  } else {
+    page.body = page::Fill("<h1>{} is not fully connected</h1>", {app});
+    page.body += page::Note(page::Tone::kWarn, "Something is missing.",
+                            absl::StrCat(app, " did not grant everything ", NameOf(*visit.server), " asks for."));
+    page.body += page::ButtonLink(absl::StrCat("/connect/", visit.server->slug()), "Connect again");
+  }
+  return Respond(200, page::Render(page));
+}
+
+WebResponse WebPages::Callback(const Visit& visit) {
+  Linker::Return returned{.app = visit.app, .parameters = visit.fields};
+  returned.client_address = visit.request->client_address();
+  Linker::Outcome outcome;
+  if (const absl::Status status = linker_.Finish(returned, visit.passport, &outcome); !status.ok()) {
+    return CallbackError(visit, status, outcome);
+  }
+  if (!outcome.txn.empty()) {
+    return Redirect(ContinueUrl(outcome.txn));
+  }
+  const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid);
+  return server == nullptr ? Message(200, host_, "Connected", "Your account is connected. You can close this page.")
+                           : Redirect(absl::StrCat("/connect/", server->slug(), "/done"));
+}
+
+WebResponse WebPages::CallbackError(const Visit& visit, const absl::Status& status, const Linker::Outcome& outcome) {
+  const std::string app = NameOf(*visit.app);
+  const std::string reason = ReasonOf(status);
+  page::Html next;
+  if (const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid); server != nullptr) {
+    const std::string txn = outcome.txn.empty() ? "" : absl::StrCat("?txn=", PercentEncode(outcome.txn));
+    next += page::ButtonLink(absl::StrCat("/connect/", server->slug(), txn), "Try again");
+  }
+  next += BackLink(outcome.txn);
+  if (absl::IsCancelled(status)) {
+    return Message(200, host_, absl::StrCat(app, " was not connected"),
+                   reason == "access_denied"
+                       ? std::string("You, or an administrator there, did not agree. Nothing was stored.")
+                       : absl::StrCat(app, " refused (", reason, "). Nothing was stored."),
+                   next);
+  }
+  if (absl::IsPermissionDenied(status)) {
+    return Message(
+        403, host_, "This is not your link",
+        "It was begun by another user, or before you signed in anew. Nothing was connected. Begin again yourself. "
+        "(link_user_mismatch)");
+  }
+  if (absl::IsInvalidArgument(status)) {
+    return Message(400, host_, "This link cannot be used",
+                   absl::StrCat("It was used already, has expired, or does not belong here. Nothing was connected. (",
+                                reason, ")"),
+                   next);
+  }
+  Log(LogLevel::kWarning, "link_failed", {{"app", visit.app->slug()}, {"status", status}});
+  return Message(502, host_, absl::StrCat(app, " could not be connected"),
+                 "It gave no usable answer. Nothing was stored. Try again in a minute.", next);
+}
+
+}  // namespace sallyport::token_broker
