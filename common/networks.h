@@ -28,6 +28,8 @@ class IpAddress {
 
   bool is_v4() const { return v4_; }
   bool is_loopback() const;
+  // The IPv4 address in the last four bytes of an IPv6 one (RFC 6052 section 2.2, prefix of 96 bits).
+  std::optional<IpAddress> Nat64Embedded() const;
   // Canonical text (RFC 5952).
   std::string ToString() const;
   friend bool operator==(const IpAddress&, const IpAddress&) = default;

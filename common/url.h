@@ -17,11 +17,11 @@ namespace sallyport {
 // could understand differently is refused, so that the URL that was checked is the URL that is dialled.
 class Url {
  public:
-  // INVALID_ARGUMENT for: another scheme; user info; a fragment; more than 8 KiB; bytes outside printable ASCII;
-  // backslash; an empty host, a trailing dot, a numeric host that is not a dotted quad ("127.1", "0x7f.1",
-  // "2130706433"), an IPv6 zone; port 0 or above 65535; a broken percent escape; a path that does not begin with '/';
-  // "." and ".." segments, escaped or not. Scheme and host become lower case, IPv6 hosts canonical; an absent path
-  // becomes "/". Path and query stay byte for byte.
+  // INVALID_ARGUMENT for: another scheme; user info; a fragment; more than 8 KiB; a character RFC 3986 does not have
+  // there; an empty host, a trailing dot, a numeric host that is not a dotted quad ("127.1", "0x7f.1", "2130706433"),
+  // an IPv6 zone or IPv4-mapped address; port 0 or above 65535; a broken percent escape, or one for NUL; "." and ".."
+  // segments, escaped or not. Scheme and host become lower case, IPv6 hosts canonical; an absent path becomes "/". Path
+  // and query stay byte for byte.
   static absl::StatusOr<Url> Parse(absl::string_view text);
 
   const std::string& scheme() const { return scheme_; }  // "http" or "https".
