@@ -135,8 +135,8 @@ absl::Status AuditShipper::State::OpenSegment(const audit_format::SegmentFile& f
   ASSIGN_OR_RETURN(reader, AuditSegmentReader::Open(file.path));
   path = file.path;
   saved_offset = -1;
-  auto& last = last_shipped[reader->boot()];
-  last = std::max(last, reader->last_sequence_before());
+  // Only the first file of a boot says where it begins: a later one may follow a damaged one.
+  last_shipped.emplace(reader->boot(), reader->last_sequence_before());
   return absl::OkStatus();
 }
 
