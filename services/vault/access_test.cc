@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/vault/access.h"
+
+#include "absl/strings/str_join.h"
+#include <gtest/gtest.h>
+
+#include "common/error.h"
+#include "services/vault/testing/harness.h"
+
+namespace sallyport::vault {
+namespace {
+
+using ::sallyport::testing::IsOk;
+using testing::For;
+using testing::Service;
+
+const RecordId kConnection = {{"user", "corp:ada"}, "connection", "app_1"};
+const RecordId kSignIn = {{"user", "corp:ada"}, "connection", "sso:corp"};
+const RecordId kServerSecret = {{"org", "default"}, "server_secret", "srv_1/x"};
+const RecordId kUserCredential = {{"user", "corp:ada"}, "credential", "crd_1/value"};
+const RecordId kSigningKey = {{"system", "authn"}, "signing_key", "k1"};
+const RecordId kConnectorSecret = {{"system", "authn"}, "connector_secret", "corp/client_secret"};
+const RecordId kFlow = {{"system", "token_broker"}, "link_flow", "ab"};
+
+constexpr Operation kAll[] = {Operation::kGet,  Operation::kPut, Operation::kDelete,
+                              Operation::kList, Operation::kPin, Operation::kLease};
+
+// "get put …": what this caller may do with the record.
+std::string Allowed(const Caller& caller, const RecordId& id) {
+  std::vector<std::string> out;
+  for (const Operation operation : kAll) {
+    if (CheckAccess(caller, operation, id).ok()) {
+      out.emplace_back(OperationName(operation));
+    }
+  }
+  return absl::StrJoin(out, " ");
+}
+
+Caller Maintenance(Passport::Purpose purpose, const RecordId& id, const std::string& service = "token_broker") {
+  Caller caller = For(service, id.owner.id);
+  caller.passport->purpose = purpose;
+  caller.passport->record = PassportRecord(id);
+  return caller;
+}
+
+TEST(AccessTest, BrokerOwnsConnectionsOfTheUserWhoIsCalling) {
+  EXPECT_EQ(Allowed(For("token_broker", "corp:ada"), kConnection), "get put delete list lease");
+}
+TEST(AccessTest, BrokerWithoutPassportSeesNoUserRecord) {
+  EXPECT_EQ(Allowed(Service("token_broker"), kConnection), "");
+  EXPECT_EQ(ReasonOf(CheckAccess(Service("token_broker"), Operation::kGet, kConnection)), "passport_required");
+}
+TEST(AccessTest, BrokerWithAnotherUsersPassportSeesNothing) {
+  EXPECT_EQ(Allowed(For("token_broker", "corp:eve"), kConnection), "");
+  EXPECT_EQ(Allowed(For("token_broker", "corp:ad"), kConnection), "");
+  EXPECT_EQ(Allowed(For("token_broker", ""), kConnection), "");
+}
+TEST(AccessTest, BrokerOnlyReadsConfiguredSecrets) {
+  EXPECT_EQ(Allowed(Service("token_broker"), kServerSecret), "get");
+  EXPECT_EQ(Allowed(Service("token_broker"), kConnectorSecret), "get");
+  EXPECT_EQ(Allowed(Service("token_broker"), kUserCredential), "");
+  EXPECT_EQ(Allowed(For("token_broker", "corp:ada"), kUserCredential), "get");
+}
+TEST(AccessTest, BrokerKeepsItsOwnFlowsWithoutAPassport) {
+  EXPECT_EQ(Allowed(Service("token_broker"), kFlow), "get put delete list lease");
+}
+TEST(AccessTest, BrokerNeverSeesSigningKeys) {
+  EXPECT_EQ(Allowed(Service("token_broker"), kSigningKey), "");
+  EXPECT_EQ(Allowed(For("token_broker", "authn"), kSigningKey), "");
+}
+TEST(AccessTest, RegistryWritesButNeverReads) {
+  EXPECT_EQ(Allowed(Service("registry"), kServerSecret), "put delete list pin");
+  EXPECT_EQ(Allowed(Service("registry"), kConnectorSecret), "");
+  EXPECT_EQ(Allowed(For("registry", "corp:ada"), kConnection), "");
+}
+TEST(AccessTest, AuthnKeepsItsKeysAndPutsSignInTokens) {
+  EXPECT_EQ(Allowed(Service("authn"), kSigningKey), "get put delete list");
+  EXPECT_EQ(Allowed(For("authn", "corp:ada"), kSignIn), "put");
+  EXPECT_EQ(Allowed(For("authn", "corp:ada"), kConnection), "");
+  EXPECT_EQ(Allowed(Service("authn"), kSignIn), "");
+  EXPECT_EQ(Allowed(Service("authn"), kServerSecret), "");
+}
+TEST(AccessTest, EdgeAndStrangersGetNothing) {
+  for (const std::string& service :
+       {std::string("edge"), std::string("vault"), std::string("console"), std::string()}) {
+    Caller caller = For(service, "corp:ada");
+    caller.passport->roles = {"admin", "credential-admin"};
+    for (const RecordId& id : {kConnection, kServerSecret, kSigningKey, kFlow}) {
+      EXPECT_EQ(Allowed(caller, id), "") << service;
+    }
+  }
+}
+TEST(AccessTest, MaintenancePassportIsForItsOneRecordAndPurpose) {
+  using Purpose = Passport::Purpose;
+  EXPECT_EQ(Allowed(Maintenance(Purpose::kMaintenanceRefresh, kConnection), kConnection), "get lease");
+  EXPECT_EQ(Allowed(Maintenance(Purpose::kMaintenanceRevoke, kConnection), kConnection), "get delete lease");
+  EXPECT_EQ(Allowed(Maintenance(Purpose::kMaintenanceRefresh, kSignIn), kConnection), "");
+  EXPECT_EQ(Allowed(Maintenance(Purpose::kMaintenanceRefresh, kSignIn, "authn"), kSignIn), "");
+}
+TEST(AccessTest, OwnerIsDestroyedByThemselvesOrAnAdmin) {
+  const Owner ada = {"user", "corp:ada"};
+  Caller admin = For("token_broker", "corp:root");
+  EXPECT_FALSE(CheckDeleteOwner(admin, ada).ok());
+  admin.passport->roles = {"admin"};
+  EXPECT_THAT(CheckDeleteOwner(admin, ada), IsOk());
+  EXPECT_FALSE(CheckDeleteOwner(admin, {"org", "default"}).ok());
+  EXPECT_FALSE(CheckDeleteOwner(admin, VaultOwner()).ok());
+  EXPECT_THAT(CheckDeleteOwner(For("authn", "corp:ada"), ada), IsOk());
+  EXPECT_FALSE(CheckDeleteOwner(Service("authn"), ada).ok());
+  EXPECT_FALSE(CheckDeleteOwner(Maintenance(Passport::Purpose::kMaintenanceRevoke, kConnection), ada).ok());
+}
+TEST(AccessTest, OwnersAreListedByThemselvesOnly) {
+  EXPECT_THAT(CheckListOwner(For("token_broker", "corp:ada"), {"user", "corp:ada"}), IsOk());
+  EXPECT_FALSE(CheckListOwner(For("token_broker", "corp:eve"), {"user", "corp:ada"}).ok());
+  EXPECT_FALSE(CheckListOwner(Service("token_broker"), {"user", "corp:ada"}).ok());
+  EXPECT_FALSE(CheckListOwner(Service("token_broker"), {"system", "authn"}).ok());
+  EXPECT_FALSE(CheckListOwner(Service("vault"), VaultOwner()).ok());
+}
+TEST(AccessTest, EveryMethodHasItsCallers) { EXPECT_THAT(CallGuard::Create(VaultMethodTables()), IsOk()); }
+
+}  // namespace
+}  // namespace sallyport::vault

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace sallyport::vault::error {
+
+// UNAVAILABLE, reason vault_sealed, retry after 1 s.
+absl::Status Sealed(absl::string_view why);
+// NOT_FOUND: never existed, deleted, pruned, or not yours to know of.
+absl::Status RecordNotFound();
+// DATA_LOSS, reason tag_mismatch: does not open under its own identity.
+absl::Status TagMismatch();
+// ABORTED, reason version_conflict: expected_version is not the head.
+absl::Status VersionConflict();
+// ABORTED, reason wrong_generation: linked anew, unlinked or restored since the lease was given.
+absl::Status WrongGeneration();
+// ABORTED, reason lease_unknown: no such lease on this record.
+absl::Status LeaseUnknown();
+// ABORTED, reason lease_lost: another holder has taken the record over since.
+absl::Status LeaseLost();
+// ABORTED, reason side_exists: a late result arrived that this holder has not been shown; acquire again and adopt it.
+absl::Status SideExists();
+// PERMISSION_DENIED with a reason.
+absl::Status Denied(absl::string_view message, absl::string_view reason);
+// UNAVAILABLE, reason audit_unavailable: the decision could not be recorded in time.
+absl::Status AuditUnavailable();
+
+}  // namespace sallyport::vault::error

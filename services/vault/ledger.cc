@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/vault/ledger.h"
+
+#include <algorithm>
+
+#include "common/error.h"
+#include "common/status_macros.h"
+#include "services/vault/envelope.h"
+#include "services/vault/errors.h"
+
+namespace sallyport::vault {
+namespace {
+
+// More late results than this nobody adopts; the newest are the ones that may still be good.
+constexpr int kSidesKept = 8;
+
+RecordIdentity IdentityOf(const Keyring& keyring, const RecordRow& row, int64_t version, int64_t generation) {
+  return {keyring.state().deployment_id, row.id, version, generation};
+}
+
+}  // namespace
+
+absl::StatusOr<RecordRow> Ledger::Find(Transaction& tx, const RecordId& id) {
+  ASSIGN_OR_RETURN(auto row, FindRecord(tx, id));
+  if (!row.has_value() || row->head == 0) {
+    return error::RecordNotFound();
+  }
+  return *std::move(row);
+}
+
+absl::StatusOr<Secret> Ledger::Open(Transaction& tx, const RecordRow& row, const VersionRow& version) const {
+  const absl::StatusOr<OwnerKey> key = keyring_.KeyForRead(tx, row.id.owner);
+  if (absl::IsNotFound(key.status())) {
+    return error::TagMismatch();  // A version without its owner's key: the rows do not belong together.
+  }
+  RETURN_IF_ERROR(key.status());
+  ASSIGN_OR_RETURN(const uint32_t key_version, KeyVersionOf(version.sealed));
+  if (key_version != key->key_version) {
+    return error::TagMismatch();
+  }
+  return OpenRecord(key->key, IdentityOf(keyring_, row, version.version, version.generation), version.sealed);
+}
+
+absl::StatusOr<Secret> Ledger::OpenHead(Transaction& tx, const RecordRow& row) const {
+  ASSIGN_OR_RETURN(const auto version, FindVersion(tx, row.rid, row.head));
+  if (!version.has_value()) {
+    return error::TagMismatch();
+  }
+  return Open(tx, row, *version);
+}
+
+absl::StatusOr<VersionRow> Ledger::SealVersion(Transaction& tx, const RecordRow& row, int64_t version,
+                                               const Value& value, absl::Time now) const {
+  ASSIGN_OR_RETURN(const OwnerKey key, keyring_.KeyForWrite(tx, row.id.owner));
+  VersionRow out;
+  out.rid = row.rid;
+  out.version = version;
+  out.generation = row.generation;
+  out.labels = value.labels;
+  out.pinned = value.pin;
+  out.created_at = now;
+  ASSIGN_OR_RETURN(out.sealed, SealRecord(key.key, key.key_version, IdentityOf(keyring_, row, version, row.generation),
+                                          value.payload));
+  return out;
+}
+
+absl::Status Ledger::WriteHead(Transaction& tx, RecordRow& row, int64_t version, const Value& value,
+                               absl::Time now) const {
+  ASSIGN_OR_RETURN(const VersionRow sealed, SealVersion(tx, row, version, value, now));
+  RETURN_IF_ERROR(SaveVersion(tx, sealed));
+  row.head = version;
+  row.last_version = std::max(row.last_version, version);
+  row.state = value.state.empty() ? "OK" : value.state;
+  row.reason.clear();
+  row.backoff_until = absl::InfinitePast();
+  row.next_at = value.next_at;
+  row.labels = value.labels;
+  row.updated_at = now;
+  RETURN_IF_ERROR(SaveRecord(tx, row));
+  return Prune(tx, row);
+}
+
+absl::Status Ledger::WriteSide(Transaction& tx, const RecordRow& row, int64_t version, const Value& value,
+                               absl::Time now) const {
+  ASSIGN_OR_RETURN(VersionRow side, SealVersion(tx, row, version, value, now));
+  side.role = VersionRole::kSide;
+  RETURN_IF_ERROR(SaveVersion(tx, side));
+  ASSIGN_OR_RETURN(const std::vector<VersionRow> versions, ListVersions(tx, row.rid));
+  int sides = 0;
+  for (const VersionRow& other : versions) {
+    if (other.role == VersionRole::kSide && ++sides > kSidesKept) {
+      RETURN_IF_ERROR(EraseVersion(tx, row.rid, other.version));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Ledger::BeginGeneration(Transaction& tx, RecordRow& row) {
+  ++row.generation;
+  row.claim_until = absl::InfinitePast();
+  ASSIGN_OR_RETURN(const std::vector<VersionRow> versions, ListVersions(tx, row.rid));
+  for (const VersionRow& version : versions) {
+    if (version.role != VersionRole::kValue) {
+      RETURN_IF_ERROR(EraseVersion(tx, row.rid, version.version));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Ledger::Tombstone(Transaction& tx, RecordRow& row, absl::Time now) {
+  RETURN_IF_ERROR(EraseVersions(tx, row.rid));
+  ++row.generation;
+  row.head = 0;
+  row.state = "DELETED";
+  row.reason.clear();
+  row.labels.clear();
+  row.backoff_until = row.next_at = row.claim_until = absl::InfinitePast();
+  row.updated_at = now;
+  return SaveRecord(tx, row);
+}
+
+absl::Status Ledger::Prune(Transaction& tx, const RecordRow& row) {
+  ASSIGN_OR_RETURN(const std::vector<VersionRow> versions, ListVersions(tx, row.rid));
+  int kept = 0;
+  for (const VersionRow& version : versions) {
+    if (version.role != VersionRole::kValue || version.pinned) {
+      continue;
+    }
+    if (++kept > VersionsKept(row.id.kind) && version.version != row.head) {
+      RETURN_IF_ERROR(EraseVersion(tx, row.rid, version.version));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckState(const std::string& state) {
+  const bool fits = state.size() <= 64 &&
+                    std::all_of(state.begin(), state.end(), [](char c) { return (c >= 'A' && c <= 'Z') || c == '_'; });
+  return fits ? absl::OkStatus() : InvalidField("state", "must be upper case letters and '_', 64 at most");
+}
+
+v1::RecordMetadata ToMetadata(const RecordRow& row) {
+  v1::RecordMetadata out;
+  *out.mutable_record() = ToProto(row.id);
+  out.set_head(row.head);
+  out.set_generation(row.generation);
+  out.set_epoch(row.epoch);
+  out.set_state(row.state);
+  out.set_reason(row.reason);
+  if (row.backoff_until != absl::InfinitePast()) {
+    SetTime(row.backoff_until, out.mutable_backoff_until());
+  }
+  if (row.next_at != absl::InfinitePast()) {
+    SetTime(row.next_at, out.mutable_next_at());
+  }
+  out.mutable_labels()->insert(row.labels.begin(), row.labels.end());
+  SetTime(row.updated_at, out.mutable_updated_at());
+  return out;
+}
+
+absl::Time FromProto(const google::protobuf::Timestamp& time) {
+  return absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
+}
+
+void SetTime(absl::Time time, google::protobuf::Timestamp* out) {
+  const int64_t micros = absl::ToUnixMicros(time);
+  int64_t seconds = micros / 1'000'000;
+  int64_t rest = micros % 1'000'000;
+  if (rest < 0) {
+    --seconds;
+    rest += 1'000'000;
+  }
+  out->set_seconds(seconds);
+  out->set_nanos(static_cast<int32_t>(rest * 1000));
+}
+
+void SetDuration(absl::Duration duration, google::protobuf::Duration* out) {
+  out->set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &duration));
+  out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
+}
+
+}  // namespace sallyport::vault

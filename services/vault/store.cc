@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/vault/store.h"
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "common/audit_outbox.h"
+#include "common/status_macros.h"
+
+namespace sallyport::vault {
+namespace {
+
+constexpr char kRecordColumns[] =
+    "rid, owner_type, owner_id, kind, name, head, last_version, generation, epoch, state, reason, backoff_until, "
+    "next_at, "
+    "claim_until, labels, updated_at";
+constexpr char kVersionColumns[] = "rid, version, generation, role, pinned, shown_epoch, labels, created_at";
+
+// The map of a message, so that it is one column of any text.
+Bytes LabelBytes(const Labels& labels) {
+  v1::RecordMetadata holder;
+  holder.mutable_labels()->insert(labels.begin(), labels.end());
+  return Bytes{holder.SerializeAsString()};
+}
+
+Labels ParseLabels(const std::string& bytes) {
+  v1::RecordMetadata holder;
+  if (!holder.ParseFromString(bytes)) {
+    return {};
+  }
+  return {holder.labels().begin(), holder.labels().end()};
+}
+
+RecordRow ToRecord(const Row& row) {
+  RecordRow out;
+  out.rid = row.Text("rid");
+  out.id = {{row.Text("owner_type"), row.Text("owner_id")}, row.Text("kind"), row.Text("name")};
+  out.head = row.Int("head");
+  out.last_version = row.Int("last_version");
+  out.generation = row.Int("generation");
+  out.epoch = row.Int("epoch");
+  out.state = row.Text("state");
+  out.reason = row.Text("reason");
+  out.backoff_until = row.TimeAt("backoff_until");
+  out.next_at = row.TimeAt("next_at");
+  out.claim_until = row.TimeAt("claim_until");
+  out.labels = ParseLabels(row.BytesAt("labels"));
+  out.updated_at = row.TimeAt("updated_at");
+  return out;
+}
+
+VersionRow ToVersion(const Row& row) {
+  VersionRow out;
+  out.rid = row.Text("rid");
+  out.version = row.Int("version");
+  out.generation = row.Int("generation");
+  out.role = static_cast<VersionRole>(row.Int("role"));
+  out.pinned = row.Bool("pinned");
+  out.shown_epoch = row.Int("shown_epoch");
+  out.labels = ParseLabels(row.BytesAt("labels"));
+  out.created_at = row.TimeAt("created_at");
+  return out;
+}
+
+OwnerKeyRow ToOwnerKey(const Row& row) {
+  OwnerKeyRow out;
+  out.owner = {row.Text("owner_type"), row.Text("owner_id")};
+  out.key_version = static_cast<uint32_t>(row.Int("key_version"));
+  out.term = static_cast<uint32_t>(row.Int("term"));
+  out.destroyed = row.Bool("destroyed");
+  out.wrapped = row.BytesAt("wrapped");
+  return out;
+}
+
+absl::StatusOr<std::vector<RecordRow>> QueryRecords(Transaction& tx, const std::string& where,
+                                                    const SqlParams& params) {
+  ASSIGN_OR_RETURN(const Rows rows, tx.Query(absl::StrCat("SELECT ", kRecordColumns, " FROM record ", where), params));
+  std::vector<RecordRow> out;
+  out.reserve(rows.size());
+  for (const Row& row : rows) {
+    out.push_back(ToRecord(row));
+  }
+  return out;
+}
+
+// "<length>:<bytes>" for each name and value: annotations of a KMS plugin are any bytes.
+Bytes AnnotationBytes(const std::map<std::string, std::string>& annotations) {
+  std::string out;
+  for (const auto& [name, value] : annotations) {
+    absl::StrAppend(&out, name.size(), ":", name, value.size(), ":", value);
+  }
+  return Bytes{out};
+}
+
+std::map<std::string, std::string> ParseAnnotations(absl::string_view bytes) {
+  std::map<std::string, std::string> out;
+  const auto take = [&bytes](std::string& item) {
+    const size_t colon = bytes.find(':');
+    size_t size = 0;
+    if (colon == absl::string_view::npos || !absl::SimpleAtoi(bytes.substr(0, colon), &size) ||
+        size > bytes.size() - colon - 1) {
+      return false;
+    }
+    item = std::string(bytes.substr(colon + 1, size));
+    bytes.remove_prefix(colon + 1 + size);
+    return true;
+  };
+  std::string name;
+  std::string value;
+  while (!bytes.empty() && take(name) && take(value)) {
+    out[name] = value;
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<Migration> VaultMigrations() {
+  std::vector<std::string> first = {
+      "CREATE TABLE vault_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+      "CREATE TABLE keyring (term BIGINT PRIMARY KEY, state TEXT NOT NULL, kek_id TEXT NOT NULL, wrapped TEXT NOT "
+      "NULL, "
+      "annotations TEXT NOT NULL, created_at BIGINT NOT NULL)",
+      "CREATE UNIQUE INDEX keyring_active ON keyring (state) WHERE state = 'active'",
+      "CREATE TABLE owner_key (owner_type TEXT NOT NULL, owner_id TEXT NOT NULL, key_version BIGINT NOT NULL, "
+      "term BIGINT NOT NULL, destroyed BIGINT NOT NULL, wrapped TEXT NOT NULL, PRIMARY KEY (owner_type, owner_id))",
+      "CREATE INDEX owner_key_term ON owner_key (term)",
+      "CREATE TABLE record (rid TEXT PRIMARY KEY, owner_type TEXT NOT NULL, owner_id TEXT NOT NULL, kind TEXT NOT "
+      "NULL, "
+      "name TEXT NOT NULL, head BIGINT NOT NULL, last_version BIGINT NOT NULL, generation BIGINT NOT NULL, "
+      "epoch BIGINT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL, backoff_until BIGINT NOT NULL, "
+      "next_at BIGINT, claim_until BIGINT NOT NULL, labels TEXT NOT NULL, updated_at BIGINT NOT NULL, "
+      "UNIQUE (owner_type, owner_id, kind, name))",
+      "CREATE INDEX record_due ON record (kind, next_at) WHERE next_at IS NOT NULL",
+      "CREATE TABLE record_version (rid TEXT NOT NULL, version BIGINT NOT NULL, generation BIGINT NOT NULL, "
+      "role BIGINT NOT NULL, pinned BIGINT NOT NULL, shown_epoch BIGINT NOT NULL, labels TEXT NOT NULL, "
+      "sealed TEXT NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (rid, version))",
+      "CREATE TABLE lease (digest TEXT PRIMARY KEY, rid TEXT NOT NULL, caller TEXT NOT NULL, generation BIGINT NOT "
+      "NULL, "
+      "epoch BIGINT NOT NULL, version BIGINT NOT NULL, state BIGINT NOT NULL, answer_version BIGINT NOT NULL, "
+      "answer_side BIGINT NOT NULL, acquired_at BIGINT NOT NULL)",
+      "CREATE INDEX lease_rid ON lease (rid)",
+  };
+  return {{1, first}, {2, AuditOutbox::Schema()}};
+}
+
+absl::StatusOr<std::optional<RecordRow>> FindRecord(Transaction& tx, const RecordId& id) {
+  ASSIGN_OR_RETURN(
+      const auto row,
+      tx.QueryRow(absl::StrCat("SELECT ", kRecordColumns,
+                               " FROM record WHERE owner_type = :owner_type AND owner_id = :owner_id AND "
+                               "kind = :kind AND name = :name"),
+                  {{"owner_type", id.owner.type}, {"owner_id", id.owner.id}, {"kind", id.kind}, {"name", id.name}}));
+  return row.has_value() ? std::make_optional(ToRecord(*row)) : std::nullopt;
+}
+
+absl::StatusOr<std::vector<RecordRow>> ListRecords(Transaction& tx, const Owner& owner) {
+  return QueryRecords(tx, "WHERE owner_type = :owner_type AND owner_id = :owner_id ORDER BY kind, name",
+                      {{"owner_type", owner.type}, {"owner_id", owner.id}});
+}
+
+absl::StatusOr<std::vector<RecordRow>> ListDueRecords(Transaction& tx, const std::vector<std::string>& kinds,
+                                                      absl::Time now, int limit) {
+  if (kinds.empty()) {
+    return std::vector<RecordRow>();
+  }
+  SqlParams params = {{"now", now}, {"limit", limit}};
+  std::vector<std::string> names;
+  for (const std::string& kind : kinds) {
+    std::string name = absl::StrCat("kind", names.size());
+    names.push_back(absl::StrCat(":", name));
+    params.push_back({std::move(name), kind});
+  }
+  return QueryRecords(tx,
+                      absl::StrCat("WHERE kind IN (", absl::StrJoin(names, ", "),
+                                   ") AND next_at IS NOT NULL AND next_at <= :now ORDER BY next_at, rid LIMIT :limit"),
+                      params);
+}
+
+absl::Status SaveRecord(Transaction& tx, const RecordRow& row) {
+  std::optional<absl::Time> next_at;
+  if (row.next_at != absl::InfinitePast()) {
+    next_at = row.next_at;
+  }
+  return tx
+      .Exec(
+          "INSERT INTO record (rid, owner_type, owner_id, kind, name, head, last_version, generation, epoch, state, "
+          "reason, "
+          "backoff_until, next_at, claim_until, labels, updated_at) VALUES (:rid, :owner_type, :owner_id, :kind, "
+          ":name, "
+          ":head, :last_version, :generation, :epoch, :state, :reason, :backoff_until, :next_at, :claim_until, "
+          ":labels, "
+          ":updated_at) ON CONFLICT (rid) DO UPDATE SET head = excluded.head, last_version = excluded.last_version, "
+          "generation = excluded.generation, epoch = excluded.epoch, state = excluded.state, reason = excluded.reason, "
+          "backoff_until = excluded.backoff_until, next_at = excluded.next_at, claim_until = excluded.claim_until, "
+          "labels = excluded.labels, updated_at = excluded.updated_at",
+          {{"rid", row.rid},
+           {"owner_type", row.id.owner.type},
+           {"owner_id", row.id.owner.id},
+           {"kind", row.id.kind},
+           {"name", row.id.name},
+           {"head", row.head},
+           {"last_version", row.last_version},
+           {"generation", row.generation},
+           {"epoch", row.epoch},
+           {"state", row.state},
+           {"reason", row.reason},
+           {"backoff_until", row.backoff_until},
+           {"next_at", next_at},
+           {"claim_until", row.claim_until},
+           {"labels", LabelBytes(row.labels)},
+           {"updated_at", row.updated_at}})
+      .status();
+}
+
+absl::Status EraseRecord(Transaction& tx, const std::string& rid) {
+  RETURN_IF_ERROR(EraseVersions(tx, rid));
+  RETURN_IF_ERROR(tx.Exec("DELETE FROM lease WHERE rid = :rid", {{"rid", rid}}).status());
+  return tx.Exec("DELETE FROM record WHERE rid = :rid", {{"rid", rid}}).status();
+}
+
+absl::StatusOr<std::optional<VersionRow>> FindVersion(Transaction& tx, const std::string& rid, int64_t version) {
+  ASSIGN_OR_RETURN(const auto row,
+                   tx.QueryRow(absl::StrCat("SELECT ", kVersionColumns,
+                                            ", sealed FROM record_version WHERE rid = :rid AND version = :version"),
+                               {{"rid", rid}, {"version", version}}));
+  if (!row.has_value()) {
+    return std::nullopt;
+  }
+  VersionRow out = ToVersion(*row);
+  out.sealed = row->BytesAt("sealed");
+  return out;
+}
+
+absl::StatusOr<std::vector<VersionRow>> ListVersions(Transaction& tx, const std::string& rid) {
+  ASSIGN_OR_RETURN(
+      const Rows rows,
+      tx.Query(absl::StrCat("SELECT ", kVersionColumns, " FROM record_version WHERE rid = :rid ORDER BY version DESC"),
+               {{"rid", rid}}));
+  std::vector<VersionRow> out;
+  for (const Row& row : rows) {
+    out.push_back(ToVersion(row));
+  }
+  return out;
+}
+
+absl::Status SaveVersion(Transaction& tx, const VersionRow& row) {
+  return tx
+      .Exec(
+          "INSERT INTO record_version (rid, version, generation, role, pinned, shown_epoch, labels, sealed, "
+          "created_at) "
+          "VALUES (:rid, :version, :generation, :role, :pinned, :shown_epoch, :labels, :sealed, :created_at) "
+          "ON CONFLICT (rid, version) DO UPDATE SET role = excluded.role, pinned = excluded.pinned, "
+          "shown_epoch = excluded.shown_epoch, labels = excluded.labels, sealed = excluded.sealed, "
+          "created_at = excluded.created_at",
+          {{"rid", row.rid},
+           {"version", row.version},
+           {"generation", row.generation},
+           {"role", row.role},
+           {"pinned", row.pinned},
+           {"shown_epoch", row.shown_epoch},
+           {"labels", LabelBytes(row.labels)},
+           {"sealed", Bytes{row.sealed}},
+           {"created_at", row.created_at}})
+      .status();
+}
+
+absl::Status EraseVersion(Transaction& tx, const std::string& rid, int64_t version) {
+  return tx
+      .Exec("DELETE FROM record_version WHERE rid = :rid AND version = :version", {{"rid", rid}, {"version", version}})
+      .status();
+}
+
+absl::Status EraseVersions(Transaction& tx, const std::string& rid) {
+  return tx.Exec("DELETE FROM record_version WHERE rid = :rid", {{"rid", rid}}).status();
+}
+
+absl::StatusOr<std::optional<LeaseRow>> FindLease(Transaction& tx, const std::string& digest) {
+  ASSIGN_OR_RETURN(const auto row,
+                   tx.QueryRow("SELECT digest, rid, caller, generation, epoch, version, state, answer_version, "
+                               "answer_side, acquired_at FROM lease WHERE digest = :digest",
+                               {{"digest", digest}}));
+  if (!row.has_value()) {
+    return std::nullopt;
+  }
+  LeaseRow out;
+  out.digest = digest;
+  out.rid = row->Text("rid");
+  out.caller = row->Text("caller");
+  out.generation = row->Int("generation");
+  out.epoch = row->Int("epoch");
+  out.version = row->Int("version");
+  out.state = static_cast<LeaseState>(row->Int("state"));
+  out.answer_version = row->Int("answer_version");
+  out.answer_side = row->Bool("answer_side");
+  out.acquired_at = row->TimeAt("acquired_at");
+  return out;
+}
+
+absl::Status SaveLease(Transaction& tx, const LeaseRow& row) {
+  return tx
+      .Exec(
+          "INSERT INTO lease (digest, rid, caller, generation, epoch, version, state, answer_version, answer_side, "
+          "acquired_at) VALUES (:digest, :rid, :caller, :generation, :epoch, :version, :state, :answer_version, "
+          ":answer_side, :acquired_at) ON CONFLICT (digest) DO UPDATE SET state = excluded.state, "
+          "answer_version = excluded.answer_version, answer_side = excluded.answer_side",
+          {{"digest", row.digest},
+           {"rid", row.rid},
+           {"caller", row.caller},
+           {"generation", row.generation},
+           {"epoch", row.epoch},
+           {"version", row.version},
+           {"state", row.state},
+           {"answer_version", row.answer_version},
+           {"answer_side", row.answer_side},
+           {"acquired_at", row.acquired_at}})
+      .status();
+}
+
+absl::Status EraseOldLeases(Transaction& tx, const std::string& rid, absl::Time ended_before, absl::Time open_before) {
+  return tx
+      .Exec(
+          "DELETE FROM lease WHERE rid = :rid AND ((state <> :open AND acquired_at < :ended_before) OR "
+          "acquired_at < :open_before)",
+          {{"rid", rid}, {"open", LeaseState::kOpen}, {"ended_before", ended_before}, {"open_before", open_before}})
+      .status();
+}
+
+absl::StatusOr<std::optional<OwnerKeyRow>> FindOwnerKey(Transaction& tx, const Owner& owner) {
+  ASSIGN_OR_RETURN(const auto row,
+                   tx.QueryRow("SELECT owner_type, owner_id, key_version, term, destroyed, wrapped FROM owner_key "
+                               "WHERE owner_type = :owner_type AND owner_id = :owner_id",
+                               {{"owner_type", owner.type}, {"owner_id", owner.id}}));
+  return row.has_value() ? std::make_optional(ToOwnerKey(*row)) : std::nullopt;
+}
+
+absl::Status SaveOwnerKey(Transaction& tx, const OwnerKeyRow& row) {
+  return tx
+      .Exec(
+          "INSERT INTO owner_key (owner_type, owner_id, key_version, term, destroyed, wrapped) VALUES (:owner_type, "
+          ":owner_id, :key_version, :term, :destroyed, :wrapped) ON CONFLICT (owner_type, owner_id) DO UPDATE SET "
+          "key_version = excluded.key_version, term = excluded.term, destroyed = excluded.destroyed, "
+          "wrapped = excluded.wrapped",
+          {{"owner_type", row.owner.type},
+           {"owner_id", row.owner.id},
+           {"key_version", row.key_version},
+           {"term", row.term},
+           {"destroyed", row.destroyed},
+           {"wrapped", Bytes{row.wrapped}}})
+      .status();
+}
+
+absl::StatusOr<std::vector<OwnerKeyRow>> ListOwnerKeysNotUnder(Transaction& tx, uint32_t term, int limit) {
+  ASSIGN_OR_RETURN(const Rows rows,
+                   tx.Query("SELECT owner_type, owner_id, key_version, term, destroyed, wrapped FROM owner_key "
+                            "WHERE term <> :term AND destroyed = 0 ORDER BY owner_type, owner_id LIMIT :limit",
+                            {{"term", term}, {"limit", limit}}));
+  std::vector<OwnerKeyRow> out;
+  for (const Row& row : rows) {
+    out.push_back(ToOwnerKey(row));
+  }
+  return out;
+}
+
+absl::StatusOr<int64_t> CountOwnerKeysNotUnder(Transaction& tx, uint32_t term) {
+  ASSIGN_OR_RETURN(
+      const auto row,
+      tx.QueryRow("SELECT COUNT(*) AS n FROM owner_key WHERE term <> :term AND destroyed = 0", {{"term", term}}));
+  return row.has_value() ? row->Int("n") : 0;
+}
+
+absl::StatusOr<std::vector<TermRow>> ListTerms(Transaction& tx) {
+  ASSIGN_OR_RETURN(const Rows rows,
+                   tx.Query("SELECT term, state, kek_id, wrapped, annotations, created_at FROM keyring ORDER BY term"));
+  std::vector<TermRow> out;
+  for (const Row& row : rows) {
+    TermRow term;
+    term.term = static_cast<uint32_t>(row.Int("term"));
+    term.state = row.Text("state");
+    term.wrapped.key_id = row.Text("kek_id");
+    term.wrapped.ciphertext = row.BytesAt("wrapped");
+    term.wrapped.annotations = ParseAnnotations(row.BytesAt("annotations"));
+    term.created_at = row.TimeAt("created_at");
+    out.push_back(std::move(term));
+  }
+  return out;
+}
+
+absl::Status SaveTerm(Transaction& tx, const TermRow& row) {
+  return tx
+      .Exec(
+          "INSERT INTO keyring (term, state, kek_id, wrapped, annotations, created_at) VALUES (:term, :state, :kek_id, "
+          ":wrapped, :annotations, :created_at) ON CONFLICT (term) DO UPDATE SET state = excluded.state, "
+          "kek_id = excluded.kek_id, wrapped = excluded.wrapped, annotations = excluded.annotations",
+          {{"term", row.term},
+           {"state", row.state},
+           {"kek_id", row.wrapped.key_id},
+           {"wrapped", Bytes{row.wrapped.ciphertext}},
+           {"annotations", AnnotationBytes(row.wrapped.annotations)},
+           {"created_at", row.created_at}})
+      .status();
+}
+
+absl::StatusOr<std::string> DeploymentId(Transaction& tx) {
+  ASSIGN_OR_RETURN(const auto row, tx.QueryRow("SELECT value FROM vault_meta WHERE name = 'deployment_id'"));
+  return row.has_value() ? row->Text("value") : std::string();
+}
+
+absl::Status SaveDeploymentId(Transaction& tx, const std::string& deployment_id) {
+  return tx.Exec("INSERT INTO vault_meta (name, value) VALUES ('deployment_id', :id)", {{"id", deployment_id}})
+      .status();
+}
+
+absl::StatusOr<bool> IsEmpty(Transaction& tx) {
+  ASSIGN_OR_RETURN(const auto row,
+                   tx.QueryRow("SELECT (SELECT COUNT(*) FROM vault_meta) + (SELECT COUNT(*) FROM keyring) "
+                               "+ (SELECT COUNT(*) FROM owner_key) + (SELECT COUNT(*) FROM record) + "
+                               "(SELECT COUNT(*) FROM record_version) AS n"));
+  return row.has_value() && row->Int("n") == 0;
+}
+
+}  // namespace sallyport::vault

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "common/sql.h"
+#include "services/vault/key_encryption_key.h"
+#include "services/vault/record_id.h"
+
+// The vault's tables as rows. No rule lives here; times that are absent are InfinitePast.
+namespace sallyport::vault {
+
+using Labels = std::map<std::string, std::string>;
+
+struct RecordRow {
+  std::string rid;  // Random; a record that is deleted and made anew keeps it, and its counters.
+  RecordId id;
+  int64_t head = 0;          // 0: tombstone.
+  int64_t last_version = 0;  // The highest number ever given out.
+  int64_t generation = 0;
+  int64_t epoch = 0;
+  std::string state;
+  std::string reason;
+  absl::Time backoff_until = absl::InfinitePast();
+  absl::Time next_at = absl::InfinitePast();
+  absl::Time claim_until = absl::InfinitePast();  // InfinitePast: no lease is outstanding.
+  Labels labels;
+  absl::Time updated_at = absl::InfinitePast();
+};
+
+enum class VersionRole {
+  kValue = 1,    // Was or is the head.
+  kSide = 2,     // A late result, not adopted yet.
+  kPending = 3,  // Space held for the answer to a lease.
+};
+
+struct VersionRow {
+  std::string rid;
+  int64_t version = 0;
+  int64_t generation = 0;
+  VersionRole role = VersionRole::kValue;
+  bool pinned = false;
+  int64_t shown_epoch = 0;  // kSide: the last lease whose holder has been given it.
+  Labels labels;
+  std::string sealed;
+  absl::Time created_at = absl::InfinitePast();
+};
+
+enum class LeaseState { kOpen = 1, kAnswered = 2, kEnded = 3 };
+
+struct LeaseRow {
+  std::string digest;  // SHA-256 of the id, in hex: the id itself is authority and is not stored.
+  std::string rid;
+  std::string caller;
+  int64_t generation = 0;
+  int64_t epoch = 0;
+  int64_t version = 0;  // Reserved for the answer.
+  LeaseState state = LeaseState::kOpen;
+  int64_t answer_version = 0;
+  bool answer_side = false;
+  absl::Time acquired_at = absl::InfinitePast();
+};
+
+struct OwnerKeyRow {
+  Owner owner;
+  uint32_t key_version = 0;
+  uint32_t term = 0;
+  bool destroyed = false;
+  std::string wrapped;
+};
+
+struct TermRow {
+  uint32_t term = 0;
+  std::string state;  // "active", "decrypt_only", "destroyed"
+  KeyEncryptionKey::Wrapped wrapped;
+  absl::Time created_at = absl::InfinitePast();
+};
+
+// Including the tables of the audit outbox.
+std::vector<Migration> VaultMigrations();
+
+absl::StatusOr<std::optional<RecordRow>> FindRecord(Transaction& tx, const RecordId& id);
+absl::StatusOr<std::vector<RecordRow>> ListRecords(Transaction& tx, const Owner& owner);
+// Records of these kinds with next_at at or before `now`, oldest first.
+absl::StatusOr<std::vector<RecordRow>> ListDueRecords(Transaction& tx, const std::vector<std::string>& kinds,
+                                                      absl::Time now, int limit);
+absl::Status SaveRecord(Transaction& tx, const RecordRow& row);
+// With its versions and leases.
+absl::Status EraseRecord(Transaction& tx, const std::string& rid);
+
+absl::StatusOr<std::optional<VersionRow>> FindVersion(Transaction& tx, const std::string& rid, int64_t version);
+// Highest version first, without the sealed bytes.
+absl::StatusOr<std::vector<VersionRow>> ListVersions(Transaction& tx, const std::string& rid);
+absl::Status SaveVersion(Transaction& tx, const VersionRow& row);
+absl::Status EraseVersion(Transaction& tx, const std::string& rid, int64_t version);
+absl::Status EraseVersions(Transaction& tx, const std::string& rid);
+
+absl::StatusOr<std::optional<LeaseRow>> FindLease(Transaction& tx, const std::string& digest);
+absl::Status SaveLease(Transaction& tx, const LeaseRow& row);
+// Leases of the record given before `ended_before` that are over, and before `open_before` that never were answered.
+absl::Status EraseOldLeases(Transaction& tx, const std::string& rid, absl::Time ended_before, absl::Time open_before);
+
+absl::StatusOr<std::optional<OwnerKeyRow>> FindOwnerKey(Transaction& tx, const Owner& owner);
+absl::Status SaveOwnerKey(Transaction& tx, const OwnerKeyRow& row);
+absl::StatusOr<std::vector<OwnerKeyRow>> ListOwnerKeysNotUnder(Transaction& tx, uint32_t term, int limit);
+absl::StatusOr<int64_t> CountOwnerKeysNotUnder(Transaction& tx, uint32_t term);
+
+// Oldest first.
+absl::StatusOr<std::vector<TermRow>> ListTerms(Transaction& tx);
+absl::Status SaveTerm(Transaction& tx, const TermRow& row);
+
+// Empty if the store has none.
+absl::StatusOr<std::string> DeploymentId(Transaction& tx);
+absl::Status SaveDeploymentId(Transaction& tx, const std::string& deployment_id);
+// Nothing was ever encrypted here.
+absl::StatusOr<bool> IsEmpty(Transaction& tx);
+
+}  // namespace sallyport::vault

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/vault/vault.h"
+
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/error.h"
+#include "common/random.h"
+#include "common/status_macros.h"
+#include "services/vault/envelope.h"
+#include "services/vault/errors.h"
+
+namespace sallyport::vault {
+namespace {
+
+using audit::v1::DECISION_ALLOWED;
+using audit::v1::DECISION_DENIED;
+using audit::v1::DECISION_FAILED;
+
+constexpr int kDefaultDue = 50;
+constexpr int kMaxDue = 200;
+// An abandoned link flow is of no use to anybody; what its sweeper left is dropped with the next one.
+constexpr absl::Duration kFlowGrace = absl::Hours(1);
+constexpr int kFlowsDropped = 20;
+
+absl::Status CheckPut(const v1::PutRequest& request) {
+  if (request.payload().size() > kMaxPayloadBytes) {
+    return InvalidField("payload", "is over 64 KiB");
+  }
+  size_t label_bytes = 0;
+  for (const auto& [name, value] : request.labels()) {
+    label_bytes += name.size() + value.size();
+  }
+  if (label_bytes > kMaxLabelBytes) {
+    return InvalidField("labels", "are over 4 KiB");
+  }
+  if (!request.lease().empty() &&
+      (request.has_expected_version() || request.keep_generation() || request.only_if_changed() || request.pin())) {
+    return InvalidField("lease", "cannot be combined with expected_version, keep_generation, only_if_changed or pin");
+  }
+  return CheckState(request.state());
+}
+
+}  // namespace
+
+absl::Status Vault::Run(absl::Status (Database::*method)(const Work&), const Work& work) {
+  RETURN_IF_ERROR(keyring_.EnsureActive(clock_.Now()));
+  const absl::Status result = (database_.*method)(work);
+  if (!Keyring::IsUnknownTerm(result)) {
+    return result;
+  }
+  RETURN_IF_ERROR(keyring_.Reload());  // Another replica has begun a term.
+  return (database_.*method)(work);
+}
+
+absl::Status Vault::Write(const Work& work) {
+  const absl::Status result = Run(&Database::Write, work);
+  if (result.ok()) {
+    trail_.Kick();
+  }
+  return result;
+}
+
+absl::Status Vault::Recorded(absl::Status check, const Caller& caller, Operation operation, const RecordId& id) {
+  if (!check.ok()) {
+    audit::v1::Event event = MakeEvent("secret.denied", DECISION_DENIED, ReasonOf(check), caller);
+    SetRecord(id, 0, 0, event);
+    (*event.mutable_details())["operation"] = OperationName(operation);
+    // The refusal stands whether or not it could be recorded.
+    trail_.Record(std::move(event)).IgnoreError();
+  }
+  return check;
+}
+
+absl::Status Vault::Settled(absl::Status result, const Caller& caller, Operation operation, const RecordId& id) {
+  if (absl::IsDataLoss(result)) {
+    audit::v1::Event event = MakeEvent("secret.damaged", DECISION_FAILED, ReasonOf(result), caller);
+    SetRecord(id, 0, 0, event);
+    (*event.mutable_details())["operation"] = OperationName(operation);
+    trail_.Record(std::move(event)).IgnoreError();
+  }
+  return result;
+}
+
+absl::Status Vault::AppendWrite(Transaction& tx, const Caller& caller, absl::string_view rule, const RecordId& id,
+                                int64_t version, int64_t generation) {
+  audit::v1::Event event = MakeEvent("secret.write", DECISION_ALLOWED, rule, caller);
+  SetRecord(id, version, generation, event);
+  return trail_.Append(tx, std::move(event));
+}
+
+absl::StatusOr<v1::PutResponse> Vault::Put(const Caller& caller, const v1::PutRequest& request) {
+  ASSIGN_OR_RETURN(const RecordId id, ParseRecordName(request.record()));
+  RETURN_IF_ERROR(CheckPut(request));
+  const bool leased = !request.lease().empty();
+  // A lease alone authorises: a passport with one second left must not lose a token.
+  const Operation operation = leased ? Operation::kLease : Operation::kPut;
+  RETURN_IF_ERROR(
+      Recorded(leased ? CheckKind(caller, operation, id) : CheckAccess(caller, operation, id), caller, operation, id));
+  v1::PutResponse response;
+  RETURN_IF_ERROR(Settled(Write([&](Transaction& tx) {
+                            response.Clear();
+                            return leased ? PutLeased(tx, caller, id, request, response)
+                                          : PutUnleased(tx, caller, id, request, response);
+                          }),
+                          caller, operation, id));
+  return response;
+}
+
+absl::StatusOr<bool> Vault::IsUnchanged(Transaction& tx, const RecordRow& row, const v1::PutRequest& request) {
+  if (!request.only_if_changed() || row.head == 0) {
+    return false;
+  }
+  const absl::StatusOr<Secret> head = ledger_.OpenHead(tx, row);
+  if (absl::IsDataLoss(head.status()) && !Keyring::IsUnknownTerm(head.status())) {
+    return false;  // Damaged: entering the secret again is the remedy, and must work.
+  }
+  RETURN_IF_ERROR(head.status());
+  return *head == Secret::Copy(request.payload());
+}
+
+absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const RecordId& id,
+                                const v1::PutRequest& request, v1::PutResponse& response) {
+  ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
+  ASSIGN_OR_RETURN(const auto found, FindRecord(tx, id));
+  RecordRow row = found.value_or(RecordRow());
+  if (!found.has_value()) {
+    row.rid = MakeUid("rec_");
+    row.id = id;
+  }
+  if (request.has_expected_version() && request.expected_version() != row.head) {
+    return error::VersionConflict();
+  }
+  ASSIGN_OR_RETURN(const bool unchanged, IsUnchanged(tx, row, request));
+  if (unchanged) {
+    ASSIGN_OR_RETURN(auto version, FindVersion(tx, row.rid, row.head));
+    if (request.pin() && version.has_value() && !version->pinned) {
+      version->pinned = true;
+      RETURN_IF_ERROR(SaveVersion(tx, *version));
+    }
+    response.set_version(row.head);
+    response.set_generation(row.generation);
+    response.set_unchanged(true);
+    return AppendWrite(tx, caller, "put.unchanged", id, row.head, row.generation);
+  }
+  if (id.kind == "link_flow") {
+    RETURN_IF_ERROR(DropExpiredFlows(tx, now));
+  }
+  if (!request.keep_generation() || row.generation == 0) {
+    RETURN_IF_ERROR(Ledger::BeginGeneration(tx, row));
+  }
+  Ledger::Value value = {request.payload(), {request.labels().begin(), request.labels().end()}};
+  value.next_at = request.has_next_at() ? FromProto(request.next_at()) : absl::InfinitePast();
+  value.state = request.state();
+  value.pin = request.pin();
+  RETURN_IF_ERROR(ledger_.WriteHead(tx, row, row.last_version + 1, value, now));
+  response.set_version(row.head);
+  response.set_generation(row.generation);
+  return AppendWrite(tx, caller, "put", id, row.head, row.generation);
+}
+
+absl::Status Vault::DropExpiredFlows(Transaction& tx, absl::Time now) {
+  ASSIGN_OR_RETURN(const auto flows, ListDueRecords(tx, {"link_flow"}, now - kFlowGrace, kFlowsDropped));
+  for (const RecordRow& flow : flows) {
+    RETURN_IF_ERROR(EraseRecord(tx, flow.rid));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::GetResponse> Vault::Get(const Caller& caller, const v1::GetRequest& request) {
+  ASSIGN_OR_RETURN(const RecordId id, ParseRecordName(request.record()));
+  RETURN_IF_ERROR(Recorded(CheckAccess(caller, Operation::kGet, id), caller, Operation::kGet, id));
+  v1::GetResponse response;
+  Secret payload;
+  RETURN_IF_ERROR(Settled(Read([&](Transaction& tx) -> absl::Status {
+                            ASSIGN_OR_RETURN(const RecordRow row, Ledger::Find(tx, id));
+                            ASSIGN_OR_RETURN(
+                                const auto version,
+                                FindVersion(tx, row.rid, request.version() == 0 ? row.head : request.version()));
+                            if (!version.has_value() || version->role != VersionRole::kValue) {
+                              return request.version() == 0 ? error::TagMismatch() : error::RecordNotFound();
+                            }
+                            ASSIGN_OR_RETURN(payload, ledger_.Open(tx, row, *version));
+                            response.set_version(version->version);
+                            *response.mutable_metadata() = ToMetadata(row);
+                            return absl::OkStatus();
+                          }),
+                          caller, Operation::kGet, id));
+  audit::v1::Event event = MakeEvent("secret.read", DECISION_ALLOWED, "get", caller);
+  SetRecord(id, response.version(), response.metadata().generation(), event);
+  RETURN_IF_ERROR(trail_.Record(std::move(event)));
+  response.set_payload(std::string(payload.Expose()));
+  return response;
+}
+
+absl::StatusOr<v1::ListResponse> Vault::List(const Caller& caller, const v1::ListRequest& request) {
+  ASSIGN_OR_RETURN(const Owner owner, ParseOwner(request.owner_type(), request.owner_id()));
+  const RecordId id = {owner, request.kind(), ""};
+  RETURN_IF_ERROR(Recorded(CheckListOwner(caller, owner), caller, Operation::kList, id));
+  if (!request.kind().empty() && !MayListKind(caller, request.kind())) {
+    return Recorded(error::Denied("this service may not list records of this kind", "caller_not_allowed"), caller,
+                    Operation::kList, id);
+  }
+  v1::ListResponse response;
+  RETURN_IF_ERROR(Read([&](Transaction& tx) -> absl::Status {
+    response.Clear();
+    ASSIGN_OR_RETURN(const std::vector<RecordRow> rows, ListRecords(tx, owner));
+    for (const RecordRow& row : rows) {
+      const bool wanted = request.kind().empty() || row.id.kind == request.kind();
+      if (wanted && row.head != 0 && MayListKind(caller, row.id.kind)) {
+        *response.add_records() = ToMetadata(row);
+      }
+    }
+    return absl::OkStatus();
+  }));
+  return response;
+}
+
+absl::StatusOr<v1::DeleteResponse> Vault::Delete(const Caller& caller, const v1::DeleteRequest& request) {
+  ASSIGN_OR_RETURN(const RecordId id, ParseRecordName(request.record()));
+  RETURN_IF_ERROR(Recorded(CheckAccess(caller, Operation::kDelete, id), caller, Operation::kDelete, id));
+  v1::DeleteResponse response;
+  RETURN_IF_ERROR(Write([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(auto row, FindRecord(tx, id));
+    if (request.has_expected_version() && request.expected_version() != (row.has_value() ? row->head : 0)) {
+      return error::VersionConflict();
+    }
+    if (!row.has_value()) {
+      return error::RecordNotFound();
+    }
+    response.set_generation(row->generation);
+    if (row->head == 0) {
+      return absl::OkStatus();
+    }
+    ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
+    if (id.kind == "link_flow") {
+      // Its name is random and used once: no lease was ever given, and no late write can come.
+      RETURN_IF_ERROR(EraseRecord(tx, row->rid));
+    } else {
+      RETURN_IF_ERROR(Ledger::Tombstone(tx, *row, now));
+    }
+    response.set_generation(row->generation);
+    return AppendWrite(tx, caller, "delete", id, 0, row->generation);
+  }));
+  return response;
+}
+
+absl::StatusOr<v1::PinResponse> Vault::Pin(const Caller& caller, const v1::PinRequest& request) {
+  ASSIGN_OR_RETURN(const RecordId id, ParseRecordName(request.record()));
+  RETURN_IF_ERROR(Recorded(CheckAccess(caller, Operation::kPin, id), caller, Operation::kPin, id));
+  RETURN_IF_ERROR(Write([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const RecordRow row, Ledger::Find(tx, id));
+    ASSIGN_OR_RETURN(auto version, FindVersion(tx, row.rid, request.version()));
+    if (!version.has_value() || version->role != VersionRole::kValue) {
+      return error::RecordNotFound();
+    }
+    if (version->pinned == request.pinned()) {
+      return absl::OkStatus();
+    }
+    version->pinned = request.pinned();
+    RETURN_IF_ERROR(SaveVersion(tx, *version));
+    RETURN_IF_ERROR(Ledger::Prune(tx, row));
+    return AppendWrite(tx, caller, request.pinned() ? "pin" : "unpin", id, request.version(), row.generation);
+  }));
+  return v1::PinResponse();
+}
+
+absl::StatusOr<v1::ListDueResponse> Vault::ListDue(const Caller& caller, const v1::ListDueRequest& request) {
+  if (request.limit() < 0 || request.limit() > kMaxDue) {
+    return InvalidField("limit", "must be 0 to 200");
+  }
+  if (request.kinds().empty() || request.kinds_size() > 20) {
+    return InvalidField("kinds", "must name 1 to 20 kinds");
+  }
+  for (const std::string& kind : request.kinds()) {
+    if (!MayListKind(caller, kind)) {
+      return Recorded(error::Denied("this service may not list records of this kind", "caller_not_allowed"), caller,
+                      Operation::kList, {{"any", "any"}, kind, ""});
+    }
+  }
+  const int limit = request.limit() == 0 ? kDefaultDue : request.limit();
+  v1::ListDueResponse response;
+  RETURN_IF_ERROR(Read([&](Transaction& tx) -> absl::Status {
+    response.Clear();
+    ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
+    ASSIGN_OR_RETURN(const auto rows, ListDueRecords(tx, {request.kinds().begin(), request.kinds().end()}, now, limit));
+    for (const RecordRow& row : rows) {
+      *response.add_records() = ToMetadata(row);
+    }
+    return absl::OkStatus();
+  }));
+  return response;
+}
+
+absl::StatusOr<v1::DeleteOwnerResponse> Vault::DeleteOwner(const Caller& caller,
+                                                           const v1::DeleteOwnerRequest& request) {
+  ASSIGN_OR_RETURN(const Owner owner, ParseOwner(request.owner_type(), request.owner_id()));
+  const RecordId all = {owner, "*", "*"};
+  RETURN_IF_ERROR(Recorded(CheckDeleteOwner(caller, owner), caller, Operation::kDelete, all));
+  RETURN_IF_ERROR(Write([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
+    ASSIGN_OR_RETURN(std::vector<RecordRow> rows, ListRecords(tx, owner));
+    for (RecordRow& row : rows) {
+      RETURN_IF_ERROR(Ledger::Tombstone(tx, row, now));
+    }
+    RETURN_IF_ERROR(Keyring::DestroyKey(tx, owner));
+    return AppendWrite(tx, caller, "delete_owner", all, 0, 0);
+  }));
+  if (after_shred_) {
+    after_shred_();
+  }
+  return v1::DeleteOwnerResponse();
+}
+
+absl::StatusOr<v1::GetCacheRootsResponse> Vault::GetCacheRoots(const Caller& caller) {
+  v1::GetCacheRootsResponse response;
+  RETURN_IF_ERROR(Read([&](Transaction& tx) -> absl::Status {
+    response.Clear();
+    ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
+    ASSIGN_OR_RETURN(const OwnerKey key, keyring_.KeyForRead(tx, VaultOwner()));
+    const int64_t today = absl::ToUnixSeconds(now) / 86400;
+    for (const int64_t day : {today, today - 1}) {
+      ASSIGN_OR_RETURN(const Secret root, CacheRoot(key.key, day));
+      auto* out = response.add_roots();
+      out->set_day(day);
+      out->set_root(std::string(root.Expose()));
+    }
+    return absl::OkStatus();
+  }));
+  audit::v1::Event event = MakeEvent("secret.read", DECISION_ALLOWED, "get_cache_roots", caller);
+  SetRecord({VaultOwner(), "cache_root", absl::StrCat(response.roots(0).day())}, 0, 0, event);
+  RETURN_IF_ERROR(trail_.Record(std::move(event)));
+  return response;
+}
+
+}  // namespace sallyport::vault

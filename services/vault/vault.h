@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "common/caller/caller.h"
+#include "common/clock.h"
+#include "common/sql.h"
+#include "sallyport/vault/v1/vault.pb.h"
+#include "services/vault/access.h"
+#include "services/vault/audit_trail.h"
+#include "services/vault/keyring.h"
+#include "services/vault/ledger.h"
+
+namespace sallyport::vault {
+
+// The methods of sallyport.vault.v1.Vault (contract: vault.proto), for callers already authenticated. Every method
+// checks access, works in one transaction, and has its audit event durable before it returns. Thread-safe.
+//
+// The lease protocol: `generation` says which link of an account a token belongs to, `epoch` which holder was last. A
+// holder's answer becomes the head if nobody took the record over since; is kept as a side version if somebody did; and
+// is refused (wrong_generation) if the record was linked anew, deleted or shredded. A late answer heals a record that
+// is marked NEEDS_REAUTH, and a record cannot be marked so over a side version its holder has not seen.
+class Vault {
+ public:
+  struct Dependencies {
+    Database& database;
+    Keyring& keyring;
+    AuditTrail& trail;
+    const Clock& clock;
+    // Called after an owner's key was destroyed: lets the store forget its journal. May be null.
+    std::function<void()> after_shred;
+  };
+  explicit Vault(Dependencies dependencies)
+      : database_(dependencies.database),
+        keyring_(dependencies.keyring),
+        trail_(dependencies.trail),
+        clock_(dependencies.clock),
+        after_shred_(std::move(dependencies.after_shred)),
+        ledger_(dependencies.keyring) {}
+
+  absl::StatusOr<v1::PutResponse> Put(const Caller& caller, const v1::PutRequest& request);
+  absl::StatusOr<v1::GetResponse> Get(const Caller& caller, const v1::GetRequest& request);
+  absl::StatusOr<v1::ListResponse> List(const Caller& caller, const v1::ListRequest& request);
+  absl::StatusOr<v1::DeleteResponse> Delete(const Caller& caller, const v1::DeleteRequest& request);
+  absl::StatusOr<v1::PinResponse> Pin(const Caller& caller, const v1::PinRequest& request);
+
+  absl::StatusOr<v1::AcquireLeaseResponse> AcquireLease(const Caller& caller, const v1::AcquireLeaseRequest& request);
+  absl::StatusOr<v1::ReleaseResponse> Release(const Caller& caller, const v1::ReleaseRequest& request);
+  absl::StatusOr<v1::PutStatusResponse> PutStatus(const Caller& caller, const v1::PutStatusRequest& request);
+
+  absl::StatusOr<v1::ListDueResponse> ListDue(const Caller& caller, const v1::ListDueRequest& request);
+  absl::StatusOr<v1::DeleteOwnerResponse> DeleteOwner(const Caller& caller, const v1::DeleteOwnerRequest& request);
+  absl::StatusOr<v1::GetCacheRootsResponse> GetCacheRoots(const Caller& caller);
+
+ private:
+  using Work = std::function<absl::Status(Transaction&)>;
+  absl::Status Read(const Work& work) { return Run(&Database::Read, work); }
+  absl::Status Write(const Work& work);
+  absl::Status Run(absl::Status (Database::*method)(const Work&), const Work& work);
+
+  // `check` as it is, after a refusal has been recorded.
+  absl::Status Recorded(absl::Status check, const Caller& caller, Operation operation, const RecordId& id);
+  // For what a transaction answered: damage is recorded.
+  absl::Status Settled(absl::Status result, const Caller& caller, Operation operation, const RecordId& id);
+  absl::Status AppendWrite(Transaction& tx, const Caller& caller, absl::string_view rule, const RecordId& id,
+                           int64_t version, int64_t generation);
+
+  absl::Status PutUnleased(Transaction& tx, const Caller& caller, const RecordId& id, const v1::PutRequest& request,
+                           v1::PutResponse& response);
+  absl::Status PutLeased(Transaction& tx, const Caller& caller, const RecordId& id, const v1::PutRequest& request,
+                         v1::PutResponse& response);
+  absl::StatusOr<bool> IsUnchanged(Transaction& tx, const RecordRow& row, const v1::PutRequest& request);
+  absl::StatusOr<bool> IsRepeat(Transaction& tx, const RecordRow& row, const LeaseRow& lease,
+                                const v1::PutRequest& request);
+  absl::Status DropExpiredFlows(Transaction& tx, absl::Time now);
+
+  struct Held {
+    RecordRow row;
+    LeaseRow lease;
+  };
+  // The lease of this caller on this record. LEASE_UNKNOWN, or PERMISSION_DENIED if it is another service's.
+  absl::StatusOr<Held> FindHeld(Transaction& tx, const Caller& caller, const RecordId& id, const std::string& lease);
+  absl::Status Grant(Transaction& tx, const Caller& caller, const RecordId& id, absl::Duration ttl,
+                     v1::AcquireLeaseResponse& response);
+  absl::Status ShowSides(Transaction& tx, const RecordRow& row, v1::AcquireLeaseResponse::Lease& out);
+
+  Database& database_;
+  Keyring& keyring_;
+  AuditTrail& trail_;
+  const Clock& clock_;
+  const std::function<void()> after_shred_;
+  const Ledger ledger_;
+};
+
+}  // namespace sallyport::vault

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/vault/vault_server.h"
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "common/audit_outbox.h"
+#include "common/error.h"
+#include "common/files.h"
+#include "common/rpc_server.h"
+#include "common/status_macros.h"
+#include "services/vault/access.h"
+#include "services/vault/directory_kek.h"
+#include "services/vault/keyring.h"
+#include "services/vault/sqlite_journal.h"
+#include "services/vault/store.h"
+#include "services/vault/vault.h"
+#include "services/vault/vault_admin.h"
+#include "services/vault/vault_service.h"
+
+namespace sallyport::vault {
+namespace {
+
+// A sealed vault that could not be asked for its keys would find nobody to say so.
+class NoKeys final : public PassportKeySource {
+ public:
+  absl::StatusOr<std::string> FetchJwks() override { return absl::UnavailableError("no channel to authn"); }
+};
+
+absl::StatusOr<Database::Options> DatabaseOptions(const config::v1::Database& config, const Clock& clock) {
+  Database::Options options;
+  options.sqlite_path = config.sqlite();
+  options.postgresql = config.postgresql();
+  options.clock = &clock;
+  if (config.pool_size() > 0) {
+    options.pool_size = config.pool_size();
+  }
+  if (!config.password_file().empty()) {
+    ASSIGN_OR_RETURN(options.password, ReadSecretFile(config.password_file()));
+  }
+  return options;
+}
+
+std::unique_ptr<PassportVerifier> MakeVerifier(const config::v1::VaultConfig& config, const VaultPeers& peers) {
+  std::unique_ptr<PassportKeySource> keys;
+  if (peers.authn != nullptr) {
+    keys = std::make_unique<RpcKeySource>(peers.authn);
+  } else {
+    keys = std::make_unique<NoKeys>();
+  }
+  return std::make_unique<PassportVerifier>(config.deployment().public_url(), std::move(keys));
+}
+
+}  // namespace
+
+absl::Status ValidateVaultConfig(const config::v1::VaultConfig& config) {
+  std::vector<ErrorDetail::Violation> violations;
+  if (config.database().engine_case() == config::v1::Database::ENGINE_NOT_SET) {
+    violations.push_back({"database", "needs sqlite or postgresql"});
+  }
+  if (config.kek().directory().empty()) {
+    violations.push_back({"kek.directory", "is required"});
+  }
+  if (config.database().pool_size() < 0 || config.database().pool_size() > 512) {
+    violations.push_back({"database.poolSize", "must be 1 to 512"});
+  }
+  if (config.deployment_id().size() > 128) {
+    violations.push_back({"deploymentId", "is longer than 128 bytes"});
+  }
+  return InvalidFields(violations);
+}
+
+// In order of construction: what is used stands before what uses it.
+struct VaultServer::Parts {
+  std::unique_ptr<Database> database;
+  std::unique_ptr<KeyEncryptionKey> kek;
+  std::unique_ptr<AuditOutbox> outbox;
+  std::unique_ptr<AuditTrail> trail;
+  std::unique_ptr<Keyring> keyring;
+  std::unique_ptr<Vault> vault;
+  std::unique_ptr<VaultAdmin> admin;
+  std::unique_ptr<PassportVerifier> verifier;
+  std::optional<CallGuard> guard;
+  std::unique_ptr<RpcServer> rpc;
+  const Clock* clock = nullptr;
+
+  absl::Status OpenStore(const config::v1::VaultConfig& config);
+  std::vector<std::unique_ptr<grpc::Service>> MakeServices(const std::shared_ptr<const PeerIdentity>& peer);
+};
+
+absl::Status VaultServer::Parts::OpenStore(const config::v1::VaultConfig& config) {
+  ASSIGN_OR_RETURN(Database::Options options, DatabaseOptions(config.database(), *clock));
+  ASSIGN_OR_RETURN(database, Database::Open(std::move(options)));
+  RETURN_IF_ERROR(database->Migrate(VaultMigrations()));
+  kek = std::make_unique<DirectoryKek>(config.kek().directory());
+  outbox = std::make_unique<AuditOutbox>(*database, *clock, AuditOutbox::Options{.source = "vault"});
+  trail = std::make_unique<AuditTrail>(*database, *outbox);
+  keyring = std::make_unique<Keyring>(*database, *kek, Keyring::Options{config.deployment_id()});
+  std::function<void()> after_shred;
+  if (!config.database().sqlite().empty()) {
+    after_shred = [path = config.database().sqlite()] { TruncateSqliteJournal(path); };
+  }
+  vault = std::make_unique<Vault>(Vault::Dependencies{*database, *keyring, *trail, *clock, std::move(after_shred)});
+  admin = std::make_unique<VaultAdmin>(*database, *keyring, *trail, *clock);
+  return absl::OkStatus();
+}
+
+std::vector<std::unique_ptr<grpc::Service>> VaultServer::Parts::MakeServices(
+    const std::shared_ptr<const PeerIdentity>& peer) {
+  RpcHandler::Options options;
+  options.guard = &*guard;
+  options.peer = peer;
+  options.verifier = &*verifier;
+  options.clock = clock;
+  std::vector<std::unique_ptr<grpc::Service>> services;
+  options.service = "sallyport.vault.v1.Vault";
+  services.push_back(std::make_unique<VaultService>(*vault, options));
+  options.service = "sallyport.vault.v1.VaultAdmin";
+  services.push_back(std::make_unique<VaultAdminService>(*admin, options));
+  return services;
+}
+
+absl::StatusOr<std::unique_ptr<VaultServer>> VaultServer::Start(const config::v1::VaultConfig& config,
+                                                                const Clock& clock, VaultPeers peers) {
+  RETURN_IF_ERROR(ValidateVaultConfig(config));
+  std::unique_ptr<VaultServer> server(new VaultServer());
+  server->parts_ = std::make_unique<Parts>();
+  Parts& parts = *server->parts_;
+  parts.clock = &clock;
+  RETURN_IF_ERROR(parts.OpenStore(config));
+  parts.verifier = MakeVerifier(config, peers);
+  ASSIGN_OR_RETURN(parts.guard, CallGuard::Create(VaultMethodTables()));
+  // Sealed is a state to serve in: it answers why, and goes on trying.
+  parts.keyring->EnsureActive(clock.Now()).IgnoreError();
+  RpcServer::Options options;
+  if (!config.server().listen().empty()) {
+    ASSIGN_OR_RETURN(options, RpcOptionsFrom(config.server()));
+  }
+  ASSIGN_OR_RETURN(parts.rpc, RpcServer::Start(options, [&parts](const std::shared_ptr<const PeerIdentity>& peer) {
+                     return parts.MakeServices(peer);
+                   }));
+  if (peers.registry != nullptr) {
+    parts.outbox->StartShipping(MakeAuditSink(peers.registry));
+  }
+  return server;
+}
+
+VaultServer::~VaultServer() {
+  if (parts_ != nullptr && parts_->rpc != nullptr) {
+    parts_->rpc->Shutdown(absl::ZeroDuration());
+  }
+}
+
+std::shared_ptr<grpc::Channel> VaultServer::InProcessChannel(const std::string& caller) {
+  return parts_->rpc->InProcessChannel(caller);
+}
+
+int VaultServer::port() const { return parts_->rpc->port(); }
+
+absl::Status VaultServer::Ready() const { return parts_->keyring->EnsureActive(parts_->clock->Now()); }
+
+void VaultServer::Shutdown(absl::Duration grace) { parts_->rpc->Shutdown(grace); }
+
+absl::StatusOr<std::unique_ptr<RunningService>> StartVault(const config::v1::VaultConfig& config, const Clock& clock) {
+  const TlsFiles tls = TlsFilesFrom(config.server().tls());
+  VaultPeers peers;
+  if (!config.peers().authn().empty()) {
+    ASSIGN_OR_RETURN(peers.authn, MakeChannel(config.peers().authn(), tls, "authn"));
+  }
+  if (!config.peers().registry().empty()) {
+    ASSIGN_OR_RETURN(peers.registry, MakeChannel(config.peers().registry(), tls, "registry"));
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<RunningService> server, VaultServer::Start(config, clock, std::move(peers)));
+  return server;
+}
+
+}  // namespace sallyport::vault

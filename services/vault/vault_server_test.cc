@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/vault/vault_server.h"
+
+#include <gtest/gtest.h>
+
+#include "common/caller/passport.h"
+#include "common/error.h"
+#include "common/jose/jwk.h"
+#include "common/rpc_server.h"
+#include "common/status_macros.h"
+#include "sallyport/authn/v1/authn.grpc.pb.h"
+#include "sallyport/vault/v1/vault.grpc.pb.h"
+#include "services/vault/testing/harness.h"
+
+namespace sallyport::vault {
+namespace {
+
+using ::sallyport::testing::IsOk;
+using ::sallyport::testing::StatusIs;
+using Code = absl::StatusCode;
+
+constexpr char kPublicUrl[] = "https://gw.example.com";
+
+// Only what the vault asks of authn.
+class FakeAuthn final : public authn::v1::Authn::Service {
+ public:
+  grpc::Status GetKeys(grpc::ServerContext* /*context*/, const authn::v1::GetKeysRequest* /*request*/,
+                       authn::v1::GetKeysResponse* response) override {
+    response->set_jwks_json(JwkSet({key_.public_key()}).ToJson());
+    return grpc::Status::OK;
+  }
+  std::string Passport(const std::string& subject, absl::Time now, const std::vector<std::string>& roles = {}) {
+    sallyport::Passport passport;
+    passport.subject = subject;
+    passport.roles = roles;
+    return *SignPassport(passport, kPublicUrl, key_, now);
+  }
+
+ private:
+  PrivateKey key_ = *PrivateKey::GenerateP256();
+};
+
+class VaultServerTest : public ::testing::Test {
+ protected:
+  VaultServerTest() {
+    grpc::ServerBuilder builder;
+    builder.RegisterService(&authn_);
+    authn_server_ = builder.BuildAndStart();
+    config_.mutable_database()->set_sqlite(directory_.File("vault.db"));
+    config_.mutable_kek()->set_directory(directory_.File("kek"));
+    config_.mutable_deployment()->set_public_url(kPublicUrl);
+  }
+  void SetUp() override { Start(); }
+  void Start() {
+    server_.reset();
+    auto server = VaultServer::Start(config_, clock_, {authn_server_->InProcessChannel({}), nullptr});
+    ASSERT_THAT(server, IsOk());
+    server_ = *std::move(server);
+  }
+  std::unique_ptr<v1::Vault::Stub> As(const std::string& caller) {
+    return v1::Vault::NewStub(server_->InProcessChannel(caller));
+  }
+  std::unique_ptr<v1::VaultAdmin::Stub> AdminAs(const std::string& caller) {
+    return v1::VaultAdmin::NewStub(server_->InProcessChannel(caller));
+  }
+  absl::Status Put(const std::string& caller, const v1::RecordName& record, const std::string& payload,
+                   const std::string& passport = "") {
+    v1::PutRequest request;
+    *request.mutable_record() = record;
+    request.set_payload(payload);
+    v1::PutResponse response;
+    const auto context = MakeClientContext(absl::Seconds(10), passport);
+    return FromGrpcStatus(As(caller)->Put(context.get(), request, &response));
+  }
+  absl::StatusOr<std::string> Get(const std::string& caller, const v1::RecordName& record,
+                                  const std::string& passport = "") {
+    v1::GetRequest request;
+    *request.mutable_record() = record;
+    v1::GetResponse response;
+    const auto context = MakeClientContext(absl::Seconds(10), passport);
+    RETURN_IF_ERROR(FromGrpcStatus(As(caller)->Get(context.get(), request, &response)));
+    return response.payload();
+  }
+  absl::StatusOr<v1::GetStatusResponse> Status(const std::string& passport) {
+    v1::GetStatusResponse response;
+    const auto context = MakeClientContext(absl::Seconds(10), passport);
+    RETURN_IF_ERROR(FromGrpcStatus(AdminAs("edge")->GetStatus(context.get(), {}, &response)));
+    return response;
+  }
+
+  testing::TempDirectory directory_;
+  SystemClock clock_;
+  FakeAuthn authn_;
+  std::unique_ptr<grpc::Server> authn_server_;
+  config::v1::VaultConfig config_;
+  std::unique_ptr<VaultServer> server_;
+};
+
+TEST_F(VaultServerTest, UserSecretGoesInAndOutWithThatUsersPassport) {
+  const std::string passport = authn_.Passport("corp:ada", clock_.Now());
+  ASSERT_THAT(Put("token_broker", testing::Connection("corp:ada"), "rt", passport), IsOk());
+  const auto got = Get("token_broker", testing::Connection("corp:ada"), passport);
+  ASSERT_THAT(got, IsOk());
+  EXPECT_EQ(*got, "rt");
+}
+
+TEST_F(VaultServerTest, AnotherUsersPassportIsRefused) {
+  ASSERT_THAT(Put("token_broker", testing::Connection("corp:ada"), "rt", authn_.Passport("corp:ada", clock_.Now())),
+              IsOk());
+  EXPECT_THAT(Get("token_broker", testing::Connection("corp:ada"), authn_.Passport("corp:eve", clock_.Now())),
+              StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(Get("token_broker", testing::Connection("corp:ada")), StatusIs(Code::kPermissionDenied));
+}
+
+TEST_F(VaultServerTest, PassportThatDoesNotVerifyIsRefusedEvenWhereNoneIsNeeded) {
+  EXPECT_THAT(Put("registry", testing::ServerSecret(), "x", "not.a.passport"), StatusIs(Code::kUnauthenticated));
+  const std::string old = authn_.Passport("corp:ada", clock_.Now() - absl::Hours(1));
+  EXPECT_THAT(Put("token_broker", testing::Connection("corp:ada"), "x", old), StatusIs(Code::kUnauthenticated));
+}
+
+TEST_F(VaultServerTest, RegistryWritesWhatOnlyTheBrokerReads) {
+  ASSERT_THAT(Put("registry", testing::ServerSecret(), "api-key"), IsOk());
+  EXPECT_EQ(*Get("token_broker", testing::ServerSecret()), "api-key");
+  for (const std::string caller : {"registry", "edge", "authn", "console", "vault"}) {
+    EXPECT_THAT(Get(caller, testing::ServerSecret()), StatusIs(Code::kPermissionDenied)) << caller;
+  }
+}
+
+TEST_F(VaultServerTest, AdminMethodsNeedTheEdgeAndAnAdmin) {
+  EXPECT_FALSE(Status("").ok());
+  EXPECT_THAT(Status(authn_.Passport("corp:ada", clock_.Now())), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(Status(authn_.Passport("corp:ada", clock_.Now(), {"auditor", "credential-admin"})),
+              StatusIs(Code::kPermissionDenied));
+  const auto status = Status(authn_.Passport("corp:root", clock_.Now(), {"admin"}));
+  ASSERT_THAT(status, IsOk());
+  EXPECT_EQ(status->state(), "ACTIVE");
+  ASSERT_EQ(status->terms_size(), 1);
+  EXPECT_EQ(status->terms(0).state(), "active");
+
+  v1::SealResponse response;
+  const auto context = MakeClientContext(absl::Seconds(10), authn_.Passport("corp:root", clock_.Now(), {"admin"}));
+  EXPECT_THAT(FromGrpcStatus(AdminAs("token_broker")->Seal(context.get(), {}, &response)),
+              StatusIs(Code::kPermissionDenied));
+}
+
+TEST_F(VaultServerTest, SealedVaultIsNotReadyAndSaysWhy) {
+  ASSERT_THAT(Put("registry", testing::ServerSecret(), "api-key"), IsOk());
+  server_.reset();
+  std::filesystem::rename(directory_.File("kek"), directory_.File("away"));
+  Start();
+  EXPECT_THAT(server_->Ready(), StatusIs(Code::kUnavailable, "kek_missing"));
+  const auto got = Get("token_broker", testing::ServerSecret());
+  EXPECT_THAT(got, StatusIs(Code::kUnavailable));
+  EXPECT_EQ(ReasonOf(got.status()), "vault_sealed");
+  EXPECT_GT(DetailOf(got.status()).retry_after, absl::ZeroDuration());
+  const auto status = Status(authn_.Passport("corp:root", clock_.Now(), {"admin"}));
+  ASSERT_THAT(status, IsOk());
+  EXPECT_EQ(status->state(), "SEALED");
+  EXPECT_EQ(status->reason(), "kek_missing");
+}
+
+TEST_F(VaultServerTest, SecretsSurviveARestart) {
+  ASSERT_THAT(Put("registry", testing::ServerSecret(), "api-key"), IsOk());
+  Start();
+  EXPECT_THAT(server_->Ready(), IsOk());
+  EXPECT_EQ(*Get("token_broker", testing::ServerSecret()), "api-key");
+}
+
+TEST_F(VaultServerTest, NothingOfAShreddedUserIsLeftInTheFiles) {
+  const std::string passport = authn_.Passport("corp:ada", clock_.Now());
+  ASSERT_THAT(Put("token_broker", testing::Connection("corp:ada"), "rt", passport), IsOk());
+  v1::DeleteOwnerRequest request;
+  request.set_owner_type(v1::USER);
+  request.set_owner_id("corp:ada");
+  v1::DeleteOwnerResponse response;
+  const auto context = MakeClientContext(absl::Seconds(10), passport);
+  ASSERT_THAT(FromGrpcStatus(As("token_broker")->DeleteOwner(context.get(), request, &response)), IsOk());
+  EXPECT_THAT(Get("token_broker", testing::Connection("corp:ada"), passport), StatusIs(Code::kNotFound));
+  EXPECT_EQ(std::filesystem::file_size(directory_.File("vault.db-wal")), 0u);
+}
+
+TEST_F(VaultServerTest, ConfigurationIsChecked) {
+  config::v1::VaultConfig config;
+  const absl::Status status = ValidateVaultConfig(config);
+  EXPECT_THAT(status, StatusIs(Code::kInvalidArgument));
+  EXPECT_EQ(DetailOf(status).violations.size(), 2u);
+  EXPECT_THAT(ValidateVaultConfig(config_), IsOk());
+}
+
+}  // namespace
+}  // namespace sallyport::vault

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/vault/vault_service.h"
+
+namespace sallyport::vault {
+
+grpc::Status VaultService::Put(grpc::ServerContext* context, const v1::PutRequest* request, v1::PutResponse* response) {
+  return rpc_.Handle("Put", context, response, [&](const Caller& caller) { return vault_.Put(caller, *request); });
+}
+
+grpc::Status VaultService::Get(grpc::ServerContext* context, const v1::GetRequest* request, v1::GetResponse* response) {
+  return rpc_.Handle("Get", context, response, [&](const Caller& caller) { return vault_.Get(caller, *request); });
+}
+
+grpc::Status VaultService::List(grpc::ServerContext* context, const v1::ListRequest* request,
+                                v1::ListResponse* response) {
+  return rpc_.Handle("List", context, response, [&](const Caller& caller) { return vault_.List(caller, *request); });
+}
+
+grpc::Status VaultService::Delete(grpc::ServerContext* context, const v1::DeleteRequest* request,
+                                  v1::DeleteResponse* response) {
+  return rpc_.Handle("Delete", context, response,
+                     [&](const Caller& caller) { return vault_.Delete(caller, *request); });
+}
+
+grpc::Status VaultService::Pin(grpc::ServerContext* context, const v1::PinRequest* request, v1::PinResponse* response) {
+  return rpc_.Handle("Pin", context, response, [&](const Caller& caller) { return vault_.Pin(caller, *request); });
+}
+
+grpc::Status VaultService::AcquireLease(grpc::ServerContext* context, const v1::AcquireLeaseRequest* request,
+                                        v1::AcquireLeaseResponse* response) {
+  return rpc_.Handle("AcquireLease", context, response,
+                     [&](const Caller& caller) { return vault_.AcquireLease(caller, *request); });
+}
+
+grpc::Status VaultService::Release(grpc::ServerContext* context, const v1::ReleaseRequest* request,
+                                   v1::ReleaseResponse* response) {
+  return rpc_.Handle("Release", context, response,
+                     [&](const Caller& caller) { return vault_.Release(caller, *request); });
+}
+
+grpc::Status VaultService::PutStatus(grpc::ServerContext* context, const v1::PutStatusRequest* request,
+                                     v1::PutStatusResponse* response) {
+  return rpc_.Handle("PutStatus", context, response,
+                     [&](const Caller& caller) { return vault_.PutStatus(caller, *request); });
+}
+
+grpc::Status VaultService::ListDue(grpc::ServerContext* context, const v1::ListDueRequest* request,
+                                   v1::ListDueResponse* response) {
+  return rpc_.Handle("ListDue", context, response,
+                     [&](const Caller& caller) { return vault_.ListDue(caller, *request); });
+}
+
+grpc::Status VaultService::DeleteOwner(grpc::ServerContext* context, const v1::DeleteOwnerRequest* request,
+                                       v1::DeleteOwnerResponse* response) {
+  return rpc_.Handle("DeleteOwner", context, response,
+                     [&](const Caller& caller) { return vault_.DeleteOwner(caller, *request); });
+}
+
+grpc::Status VaultService::GetCacheRoots(grpc::ServerContext* context, const v1::GetCacheRootsRequest* /*request*/,
+                                         v1::GetCacheRootsResponse* response) {
+  return rpc_.Handle("GetCacheRoots", context, response,
+                     [&](const Caller& caller) { return vault_.GetCacheRoots(caller); });
+}
+
+grpc::Status VaultAdminService::GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest* /*request*/,
+                                          v1::GetStatusResponse* response) {
+  return rpc_.Handle("GetStatus", context, response, [&](const Caller& /*caller*/) { return admin_.GetStatus(); });
+}
+
+grpc::Status VaultAdminService::RotateTerm(grpc::ServerContext* context, const v1::RotateTermRequest* /*request*/,
+                                           v1::RotateTermResponse* response) {
+  return rpc_.Handle("RotateTerm", context, response, [&](const Caller& caller) { return admin_.RotateTerm(caller); });
+}
+
+grpc::Status VaultAdminService::Rewrap(grpc::ServerContext* context, const v1::RewrapRequest* /*request*/,
+                                       v1::RewrapResponse* response) {
+  return rpc_.Handle("Rewrap", context, response, [&](const Caller& caller) { return admin_.Rewrap(caller); });
+}
+
+grpc::Status VaultAdminService::Seal(grpc::ServerContext* context, const v1::SealRequest* /*request*/,
+                                     v1::SealResponse* response) {
+  return rpc_.Handle("Seal", context, response, [&](const Caller& caller) { return admin_.Seal(caller); });
+}
+
+}  // namespace sallyport::vault
