@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/edge/api/page_handler.h"
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/error.h"
+#include "common/json_log.h"
+#include "common/rpc_server.h"
+#include "common/string_view.h"
+#include "services/edge/http/header_rules.h"
+#include "services/edge/http_errors.h"
+
+namespace sallyport::edge {
+namespace {
+
+constexpr absl::Duration kTimeout = absl::Seconds(20);  // A page may wait for an identity provider.
+constexpr absl::Duration kPassportTimeout = absl::Seconds(5);
+
+bool IsBrokerPage(std::string_view path) { return path.starts_with("/connect/") || path.starts_with("/callback/"); }
+
+// "slug" of "/connect/slug" or "/connect/slug/done".
+std::string Segment(std::string_view path) {
+  const size_t begin = path.find('/', 1) + 1;
+  return std::string(path.substr(begin, path.find('/', begin) - begin));
+}
+
+bool ReachesAuthn(const HeaderField& field) {
+  switch (field.id) {
+    case HeaderId::kCookie:
+    case HeaderId::kAuthorization:
+    case HeaderId::kAccept:
+    case HeaderId::kContentType:
+    case HeaderId::kOrigin:
+    case HeaderId::kUserAgent:
+    case HeaderId::kMcpProtocolVersion:
+      return true;
+    default:
+      return EqualIgnoreCase(field.name, "accept-language") || EqualIgnoreCase(field.name, "sec-fetch-site");
+  }
+}
+
+}  // namespace
+
+struct PageHandler::Rpc {
+  ExchangeRef ref;
+  bool to_broker = false;
+  std::string cookie;
+  std::string origin;  // For CORS on metadata and token endpoints.
+  std::unique_ptr<grpc::ClientContext> passport_context = MakeClientContext(kPassportTimeout);
+  authn::v1::GetPassportRequest passport_request;
+  authn::v1::GetPassportResponse passport_response;
+  std::unique_ptr<grpc::ClientContext> context = MakeClientContext(kTimeout);
+  web::v1::WebRequest request;
+  web::v1::WebResponse response;
+};
+
+PageHandler::PageHandler(const SiteOptions& site, const std::shared_ptr<grpc::Channel>& authn,
+                         const std::shared_ptr<grpc::Channel>& token_broker)
+    : site_(site),
+      authn_(authn::v1::Authn::NewStub(authn)),
+      authn_pages_(web::v1::Web::NewStub(authn)),
+      broker_pages_(web::v1::Web::NewStub(token_broker)) {}
+
+bool PageHandler::Owns(std::string_view path) {
+  const auto is_or_below = [path](std::string_view root) {
+    return path.starts_with(root) && (path.size() == root.size() || path[root.size()] == '/');
+  };
+  return is_or_below("/login") || path == "/logout" || path == "/signed-out" || is_or_below("/oauth") ||
+         is_or_below("/.well-known") || is_or_below("/connect") || is_or_below("/callback");
+}
+
+void PageHandler::OnRequest(Exchange& exchange) {
+  const RequestHead& head = exchange.head();
+  const HeaderField* origin = head.Find(HeaderId::kOrigin);
+  if (head.method == "OPTIONS") {
+    return exchange.Respond(204,
+                            {{"Access-Control-Allow-Origin", origin != nullptr ? origin->value : std::string_view("*")},
+                             {"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
+                             {"Access-Control-Allow-Headers", "Authorization, Content-Type, MCP-Protocol-Version"},
+                             {"Access-Control-Max-Age", "600"},
+                             {"Vary", "Origin"}},
+                            "");
+  }
+  if (head.method != "GET" && head.method != "HEAD" && head.method != "POST") {
+    return exchange.Respond(405, {{"Allow", "GET, POST"}}, "");
+  }
+  auto rpc = std::make_shared<Rpc>();
+  rpc->to_broker = IsBrokerPage(head.path);
+  if (origin != nullptr) rpc->origin = std::string(origin->value);
+  rpc->request.set_method(head.method == "HEAD" ? "GET" : std::string(head.method));
+  rpc->request.set_path(std::string(head.path));
+  rpc->request.set_query(std::string(head.query));
+  rpc->request.set_body(std::string(exchange.body()));
+  rpc->request.set_client_address(ClientAddress(site_, exchange.client(), head).ToString());
+  for (const HeaderField& field : head.fields()) {
+    if (!ReachesAuthn(field)) continue;
+    if (field.id == HeaderId::kCookie)
+      absl::StrAppend(&rpc->cookie, rpc->cookie.empty() ? "" : "; ", ToAbsl(field.value));
+    if (rpc->to_broker && (field.id == HeaderId::kCookie || field.id == HeaderId::kAuthorization)) continue;
+    web::v1::Header& header = *rpc->request.add_headers();
+    header.set_name(absl::AsciiStrToLower(ToAbsl(field.name)));
+    header.set_value(std::string(field.value));
+  }
+  rpc->ref = exchange.Defer();
+  CallOwner(rpc);
+}
+
+void PageHandler::CallOwner(const std::shared_ptr<Rpc>& rpc) {
+  if (!rpc->to_broker) {
+    authn_pages_->async()->Handle(
+        rpc->context.get(), &rpc->request, &rpc->response,
+        [this, rpc, token = in_flight_.Add(rpc->context.get())](const grpc::Status& status) { Answer(rpc, status); });
+    return;
+  }
+  if (rpc->cookie.empty()) return CallBroker(rpc);
+  rpc->passport_request.set_cookie(rpc->cookie);
+  rpc->passport_request.set_purpose(authn::v1::GetPassportRequest::LINK);
+  const std::string slug = Segment(rpc->request.path());
+  if (absl::StartsWith(rpc->request.path(), "/connect/")) {
+    rpc->passport_request.set_server_slug(slug);
+  } else {
+    rpc->passport_request.set_app_slug(slug);
+  }
+  authn_->async()->GetPassport(
+      rpc->passport_context.get(), &rpc->passport_request, &rpc->passport_response,
+      [this, rpc, token = in_flight_.Add(rpc->passport_context.get())](const grpc::Status& status) {
+        // Nobody signed in: the page sends them to sign in. Anything else is not to be taken for that.
+        if (!status.ok() && status.error_code() != grpc::StatusCode::UNAUTHENTICATED) return Answer(rpc, status);
+        if (status.ok()) rpc->request.set_passport(rpc->passport_response.passport());
+        CallBroker(rpc);
+      });
+}
+
+void PageHandler::CallBroker(const std::shared_ptr<Rpc>& rpc) {
+  broker_pages_->async()->Handle(
+      rpc->context.get(), &rpc->request, &rpc->response,
+      [this, rpc, token = in_flight_.Add(rpc->context.get())](const grpc::Status& status) { Answer(rpc, status); });
+}
+
+void PageHandler::Answer(const std::shared_ptr<Rpc>& rpc, const grpc::Status& grpc_status) {
+  const absl::Status status = FromGrpcStatus(grpc_status);
+  rpc->ref.Post([rpc, status](Exchange& exchange) {
+    if (!status.ok()) {
+      const std::string retry_after = absl::StrCat(RetryAfterSeconds(status));
+      return exchange.Respond(
+          HttpStatusOf(status),
+          {{"Content-Type", "application/json"},
+           {"Cache-Control", "no-store"},
+           {"Retry-After", retry_after == "0" ? std::string_view("1") : std::string_view(retry_after)}},
+          ErrorBody(status));
+    }
+    std::vector<Field> fields;
+    bool has_cors = false;
+    for (const web::v1::Header& header : rpc->response.headers()) {
+      has_cors = has_cors || header.name() == "access-control-allow-origin";
+      fields.push_back({header.name(), header.value()});
+    }
+    if (!rpc->origin.empty() && !has_cors && !rpc->to_broker) {
+      fields.push_back({"Access-Control-Allow-Origin", rpc->origin});
+      fields.push_back({"Vary", "Origin"});
+    }
+    exchange.Respond(rpc->response.status(), fields, rpc->response.body());
+  });
+}
+
+}  // namespace sallyport::edge

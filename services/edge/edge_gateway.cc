@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/edge/edge_gateway.h"
+
+#include "common/metrics.h"
+#include "services/edge/edge_state.h"
+
+namespace sallyport::edge {
+namespace {
+
+EdgeState& StateOf(Exchange& exchange) { return *static_cast<EdgeState*>(exchange.state()); }
+
+prometheus::Counter& RejectedCounter(const std::string& why) {
+  return MetricCounter("sallyport_http_rejected_total", "Requests refused before they reached a route",
+                       {{"reason", why}});
+}
+
+}  // namespace
+
+EdgeGateway::EdgeGateway(const SiteOptions& site, McpHandler& mcp, PageHandler& pages, ApiHandler& api)
+    : site_(site),
+      mcp_(mcp),
+      pages_(pages),
+      api_(api),
+      foreign_host_(RejectedCounter("foreign_host")),
+      foreign_origin_(RejectedCounter("foreign_origin")),
+      rejected_(RejectedCounter("protocol")) {}
+
+void EdgeGateway::OnWorkerStart(Worker& worker) { worker.context = new WorkerData(); }
+void EdgeGateway::OnWorkerStop(Worker& worker) {
+  delete static_cast<WorkerData*>(worker.context);
+  worker.context = nullptr;
+}
+std::unique_ptr<ExchangeState> EdgeGateway::NewState(Worker& /*worker*/) { return std::make_unique<EdgeState>(); }
+
+bool EdgeGateway::CheckSite(Exchange& exchange) {
+  const RequestHead& head = exchange.head();
+  if (!HostAllowed(site_, head)) {
+    foreign_host_.Increment();
+    exchange.Respond(403, {{"Content-Type", "application/json"}},
+                     R"({"error":"foreign_host","message":"this gateway is not called by that name"})");
+    return false;
+  }
+  const HeaderField* origin = head.Find(HeaderId::kOrigin);
+  if (origin != nullptr && !OriginAllowed(site_, origin->value)) {
+    foreign_origin_.Increment();
+    exchange.Respond(403, {{"Content-Type", "application/json"}},
+                     R"({"error":"foreign_origin","message":"pages of that origin may not call this gateway"})");
+    return false;
+  }
+  return true;
+}
+
+uint64_t EdgeGateway::OnHead(Exchange& exchange) {
+  EdgeState& state = StateOf(exchange);
+  state.kind = EdgeState::Kind::kNone;
+  if (!CheckSite(exchange)) return 0;
+  const std::string_view path = exchange.head().path;
+  if (path.starts_with("/mcp/")) {
+    state.kind = EdgeState::Kind::kMcp;
+    return mcp_.OnHead(exchange, state.mcp);
+  }
+  if (PageHandler::Owns(path)) {
+    state.kind = EdgeState::Kind::kPage;
+    return PageHandler::kBodyLimit;
+  }
+  if (path.starts_with("/api/")) {
+    state.kind = EdgeState::Kind::kApi;
+    return ApiHandler::kBodyLimit;
+  }
+  exchange.Respond(404, {{"Content-Type", "application/json"}},
+                   R"({"error":"not_found","message":"there is nothing here"})");
+  return 0;
+}
+
+void EdgeGateway::OnRequest(Exchange& exchange) {
+  EdgeState& state = StateOf(exchange);
+  switch (state.kind) {
+    case EdgeState::Kind::kMcp:
+      return mcp_.OnRequest(exchange, state.mcp);
+    case EdgeState::Kind::kPage:
+      return pages_.OnRequest(exchange);
+    case EdgeState::Kind::kApi:
+      return api_.OnRequest(exchange);
+    case EdgeState::Kind::kNone:
+      return exchange.Abort();
+  }
+}
+
+Verdict EdgeGateway::OnUpstreamHead(Exchange& exchange, const ResponseHead& head, RelayHead& relay) {
+  return mcp_.OnUpstreamHead(exchange, StateOf(exchange).mcp, head, relay);
+}
+void EdgeGateway::OnUpstreamBody(Exchange& exchange, const ResponseHead& head, std::string_view body) {
+  mcp_.OnUpstreamBody(exchange, StateOf(exchange).mcp, head, body);
+}
+void EdgeGateway::OnUpstreamError(Exchange& exchange, UpstreamError error) {
+  mcp_.OnUpstreamError(exchange, StateOf(exchange).mcp, error);
+}
+void EdgeGateway::OnDone(Exchange& exchange) {
+  EdgeState& state = StateOf(exchange);
+  if (state.kind == EdgeState::Kind::kMcp) mcp_.OnDone(exchange, state.mcp);
+  state.kind = EdgeState::Kind::kNone;
+}
+bool EdgeGateway::AllowAddress(const UpstreamTarget& target, const NetworkAddress& address) {
+  return site_.upstream_policy.MayDial(ToIpAddress(address), target.tls);
+}
+void EdgeGateway::OnRejected(Worker& /*worker*/, const NetworkAddress& /*client*/, int /*status*/,
+                             std::string_view /*reason*/) {
+  rejected_.Increment();
+}
+
+}  // namespace sallyport::edge

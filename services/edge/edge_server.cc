@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/edge/edge_server.h"
+
+#include <filesystem>
+#include <unistd.h>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/error.h"
+#include "common/json_log.h"
+#include "common/networks.h"
+#include "common/status_macros.h"
+#include "common/string_view.h"
+#include "common/url.h"
+#include "services/edge/edge_gateway.h"
+#include "services/edge/http/engine.h"
+#include "services/edge/mcp/call_audit.h"
+#include "services/edge/mcp/doors.h"
+#include "services/edge/mcp/mcp_handler.h"
+#include "services/edge/snapshot_file.h"
+
+namespace sallyport::edge {
+namespace {
+
+std::vector<std::string> Texts(const google::protobuf::RepeatedPtrField<std::string>& values) {
+  return {values.begin(), values.end()};
+}
+
+bool IsLoopbackListen(const std::string& listen) {
+  return listen.starts_with("127.") || listen.starts_with("[::1]") || listen.starts_with("localhost:");
+}
+
+absl::StatusOr<SiteOptions> MakeSite(const config::v1::Deployment& deployment) {
+  SiteOptions site;
+  ASSIGN_OR_RETURN(const Url url, Url::Parse(deployment.public_url()));
+  site.public_url = url.origin();
+  site.public_host = url.authority();
+  const auto literal = IpAddress::Parse(url.host());
+  site.public_is_loopback = url.host() == "localhost" || (literal.ok() && literal->is_loopback());
+  site.hosts.insert(absl::AsciiStrToLower(site.public_host));
+  for (const std::string& host : deployment.extra_hosts()) site.hosts.insert(absl::AsciiStrToLower(host));
+  for (const std::string& origin : deployment.allowed_origins()) site.allowed_origins.insert(origin);
+  ASSIGN_OR_RETURN(site.trusted_proxies,
+                   ParseNetworks(Texts(deployment.trusted_proxies()), "deployment.trustedProxies"));
+  std::vector<Network> networks = DefaultUpstreamNetworks(false);
+  if (!deployment.egress().upstream_networks().empty()) {
+    ASSIGN_OR_RETURN(
+        networks, ParseNetworks(Texts(deployment.egress().upstream_networks()), "deployment.egress.upstreamNetworks"));
+  }
+  site.upstream_policy = EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kPrivateNetworks);
+  return site;
+}
+
+std::string ReplicaName(const config::v1::EdgeConfig& config) {
+  if (!config.replica().empty()) return config.replica();
+  char name[256] = {};
+  return gethostname(name, sizeof(name) - 1) == 0 && name[0] != '\0' ? std::string(name) : "edge";
+}
+
+}  // namespace
+
+struct EdgeServer::State {
+  SiteOptions site;
+  std::unique_ptr<SnapshotFile> snapshot_file;
+  std::unique_ptr<ControlStream> control;
+  std::unique_ptr<Routes> routes;
+  std::unique_ptr<CallAudit> audit;
+  std::unique_ptr<Doors> doors;
+  std::unique_ptr<McpHandler> mcp;
+  std::unique_ptr<PageHandler> pages;
+  std::unique_ptr<ApiHandler> api;
+  std::unique_ptr<EdgeGateway> gateway;
+  std::unique_ptr<Engine> engine;
+};
+
+absl::Status ValidateEdgeConfig(const config::v1::EdgeConfig& config) {
+  std::vector<ErrorDetail::Violation> violations;
+  const auto refuse = [&](const char* field, const std::string& message) { violations.push_back({field, message}); };
+  if (config.listen().empty()) refuse("listen", "is required: the public address, such as 0.0.0.0:8443");
+  const auto url = Url::Parse(config.deployment().public_url());
+  if (!url.ok()) {
+    refuse("deployment.publicUrl", std::string(url.status().message()));
+  } else if (url->origin() != config.deployment().public_url()) {
+    refuse("deployment.publicUrl", absl::StrCat("must be a bare origin: write ", url->origin()));
+  }
+  if (config.tls().certificate().empty() && !IsLoopbackListen(config.listen()) && !config.behind_tls_proxy()) {
+    refuse("tls", "is required: give certificate and privateKey, listen on loopback, or set behindTlsProxy");
+  }
+  if (config.tls().certificate().empty() != config.tls().private_key().empty()) {
+    refuse("tls", "needs both certificate and privateKey");
+  }
+  if (config.data_directory().empty())
+    refuse("dataDirectory", "is required: holds the snapshot and the audit segments");
+  if (config.threads() < 0 || config.threads() > static_cast<int>(CallAudit::kMaxWorkers)) {
+    refuse("threads", absl::StrCat("must be 0 (number of cores) to ", CallAudit::kMaxWorkers));
+  }
+  for (const std::string& origin : config.deployment().allowed_origins()) {
+    const auto parsed = Url::Parse(origin);
+    if (!parsed.ok() || parsed->origin() != origin) {
+      refuse("deployment.allowedOrigins",
+             absl::StrCat(origin.substr(0, 64), " is not an origin such as https://app.example.com"));
+    }
+  }
+  if (url.ok()) {
+    if (const auto site = MakeSite(config.deployment()); !site.ok())
+      refuse("deployment", std::string(site.status().message()));
+  }
+  return InvalidFields(violations);
+}
+
+absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::EdgeConfig& config, const Clock& clock,
+                                                              EdgePeers peers) {
+  RETURN_IF_ERROR(ValidateEdgeConfig(config));
+  std::unique_ptr<EdgeServer> server(new EdgeServer());
+  server->state_ = std::make_unique<State>();
+  State& state = *server->state_;
+  ASSIGN_OR_RETURN(state.site, MakeSite(config.deployment()));
+  std::error_code error;
+  std::filesystem::create_directories(config.data_directory(), error);
+  if (error) return absl::UnavailableError(absl::StrCat(config.data_directory(), ": ", error.message()));
+
+  state.control = std::make_unique<ControlStream>(peers.registry, clock);
+  state.routes = std::make_unique<Routes>(state.site.public_url);
+  const std::string source = absl::StrCat("edge/", ReplicaName(config));
+  AuditSegments::Options segment_options;
+  segment_options.directory = config.data_directory() + "/audit";
+  segment_options.source = source;
+  ASSIGN_OR_RETURN(auto segments, AuditSegments::Open(segment_options, clock));
+  AuditShipper::Options shipper_options;
+  shipper_options.directory = segment_options.directory;
+  state.audit = std::make_unique<CallAudit>(
+      std::move(segments), source, std::make_unique<AuditShipper>(shipper_options, MakeAuditSink(peers.registry)));
+  Doors::Options door_options;
+  if (config.has_authn_outage_grace())
+    door_options.authn_outage_grace = absl::Seconds(config.authn_outage_grace().seconds());
+  state.doors = std::make_unique<Doors>(peers.authn, peers.token_broker, *state.control, clock, door_options);
+  state.doors->tagger();  // Begins to fetch the session keys.
+  state.mcp = std::make_unique<McpHandler>(state.site, *state.routes, *state.doors, *state.audit, clock);
+  state.pages = std::make_unique<PageHandler>(state.site, peers.authn, peers.token_broker);
+  ASSIGN_OR_RETURN(state.api,
+                   ApiHandler::Create(state.site, {peers.authn, peers.token_broker, peers.vault, peers.registry}));
+  state.gateway = std::make_unique<EdgeGateway>(state.site, *state.mcp, *state.pages, *state.api);
+
+  state.snapshot_file = std::make_unique<SnapshotFile>(config.data_directory() + "/snapshot");
+  state.control->AddListener([&state](const ControlUpdate& update) {
+    if (update.full || update.config_changed) {
+      state.routes->Update(*update.snapshot);
+      state.snapshot_file->Save(update.snapshot);
+    }
+    state.doors->OnUpdate(update);
+  });
+  if (const absl::Status seeded = state.snapshot_file->Load(*state.control);
+      !seeded.ok() && !absl::IsNotFound(seeded)) {
+    Log(LogLevel::kWarning, "snapshot_unusable", {{"status", seeded}});
+  }
+  state.control->Start();
+
+  EngineOptions engine_options;
+  engine_options.listen = config.listen();
+  engine_options.threads = config.threads() > 0
+                               ? static_cast<size_t>(config.threads())
+                               : std::min<size_t>(std::thread::hardware_concurrency(), CallAudit::kMaxWorkers);
+  engine_options.certificate = config.tls().certificate();
+  engine_options.private_key = config.tls().private_key();
+  engine_options.upstream_ca_bundle = config.deployment().egress().ca_bundle();
+  engine_options.log = [](std::string_view text) { Log(LogLevel::kWarning, "http_engine", {{"detail", text}}); };
+  ASSIGN_OR_RETURN(state.engine, Engine::Start(engine_options, *state.gateway));
+  Log(LogLevel::kInfo, "listening", {{"address", config.listen()}, {"port", state.engine->port()}});
+  return server;
+}
+
+EdgeServer::~EdgeServer() { Shutdown(absl::ZeroDuration()); }
+
+int EdgeServer::port() const { return state_->engine->port(); }
+
+absl::Status EdgeServer::Ready() const {
+  if (!state_->control->has_snapshot())
+    return absl::UnavailableError("no configuration yet: the registry has not answered");
+  if (state_->doors->tagger() == nullptr) return absl::UnavailableError("no session keys yet: authn has not answered");
+  return absl::OkStatus();
+}
+
+uint64_t EdgeServer::authenticate_calls() const { return state_->doors->authenticate_calls(); }
+uint64_t EdgeServer::resolve_calls() const { return state_->doors->resolve_calls(); }
+
+void EdgeServer::Shutdown(absl::Duration grace) {
+  if (!state_) return;
+  if (state_->engine) state_->engine->Shutdown(std::chrono::milliseconds(absl::ToInt64Milliseconds(grace)));
+  if (state_->control) state_->control->Stop();
+}
+
+}  // namespace sallyport::edge

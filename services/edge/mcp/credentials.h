@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "sallyport/token_broker/v1/token_broker.pb.h"
+#include "services/edge/mcp/server_entry.h"
+
+namespace sallyport::edge {
+
+// What the broker resolved for one server and caller, rendered. Immutable but for `dead`. Held in memory only.
+struct CredentialSet {
+  ~CredentialSet();
+  CredentialSet() = default;
+  CredentialSet(const CredentialSet&) = delete;
+  CredentialSet& operator=(const CredentialSet&) = delete;
+
+  // Complete header lines, each with CRLF, to be appended to an upstream head.
+  std::string header_lines;
+  std::string query_value;
+  // Serialized audit.v1.Event fields (credentials), to be appended to a call's event.
+  std::string audit_fields;
+  absl::Time fetched_at;
+  // Not to be used from here on; from renew_at on it is renewed in the background.
+  absl::Time valid_until;
+  absl::Time renew_at;
+  // May still be used until here while the broker does not answer.
+  absl::Time outage_until;
+  // USER pieces: the connection, for invalidation and forced refresh.
+  std::string connection;
+  int64_t generation = 0;
+  int64_t version = 0;
+  mutable std::atomic<bool> dead{false};
+};
+
+// Renders a broker's answer. INTERNAL if a value cannot be a header value (never cleaned, never sent).
+absl::StatusOr<std::shared_ptr<const CredentialSet>> RenderCredentials(
+    const token_broker::v1::ResolveCredentialsResponse& response, absl::Time now);
+
+}  // namespace sallyport::edge

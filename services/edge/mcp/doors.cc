@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/edge/mcp/doors.h"
+
+#include "absl/strings/str_cat.h"
+#include <google/protobuf/util/time_util.h>
+
+#include "common/error.h"
+#include "common/hex.h"
+#include "common/json_log.h"
+#include "common/metrics.h"
+#include "common/rpc_server.h"
+#include "common/string_view.h"
+#include "sallyport/audit/v1/audit.pb.h"
+#include "sallyport/authn/v1/authn.grpc.pb.h"
+
+namespace sallyport::edge {
+namespace {
+
+constexpr absl::Duration kAuthenticateTimeout = absl::Seconds(5);
+// A resolve may wait for a refresh at a provider.
+constexpr absl::Duration kResolveTimeout = absl::Seconds(25);
+// While invalidations do not arrive, what was verified longer ago is asked again.
+constexpr absl::Duration kBlindTrust = absl::Seconds(30);
+
+absl::Time FromProto(const google::protobuf::Timestamp& time) {
+  return absl::FromUnixMicros(google::protobuf::util::TimeUtil::TimestampToMicroseconds(time));
+}
+
+// An outage says nothing about the caller; everything else is a verdict.
+bool IsOutage(const absl::Status& status) { return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status); }
+
+std::string ClaimOf(const authn::v1::Principal& principal, const std::string& claim) {
+  if (const auto value = principal.claims().find(claim); value != principal.claims().end()) return value->second;
+  if (claim == "sub") return principal.subject();
+  if (claim == "email") return principal.email();
+  return "";
+}
+
+}  // namespace
+
+struct Doors::Stubs {
+  Stubs(const std::shared_ptr<grpc::Channel>& authn_channel, const std::shared_ptr<grpc::Channel>& broker_channel)
+      : authn(authn::v1::Authn::NewStub(authn_channel)),
+        broker(token_broker::v1::TokenBroker::NewStub(broker_channel)) {}
+  std::unique_ptr<authn::v1::Authn::Stub> authn;
+  std::unique_ptr<token_broker::v1::TokenBroker::Stub> broker;
+};
+
+Doors::Doors(std::shared_ptr<grpc::Channel> authn, std::shared_ptr<grpc::Channel> token_broker,
+             const ControlStream& control, const Clock& clock, Options options)
+    : stubs_(std::make_unique<Stubs>(authn, token_broker)), control_(control), clock_(clock), options_(options) {}
+Doors::~Doors() = default;
+
+token_broker::v1::TokenBroker::StubInterface& Doors::broker() { return *stubs_->broker; }
+
+bool Doors::Usable(const PrincipalPtr& principal, const ServerEntry& entry, std::string_view token, absl::Time now) {
+  if (principal == nullptr || principal->dead.load(std::memory_order_acquire) || now >= principal->valid_until) {
+    return false;
+  }
+  if (now - principal->verified_at > kBlindTrust && !control_.connected()) return false;
+  if (now >= principal->renew_at && !principal->renewing.exchange(true)) Renew(principal, entry, token);
+  return true;
+}
+
+void Doors::Renew(const PrincipalPtr& principal, const ServerEntry& entry, std::string_view token) {
+  // The entry may go away with its configuration before the answer comes; what is needed of it is copied by
+  // Authenticate.
+  Authenticate(principal->key, entry, token, [principal](const absl::StatusOr<PrincipalPtr>& result) {
+    if (!result.ok() || *result == principal) principal->renewing.store(false);
+  });
+}
+
+PrincipalPtr Doors::MakePrincipal(const PrincipalKey& key, const ServerEntry& entry, std::string_view token,
+                                  const authn::v1::AuthenticateResponse& response) const {
+  const authn::v1::Principal& verified = response.principal();
+  auto principal = std::make_shared<Principal>();
+  principal->key = key;
+  principal->server_uid = entry.uid;
+  principal->subject = verified.subject();
+  principal->session_id = response.session_id();
+  principal->passport = response.passport();
+  principal->own_token = verified.token_kind() == authn::v1::SALLYPORT;
+  principal->verified_at = clock_.Now();
+  principal->valid_until = FromProto(response.valid_until());
+  principal->token_expires_at = verified.has_expires_at() ? FromProto(verified.expires_at()) : principal->valid_until;
+  principal->renew_at = principal->verified_at + (principal->valid_until - principal->verified_at) * 0.8;
+  for (const ServerEntry::OwnHeader& header : entry.own_headers) {
+    std::string value;
+    if (header.source == ServerEntry::OwnHeader::Source::kClaim) {
+      value = ClaimOf(verified, header.claim);
+    } else if (!principal->own_token) {
+      value = std::string(token);
+    } else {
+      continue;  // The broker gives the sign-in's token.
+    }
+    if (value.empty() || !AppendField(header.name, header.prefix, value, principal->header_lines)) {
+      principal->unencodable = true;
+    }
+  }
+  audit::v1::Event fragment;
+  fragment.set_subject(verified.subject());
+  fragment.set_client_id(verified.client_id());
+  principal->audit_fields = fragment.SerializeAsString();
+  return principal;
+}
+
+// While authn does not answer, callers known a while ago go on; what they may not do any more, nobody could have told
+// us.
+bool Doors::OnOutage(const PrincipalKey& key, absl::StatusOr<PrincipalPtr>& result) const {
+  const PrincipalPtr known = table_.Find(key);
+  const absl::Time now = clock_.Now();
+  if (known == nullptr || known->dead.load() || now >= known->token_expires_at ||
+      now >= known->verified_at + options_.authn_outage_grace) {
+    return false;
+  }
+  result = known;
+  return true;
+}
+
+void Doors::Authenticate(const PrincipalKey& key, const ServerEntry& entry, std::string_view bearer,
+                         AuthenticateDone done) {
+  if (!authenticating_.Join(key, std::move(done))) return;
+  authenticate_calls_.fetch_add(1);
+  struct Call {
+    std::unique_ptr<grpc::ClientContext> context = MakeClientContext(kAuthenticateTimeout);
+    authn::v1::AuthenticateRequest request;
+    authn::v1::AuthenticateResponse response;
+    std::shared_ptr<const ServerEntry> entry;
+    std::string token;
+    ~Call() { OPENSSL_cleanse(token.data(), token.size()); }
+  };
+  auto call = std::make_shared<Call>();
+  call->request.set_server_uid(entry.uid);
+  call->request.set_server_version(entry.version);
+  call->request.set_token(std::string(bearer));
+  call->token = std::string(bearer);
+  call->entry = entry.shared_from_this();
+  stubs_->authn->async()->Authenticate(
+      call->context.get(), &call->request, &call->response,
+      [this, key, call, token = in_flight_.Add(call->context.get())](const grpc::Status& status) {
+        absl::StatusOr<PrincipalPtr> result = FromGrpcStatus(status);
+        if (status.ok()) {
+          PrincipalPtr principal = MakePrincipal(key, *call->entry, call->token, call->response);
+          // The same person with the same session keeps what was resolved for them.
+          if (const PrincipalPtr before = table_.Find(key); before != nullptr &&
+                                                            before->subject == principal->subject &&
+                                                            before->session_id == principal->session_id) {
+            principal->set_credentials(before->credentials());
+          }
+          table_.Insert(principal);
+          result = std::move(principal);
+        } else if (!IsOutage(result.status()) || !OnOutage(key, result)) {
+          if (absl::IsUnauthenticated(result.status()) || absl::IsPermissionDenied(result.status())) {
+            if (const PrincipalPtr known = table_.Find(key); known != nullptr) {
+              known->dead.store(true);
+              table_.Erase(known);
+            }
+          }
+        }
+        authenticating_.Complete(key, result);
+      });
+}
+
+std::shared_ptr<const CredentialSet> Doors::Credentials(const ServerEntry& entry, const PrincipalPtr& principal,
+                                                        absl::Time now) {
+  std::shared_ptr<const CredentialSet> set;
+  std::shared_ptr<std::atomic<bool>> renewing;
+  const bool scoped = PrincipalScoped(entry, principal);
+  if (scoped) {
+    set = principal->credentials();
+  } else {
+    MutexLock lock(org_mu_);
+    if (const auto found = org_.find(entry.serial); found != org_.end()) {
+      set = found->second.set;
+      renewing = found->second.renewing;
+    }
+  }
+  if (set == nullptr || set->dead.load(std::memory_order_acquire) || now >= set->valid_until) return nullptr;
+  if (now >= set->renew_at) {
+    std::atomic<bool>& flag = scoped ? principal->renewing_credentials : *renewing;
+    if (!flag.exchange(true)) RenewCredentials(entry, principal);
+  }
+  return set;
+}
+
+void Doors::RenewCredentials(const ServerEntry& entry, const PrincipalPtr& principal) {
+  const uint64_t serial = entry.serial;
+  const bool scoped = PrincipalScoped(entry, principal);
+  Resolve(entry, principal, [this, serial, scoped, principal](const absl::StatusOr<Resolution>&) {
+    if (scoped) return principal->renewing_credentials.store(false);
+    MutexLock lock(org_mu_);
+    if (const auto found = org_.find(serial); found != org_.end()) found->second.renewing->store(false);
+  });
+}
+
+void Doors::Resolve(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done) {
+  const std::string flight =
+      PrincipalScoped(entry, principal)
+          ? absl::StrCat(entry.serial, " ",
+                         HexEncode(absl::string_view(reinterpret_cast<const char*>(principal->key.digest.data()), 32)))
+          : absl::StrCat(entry.serial);
+  if (resolving_.Join(flight, std::move(done))) CallResolve(entry, principal, nullptr, flight);
+}
+
+void Doors::Refresh(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet& refused,
+                    ResolveDone done) {
+  const std::string flight =
+      absl::StrCat("refused ", entry.serial, " ", refused.generation, " ", refused.version, " ",
+                   HexEncode(absl::string_view(reinterpret_cast<const char*>(principal->key.digest.data()), 32)));
+  if (resolving_.Join(flight, std::move(done))) CallResolve(entry, principal, &refused, flight);
+}
+
+void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet* refused,
+                        const std::string& flight) {
+  resolve_calls_.fetch_add(1);
+  struct Call {
+    std::unique_ptr<grpc::ClientContext> context;
+    token_broker::v1::ResolveCredentialsRequest request;
+    token_broker::v1::ResolveCredentialsResponse response;
+  };
+  auto call = std::make_shared<Call>();
+  call->context = MakeClientContext(kResolveTimeout, principal != nullptr ? principal->passport : "");
+  call->request.set_server_uid(entry.uid);
+  call->request.set_server_version(entry.version);
+  call->request.set_upstream_origin(entry.target.origin);
+  if (refused != nullptr) {
+    call->request.set_refused_generation(refused->generation);
+    call->request.set_refused_version(refused->version);
+  }
+  const bool scoped = PrincipalScoped(entry, principal);
+  const uint64_t serial = entry.serial;
+  stubs_->broker->async()->ResolveCredentials(
+      call->context.get(), &call->request, &call->response,
+      [this, call, scoped, serial, principal, flight,
+       token = in_flight_.Add(call->context.get())](const grpc::Status& status) {
+        absl::StatusOr<Resolution> result = FromGrpcStatus(status);
+        const absl::Time now = clock_.Now();
+        if (status.ok() && call->response.has_link()) {
+          Resolution resolution;
+          resolution.link = call->response.link();
+          if (scoped) principal->set_credentials(nullptr);
+          result = std::move(resolution);
+        } else if (status.ok()) {
+          const auto rendered = RenderCredentials(call->response, now);
+          if (rendered.ok()) {
+            Resolution resolution;
+            resolution.credentials = *rendered;
+            if (scoped) {
+              principal->set_credentials(*rendered);
+            } else {
+              MutexLock lock(org_mu_);
+              org_[serial].set = *rendered;
+            }
+            result = std::move(resolution);
+          } else {
+            result = rendered.status();
+          }
+        } else if (IsOutage(result.status()) && call->request.refused_version() == 0) {
+          std::shared_ptr<const CredentialSet> kept;
+          if (scoped) {
+            kept = principal->credentials();
+          } else {
+            MutexLock lock(org_mu_);
+            if (const auto found = org_.find(serial); found != org_.end()) kept = found->second.set;
+          }
+          if (kept != nullptr && !kept->dead.load() && now < kept->outage_until) {
+            Resolution resolution;
+            resolution.credentials = kept;
+            result = std::move(resolution);
+          }
+        }
+        resolving_.Complete(flight, result);
+      });
+}
+
+void Doors::OnUpdate(const ControlUpdate& update) {
+  std::function<void(const std::string&)> listener;
+  {
+    MutexLock lock(mu_);
+    listener = connection_listener_;
+  }
+  for (const registry::v1::Invalidation& invalidation : update.invalidations) {
+    table_.Invalidate(invalidation);
+    if (invalidation.kind() == registry::v1::Invalidation::SECRET) {
+      MutexLock lock(org_mu_);
+      org_.clear();
+    }
+    if (invalidation.kind() == registry::v1::Invalidation::CONNECTION && listener) listener(invalidation.key());
+  }
+}
+
+void Doors::SetConnectionListener(std::function<void(const std::string& key)> listener) {
+  MutexLock lock(mu_);
+  connection_listener_ = std::move(listener);
+}
+
+std::shared_ptr<const SessionTagger> Doors::tagger() {
+  bool fetch = false;
+  std::shared_ptr<const SessionTagger> current;
+  {
+    MutexLock lock(mu_);
+    current = tagger_;
+    if (!fetching_tagger_ && clock_.Now() >= tagger_refresh_) {
+      fetching_tagger_ = true;
+      fetch = true;
+    }
+  }
+  if (fetch) FetchTagger();
+  return current;
+}
+
+void Doors::FetchTagger() {
+  struct Call {
+    std::unique_ptr<grpc::ClientContext> context = MakeClientContext(kAuthenticateTimeout);
+    authn::v1::GetEdgeKeysRequest request;
+    authn::v1::GetEdgeKeysResponse response;
+  };
+  auto call = std::make_shared<Call>();
+  stubs_->authn->async()->GetEdgeKeys(
+      call->context.get(), &call->request, &call->response,
+      [this, call, token = in_flight_.Add(call->context.get())](const grpc::Status& status) {
+        MutexLock lock(mu_);
+        fetching_tagger_ = false;
+        if (!status.ok() || call->response.session_tag_keys().empty()) {
+          tagger_refresh_ = clock_.Now() + absl::Milliseconds(500);
+          return;
+        }
+        tagger_ = std::make_shared<SessionTagger>(std::vector<std::string>(call->response.session_tag_keys().begin(),
+                                                                           call->response.session_tag_keys().end()));
+        tagger_refresh_ = call->response.has_refresh_after() ? FromProto(call->response.refresh_after())
+                                                             : clock_.Now() + absl::Minutes(10);
+      });
+}
+
+}  // namespace sallyport::edge

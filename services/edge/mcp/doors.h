@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include <grpcpp/channel.h>
+
+#include "common/clock.h"
+#include "common/control_stream.h"
+#include "sallyport/authn/v1/authn.pb.h"
+#include "sallyport/token_broker/v1/token_broker.grpc.pb.h"
+#include "services/edge/mcp/credentials.h"
+#include "services/edge/mcp/in_flight.h"
+#include "services/edge/mcp/principal_cache.h"
+#include "services/edge/mcp/server_entry.h"
+#include "services/edge/mcp/session_tag.h"
+#include "services/edge/mcp/single_flight.h"
+
+namespace sallyport::edge {
+
+// What the broker says about one caller at door two.
+struct Resolution {
+  std::shared_ptr<const CredentialSet> credentials;  // Null if an account must be linked first.
+  token_broker::v1::LinkRequired link;
+};
+
+// The two doors as the edge sees them: caches in front of authn.Authenticate and token_broker.ResolveCredentials.
+// Cached answers cost no RPC; misses are merged per process; both renew in the background at 80 % of their life.
+// Thread-safe; callbacks come on threads of gRPC.
+class Doors {
+ public:
+  struct Options {
+    absl::Duration authn_outage_grace = absl::Minutes(15);
+  };
+  // `control` says whether invalidations still arrive; all outlive this.
+  Doors(std::shared_ptr<grpc::Channel> authn, std::shared_ptr<grpc::Channel> token_broker, const ControlStream& control,
+        const Clock& clock, Options options);
+  ~Doors();
+
+  // --- door one ---
+  // A cached principal that may be used now; null: call Authenticate. Starts renewal when due.
+  bool Usable(const PrincipalPtr& principal, const ServerEntry& entry, std::string_view token, absl::Time now);
+  PrincipalPtr Find(const PrincipalKey& key) const { return table_.Find(key); }
+  using AuthenticateDone = std::function<void(const absl::StatusOr<PrincipalPtr>&)>;
+  void Authenticate(const PrincipalKey& key, const ServerEntry& entry, std::string_view token, AuthenticateDone done);
+
+  // --- door two ---
+  // Cached credentials for this server and caller (`principal` null: organization-owned pieces only), or null.
+  std::shared_ptr<const CredentialSet> Credentials(const ServerEntry& entry, const PrincipalPtr& principal,
+                                                   absl::Time now);
+  using ResolveDone = std::function<void(const absl::StatusOr<Resolution>&)>;
+  void Resolve(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done);
+  // After an upstream refused `refused`: one forced refresh, merged with others for the same version.
+  void Refresh(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet& refused, ResolveDone done);
+
+  void OnUpdate(const ControlUpdate& update);
+  // Told of every invalidation of a connection ("<subject>\n<app uid>\n<label>"); for replies held until an account is
+  // linked.
+  void SetConnectionListener(std::function<void(const std::string& key)> listener);
+
+  // Null until authn gave the keys (retried in the background).
+  std::shared_ptr<const SessionTagger> tagger();
+
+  token_broker::v1::TokenBroker::StubInterface& broker();
+
+  // For tests and the bench: RPCs made.
+  uint64_t authenticate_calls() const { return authenticate_calls_.load(); }
+  uint64_t resolve_calls() const { return resolve_calls_.load(); }
+
+ private:
+  struct Stubs;
+  PrincipalPtr MakePrincipal(const PrincipalKey& key, const ServerEntry& entry, std::string_view token,
+                             const authn::v1::AuthenticateResponse& response) const;
+  bool OnOutage(const PrincipalKey& key, absl::StatusOr<PrincipalPtr>& result) const;
+  void Renew(const PrincipalPtr& principal, const ServerEntry& entry, std::string_view token);
+  void RenewCredentials(const ServerEntry& entry, const PrincipalPtr& principal);
+  void CallResolve(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet* refused,
+                   const std::string& flight);
+  void FetchTagger();
+
+  const std::unique_ptr<Stubs> stubs_;
+  const ControlStream& control_;
+  const Clock& clock_;
+  const Options options_;
+  PrincipalTable table_;
+
+  struct OrgCredentials {
+    std::shared_ptr<const CredentialSet> set;
+    std::shared_ptr<std::atomic<bool>> renewing = std::make_shared<std::atomic<bool>>(false);
+  };
+  Mutex org_mu_;
+  absl::flat_hash_map<uint64_t, OrgCredentials> org_ ABSL_GUARDED_BY(org_mu_);
+
+  SingleFlight<PrincipalKey, absl::StatusOr<PrincipalPtr>> authenticating_;
+  SingleFlight<std::string, absl::StatusOr<Resolution>> resolving_;
+  std::atomic<uint64_t> authenticate_calls_{0};
+  std::atomic<uint64_t> resolve_calls_{0};
+
+  Mutex mu_;
+  std::function<void(const std::string&)> connection_listener_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<const SessionTagger> tagger_ ABSL_GUARDED_BY(mu_);
+  absl::Time tagger_refresh_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  bool fetching_tagger_ ABSL_GUARDED_BY(mu_) = false;
+  InFlight in_flight_;  // Last: its destructor waits for callbacks that use the rest.
+};
+
+// The credentials belong to this caller and cannot be shared by the server's callers.
+inline bool PrincipalScoped(const ServerEntry& entry, const PrincipalPtr& principal) {
+  return principal != nullptr && (entry.per_user || (entry.forwards_caller_token && principal->own_token));
+}
+// The broker has anything to say for this caller.
+inline bool NeedsBroker(const ServerEntry& entry, const PrincipalPtr& principal) {
+  return entry.broker_without_own || (entry.needs_broker && principal != nullptr && principal->own_token);
+}
+
+}  // namespace sallyport::edge

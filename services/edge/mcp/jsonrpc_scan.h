@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sallyport::edge {
+
+// What the gateway reads of a JSON-RPC message: views into the body, which is forwarded as it came. One pass, no
+// allocation unless a string the gateway compares holds an escape. Keys compare case-sensitively after unescaping; one
+// of the keys below occurring twice in its object is an error, so that no two readers of the body can see different
+// requests.
+struct RpcMessage {
+  enum class Kind {
+    kRequest,       // method and id
+    kNotification,  // method, no id
+    kResponse,      // result or error
+    kBatch,         // an array; nothing else is filled
+  };
+  Kind kind = Kind::kRequest;
+  // params._meta["io.modelcontextprotocol/protocolVersion"] is there (2026-07-28 and later).
+  bool modern = false;
+  std::string_view protocol_version;
+  std::string_view id;             // Raw JSON: 7 or "abc"; empty if absent.
+  std::string_view method;         // Unescaped.
+  std::string_view name;           // params.name, or params.uri for resources/read; unescaped.
+  std::string_view arguments;      // Raw bytes of params.arguments.
+  std::string_view request_state;  // params.requestState, unescaped.
+  // Client's elicitation.url: params.capabilities on initialize, params._meta["…/clientCapabilities"] on modern
+  // requests.
+  bool elicitation_url = false;
+  // Raw params (object), for initialize.
+  std::string_view params;
+
+  // Byte ranges of members of params, from the key's quote to the value's end.
+  struct Range {
+    size_t begin = 0;
+    size_t end = 0;
+    bool empty() const { return begin == end; }
+  };
+  Range request_state_range;
+  Range input_responses_range;
+  // Members of params.inputResponses: key (unescaped) and range, in order.
+  struct InputResponse {
+    std::string_view key;
+    std::string_view action;
+    Range range;
+  };
+  static constexpr size_t kMaxInputResponses = 16;
+  std::vector<InputResponse> input_responses;
+
+  // Holds what had to be unescaped.
+  std::deque<std::string> scratch;
+  void Clear();
+};
+
+// Why a body was refused: goes into the JSON-RPC error.
+enum class ScanError {
+  kNone,
+  kParse,           // -32700: not JSON, deeper than 64, bytes after the value
+  kInvalidRequest,  // -32600: not an object or array, no method, a key twice, a wrong type
+};
+
+ScanError ScanRpcMessage(std::string_view body, RpcMessage& message);
+
+// Members of objects in `body`, as ranges that can be cut out leaving valid JSON: each with the comma that belongs to
+// it, neighbours as one. Ascending.
+std::vector<RpcMessage::Range> WidenToMembers(std::string_view body, std::vector<RpcMessage::Range> members);
+
+}  // namespace sallyport::edge

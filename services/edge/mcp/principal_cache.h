@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
+
+#include "common/mutex.h"
+#include "sallyport/registry/v1/registry.pb.h"
+#include "services/edge/mcp/credentials.h"
+
+namespace sallyport::edge {
+
+// A caller as authn verified them for one server version: SHA-256 of the whole token and the server's serial.
+struct PrincipalKey {
+  std::array<uint8_t, 32> digest{};
+  uint64_t server_serial = 0;
+
+  friend bool operator==(const PrincipalKey&, const PrincipalKey&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const PrincipalKey& key) {
+    return H::combine(H::combine_contiguous(std::move(h), key.digest.data(), key.digest.size()), key.server_serial);
+  }
+};
+
+struct Principal {
+  ~Principal();
+  Principal() = default;
+  Principal(const Principal&) = delete;
+  Principal& operator=(const Principal&) = delete;
+
+  PrincipalKey key;
+  std::string server_uid;
+  std::string subject;
+  std::string session_id;
+  std::string passport;
+  bool own_token = false;  // Issued by sallyport.
+  absl::Time verified_at;
+  absl::Time valid_until;  // The passport's end, never past the token's.
+  absl::Time renew_at;
+  absl::Time token_expires_at;  // Never used past this, whatever is down.
+  // TOKEN-scoped header lines the edge rendered itself: claims and presented tokens.
+  std::string header_lines;
+  // Serialized audit.v1.Event fields: subject and client_id.
+  std::string audit_fields;
+  // A claim that cannot be a header value: every request of this caller fails (500 identity_unencodable).
+  bool unencodable = false;
+
+  std::atomic<bool> dead{false};
+  std::atomic<bool> renewing{false};
+  std::atomic<bool> renewing_credentials{false};
+
+  std::shared_ptr<const CredentialSet> credentials() const {
+    MutexLock lock(mu_);
+    return credentials_;
+  }
+  void set_credentials(std::shared_ptr<const CredentialSet> credentials) {
+    MutexLock lock(mu_);
+    credentials_ = std::move(credentials);
+  }
+
+ private:
+  mutable Mutex mu_;
+  std::shared_ptr<const CredentialSet> credentials_ ABSL_GUARDED_BY(mu_);
+};
+
+using PrincipalPtr = std::shared_ptr<Principal>;
+
+// The process's table, behind the workers' own. Sharded; bounded by dropping what expires first. Thread-safe.
+class PrincipalTable {
+ public:
+  static constexpr size_t kShards = 64;
+  static constexpr size_t kMaxPerShard = 4096;
+
+  PrincipalPtr Find(const PrincipalKey& key) const;
+  void Insert(const PrincipalPtr& principal);
+  void Erase(const PrincipalPtr& principal);
+  // Marks what the invalidation names as dead and drops it; for CONNECTION only the credentials of that connection, if
+  // they are older than its new generation.
+  void Invalidate(const registry::v1::Invalidation& invalidation);
+  // Everybody, as when the control stream lost its place.
+  void InvalidateAll();
+  size_t size() const;
+
+ private:
+  struct Shard {
+    mutable Mutex mu;
+    absl::flat_hash_map<PrincipalKey, PrincipalPtr> entries ABSL_GUARDED_BY(mu);
+  };
+  Shard& ShardOf(const PrincipalKey& key) { return shards_[key.digest[0] % kShards]; }
+  const Shard& ShardOf(const PrincipalKey& key) const { return shards_[key.digest[0] % kShards]; }
+  template <typename Predicate>
+  void Drop(const Predicate& concerned);
+
+  std::array<Shard, kShards> shards_;
+};
+
+}  // namespace sallyport::edge

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// What comes back from an upstream, and what of it the client may see.
+#include "absl/strings/str_cat.h"
+
+#include "common/json_log.h"
+#include "services/edge/edge_state.h"
+#include "services/edge/mcp/mcp_handler.h"
+
+namespace sallyport::edge {
+
+// We hold a credential, or forbid the client's own: then an upstream's 401 must not reach the client, who would sign in
+// with us again for nothing.
+bool McpHandler::CredentialRefused(const McpCall& call, const ResponseHead& head) const {
+  if (head.status != 401) return false;
+  const bool callers_own = !call.entry->authenticates() && call.entry->app_passthrough;
+  return !callers_own;
+}
+
+Verdict McpHandler::OnUpstreamHead(Exchange& /*exchange*/, McpCall& call, const ResponseHead& head, RelayHead& relay) {
+  if (call.replay == McpCall::Replay::kInitialize || call.replay == McpCall::Replay::kInitialized)
+    return Verdict::kCollect;
+  if (CredentialRefused(call, head)) return Verdict::kCollect;
+  ResponseRules rules;
+  rules.allowed_origin = call.origin;
+  rules.keep_challenge = !call.entry->authenticates() && call.entry->app_passthrough;
+  std::string tagged;
+  if (const HeaderField* session = head.Find(HeaderId::kMcpSessionId);
+      session != nullptr && call.principal != nullptr) {
+    if (call.synthetic) {
+      rules.session_id = call.client_session;  // The client goes on under the id it knows.
+    } else if (session->value == call.upstream_session) {
+      rules.session_id = call.client_session;
+    } else if (const auto tagger = doors_.tagger(); tagger != nullptr) {
+      const uint8_t capabilities =
+          call.scanned && call.message.elicitation_url ? kCapabilityElicitationUrl : uint8_t{0};
+      tagged = tagger->Tag(call.principal->subject, call.entry->uid, session->value, capabilities);
+      rules.session_id = tagged;
+    } else {
+      rules.drop_session_id = true;  // An untagged id must not get out; without one the client works sessionless.
+    }
+  }
+  AppendResponseFields(head, rules, relay.fields);
+  return Verdict::kRelay;
+}
+
+void McpHandler::OnUpstreamBody(Exchange& exchange, McpCall& call, const ResponseHead& head,
+                                std::string_view /*body*/) {
+  if (call.replay == McpCall::Replay::kInitialize || call.replay == McpCall::Replay::kInitialized) {
+    return OnReplayAnswer(exchange, call, head);
+  }
+  AfterRefusal(exchange, call);
+}
+
+void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
+  call.entry->metrics->credential_refused->Increment();
+  const bool per_user = call.entry->per_user && call.principal != nullptr && call.credentials != nullptr;
+  if (per_user && !call.refreshed) {
+    call.refreshed = true;
+    doors_.Refresh(*call.entry, call.principal, *call.credentials,
+                   [this, ref = exchange.Defer()](const absl::StatusOr<Resolution>& resolution) {
+                     ref.Post([this, resolution](Exchange& live) { Resolved(live, CallOf(live), resolution); });
+                   });
+    return;
+  }
+  if (per_user) {
+    token_broker::v1::LinkRequired link;
+    link.set_app_uid(call.entry->app_uid);
+    link.set_reason(token_broker::v1::LinkRequired::NEEDS_REAUTH);
+    return NeedsLink(exchange, call, link);
+  }
+  if (call.entry->app_passthrough) {
+    return Refuse(exchange, call,
+                  {.status = 502,
+                   .reason = "agent_credential_refused",
+                   .message = "the upstream refused the credential the agent supplied (X-Sallyport-Authorization)"});
+  }
+  Log(LogLevel::kWarning, "credential_refused_by_upstream", {{"server", call.entry->slug}});
+  Refuse(exchange, call,
+         {.status = 502,
+          .reason = "credential_refused",
+          .message = "the upstream refused the configured credential; its administrator must renew it"});
+}
+
+void McpHandler::OnUpstreamError(Exchange& exchange, McpCall& call, UpstreamError error) {
+  if (call.replay != McpCall::Replay::kNone) call.replay = McpCall::Replay::kDone;
+  const std::string message =
+      absl::StrCat("the upstream did not answer properly: ", std::string(UpstreamErrorName(error)));
+  Refuse(exchange, call,
+         {.status = UpstreamErrorStatus(error), .reason = UpstreamErrorName(error), .message = message});
+}
+
+}  // namespace sallyport::edge

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/edge/mcp/server_entry.h"
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/json_log.h"
+#include "common/status_macros.h"
+#include "common/string_view.h"
+#include "services/edge/mcp/call_audit.h"
+
+namespace sallyport::edge {
+namespace {
+
+using registry::v1::AppAuth;
+using registry::v1::McpServer;
+using registry::v1::OutboundHeader;
+
+constexpr uint64_t kDefaultBodyLimit = 4 << 20;
+
+std::atomic<uint64_t> next_serial{1};
+
+std::chrono::milliseconds ToMillis(const google::protobuf::Duration& duration) {
+  return std::chrono::milliseconds(duration.seconds() * 1000 + duration.nanos() / 1'000'000);
+}
+
+absl::Status CompileAppAuth(const AppAuth& app_auth, ServerEntry& entry, std::vector<std::string>& injected) {
+  switch (app_auth.method_case()) {
+    case AppAuth::kOauthAuthorization:
+      entry.per_user = true;
+      entry.app_uid = app_auth.oauth_authorization().app_uid();
+      break;
+    case AppAuth::kApiKey:
+      if (app_auth.api_key().location() == registry::v1::QUERY) {
+        entry.api_key_query = app_auth.api_key().name();
+      } else {
+        injected.push_back(app_auth.api_key().name());
+      }
+      break;
+    case AppAuth::kBearer:
+    case AppAuth::kBasic:
+      break;
+    case AppAuth::kPassthrough:
+      entry.app_passthrough = true;
+      injected.push_back("Authorization");
+      return absl::OkStatus();
+    default:
+      return absl::InvalidArgumentError("app authentication is of a kind this edge does not know");
+  }
+  if (!app_auth.has_api_key()) injected.push_back("Authorization");
+  entry.needs_broker = true;
+  entry.broker_without_own = true;
+  return absl::OkStatus();
+}
+
+absl::Status CompileOutbound(const OutboundHeader& header, ServerEntry& entry) {
+  ServerEntry::OwnHeader own;
+  own.name = header.name();
+  own.prefix = header.prefix();
+  own.piece = absl::StrCat("outbound_headers[", absl::AsciiStrToLower(header.name()), "]");
+  switch (header.source_case()) {
+    case OutboundHeader::kCallerIdentity:
+      own.claim = header.caller_identity().claim();
+      entry.own_headers.push_back(std::move(own));
+      return absl::OkStatus();
+    case OutboundHeader::kForwardCallerToken:
+      own.source = ServerEntry::OwnHeader::Source::kPresentedToken;
+      entry.own_headers.push_back(std::move(own));
+      entry.forwards_caller_token = true;
+      // With our own token the broker gives the sign-in's token instead; it belongs to the one token it was asked with.
+      if (entry.interactive) entry.needs_broker = true;
+      return absl::OkStatus();
+    case OutboundHeader::kLiteral:
+      entry.needs_broker = true;
+      entry.broker_without_own = true;
+      return absl::OkStatus();
+    default:
+      return absl::InvalidArgumentError("an outbound header has a source this edge does not know");
+  }
+}
+
+absl::Status CompilePolicy(const registry::v1::Policy& policy, ServerEntry& entry) {
+  entry.body_limit = policy.body_limit() > 0 ? static_cast<uint64_t>(policy.body_limit()) : kDefaultBodyLimit;
+  entry.audit_required = policy.audit_required();
+  if (policy.has_connect_timeout()) entry.target.connect_timeout = ToMillis(policy.connect_timeout());
+  if (policy.has_first_byte_timeout()) entry.target.first_byte_timeout = ToMillis(policy.first_byte_timeout());
+  ASSIGN_OR_RETURN(entry.allowed_client_networks,
+                   ParseNetworks({policy.allowed_client_networks().begin(), policy.allowed_client_networks().end()},
+                                 "policy.allowedClientNetworks"));
+  return absl::OkStatus();
+}
+
+void CompileChallenges(const std::string& public_url, ServerEntry& entry) {
+  if (entry.interactive) {
+    entry.challenge = absl::StrCat("Bearer resource_metadata=\"", public_url,
+                                   "/.well-known/oauth-protected-resource/mcp/", entry.slug, "\", scope=\"mcp\"");
+  } else {
+    entry.challenge = "Bearer";
+  }
+  entry.challenge_invalid = absl::StrCat(
+      entry.challenge, entry.interactive ? ", " : " ",
+      "error=\"invalid_token\", error_description=\"the access token is missing, expired or not for this server\"");
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const ServerEntry>> CompileServer(const McpServer& server,
+                                                                 const std::string& public_url) {
+  auto entry = std::make_shared<ServerEntry>();
+  entry->serial = next_serial.fetch_add(1);
+  entry->uid = server.uid();
+  entry->slug = server.slug();
+  entry->display_name = server.display_name().empty() ? server.slug() : server.display_name();
+  entry->version = server.version();
+  entry->enabled = !server.has_enabled() || server.enabled();
+  ASSIGN_OR_RETURN(entry->target, ParseUpstreamUrl(server.upstream_url()));
+  entry->target.pool_key = absl::StrCat(server.uid(), "/", server.version());
+
+  switch (server.agent_auth().method_case()) {
+    case registry::v1::AgentAuth::kInteractive:
+      entry->interactive = true;
+      break;
+    case registry::v1::AgentAuth::kPassthrough:
+      entry->validates_jwt = server.agent_auth().passthrough().has_jwt_validation();
+      break;
+    default:
+      return absl::InvalidArgumentError("agent authentication is of a kind this edge does not know");
+  }
+  std::vector<std::string> injected;
+  RETURN_IF_ERROR(CompileAppAuth(server.app_auth(), *entry, injected));
+  for (const OutboundHeader& header : server.outbound_headers()) {
+    RETURN_IF_ERROR(CompileOutbound(header, *entry));
+    injected.push_back(header.name());
+  }
+  RETURN_IF_ERROR(CompilePolicy(server.policy(), *entry));
+  ASSIGN_OR_RETURN(entry->rules, RequestRules::Compile({server.restricted_inbound_headers().begin(),
+                                                        server.restricted_inbound_headers().end()},
+                                                       injected));
+  CompileChallenges(public_url, *entry);
+  entry->audit_fields = ServerAuditFields(entry->uid, entry->slug);
+  entry->metrics = std::make_shared<ServerMetrics>(entry->slug);
+  return std::shared_ptr<const ServerEntry>(std::move(entry));
+}
+
+void Routes::Update(const RegistrySnapshot& snapshot) {
+  const std::shared_ptr<const RouteTable> old = table();
+  auto fresh = std::make_shared<RouteTable>();
+  for (const auto& [uid, server] : snapshot.servers_by_uid) {
+    const auto before = old->by_uid.find(uid);
+    std::shared_ptr<const ServerEntry> entry;
+    if (before != old->by_uid.end() && before->second->version == server->version()) {
+      entry = before->second;
+    } else if (auto compiled = CompileServer(*server, public_url_); compiled.ok()) {
+      entry = *std::move(compiled);
+    } else {
+      // Not run with a rule missing: the route exists and answers 503 (see by_slug with a null entry).
+      Log(LogLevel::kError, "server_not_executable", {{"server", server->slug()}, {"status", compiled.status()}});
+      fresh->by_slug[server->slug()] = nullptr;
+      continue;
+    }
+    fresh->by_slug[server->slug()] = entry;
+    fresh->by_uid[uid] = std::move(entry);
+  }
+  MutexLock lock(mu_);
+  table_ = std::move(fresh);
+  generation_.fetch_add(1, std::memory_order_acq_rel);
+}
+
+std::shared_ptr<const RouteTable> Routes::table() const {
+  MutexLock lock(mu_);
+  return table_;
+}
+
+}  // namespace sallyport::edge

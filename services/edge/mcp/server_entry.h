@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+
+#include "common/control_stream.h"
+#include "common/mutex.h"
+#include "common/networks.h"
+#include "sallyport/registry/v1/registry.pb.h"
+#include "services/edge/http/header_rules.h"
+#include "services/edge/http/upstream_target.h"
+#include "services/edge/mcp/server_metrics.h"
+
+namespace sallyport::edge {
+
+// One MCP server's configuration at one version, compiled for the request path. Immutable.
+struct ServerEntry : std::enable_shared_from_this<ServerEntry> {
+  // Unique per (uid, version) in this process: the caches' key.
+  uint64_t serial = 0;
+  std::string uid;
+  std::string slug;
+  std::string display_name;
+  int64_t version = 0;
+  bool enabled = true;
+
+  UpstreamTarget target;
+  RequestRules rules;
+  uint64_t body_limit = 0;
+  std::vector<Network> allowed_client_networks;
+  bool audit_required = false;
+
+  // Door one.
+  bool interactive = false;
+  // Passthrough with Require JWT Validation.
+  bool validates_jwt = false;
+  bool authenticates() const { return interactive || validates_jwt; }
+  // Ready values of WWW-Authenticate: no token sent; token refused.
+  std::string challenge;
+  std::string challenge_invalid;
+
+  // Door two: what the edge renders itself...
+  struct OwnHeader {
+    enum class Source : uint8_t { kClaim, kPresentedToken };
+    Source source = Source::kClaim;
+    std::string name;
+    std::string prefix;
+    std::string claim;  // kClaim: "sub", "email" or another.
+    std::string piece;  // "outbound_headers[x-user]"
+  };
+  std::vector<OwnHeader> own_headers;
+  // Some forward_caller_token rule: rendered here for presented tokens, by the broker for our own.
+  bool forwards_caller_token = false;
+  // ...and what the broker resolves.
+  bool needs_broker = false;        // Any piece at all (for callers with our own token).
+  bool broker_without_own = false;  // Needs the broker even where the presented token is rendered here.
+  bool per_user = false;            // A USER piece: cached with the principal, not for the server.
+  bool app_passthrough = false;
+  std::string app_uid;  // OAuth authorization.
+  // A query-located API key's parameter name; empty otherwise.
+  std::string api_key_query;
+
+  // Serialized audit.v1.Event fields: uid and slug.
+  std::string audit_fields;
+  std::shared_ptr<ServerMetrics> metrics;
+};
+
+// `origin_of_self` is public_url. INVALID_ARGUMENT if the configuration cannot be executed (the registry would not have
+// stored it): then the server answers 503 rather than run with a rule missing.
+absl::StatusOr<std::shared_ptr<const ServerEntry>> CompileServer(const registry::v1::McpServer& server,
+                                                                 const std::string& public_url);
+
+// All servers by slug. Immutable.
+struct RouteTable {
+  absl::flat_hash_map<std::string, std::shared_ptr<const ServerEntry>> by_slug;
+  absl::flat_hash_map<std::string, std::shared_ptr<const ServerEntry>> by_uid;
+};
+
+// The current table; each worker keeps its own pointer and looks at `generation` once a request.
+class Routes {
+ public:
+  explicit Routes(std::string public_url) : public_url_(std::move(public_url)) {}
+  // Compiles what changed; unchanged servers keep their entries (and with them their cached credentials).
+  void Update(const RegistrySnapshot& snapshot);
+  std::shared_ptr<const RouteTable> table() const;
+  uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
+
+ private:
+  const std::string public_url_;
+  mutable Mutex mu_;
+  std::shared_ptr<const RouteTable> table_ ABSL_GUARDED_BY(mu_) = std::make_shared<RouteTable>();
+  std::atomic<uint64_t> generation_{1};
+};
+
+}  // namespace sallyport::edge
