@@ -213,6 +213,59 @@ TEST_F(RpcServerTest, ReplacedCertificatesAreTakenUpWithoutRestart) {
   EXPECT_THAT(answer, IsOk());
 }
 
+TEST_F(RpcServerTest, ARestartedServerIsInUseAgainWithinSeconds) {
+  const TlsFiles files = Files("authn");
+  auto server = StartTls(files);
+  const auto channel = Channel(*server, Files("edge"));
+  ASSERT_THAT(Ask(channel), IsOk());
+  RpcServer::Options options;
+  options.listen = "127.0.0.1:" + std::to_string(server->port());
+  options.tls = files;
+  server.reset();
+  EXPECT_THAT(Ask(channel), StatusIs(Code::kUnavailable));
+
+  ASSERT_OK_AND_ASSIGN(server, RpcServer::Start(options, Factory()));
+  EXPECT_TRUE(channel->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(5)));
+  EXPECT_THAT(Ask(channel), IsOk());
+}
+
+// As WhoCalls, but answers from a thread of its own.
+class SlowWhoCalls final : public authn::v1::Authn::WithCallbackMethod_GetKeys<authn::v1::Authn::Service> {
+ public:
+  SlowWhoCalls(const CallGuard& guard, std::shared_ptr<const PeerIdentity> peer, const Clock& clock)
+      : rpc_({kAuthn, &guard, std::move(peer), nullptr, &clock}) {}
+  ~SlowWhoCalls() override {
+    for (std::thread& thread : threads_) {
+      thread.join();
+    }
+  }
+  grpc::ServerUnaryReactor* GetKeys(grpc::CallbackServerContext* context, const authn::v1::GetKeysRequest* /*request*/,
+                                    authn::v1::GetKeysResponse* response) override {
+    return rpc_.HandleAsync("GetKeys", context, [&](const Caller& caller, RpcHandler::Done done) {
+      MutexLock lock(mu_);
+      threads_.emplace_back([response, service = caller.service, done = std::move(done)] {
+        response->set_jwks_json(service);
+        done(absl::OkStatus());
+      });
+    });
+  }
+
+ private:
+  RpcHandler rpc_;
+  Mutex mu_;
+  std::vector<std::thread> threads_ ABSL_GUARDED_BY(mu_);
+};
+
+TEST_F(RpcServerTest, CallbackMethodsAnswerLaterAndAreGuarded) {
+  ASSERT_OK_AND_ASSIGN(const auto server, RpcServer::Start({}, [this](std::shared_ptr<const PeerIdentity> peer) {
+                         std::vector<std::unique_ptr<grpc::Service>> services;
+                         services.push_back(std::make_unique<SlowWhoCalls>(guard_, std::move(peer), clock_));
+                         return services;
+                       }));
+  EXPECT_EQ(*Ask(server->InProcessChannel("edge")), "edge");
+  EXPECT_THAT(Ask(server->InProcessChannel("registry")), StatusIs(Code::kPermissionDenied));
+}
+
 TEST_F(RpcServerTest, MetadataOfTwentyKilobytesPasses) {
   const auto server = StartTls(Files("authn"));
   const auto channel = Channel(*server, Files("edge"));

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
+#include <unistd.h>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -165,6 +166,8 @@ int Serve(const service_main_internal::Program& program, const sigset_t& stop_si
 
   Log(LogLevel::kInfo, "stopping", {{"signal", signal_number}});
   readiness.Set(nullptr, "stopping");
+  // Should something hang, the process ends all the same.
+  alarm(static_cast<unsigned>(absl::ToInt64Seconds(kGrace)) + 5);
   (*service)->Shutdown(kGrace);
   service->reset();
   Log(LogLevel::kInfo, "stopped");
