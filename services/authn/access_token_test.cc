@@ -24,7 +24,7 @@ class AccessTokenTest : public ::testing::Test {
   }
   std::string Mint() { return tokens_.MintMcp({"corp:ann", "client", "grn_1", "a", "srv_a"}, kNow)->token; }
   // A token signed by our own key that says something else.
-  std::string Forge(const nlohmann::json& change, absl::string_view typ = "at+jwt") {
+  std::string Forge(const nlohmann::json& change = nlohmann::json::object(), absl::string_view typ = "at+jwt") {
     nlohmann::json claims = {{"iss", kUrl},          {"aud", "https://gw.example/mcp/a"},
                              {"sub", "corp:ann"},    {"client_id", "c"},
                              {"sid", "grn_1"},       {"srv", "srv_a"},
@@ -76,7 +76,7 @@ TEST_F(AccessTokenTest, AnotherGatewaysKeyIsWorthNothing) {
 }
 
 TEST_F(AccessTokenTest, WhatOurKeySignedForAnotherPurposeIsNoAccessToken) {
-  ASSERT_THAT(tokens_.VerifyMcp(Forge({}), "a", "srv_a", kNow), IsOk());
+  ASSERT_THAT(tokens_.VerifyMcp(Forge(), "a", "srv_a", kNow), IsOk());
   const std::vector<nlohmann::json> bad = {{{"scope", "api"}},
                                            {{"jti", ""}},
                                            {{"client_id", ""}},
@@ -90,7 +90,8 @@ TEST_F(AccessTokenTest, WhatOurKeySignedForAnotherPurposeIsNoAccessToken) {
         << change.dump();
   }
   for (const char* typ : {"JWT", "id+jwt", "sallyport-passport+jwt"}) {
-    EXPECT_THAT(tokens_.VerifyMcp(Forge({}, typ), "a", "srv_a", kNow), StatusIs(absl::StatusCode::kUnauthenticated))
+    EXPECT_THAT(tokens_.VerifyMcp(Forge(nlohmann::json::object(), typ), "a", "srv_a", kNow),
+                StatusIs(absl::StatusCode::kUnauthenticated))
         << typ;
   }
 }
@@ -113,7 +114,7 @@ TEST_F(AccessTokenTest, AnExpiredTokenCanStillBeRevoked) {
   ASSERT_OK_AND_ASSIGN(AccessToken revoked, tokens_.VerifyForRevocation(token));
   EXPECT_EQ(revoked.grant_id, "grn_1");
   EXPECT_FALSE(tokens_.VerifyForRevocation(token + "x").ok());
-  EXPECT_FALSE(tokens_.VerifyForRevocation(Forge({}, "JWT")).ok());
+  EXPECT_FALSE(tokens_.VerifyForRevocation(Forge(nlohmann::json::object(), "JWT")).ok());
 }
 
 TEST_F(AccessTokenTest, NothingIsMintedOrVerifiedBeforeKeysAreThere) {
