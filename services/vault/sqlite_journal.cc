@@ -13,6 +13,10 @@ void TruncateSqliteJournal(const std::string& path) {
   int result = sqlite3_open_v2(path.c_str(), &raw, SQLITE_OPEN_READWRITE, nullptr);
   if (result == SQLITE_OK) {
     sqlite3_busy_timeout(raw, kBusyMs);
+    // A connection that has read nothing does not know of the log, and would checkpoint nothing without an error.
+    result = sqlite3_exec(raw, "SELECT COUNT(*) FROM sqlite_master", nullptr, nullptr, nullptr);
+  }
+  if (result == SQLITE_OK) {
     result = sqlite3_wal_checkpoint_v2(raw, nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
   }
   sqlite3_close(raw);

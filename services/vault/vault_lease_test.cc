@@ -41,7 +41,9 @@ class LeaseTest : public ::testing::TestWithParam<SqlDialect> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Engines, LeaseTest, ::testing::Values(SqlDialect::kSqlite, SqlDialect::kPostgresql),
-                         [](const auto& engine) { return engine.param == SqlDialect::kSqlite ? "Sqlite" : "Postgresql"; });
+                         [](const auto& engine) {
+                           return engine.param == SqlDialect::kSqlite ? "Sqlite" : "Postgresql";
+                         });
 
 TEST_P(LeaseTest, HolderGetsHeadPayloadAndGeneration) {
   const auto lease = Take();

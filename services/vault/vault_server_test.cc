@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/vault/vault_server.h"
 
+#include <fstream>
+#include <iterator>
+
 #include <gtest/gtest.h>
 
 #include "common/caller/passport.h"
@@ -33,6 +36,7 @@ class FakeAuthn final : public authn::v1::Authn::Service {
     sallyport::Passport passport;
     passport.subject = subject;
     passport.roles = roles;
+    passport.purpose = roles.empty() ? sallyport::Passport::Purpose::kCall : sallyport::Passport::Purpose::kApi;
     return *SignPassport(passport, kPublicUrl, key_, now);
   }
 
@@ -86,6 +90,24 @@ class VaultServerTest : public ::testing::Test {
     const auto context = MakeClientContext(absl::Seconds(10), passport);
     RETURN_IF_ERROR(FromGrpcStatus(AdminAs("edge")->GetStatus(context.get(), {}, &response)));
     return response;
+  }
+
+  static std::string Content(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  // As it stands in the file.
+  std::string WrappedKeyOf(const std::string& user) {
+    const auto database = Database::Open({.sqlite_path = directory_.File("vault.db")});
+    std::string wrapped;
+    EXPECT_THAT((*database)->Read([&](Transaction& tx) -> absl::Status {
+      ASSIGN_OR_RETURN(const auto row,
+                       tx.QueryRow("SELECT wrapped FROM owner_key WHERE owner_id = :user", {{"user", user}}));
+      wrapped = row->Text("wrapped");
+      return absl::OkStatus();
+    }),
+                IsOk());
+    return wrapped;
   }
 
   testing::TempDirectory directory_;
@@ -169,6 +191,8 @@ TEST_F(VaultServerTest, SecretsSurviveARestart) {
 TEST_F(VaultServerTest, NothingOfAShreddedUserIsLeftInTheFiles) {
   const std::string passport = authn_.Passport("corp:ada", clock_.Now());
   ASSERT_THAT(Put("token_broker", testing::Connection("corp:ada"), "rt", passport), IsOk());
+  const std::string wrapped = WrappedKeyOf("corp:ada");
+  ASSERT_EQ(wrapped.size(), 80u);
   v1::DeleteOwnerRequest request;
   request.set_owner_type(v1::USER);
   request.set_owner_id("corp:ada");
@@ -176,7 +200,8 @@ TEST_F(VaultServerTest, NothingOfAShreddedUserIsLeftInTheFiles) {
   const auto context = MakeClientContext(absl::Seconds(10), passport);
   ASSERT_THAT(FromGrpcStatus(As("token_broker")->DeleteOwner(context.get(), request, &response)), IsOk());
   EXPECT_THAT(Get("token_broker", testing::Connection("corp:ada"), passport), StatusIs(Code::kNotFound));
-  EXPECT_EQ(std::filesystem::file_size(directory_.File("vault.db-wal")), 0u);
+  EXPECT_EQ(std::filesystem::file_size(directory_.File("vault.db-wal")), 0u) << "the log still holds old pages";
+  EXPECT_EQ(Content(directory_.File("vault.db")).find(wrapped), std::string::npos) << "the wrapped key is still there";
 }
 
 TEST_F(VaultServerTest, ConfigurationIsChecked) {

@@ -61,7 +61,9 @@ class VaultTest : public ::testing::TestWithParam<SqlDialect> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Engines, VaultTest, ::testing::Values(SqlDialect::kSqlite, SqlDialect::kPostgresql),
-                         [](const auto& engine) { return engine.param == SqlDialect::kSqlite ? "Sqlite" : "Postgresql"; });
+                         [](const auto& engine) {
+                           return engine.param == SqlDialect::kSqlite ? "Sqlite" : "Postgresql";
+                         });
 
 TEST_P(VaultTest, EveryByteValueComesBack) {
   std::string all;
