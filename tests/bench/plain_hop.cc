@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A plain hop through the engine, without any gateway logic: what the engine itself costs.
-//   bench_proxy <listen address:port> <upstream url> [threads]
+//   sallyport-plain-hop <listen address:port> <upstream url> [threads]
 #include <csignal>
 #include <cstdlib>
 #include <iostream>
