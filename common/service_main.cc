@@ -63,7 +63,7 @@ absl::StatusOr<Arguments> ParseArguments(int argc, char** argv) {
 
 void PrintHelp(const std::string& name) {
   std::printf(
-      "sallyport-%s: a service of the sallyport MCP gateway\n\n"
+      "sallyport-%s: a service of the sallyport gateway\n\n"
       "  --config FILE    YAML configuration (required)\n"
       "  --check-config   say whether the configuration is good, and end\n"
       "  --version        print the version, and end\n"
