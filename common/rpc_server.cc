@@ -144,6 +144,22 @@ std::shared_ptr<grpc::Channel> ChannelTo(grpc::Server* server) {
 
 }  // namespace
 
+InProcessLink::InProcessLink() {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
+    channel_ = grpc::CreateChannel("unix:///dev/null/none", grpc::InsecureChannelCredentials());
+    return;
+  }
+  channel_ = grpc::CreateCustomInsecureChannelFromFd("in-process", pair[0], CommonArguments());
+  server_end_ = pair[1];
+}
+
+InProcessLink::~InProcessLink() {
+  if (server_end_ >= 0) {
+    close(server_end_);
+  }
+}
+
 // Services outlive the server that uses them.
 struct Host {
   std::vector<std::unique_ptr<grpc::Service>> services;
@@ -263,6 +279,18 @@ std::shared_ptr<grpc::Channel> RpcServer::InProcessChannel(const std::string& ca
     host->server->GetHealthCheckService()->SetServingStatus(state_->serving);
   }
   return ChannelTo(host->server.get());
+}
+
+void RpcServer::Attach(const std::string& caller, InProcessLink& link) {
+  // Makes the caller's server if there is none yet.
+  InProcessChannel(caller);
+  MutexLock lock(state_->mu);
+  const auto host = state_->in_process.find(caller);
+  if (link.server_end_ < 0 || host == state_->in_process.end()) {
+    return;
+  }
+  grpc::AddInsecureChannelFromFd(host->second->server.get(), link.server_end_);
+  link.server_end_ = -1;
 }
 
 int RpcServer::port() const { return state_->port; }

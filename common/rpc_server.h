@@ -28,6 +28,21 @@ struct TlsFiles {
 // from plaintext TCP.
 using ServiceFactory = std::function<std::vector<std::unique_ptr<grpc::Service>>(std::shared_ptr<const PeerIdentity>)>;
 
+// An in-process channel made before its server, for services that need each other: calls wait until RpcServer::Attach.
+class InProcessLink {
+ public:
+  InProcessLink();
+  ~InProcessLink();
+  InProcessLink(const InProcessLink&) = delete;
+  InProcessLink& operator=(const InProcessLink&) = delete;
+  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
+
+ private:
+  friend class RpcServer;
+  int server_end_ = -1;
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
 // One service's listeners: at most one on the network and any number in-process.
 class RpcServer {
  public:
@@ -44,6 +59,8 @@ class RpcServer {
 
   // A channel on which `caller` (a service's name) is who calls. One server per caller, made on first use.
   std::shared_ptr<grpc::Channel> InProcessChannel(const std::string& caller);
+  // Connects a link; `caller` is who calls on it.
+  void Attach(const std::string& caller, InProcessLink& link);
   int port() const;  // 0 if not on the network.
   void SetServing(bool serving);
   // Health NOT_SERVING, then drains until `grace` is over, then cancels.

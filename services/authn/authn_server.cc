@@ -144,6 +144,7 @@ struct AuthnServer::State {
   std::unique_ptr<RpcServer> server;
 
   std::atomic<bool> secrets_stored{false};
+  bool waiting = false;  // Of the background thread.
   Mutex mu;
   std::condition_variable_any wake;
   bool stop ABSL_GUARDED_BY(mu) = false;
@@ -214,9 +215,13 @@ bool AuthnServer::State::Tend() {
     secrets_stored = stored.ok();
   }
   if (refreshed.ok() && stored.ok()) {
+    waiting = false;
     return true;
   }
-  Log(LogLevel::kInfo, "waiting_for_vault", {{"keys", refreshed}, {"client_secrets", stored}});
+  // Once, not with every attempt: readiness says it, too.
+  if (!std::exchange(waiting, true)) {
+    Log(LogLevel::kWarning, "waiting_for_vault", {{"keys", refreshed}, {"client_secrets", stored}});
+  }
   return false;
 }
 
@@ -295,6 +300,7 @@ AuthnServer::~AuthnServer() {
 std::shared_ptr<grpc::Channel> AuthnServer::InProcessChannel(const std::string& caller) {
   return state_->server->InProcessChannel(caller);
 }
+void AuthnServer::Attach(const std::string& caller, InProcessLink& link) { state_->server->Attach(caller, link); }
 
 int AuthnServer::port() const { return state_->server->port(); }
 

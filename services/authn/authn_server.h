@@ -34,6 +34,8 @@ class AuthnServer final : public RunningService {
 
   // What "edge", "token_broker", "registry" or "vault" calls authn by, in the same process.
   std::shared_ptr<grpc::Channel> InProcessChannel(const std::string& caller);
+  // Connects a channel that a service which started earlier already holds.
+  void Attach(const std::string& caller, InProcessLink& link);
   int port() const;
   absl::Status Ready() const override;
   void Shutdown(absl::Duration grace) override;

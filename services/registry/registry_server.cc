@@ -185,6 +185,7 @@ RegistryServer::~RegistryServer() { Shutdown(absl::ZeroDuration()); }
 std::shared_ptr<grpc::Channel> RegistryServer::InProcessChannel(const std::string& caller) {
   return state_->rpc->InProcessChannel(caller);
 }
+void RegistryServer::Attach(const std::string& caller, InProcessLink& link) { state_->rpc->Attach(caller, link); }
 int RegistryServer::port() const { return state_->rpc->port(); }
 
 absl::Status RegistryServer::Ready() const {

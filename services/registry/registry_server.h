@@ -29,6 +29,8 @@ class RegistryServer final : public RunningService {
                                                                const Clock& clock, RegistryPeers peers);
   ~RegistryServer() override;
   std::shared_ptr<grpc::Channel> InProcessChannel(const std::string& caller);
+  // Connects a channel that a service which started earlier already holds.
+  void Attach(const std::string& caller, InProcessLink& link);
   int port() const;
   absl::Status Ready() const override;
   void Shutdown(absl::Duration grace) override;
