@@ -109,7 +109,13 @@ TEST(AccessTest, OwnerIsDestroyedByThemselvesOrAnAdmin) {
   EXPECT_FALSE(CheckDeleteOwner(Service("authn"), ada).ok());
   EXPECT_FALSE(CheckDeleteOwner(Maintenance(Passport::Purpose::kMaintenanceRevoke, kConnection), ada).ok());
 }
-TEST(AccessTest, OwnersAreListedByThemselvesOnly) {
+TEST(AccessTest, OwnersAreListedByThemselvesOrAnAdmin) {
+  Caller admin = For("token_broker", "corp:root");
+  admin.passport->roles = {"credential-admin"};
+  EXPECT_FALSE(CheckListOwner(admin, {"user", "corp:ada"}).ok());
+  admin.passport->roles = {"admin"};
+  EXPECT_THAT(CheckListOwner(admin, {"user", "corp:ada"}), IsOk());
+  EXPECT_EQ(Allowed(admin, kConnection), "") << "an administrator sees that there is a record, not what is in it";
   EXPECT_THAT(CheckListOwner(For("token_broker", "corp:ada"), {"user", "corp:ada"}), IsOk());
   EXPECT_FALSE(CheckListOwner(For("token_broker", "corp:eve"), {"user", "corp:ada"}).ok());
   EXPECT_FALSE(CheckListOwner(Service("token_broker"), {"user", "corp:ada"}).ok());

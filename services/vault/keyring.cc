@@ -5,6 +5,7 @@
 
 #include "common/error.h"
 #include "common/json_log.h"
+#include "common/metrics.h"
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "services/vault/envelope.h"
@@ -22,6 +23,11 @@ RecordIdentity CanaryIdentity(const std::string& deployment_id) { return {deploy
 // A reason to stay sealed travels as the reason of this status until Unseal puts it into the state.
 absl::Status Stay(absl::string_view reason, absl::string_view detail) {
   return WithReason(absl::FailedPreconditionError(detail), reason);
+}
+
+prometheus::Gauge& SealedGauge() {
+  static prometheus::Gauge& gauge = MetricGauge("sallyport_vault_sealed", "1 while the vault cannot open anything");
+  return gauge;
 }
 
 uint32_t ActiveTerm(const std::vector<TermRow>& terms) {
@@ -48,6 +54,7 @@ void Keyring::Seal() {
   state_.state = "SEALED";
   state_.reason = "sealed_by_admin";
   state_.detail = "sealed by an administrator; restart to unseal";
+  SealedGauge().Set(1);
 }
 
 absl::Status Keyring::EnsureActive(absl::Time now) {
@@ -86,6 +93,7 @@ absl::Status Keyring::Unseal() {
     state_.state = "ACTIVE";
     state_.reason.clear();
     state_.detail.clear();
+    SealedGauge().Set(0);
     Log(LogLevel::kInfo, "vault_unsealed", {{"deployment_id", state_.deployment_id}, {"term", active_term_}});
     return absl::OkStatus();
   }
@@ -93,6 +101,7 @@ absl::Status Keyring::Unseal() {
   state_.state = "SEALED";
   state_.reason = reason.empty() ? "store_unavailable" : reason;
   state_.detail = std::string(done.message());
+  SealedGauge().Set(1);
   Log(LogLevel::kError, "vault_sealed", {{"reason", state_.reason}, {"detail", state_.detail}});
   return error::Sealed(state_.reason);
 }

@@ -4,5 +4,5 @@
 
 int main(int argc, char** argv) {
   return sallyport::RunService<sallyport::config::v1::VaultConfig>(
-      argc, argv, "vault", sallyport::vault::ValidateVaultConfig, sallyport::vault::StartVault);
+      argc, argv, "vault", sallyport::vault::ValidateSplitConfig, sallyport::vault::StartVault);
 }

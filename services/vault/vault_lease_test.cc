@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The refresh lease: at most one holder, no answer lost, no old generation brought back.
+#include <atomic>
 #include <memory>
 #include <random>
 #include <set>
+#include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -62,6 +65,24 @@ TEST_P(LeaseTest, SecondComerIsHeldOff) {
   ASSERT_TRUE(second->has_held());
   EXPECT_EQ(second->held().metadata().epoch(), 1);
   EXPECT_GT(second->held().retry_after().nanos(), 0);
+}
+
+TEST_P(LeaseTest, OfManyAtOnceExactlyOneHolds) {
+  std::atomic<int> held = 0;
+  std::atomic<int> leases = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] {
+      const auto acquired = harness_->Acquire(Connection());
+      EXPECT_THAT(acquired, IsOk());
+      ++(acquired.ok() && acquired->has_lease() ? leases : held);
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  EXPECT_EQ(leases, 1);
+  EXPECT_EQ(held, 7);
 }
 
 TEST_P(LeaseTest, AnswerBecomesTheHeadAndEndsTheLease) {

@@ -71,6 +71,21 @@ absl::Status ValidateVaultConfig(const config::v1::VaultConfig& config) {
   return InvalidFields(violations);
 }
 
+absl::Status ValidateSplitConfig(const config::v1::VaultConfig& config) {
+  std::vector<ErrorDetail::Violation> violations;
+  for (const absl::Status& status : {ValidateVaultConfig(config), RpcOptionsFrom(config.server()).status()}) {
+    const std::vector<ErrorDetail::Violation> found = DetailOf(status).violations;
+    violations.insert(violations.end(), found.begin(), found.end());
+  }
+  if (config.peers().authn().empty()) {
+    violations.push_back({"peers.authn", "is required: passports are verified with its keys"});
+  }
+  if (config.deployment().public_url().empty()) {
+    violations.push_back({"deployment.publicUrl", "is required: it is the issuer of passports"});
+  }
+  return InvalidFields(violations);
+}
+
 // In order of construction: what is used stands before what uses it.
 struct VaultServer::Parts {
   std::unique_ptr<Database> database;

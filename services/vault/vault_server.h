@@ -21,6 +21,9 @@ struct VaultPeers {
 // INVALID_ARGUMENT naming each field that is missing or wrong. In-process callers need no `server`.
 absl::Status ValidateVaultConfig(const config::v1::VaultConfig& config);
 
+// The same for a process of its own, which needs a listener with mTLS, authn and the public URL as well.
+absl::Status ValidateSplitConfig(const config::v1::VaultConfig& config);
+
 // The whole service. Starts sealed or active: which one Ready() tells.
 class VaultServer final : public RunningService {
  public:

@@ -212,5 +212,11 @@ TEST_F(VaultServerTest, ConfigurationIsChecked) {
   EXPECT_THAT(ValidateVaultConfig(config_), IsOk());
 }
 
+TEST_F(VaultServerTest, ProcessOfItsOwnNeedsAListenerAndAuthn) {
+  const absl::Status status = ValidateSplitConfig(config_);
+  EXPECT_THAT(status, StatusIs(Code::kInvalidArgument, "peers.authn"));
+  EXPECT_THAT(status, StatusIs(Code::kInvalidArgument, "server.tls.certificate"));
+}
+
 }  // namespace
 }  // namespace sallyport::vault

@@ -2,6 +2,10 @@
 // The vault's contract, the same on both engines.
 #include "services/vault/vault.h"
 
+#include <chrono>
+#include <future>
+#include <thread>
+
 #include <gtest/gtest.h>
 
 #include "common/error.h"
@@ -335,6 +339,34 @@ TEST_P(VaultTest, ReadsWritesAndRefusalsAreRecorded) {
   ASSERT_THAT(harness_->outbox->ShipOnce(sink), IsOk());
   EXPECT_EQ(seen, (std::vector<std::string>{"secret.write put corp:ada", "secret.read get corp:ada",
                                             "secret.read lease corp:ada", "secret.denied passport_mismatch corp:eve"}));
+}
+
+TEST_P(VaultTest, BlockedAuditWithholdsTheAnswerInTime) {
+  ASSERT_THAT(harness_->Put(Broker(), Connection(), "one"), IsOk());
+  std::promise<void> entered;
+  std::promise<void> leave;
+  std::thread writer([&] {
+    EXPECT_THAT(harness_->database->Write([&](Transaction&) {
+      entered.set_value();
+      leave.get_future().wait();
+      return absl::OkStatus();
+    }),
+                IsOk());
+  });
+  entered.get_future().wait();
+  const auto start = std::chrono::steady_clock::now();
+  const auto got = harness_->Get(Broker(), Connection());
+  const auto took = std::chrono::steady_clock::now() - start;
+  v1::ListRequest list;
+  list.set_owner_type(v1::USER);
+  list.set_owner_id(testing::kUser);
+  const auto listed = harness_->vault->List(Broker(), list);
+  leave.set_value();
+  writer.join();
+
+  EXPECT_EQ(ReasonOf(got.status()), "audit_unavailable");
+  EXPECT_LT(took, std::chrono::seconds(2));
+  EXPECT_THAT(listed, IsOk()) << "metadata is still answered";
 }
 
 TEST_P(VaultTest, WithoutAnAuditNothingIsRevealedOrWritten) {
