@@ -79,13 +79,15 @@ struct AuditShipper::State {
   void RestoreCursor();
   std::string CursorPath() const { return options.directory + "/cursor"; }
   // False if stopping.
-  bool Sleep(absl::Duration duration, bool until_kicked) ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  bool Sleep(absl::Duration duration, bool until_kicked);
 };
 
 bool AuditShipper::State::Sleep(absl::Duration duration, bool until_kicked) {
-  std::unique_lock<Mutex> lock(mu);
-  changed.wait_for(lock, absl::ToChronoNanoseconds(duration),
-                   [&] { return stopping || (until_kicked && passes_wanted > passes_begun); });
+  const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(duration);
+  MutexLock lock(mu);
+  while (!stopping && !(until_kicked && passes_wanted > passes_begun) &&
+         changed.wait_until(mu, deadline) != std::cv_status::timeout) {
+  }
   return !stopping;
 }
 
@@ -296,11 +298,17 @@ AuditShipper::~AuditShipper() { Stop(); }
 
 bool AuditShipper::Flush(absl::Duration timeout) {
   State& state = *state_;
-  std::unique_lock<Mutex> lock(state.mu);
+  const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(timeout);
+  MutexLock lock(state.mu);
   const uint64_t wanted = state.passes_begun + 1;
   state.passes_wanted = std::max(state.passes_wanted, wanted);
   state.changed.notify_all();
-  return state.changed.wait_for(lock, absl::ToChronoNanoseconds(timeout), [&] { return state.clean_pass >= wanted; });
+  while (state.clean_pass < wanted && !state.stopping) {
+    if (state.changed.wait_until(state.mu, deadline) == std::cv_status::timeout) {
+      break;
+    }
+  }
+  return state.clean_pass >= wanted;
 }
 
 void AuditShipper::Stop() {

@@ -157,14 +157,19 @@ struct ControlStream::State {
   bool Sleep(absl::Duration duration);
   std::shared_ptr<grpc::ClientContext> Open(registry::v1::WatchRequest* request);
   template <typename Predicate>
-  bool WaitUntil(absl::Duration timeout, Predicate predicate) const ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  bool WaitUntil(absl::Duration timeout, Predicate predicate) const;
 };
 
 template <typename Predicate>
 bool ControlStream::State::WaitUntil(absl::Duration timeout, Predicate predicate) const {
-  std::unique_lock<Mutex> lock(mu);
-  return changed.wait_for(lock, absl::ToChronoNanoseconds(timeout), [&] { return stopping || predicate(); }) &&
-         predicate();
+  const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(timeout);
+  MutexLock lock(mu);
+  while (!predicate() && !stopping) {
+    if (changed.wait_until(mu, deadline) == std::cv_status::timeout) {
+      return predicate();
+    }
+  }
+  return predicate();
 }
 
 bool ControlStream::State::Sleep(absl::Duration duration) {
