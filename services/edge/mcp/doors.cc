@@ -138,7 +138,8 @@ void Doors::Authenticate(const PrincipalKey& key, const ServerEntry& entry, std:
   stubs_->authn->async()->Authenticate(
       call->context.get(), &call->request, &call->response,
       [this, key, call, token = in_flight_.Add(call->context.get())](const grpc::Status& status) {
-        absl::StatusOr<PrincipalPtr> result = FromGrpcStatus(status);
+        absl::StatusOr<PrincipalPtr> result = PrincipalPtr();
+        if (!status.ok()) result = FromGrpcStatus(status);
         if (status.ok()) {
           PrincipalPtr principal = MakePrincipal(key, *call->entry, call->token, call->response);
           // The same person with the same session keeps what was resolved for them.
@@ -233,7 +234,8 @@ void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal,
       call->context.get(), &call->request, &call->response,
       [this, call, scoped, serial, principal, flight,
        token = in_flight_.Add(call->context.get())](const grpc::Status& status) {
-        absl::StatusOr<Resolution> result = FromGrpcStatus(status);
+        absl::StatusOr<Resolution> result = Resolution();
+        if (!status.ok()) result = FromGrpcStatus(status);
         const absl::Time now = clock_.Now();
         if (status.ok() && call->response.has_link()) {
           Resolution resolution;
