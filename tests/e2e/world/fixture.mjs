@@ -199,7 +199,8 @@ export function disguises(secret) {
 export async function assertNoSecretLeaked(world) {
   const { gateway, idp, provider, secrets, tokens } = world;
   const traces = await gateway.traces();
-  traces.set('error bodies', Buffer.from(errorBodies.filter((line) => line.includes(gateway.publicUrl)).join('\n')));
+  traces.set('error bodies', Buffer.from(errorBodies
+    .filter(({ origin }) => origin === gateway.publicUrl || origin === gateway.secondEdgeOrigin).map(({ text }) => text).join('\n')));
   const all = [...new Set([
     ...Object.values(secrets), ...idp.secrets, ...provider.secrets, ...tokens, gateway.adminToken, gateway.apiToken,
   ])].filter((secret) => secret && secret.length >= 8);

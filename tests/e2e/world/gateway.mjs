@@ -136,7 +136,8 @@ class Gateway {
     const database = (name) => ({ postgresql: this.postgres.connection(name) });
     const add = (name, program, config) => this.#add(name, program, config, ports[name].admin);
     await add('vault', 'sallyport-vault', {
-      server: server('vault'), peers: peers('authn', 'registry'), database: database('vault'), kek: { directory: dir('kek') },
+      server: server('vault'), peers: peers('authn', 'registry'), deployment, database: database('vault'),
+      kek: { directory: dir('kek') },
       ...this.settings.vault,
     });
     await add('registry', 'sallyport-registry', {
@@ -148,7 +149,7 @@ class Gateway {
     });
     const broker = (name, data) => add(name, 'sallyport-token-broker', {
       server: server(name, 'token_broker'), peers: peers('authn', 'vault', 'registry'), deployment,
-      redis: { address: this.redis.address }, dataDirectory: dir(data), ...this.settings.broker,
+      redis: { address: this.redis.address }, dataDirectory: dir(data), replica: name, ...this.settings.broker,
     });
     await broker('token_broker', 'broker-data');
     await broker('token_broker_2', 'broker-data-2');
@@ -174,7 +175,9 @@ class Gateway {
     const service = this.services.get(name);
     let last = 'no answer';
     await waitFor(async () => {
-      if (!service.process.alive) throw new Error(`${name} has ended: ${JSON.stringify(await service.process.ended)}`);
+      if (!service.process.alive) {
+        throw Object.assign(new Error(`${name} has ended: ${JSON.stringify(await service.process.ended)}`), { fatal: true });
+      }
       const response = await request(`${service.adminUrl}/readyz`, { headers: { Connection: 'close' }, timeoutMs: 2000 });
       last = `${response.status} ${response.body}`;
       return response.status === 200;

@@ -2,7 +2,7 @@
 // One HTTP/1.1 request with full control over what is on the wire (Host, Origin, duplicate headers); fetch would not allow that.
 import http from 'node:http';
 
-// The body of every answer of 400 and above, for the search for secrets.
+// Head and body of every answer of 400 and above, for the search for secrets: { origin, text }.
 export const errorBodies = [];
 
 const agent = new http.Agent({ keepAlive: true, maxSockets: 512 });
@@ -26,7 +26,7 @@ export function request(url, { method = 'GET', headers = {}, body, onResponse, s
       res.on('error', reject);
       res.on('end', () => {
         const text = Buffer.concat(chunks).toString('utf8');
-        if (res.statusCode >= 400) errorBodies.push(`${method} ${url}: ${res.statusCode} ${JSON.stringify(res.headers)} ${text}`);
+        if (res.statusCode >= 400) errorBodies.push({ origin: target.origin, text: `${JSON.stringify(res.headers)} ${text}` });
         resolve({ status: res.statusCode, headers: res.headers, rawHeaders: res.rawHeaders, body: text });
       });
     });

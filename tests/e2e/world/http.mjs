@@ -92,7 +92,8 @@ export function webHandler(handle) {
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// Polls `probe` until it returns something truthy; throws with `what` when `ms` have passed.
+// Polls `probe` until it returns something truthy; throws with `what` when `ms` have passed, and at
+// once when the probe throws an error marked `fatal`.
 export async function waitFor(probe, what, ms = 10000, every = 25) {
   const end = Date.now() + ms;
   let last;
@@ -101,6 +102,7 @@ export async function waitFor(probe, what, ms = 10000, every = 25) {
       const value = await probe();
       if (value) return value;
     } catch (error) {
+      if (error.fatal) throw error;
       last = error;
     }
     if (Date.now() > end) throw new Error(`timed out after ${ms} ms waiting for ${what}${last ? `: ${last}` : ''}`);

@@ -54,7 +54,10 @@ export async function startTrickster() {
         event({ jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data: { n: i, at: Date.now() } } });
         if (args.everyMs) await sleep(args.everyMs);
       }
-      if (args.reset === 'after') return req.socket.resetAndDestroy();
+      if (args.reset === 'after') {
+        await sleep(100);  // the head and the event are to arrive before the reset
+        return req.socket.resetAndDestroy();
+      }
       if (args.hang) return undefined;
       return end(`event: message\ndata: ${answer}\n\n`);
     }
