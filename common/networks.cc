@@ -127,8 +127,10 @@ absl::StatusOr<Network> Network::Parse(absl::string_view text) {
   network.prefix_ = width;
   if (slash != absl::string_view::npos) {
     const absl::string_view digits = text.substr(slash + 1);
-    if (digits.empty() || digits.size() > 3 || !absl::ascii_isdigit(static_cast<unsigned char>(digits[0])) ||
-        (digits.size() > 1 && digits[0] == '0') || !absl::SimpleAtoi(digits, &network.prefix_) ||
+    const bool number = !digits.empty() && digits.size() <= 3 && std::all_of(digits.begin(), digits.end(), [](char c) {
+      return absl::ascii_isdigit(static_cast<unsigned char>(c));
+    });
+    if (!number || (digits.size() > 1 && digits[0] == '0') || !absl::SimpleAtoi(digits, &network.prefix_) ||
         network.prefix_ > width) {
       return absl::InvalidArgumentError(absl::StrCat("the prefix length must be 0 to ", width));
     }

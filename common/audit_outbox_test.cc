@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/audit_outbox.h"
+
+#include <condition_variable>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "tests/testing/fake_clock.h"
+#include "tests/testing/postgres.h"
+#include "tests/testing/status_matchers.h"
+
+namespace sallyport {
+namespace {
+
+using audit::v1::AppendRequest;
+using audit::v1::Event;
+using testing::IsOk;
+using testing::StatusIs;
+using testing::TestPostgres;
+
+// An audit store: idempotent by (source, boot, sequence).
+class FakeStore {
+ public:
+  AuditOutbox::Sink sink() {
+    return [this](const AppendRequest& request) { return Append(request); };
+  }
+  absl::StatusOr<uint64_t> Append(const AppendRequest& request) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    ++calls_;
+    if (down_) return absl::UnavailableError("down");
+    for (const Event& event : request.events()) events_[{event.boot(), event.sequence()}] = event;
+    changed_.notify_all();
+    return request.events(request.events_size() - 1).sequence();
+  }
+  void SetDown(bool down) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    down_ = down;
+  }
+  bool WaitFor(size_t count) {
+    std::unique_lock<std::mutex> lock(mu_);
+    return changed_.wait_for(lock, std::chrono::seconds(20), [&] { return events_.size() >= count; });
+  }
+  std::vector<Event> events() {
+    const std::lock_guard<std::mutex> lock(mu_);
+    std::vector<Event> out;
+    for (const auto& [key, event] : events_) out.push_back(event);
+    return out;
+  }
+
+ private:
+  std::mutex mu_;
+  std::condition_variable changed_;
+  std::map<std::pair<std::string, uint64_t>, Event> events_;
+  bool down_ = false;
+  int calls_ = 0;
+};
+
+class AuditOutboxTest : public ::testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    std::string pattern = "/tmp/sallyport-outbox-XXXXXX";
+    directory_ = mkdtemp(pattern.data());
+    if (GetParam()) {
+      if (!TestPostgres::Available()) GTEST_SKIP() << "no PostgreSQL here";
+      ASSERT_OK_AND_ASSIGN(connection_, TestPostgres::CreateDatabase());
+    }
+    database_ = Open();
+    ASSERT_THAT(database_->Migrate({{1, AuditOutbox::Schema()}}), IsOk());
+    outbox_ = MakeOutbox(*database_);
+  }
+  void TearDown() override {
+    outbox_.reset();
+    database_.reset();
+    std::filesystem::remove_all(directory_);
+  }
+  std::unique_ptr<Database> Open() {
+    Database::Options options;
+    (GetParam() ? options.postgresql : options.sqlite_path) = GetParam() ? connection_ : directory_ + "/store.db";
+    return *Database::Open(std::move(options));
+  }
+  std::unique_ptr<AuditOutbox> MakeOutbox(Database& database) {
+    return std::make_unique<AuditOutbox>(
+        database, clock_,
+        AuditOutbox::Options{
+            .source = "vault", .batch_size = 3, .poll = absl::Milliseconds(10), .max_backoff = absl::Milliseconds(50)});
+  }
+  static Event Typed(const std::string& type) {
+    Event event;
+    event.set_type(type);
+    return event;
+  }
+
+  FakeClock clock_;
+  std::string directory_;
+  std::string connection_;
+  std::unique_ptr<Database> database_;
+  std::unique_ptr<AuditOutbox> outbox_;
+  FakeStore store_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Engines, AuditOutboxTest, ::testing::Values(false, true),
+                         [](const auto& engine) { return engine.param ? "Postgresql" : "Sqlite"; });
+
+TEST_P(AuditOutboxTest, NumbersWithoutGapsAlsoAfterRollback) {
+  EXPECT_THAT(outbox_->Record(Typed("a")), IsOk());
+  EXPECT_THAT(database_->Write([&](Transaction& tx) -> absl::Status {
+    EXPECT_THAT(outbox_->Append(tx, Typed("rolled back")), IsOk());
+    return absl::CancelledError();
+  }),
+              StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_THAT(outbox_->Record(Typed("b")), IsOk());
+
+  ASSERT_THAT(outbox_->ShipOnce(store_.sink()), IsOk());
+
+  const std::vector<Event> events = store_.events();
+  ASSERT_EQ(events.size(), 2U);
+  EXPECT_EQ(events[0].sequence(), 1U);
+  EXPECT_EQ(events[1].sequence(), 2U);
+  EXPECT_EQ(events[1].type(), "b");
+  EXPECT_EQ(events[0].source(), "vault");
+  EXPECT_EQ(events[0].boot(), events[1].boot());
+  EXPECT_FALSE(events[0].boot().empty());
+  EXPECT_EQ(events[0].at().seconds(), absl::ToUnixSeconds(clock_.Now()));
+  EXPECT_EQ(*outbox_->Pending(), 0);
+}
+
+TEST_P(AuditOutboxTest, KeepsEverythingWhileTheStoreIsDown) {
+  store_.SetDown(true);
+  outbox_->StartShipping(store_.sink());
+  for (int i = 0; i < 10; ++i) EXPECT_THAT(outbox_->Record(Typed("x")), IsOk());
+  EXPECT_EQ(*outbox_->Pending(), 10);
+  store_.SetDown(false);
+  ASSERT_TRUE(store_.WaitFor(10));
+}
+
+TEST_P(AuditOutboxTest, ReplicasShareOneSequenceAndShipTogether) {
+  auto other_database = Open();
+  auto other = MakeOutbox(*other_database);
+  outbox_->StartShipping(store_.sink());
+  other->StartShipping(store_.sink());
+  std::vector<std::thread> threads;
+  for (AuditOutbox* outbox : {outbox_.get(), other.get()}) {
+    threads.emplace_back([outbox] {
+      for (int i = 0; i < 20; ++i) EXPECT_THAT(outbox->Record(Typed("x")), IsOk());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  ASSERT_TRUE(store_.WaitFor(40));
+  EXPECT_EQ(store_.events().back().sequence(), 40U);
+  EXPECT_EQ(store_.events().front().boot(), store_.events().back().boot());
+}
+
+TEST_P(AuditOutboxTest, DeletesNoMoreThanItSent) {
+  for (int i = 0; i < 5; ++i) EXPECT_THAT(outbox_->Record(Typed("x")), IsOk());
+  EXPECT_EQ(outbox_->ShipOnce([](const AppendRequest&) -> absl::StatusOr<uint64_t> { return 999; }).value_or(-1), 3);
+  EXPECT_EQ(*outbox_->Pending(), 2);
+  EXPECT_EQ(outbox_->ShipOnce([](const AppendRequest&) -> absl::StatusOr<uint64_t> { return 4; }).value_or(-1), 1);
+  EXPECT_EQ(*outbox_->Pending(), 1);
+}
+
+TEST_P(AuditOutboxTest, ADamagedRowBecomesALoss) {
+  EXPECT_THAT(outbox_->Record(Typed("a")), IsOk());
+  EXPECT_THAT(outbox_->Record(Typed("b")), IsOk());
+  ASSERT_THAT(database_->Write([](Transaction& tx) {
+    return tx.Exec("UPDATE audit_outbox SET event = 'not base64url!' WHERE sequence = 1").status();
+  }),
+              IsOk());
+  ASSERT_THAT(outbox_->ShipOnce(store_.sink()), IsOk());
+  const std::vector<Event> events = store_.events();
+  ASSERT_EQ(events.size(), 2U);
+  EXPECT_EQ(events[0].type(), "lost");
+  EXPECT_EQ(events[0].lost_from(), 1U);
+  EXPECT_EQ(events[1].type(), "b");
+}
+
+}  // namespace
+}  // namespace sallyport
