@@ -152,6 +152,13 @@ void Connection::OnResponseTruncated() {
     worker_.gateway.OnUpstreamError(*this, UpstreamError::kClosed);
     return;
   }
+  if (!head_out_.empty()) {  // Not a byte has left: it can still be said in so many words.
+    head_out_.clear();
+    answered_ = heartbeats_ = false;
+    stats_.status = 0;
+    worker_.gateway.OnUpstreamError(*this, UpstreamError::kBadResponse);
+    return;
+  }
   if (!chunked_out_ && http10_) {
     stream_.ResetOnClose();  // Without a length an orderly end would look like a complete answer.
   }

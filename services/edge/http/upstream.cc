@@ -346,7 +346,7 @@ bool Upstream::DeliverBody() {
     return false;
   }
   const uint64_t generation = generation_;
-  if (size > 0) {
+  if (size > 0 || !broken_chunks_) {  // Without a byte, too: the head must not wait for one.
     client_->OnResponseBody(data, size, false);
     if (generation != generation_ || client_ == nullptr) {
       return false;
