@@ -129,6 +129,7 @@ absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::
   ASSIGN_OR_RETURN(auto segments, AuditSegments::Open(segment_options, clock));
   AuditShipper::Options shipper_options;
   shipper_options.directory = segment_options.directory;
+  shipper_options.live_boot = segments->boot();
   state.audit = std::make_unique<CallAudit>(
       std::move(segments), source, std::make_unique<AuditShipper>(shipper_options, MakeAuditSink(peers.registry)));
   Doors::Options door_options;

@@ -106,6 +106,7 @@ ServiceConfigs DeriveConfigs(const StandaloneConfig& config) {
 
   configs.vault.mutable_database()->set_sqlite(data + "/vault.db");
   configs.vault.mutable_kek()->set_directory(data + "/kek");
+  *configs.vault.mutable_deployment() = deployment;
 
   configs.registry.mutable_database()->set_sqlite(data + "/registry.db");
   *configs.registry.mutable_deployment() = deployment;

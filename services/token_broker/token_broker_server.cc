@@ -156,6 +156,7 @@ absl::Status TokenBrokerServer::Parts::OpenAudit(const config::v1::TokenBrokerCo
   audit = std::make_unique<AuditLog>(segments.get());
   AuditShipper::Options shipping;
   shipping.directory = options.directory;
+  shipping.live_boot = segments->boot();
   shipper = std::make_unique<AuditShipper>(shipping, MakeAuditSink(peers.registry));
   return absl::OkStatus();
 }
