@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/grants.h"
+
+#include <atomic>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/error.h"
+#include "services/authn/audit.h"
+#include "services/authn/authn_testing.h"
+#include "tests/testing/fake_clock.h"
+#include "tests/testing/postgres.h"
+#include "tests/testing/status_matchers.h"
+
+namespace sallyport::authn {
+namespace {
+
+
+using ::sallyport::testing::IsOk;
+using ::sallyport::testing::TestPostgres;
+using ::testing::Not;
+
+constexpr char kVerifier[] = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+constexpr char kChallenge[] = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+MATCHER_P(OAuthError, code, "") {
+  const absl::Status status = testing::StatusOf(arg);
+  *result_listener << std::string(status.ToString());
+  return DetailOf(status).oauth_error == code;
+}
+
+class GrantsTest : public ::testing::TestWithParam<SqlDialect> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == SqlDialect::kPostgresql) {
+      if (!TestPostgres::Available()) {
+        GTEST_SKIP() << "no PostgreSQL here";
+      }
+      config::v1::Database config;
+      ASSERT_OK_AND_ASSIGN(const std::string connection, TestPostgres::CreateDatabase());
+      config.set_postgresql(connection);
+      ASSERT_OK_AND_ASSIGN(database_, OpenAuthnDatabase(config, clock_));
+    } else {
+      database_ = OpenTestDatabase(directory_, clock_);
+    }
+    audit_ = std::make_unique<Audit>(*database_, clock_);
+    grants_ = std::make_unique<Grants>(*database_, audit_.get());
+  }
+
+  std::string Code(const std::string& client = "clt_a", const std::string& subject = "local:ann") {
+    Identity user;
+    user.subject = subject;
+    user.connector = "local";
+    user.groups = {"staff"};
+    auto code = grants_->IssueCode(user,
+                                   {.client_id = client,
+                                    .redirect_uri = "https://c.example/cb",
+                                    .code_challenge = kChallenge,
+                                    .resource = "https://gw/mcp/x",
+                                    .server_uid = "srv_x",
+                                    .scope = "mcp"},
+                                   "192.0.2.1", clock_.Now());
+    EXPECT_THAT(code, IsOk());
+    return std::string(code->Expose());
+  }
+  static Grants::Redemption Good(const std::string& client = "clt_a") {
+    return {.client_id = client,
+            .redirect_uri = "https://c.example/cb",
+            .code_verifier = kVerifier,
+            .resource = "https://gw/mcp/x",
+            .client_address = "192.0.2.1"};
+  }
+  absl::StatusOr<Grants::Tokens> Redeem(const std::string& code, const Grants::Redemption& redemption = Good()) {
+    return grants_->RedeemCode(code, redemption, true, clock_.Now(), &revoked_);
+  }
+  Grants::Tokens Begin(const std::string& client = "clt_a", const std::string& subject = "local:ann") {
+    auto tokens = Redeem(Code(client, subject), Good(client));
+    EXPECT_THAT(tokens, IsOk());
+    return *std::move(tokens);
+  }
+  absl::StatusOr<Grants::Tokens> Refresh(absl::string_view token, const std::string& client = "clt_a") {
+    return grants_->RedeemRefreshToken(token, {.client_id = client}, clock_.Now(), &revoked_);
+  }
+  absl::StatusOr<Grants::Tokens> Refresh(const Secret& token) { return Refresh(token.Expose()); }
+  bool IsLive(const Grant& grant) {
+    auto found = grants_->Find(grant.id);
+    EXPECT_THAT(found, IsOk());
+    return !found->revoked;
+  }
+
+  TempDirectory directory_;
+  FakeClock clock_;
+  std::unique_ptr<Database> database_;
+  std::unique_ptr<Audit> audit_;
+  std::unique_ptr<Grants> grants_;
+  std::string revoked_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Engines, GrantsTest, ::testing::Values(SqlDialect::kSqlite, SqlDialect::kPostgresql),
+                         [](const auto& test) {
+                           return test.param == SqlDialect::kSqlite ? std::string("Sqlite") : std::string("Postgresql");
+                         });
+
+TEST_P(GrantsTest, CodeBecomesAGrantWithTheUserItWasIssuedTo) {
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens tokens, Redeem(Code()));
+  EXPECT_EQ(tokens.grant.user.subject, "local:ann");
+  EXPECT_THAT(tokens.grant.user.groups, ::testing::ElementsAre("staff"));
+  EXPECT_EQ(tokens.grant.resource, "https://gw/mcp/x");
+  EXPECT_EQ(tokens.refresh_token.Expose().substr(0, 4), "spr_");
+  ASSERT_OK_AND_ASSIGN(const Grant found, grants_->Find(tokens.grant.id));
+  EXPECT_EQ(found.server_uid, "srv_x");
+  EXPECT_FALSE(found.revoked);
+}
+
+TEST_P(GrantsTest, ClientWithoutRefreshGrantGetsNoRefreshToken) {
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens tokens,
+                       grants_->RedeemCode(Code(), Good(), false, clock_.Now(), &revoked_));
+  EXPECT_TRUE(tokens.refresh_token.empty());
+}
+
+TEST_P(GrantsTest, CodeIsGoodForSixtySeconds) {
+  const std::string code = Code();
+  clock_.Advance(absl::Seconds(60));
+  EXPECT_THAT(Redeem(code), OAuthError("invalid_grant"));
+}
+
+TEST_P(GrantsTest, CodeOfAnotherClientIsRefusedAndStaysGood) {
+  const std::string code = Code();
+  EXPECT_THAT(Redeem(code, Good("clt_b")), OAuthError("invalid_grant"));
+  EXPECT_THAT(Redeem(code), IsOk());
+}
+
+TEST_P(GrantsTest, WrongVerifierUsesTheCodeUp) {
+  const std::string code = Code();
+  Grants::Redemption wrong = Good();
+  wrong.code_verifier = std::string(43, 'x');
+  EXPECT_THAT(Redeem(code, wrong), OAuthError("invalid_grant"));
+  EXPECT_THAT(Redeem(code), OAuthError("invalid_grant"));
+}
+
+TEST_P(GrantsTest, MissingVerifierIsRefused) {
+  Grants::Redemption missing = Good();
+  missing.code_verifier = "";
+  EXPECT_THAT(Redeem(Code(), missing), OAuthError("invalid_grant"));
+}
+
+TEST_P(GrantsTest, OtherRedirectUriIsRefused) {
+  Grants::Redemption other = Good();
+  other.redirect_uri = "https://c.example/cb/";
+  EXPECT_THAT(Redeem(Code(), other), OAuthError("invalid_grant"));
+}
+
+TEST_P(GrantsTest, OtherResourceIsRefused) {
+  Grants::Redemption other = Good();
+  other.resource = "https://gw/mcp/y";
+  EXPECT_THAT(Redeem(Code(), other), OAuthError("invalid_target"));
+}
+
+TEST_P(GrantsTest, SecondRedemptionRevokesWhatTheFirstGave) {
+  const std::string code = Code();
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens tokens, Redeem(code));
+  EXPECT_THAT(Redeem(code), OAuthError("invalid_grant"));
+  EXPECT_EQ(revoked_, tokens.grant.id);
+  EXPECT_FALSE(IsLive(tokens.grant));
+  EXPECT_THAT(Refresh(tokens.refresh_token), OAuthError("invalid_grant"));
+}
+
+TEST_P(GrantsTest, AnotherClientsReplayOfACodeRevokesNothing) {
+  const std::string code = Code();
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens tokens, Redeem(code));
+  EXPECT_THAT(Redeem(code, Good("clt_b")), OAuthError("invalid_grant"));
+  EXPECT_TRUE(IsLive(tokens.grant));
+}
+
+TEST_P(GrantsTest, FiftyParallelRedemptionsGiveExactlyOneGrant) {
+  const std::string code = Code();
+  std::atomic<int> succeeded{0};
+  std::atomic<int> refused{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 50; ++i) {
+    threads.emplace_back([&] {
+      std::string revoked;
+      // A database that is busy says so; a client tries again.
+      for (int attempt = 0; attempt < 20; ++attempt) {
+        const auto tokens = grants_->RedeemCode(code, Good(), true, clock_.Now(), &revoked);
+        if (tokens.ok()) {
+          ++succeeded;
+          return;
+        }
+        if (DetailOf(tokens.status()).oauth_error == "invalid_grant") {
+          ++refused;
+          return;
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  EXPECT_EQ(succeeded, 1);
+  EXPECT_EQ(refused, 49);
+}
+
+TEST_P(GrantsTest, RefreshRotates) {
+  const Grants::Tokens first = Begin();
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens second, Refresh(first.refresh_token));
+  EXPECT_FALSE(second.refresh_token == first.refresh_token);
+  EXPECT_EQ(second.grant.id, first.grant.id);
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens third, Refresh(second.refresh_token));
+  EXPECT_FALSE(third.refresh_token == second.refresh_token);
+}
+
+// For each generation: the token just used gives the same successor again within the grace, and the family lives on.
+TEST_P(GrantsTest, RepeatWithinGraceGivesTheSameSuccessorInEveryGeneration) {
+  Grants::Tokens tokens = Begin();
+  for (int generation = 0; generation < 6; ++generation) {
+    ASSERT_OK_AND_ASSIGN(Grants::Tokens next, Refresh(tokens.refresh_token));
+    for (int repeat = 0; repeat < 3; ++repeat) {
+      clock_.Advance(absl::Seconds(10));
+      ASSERT_OK_AND_ASSIGN(const Grants::Tokens again, Refresh(tokens.refresh_token));
+      EXPECT_TRUE(again.reused_grace);
+      EXPECT_TRUE(again.refresh_token == next.refresh_token) << generation;
+    }
+    tokens = std::move(next);
+    clock_.Advance(absl::Hours(1));
+  }
+  EXPECT_TRUE(IsLive(tokens.grant));
+}
+
+TEST_P(GrantsTest, RepeatAfterGraceRevokesTheFamilyInEveryGeneration) {
+  for (int generation = 1; generation <= 4; ++generation) {
+    Grants::Tokens tokens = Begin();
+    Secret replayed;
+    for (int i = 0; i < generation; ++i) {
+      replayed = tokens.refresh_token.Clone();
+      ASSERT_OK_AND_ASSIGN(tokens, Refresh(tokens.refresh_token));
+      clock_.Advance(absl::Minutes(1));
+    }
+    EXPECT_THAT(Refresh(replayed), OAuthError("invalid_grant"));
+    EXPECT_EQ(revoked_, tokens.grant.id);
+    EXPECT_THAT(Refresh(tokens.refresh_token), OAuthError("invalid_grant")) << generation;
+  }
+}
+
+TEST_P(GrantsTest, RepeatOnceTheSuccessorWasUsedRevokesTheFamilyEvenWithinGrace) {
+  const Grants::Tokens first = Begin();
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens second, Refresh(first.refresh_token));
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens third, Refresh(second.refresh_token));
+  EXPECT_THAT(Refresh(first.refresh_token), OAuthError("invalid_grant"));
+  EXPECT_EQ(revoked_, first.grant.id);
+  EXPECT_THAT(Refresh(third.refresh_token), OAuthError("invalid_grant"));
+}
+
+TEST_P(GrantsTest, RevokingAFamilyLeavesOtherFamiliesOfTheUserAlive) {
+  const Grants::Tokens laptop = Begin();
+  const Grants::Tokens phone = Begin();
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens next, Refresh(laptop.refresh_token));
+  clock_.Advance(absl::Minutes(1));
+  EXPECT_THAT(Refresh(laptop.refresh_token), OAuthError("invalid_grant"));
+  EXPECT_FALSE(IsLive(next.grant));
+  EXPECT_THAT(Refresh(phone.refresh_token), IsOk());
+}
+
+TEST_P(GrantsTest, AnotherClientCannotRefreshNorHarmTheFamily) {
+  const Grants::Tokens first = Begin();
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens second, Refresh(first.refresh_token));
+  clock_.Advance(absl::Hours(1));
+  // With a used token of the victim: reuse detection must not run for a stranger.
+  EXPECT_THAT(Refresh(first.refresh_token.Expose(), "clt_evil"), OAuthError("invalid_grant"));
+  EXPECT_THAT(Refresh(second.refresh_token.Expose(), "clt_evil"), OAuthError("invalid_grant"));
+  EXPECT_EQ(revoked_, "");
+  EXPECT_THAT(Refresh(second.refresh_token), IsOk());
+}
+
+TEST_P(GrantsTest, IdleTokenDiesAfterSevenDays) {
+  const Grants::Tokens tokens = Begin();
+  clock_.Advance(kRefreshIdle);
+  EXPECT_THAT(Refresh(tokens.refresh_token), OAuthError("invalid_grant"));
+  EXPECT_EQ(revoked_, "");
+}
+
+TEST_P(GrantsTest, FamilyDiesAfterThirtyDaysHoweverBusy) {
+  Grants::Tokens tokens = Begin();
+  for (int day = 0; day < 29; ++day) {
+    clock_.Advance(absl::Hours(24));
+    ASSERT_OK_AND_ASSIGN(tokens, Refresh(tokens.refresh_token));
+  }
+  clock_.Advance(absl::Hours(24));
+  EXPECT_THAT(Refresh(tokens.refresh_token), OAuthError("invalid_grant"));
+}
+
+TEST_P(GrantsTest, RefreshDoesNotWiden) {
+  const Grants::Tokens tokens = Begin();
+  const auto with = [&](const Grants::Refresh& refresh) {
+    return grants_->RedeemRefreshToken(tokens.refresh_token.Expose(), refresh, clock_.Now(), &revoked_);
+  };
+  EXPECT_THAT(with({.client_id = "clt_a", .scope = "mcp admin"}), OAuthError("invalid_scope"));
+  EXPECT_THAT(with({.client_id = "clt_a", .resource = "https://gw/mcp/y"}), OAuthError("invalid_target"));
+  // Neither used it up.
+  EXPECT_THAT(with({.client_id = "clt_a", .scope = "mcp", .resource = "https://gw/mcp/x"}), IsOk());
+}
+
+TEST_P(GrantsTest, MalformedRefreshTokensAreRefused) {
+  const Grants::Tokens tokens = Begin();
+  std::string flipped(tokens.refresh_token.Expose());
+  flipped[10] = flipped[10] == 'A' ? 'B' : 'A';
+  for (const std::string& token :
+       {std::string(), std::string("spr_"), std::string("spr_abc"), std::string(4000, 'a'), flipped,
+        std::string(tokens.refresh_token.Expose()) + "A", std::string(tokens.refresh_token.Expose().substr(4))}) {
+    EXPECT_THAT(Refresh(absl::string_view(token)), OAuthError("invalid_grant")) << token;
+  }
+}
+
+TEST_P(GrantsTest, RevocationByItsClientEndsTheGrantAndByOthersDoesNothing) {
+  const Grants::Tokens tokens = Begin();
+  ASSERT_OK_AND_ASSIGN(const auto others,
+                       grants_->RevokeByRefreshToken(tokens.refresh_token.Expose(), "clt_b", clock_.Now()));
+  EXPECT_FALSE(others.has_value());
+  EXPECT_TRUE(IsLive(tokens.grant));
+  ASSERT_OK_AND_ASSIGN(const auto own,
+                       grants_->RevokeByRefreshToken(tokens.refresh_token.Expose(), "clt_a", clock_.Now()));
+  ASSERT_TRUE(own.has_value());
+  EXPECT_FALSE(IsLive(tokens.grant));
+}
+
+TEST_P(GrantsTest, RevokingASubjectEndsTheirGrantsAndPendingCodesOnly) {
+  const Grants::Tokens ann = Begin();
+  const Grants::Tokens bob = Begin("clt_a", "local:bob");
+  const std::string code = Code();
+  ASSERT_OK_AND_ASSIGN(const auto ids, grants_->RevokeSubject("local:ann", clock_.Now()));
+  EXPECT_THAT(ids, ::testing::ElementsAre(ann.grant.id));
+  EXPECT_THAT(Refresh(ann.refresh_token), OAuthError("invalid_grant"));
+  EXPECT_THAT(Redeem(code), OAuthError("invalid_grant"));
+  EXPECT_THAT(Refresh(bob.refresh_token), IsOk());
+}
+
+TEST_P(GrantsTest, PruneKeepsWhatIsStillNeeded) {
+  const Grants::Tokens tokens = Begin();
+  clock_.Advance(absl::Hours(48));
+  EXPECT_THAT(grants_->Prune(clock_.Now()), IsOk());
+  EXPECT_THAT(Refresh(tokens.refresh_token), IsOk());
+  clock_.Advance(absl::Hours(24 * 31));
+  EXPECT_THAT(grants_->Prune(clock_.Now()), IsOk());
+  EXPECT_THAT(grants_->Find(tokens.grant.id), Not(IsOk()));
+}
+
+// What lies in the tables must be useless to whoever reads them.
+TEST_P(GrantsTest, NoTableHoldsACodeOrToken) {
+  const std::string code = Code();
+  const Grants::Tokens first = Begin();
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens second, Refresh(first.refresh_token));
+  std::string all;
+  EXPECT_THAT(database_->Read([&](Transaction& tx) -> absl::Status {
+    for (const char* sql :
+         {"SELECT hash || grant_id || successor || successor_hash AS t FROM refresh_tokens",
+          "SELECT hash || identity || redirect_uri AS t FROM codes"}) {
+      auto rows = tx.Query(sql);
+      if (!rows.ok()) {
+        return rows.status();
+      }
+      for (const Row& row : *rows) {
+        all += row.Text("t");
+      }
+    }
+    return absl::OkStatus();
+  }),
+              IsOk());
+  EXPECT_THAT(all, Not(::testing::HasSubstr(code)));
+  EXPECT_THAT(all, Not(::testing::HasSubstr(std::string(first.refresh_token.Expose().substr(4)))));
+  EXPECT_THAT(all, Not(::testing::HasSubstr(std::string(second.refresh_token.Expose().substr(4)))));
+}
+
+}  // namespace
+}  // namespace sallyport::authn

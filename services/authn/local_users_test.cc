@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/authn/local_users.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/crypto.h"
+#include "common/error.h"
+#include "services/authn/authn_testing.h"
+#include "tests/testing/fake_clock.h"
+#include "tests/testing/status_matchers.h"
+
+namespace sallyport::authn {
+namespace {
+
+
+using ::sallyport::testing::IsOk;
+using ::sallyport::testing::StatusIs;
+
+TEST(LocalUsersTest, OnlyTheRightPasswordOfTheRightNameIsAUser) {
+  config::v1::LocalConnector connector;
+  auto* ann = connector.add_users();
+  ann->set_username("ann");
+  ann->set_password_hash(HashPassword(Secret(std::string("secret"))));
+  auto* broken = connector.add_users();
+  broken->set_username("broken");
+  broken->set_password_hash("secret");
+  const auto check = [&](const char* name, const std::string& password) {
+    return LocalUsers::Check(connector, name, Secret(std::string(password)));
+  };
+  EXPECT_EQ(check("ann", "secret"), ann);
+  EXPECT_EQ(check("ann", "Secret"), nullptr);
+  EXPECT_EQ(check("ann", ""), nullptr);
+  EXPECT_EQ(check("Ann", "secret"), nullptr);
+  EXPECT_EQ(check("", "secret"), nullptr);
+  EXPECT_EQ(check("nobody", "nobody knows this one"), nullptr);
+  EXPECT_EQ(check("broken", "secret"), nullptr);
+  EXPECT_EQ(check("ann", std::string(1025, 'x')), nullptr);
+}
+
+class LoginAttemptsTest : public ::testing::Test {
+ protected:
+  LoginAttemptsTest() : database_(OpenTestDatabase(directory_, clock_)), attempts_(*database_) {}
+  absl::StatusOr<int> Begin(const std::string& name, const std::string& address = "192.0.2.1") {
+    return attempts_.Begin(name, address, clock_.Now());
+  }
+
+  TempDirectory directory_;
+  FakeClock clock_;
+  std::unique_ptr<Database> database_;
+  LoginAttempts attempts_;
+};
+
+TEST_F(LoginAttemptsTest, FiveAttemptsThenAPause) {
+  for (int left = 4; left >= 0; --left) {
+    ASSERT_OK_AND_ASSIGN(const int said, Begin("ann"));
+    EXPECT_EQ(said, left);
+  }
+  const auto refused = Begin("ann");
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_EQ(DetailOf(refused.status()).retry_after, LoginAttempts::kWindow);
+  clock_.Advance(LoginAttempts::kWindow);
+  EXPECT_THAT(Begin("ann"), IsOk());
+}
+
+TEST_F(LoginAttemptsTest, SpellingANameDifferentlyGivesNoMoreAttempts) {
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_THAT(Begin(i % 2 == 0 ? "ann" : "ANN"), IsOk());
+  }
+  EXPECT_THAT(Begin("Ann"), StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_F(LoginAttemptsTest, OneAddressDoesNotLockTheNameForOthersUntilThirty) {
+  for (int i = 0; i < 6; ++i) {
+    Begin("ann", "192.0.2.66").IgnoreError();
+  }
+  EXPECT_THAT(Begin("ann", "192.0.2.1"), IsOk());
+  for (int i = 0; i < 30; ++i) {
+    Begin("ann", absl::StrCat("198.51.100.", i)).IgnoreError();
+  }
+  EXPECT_THAT(Begin("ann", "203.0.113.1"), StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_F(LoginAttemptsTest, OneAddressCannotTryManyNames) {
+  for (int i = 0; i < LoginAttempts::kPerAddress; ++i) {
+    EXPECT_THAT(Begin(absl::StrCat("user", i)), IsOk());
+  }
+  EXPECT_THAT(Begin("another"), StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_F(LoginAttemptsTest, SuccessTakesTheCountBack) {
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_THAT(Begin("ann"), IsOk());
+    EXPECT_THAT(attempts_.Succeeded("ann", "192.0.2.1"), IsOk());
+  }
+}
+
+}  // namespace
+}  // namespace sallyport::authn
