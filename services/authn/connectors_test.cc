@@ -203,13 +203,13 @@ struct BadIdToken {
   const char* name;
   const char* change;
 };
-class BadIdTokenTest : public ConnectorsTest, public ::testing::WithParamInterface<BadIdToken> {};
-TEST_P(BadIdTokenTest, IsRefused) {
+class RefusedIdTokenTest : public ConnectorsTest, public ::testing::WithParamInterface<BadIdToken> {};
+TEST_P(RefusedIdTokenTest, IsRefused) {
   EXPECT_THAT(Corp().VerifyIdToken(IdToken(nlohmann::json::parse(GetParam().change)), {"n", "access"}, kNow),
               StatusIs(absl::StatusCode::kUnauthenticated));
 }
 INSTANTIATE_TEST_SUITE_P(
-    SignIn, BadIdTokenTest,
+    SignIn, RefusedIdTokenTest,
     ::testing::Values(BadIdToken{"OtherNonce", R"({"nonce":"m"})"}, BadIdToken{"NoNonce", R"({"nonce":null})"},
                       BadIdToken{"OtherClient", R"({"aud":"other"})"}, BadIdToken{"OtherAzp", R"({"azp":"other"})"},
                       BadIdToken{"TwoAudiencesWithoutAzp", R"({"aud":["client","other"]})"},
