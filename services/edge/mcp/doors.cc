@@ -79,6 +79,7 @@ PrincipalPtr Doors::MakePrincipal(const PrincipalKey& key, const ServerEntry& en
   principal->subject = verified.subject();
   principal->session_id = response.session_id();
   principal->passport = response.passport();
+  principal->rule = response.rule();
   principal->own_token = verified.token_kind() == authn::v1::SALLYPORT;
   principal->verified_at = clock_.Now();
   principal->valid_until = FromProto(response.valid_until());

@@ -349,6 +349,9 @@ void McpHandler::Retry(Exchange& exchange, McpCall& call) {
 }
 
 void McpHandler::Admitted(Exchange& exchange, McpCall& call) {
+  if (call.principal != nullptr && !call.principal->rule.empty()) {
+    call.rule = call.principal->rule;
+  }
   if (call.principal != nullptr && call.principal->unencodable) {
     return Refuse(exchange, call,
                   {.status = 500,

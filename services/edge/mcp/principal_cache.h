@@ -42,6 +42,7 @@ struct Principal {
   std::string session_id;
   std::string passport;
   bool own_token = false;  // Issued by sallyport.
+  std::string rule;        // Which rule admitted them: "interactive.allow.groups".
   absl::Time verified_at;
   absl::Time valid_until;  // The passport's end, never past the token's.
   absl::Time renew_at;
