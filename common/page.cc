@@ -215,7 +215,8 @@ const std::vector<std::pair<std::string, std::string>>& Headers() {
        "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"},
       {"x-frame-options", "DENY"},
       {"x-content-type-options", "nosniff"},
-      {"referrer-policy", "no-referrer"},
+      // Not "no-referrer": under that policy browsers send "Origin: null" with our own forms.
+      {"referrer-policy", "same-origin"},
       {"cache-control", "no-store"},
       {"cross-origin-opener-policy", "same-origin"},
   };

@@ -66,7 +66,7 @@ export class Browser {
   #jar = new Map();  // host -> Map(name -> value): cookies do not distinguish ports, so a host is a host name
 
   // A browser request without following anything. Resolves with { url, status, headers, html, forms, links, location }.
-  async fetch(url, { method = 'GET', fields, raw, from, headers = {} } = {}) {
+  async fetch(url, { method = 'GET', fields, raw, from, noReferrer = false, headers = {} } = {}) {
     const target = new URL(url);
     const all = {
       'User-Agent': 'Mozilla/5.0 (scripted)', Accept: 'text/html,application/xhtml+xml,*/*;q=0.8', 'Accept-Language': 'en',
@@ -80,7 +80,8 @@ export class Browser {
     if (fields) {
       body = new URLSearchParams(fields).toString();
       all['Content-Type'] = 'application/x-www-form-urlencoded';
-      if (from) all.Origin = new URL(from).origin;
+      // A page under the policy no-referrer sends its forms without an origin.
+      if (from) all.Origin = noReferrer ? 'null' : new URL(from).origin;
     }
     this.visited.push(target.href);
     const response = await request(target.href, { method, headers: all, body });
@@ -150,7 +151,8 @@ export class Browser {
       target.search = new URLSearchParams(all).toString();
       return this.open(target.href, { from: page.url, stop });
     }
-    return this.open(form.action, { method: 'POST', fields: all, from: page.url, stop });
+    const noReferrer = page.headers['referrer-policy'] === 'no-referrer';
+    return this.open(form.action, { method: 'POST', fields: all, from: page.url, noReferrer, stop });
   }
 
   // Plays a person until `stop` accepts a URL or a page is reached that asks for nothing more. `persona`:
