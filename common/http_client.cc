@@ -132,6 +132,8 @@ curl_socket_t OnOpenSocket(void* user, curlsocktype /*purpose*/, curl_sockaddr* 
 
 int OnCloseSocket(void* /*user*/, curl_socket_t fd) { return close(fd); }
 
+absl::Status NotSent(const std::string& message) { return WithReason(absl::UnavailableError(message), "not_sent"); }
+
 absl::Status StatusOf(const Exchange& exchange, CURLcode code) {
   const std::string& host = exchange.host;
   if (exchange.too_long || code == CURLE_FILESIZE_EXCEEDED) {
@@ -147,13 +149,13 @@ absl::Status StatusOf(const Exchange& exchange, CURLcode code) {
         return WithReason(absl::PermissionDeniedError(absl::StrCat(host, " is in a network that is not allowed")),
                           "network_not_allowed");
       }
-      return absl::UnavailableError(absl::StrCat("cannot connect to ", host));
+      return NotSent(absl::StrCat("cannot connect to ", host));
     case CURLE_COULDNT_RESOLVE_HOST:
-      return absl::UnavailableError(absl::StrCat("the name ", host, " cannot be resolved"));
+      return NotSent(absl::StrCat("the name ", host, " cannot be resolved"));
     case CURLE_PEER_FAILED_VERIFICATION:
-      return absl::UnavailableError(absl::StrCat("the certificate of ", host, " is not valid for it"));
+      return NotSent(absl::StrCat("the certificate of ", host, " is not valid for it"));
     case CURLE_SSL_CONNECT_ERROR:
-      return absl::UnavailableError(absl::StrCat("TLS with ", host, " failed"));
+      return NotSent(absl::StrCat("TLS with ", host, " failed"));
     default:
       return absl::UnavailableError(
           absl::StrCat("the exchange with ", host, " failed (", curl_easy_strerror(code), ")"));

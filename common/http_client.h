@@ -67,8 +67,8 @@ class HttpClient {
 
   // Errors: INVALID_ARGUMENT (URL, method or header), PERMISSION_DENIED reason "network_not_allowed",
   // RESOURCE_EXHAUSTED (answer too long; too many in flight), UNAVAILABLE (name, connection, TLS, broken answer; reason
-  // "circuit_open" when it was not even tried), DEADLINE_EXCEEDED. Messages name the host, never the query, a header or
-  // the body.
+  // "not_sent" when the request certainly did not leave, "circuit_open" when it was not even tried), DEADLINE_EXCEEDED.
+  // Messages name the host, never the query, a header or the body.
   absl::StatusOr<HttpResponse> Fetch(HttpRequest request);
   // `done` runs exactly once, on the client's thread or, for requests refused at once, on the caller's. It must not
   // block and must not call the blocking form.

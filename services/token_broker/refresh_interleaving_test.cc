@@ -129,7 +129,7 @@ struct Faults {
 class World {
  public:
   static constexpr int kProcesses = 2;
-  static constexpr int kMaxFlights = 4;
+  static constexpr int kMaxFlights = 3;
 
   World(Mode mode, Faults faults) : mode_(mode), faults_(faults), vault_(clock_), provider_(mode) { Link(); }
 

@@ -12,11 +12,18 @@ TaskRunner::~TaskRunner() { Stop(); }
 
 void TaskRunner::Add(Due due, std::function<void()> task) {
   tasks_.emplace(std::make_pair(due, next_++), std::move(task));
-  // One idle thread a task, so that tasks which block do not wait for each other while threads may be had.
-  if (idle_ < tasks_.size() && threads_.size() < max_threads_) {
+  KeepWatch();
+}
+
+void TaskRunner::KeepWatch() {
+  if (tasks_.empty() || stopping_) {
+    return;
+  }
+  if (idle_ > 0) {
+    changed_.notify_one();
+  } else if (threads_.size() < max_threads_) {
     threads_.emplace_back([this] { Run(); });
   }
-  changed_.notify_one();
 }
 
 bool TaskRunner::Post(std::function<void()> task) {
@@ -54,6 +61,7 @@ void TaskRunner::Run() {
     }
     std::function<void()> task = std::move(first->second);
     tasks_.erase(first);
+    KeepWatch();  // This one may block for long.
     mu_.Unlock();
     task();
     task = nullptr;  // What it holds may lock.

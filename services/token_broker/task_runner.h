@@ -36,6 +36,8 @@ class TaskRunner {
  private:
   using Due = std::chrono::steady_clock::time_point;
   void Run();
+  // While anything is left to do, somebody waits for it, if there are threads to be had.
+  void KeepWatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Add(Due due, std::function<void()> task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const size_t max_threads_;

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/resolver.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/base64url.h"
+#include "common/error.h"
+#include "services/token_broker/testing/broker_test_base.h"
+#include "tests/testing/fake_clock.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+using ::sallyport::testing::StatusIs;
+using ::testing::HasSubstr;
+using Code = absl::StatusCode;
+
+class ResolverTest : public testing::BrokerTestBase {
+ protected:
+  ResolverTest() : BrokerTestBase(clock_for_all_) {}
+
+  void SetSecret(common::v1::Secret* secret, const std::string& record, const std::string& value) {
+    PutSecret("server_secret", record, value);
+    secret->set_set(true);
+    secret->set_version(1);
+    secret->set_vault_record(record);
+  }
+  registry::v1::McpServer* Passthrough() {
+    registry::v1::McpServer* server = AddServer("srv_p", "plain");
+    server->mutable_agent_auth()->mutable_passthrough();
+    return server;
+  }
+  static v1::ResolveCredentialsRequest For(const std::string& uid, int64_t version = 1) {
+    v1::ResolveCredentialsRequest request;
+    request.set_server_uid(uid);
+    request.set_server_version(version);
+    return request;
+  }
+  static std::string Jwt(absl::Time exp) {
+    return absl::StrCat("e30.", Base64UrlEncode(absl::StrCat("{\"exp\":", absl::ToUnixSeconds(exp), "}")), ".sig");
+  }
+
+  FakeClock clock_for_all_{absl::Now()};
+};
+
+TEST_F(ResolverTest, ApiKeyGoesOutWithItsPrefixForAnybody) {
+  auto* key = Passthrough()->mutable_app_auth()->mutable_api_key();
+  key->set_name("X-API-Key");
+  key->set_prefix("Token ");
+  SetSecret(key->mutable_value(), "srv_p/app_auth.api_key.value", "s3cret");
+
+  ASSERT_OK_AND_ASSIGN(const auto response, Resolve(StartBroker(), For("srv_p"), ""));
+
+  ASSERT_EQ(response.pieces_size(), 1);
+  EXPECT_EQ(response.pieces(0).piece(), "app_auth");
+  EXPECT_EQ(response.pieces(0).scope(), v1::ORG);
+  EXPECT_EQ(response.pieces(0).location(), v1::ResolveCredentialsResponse::HEADER);
+  EXPECT_EQ(response.pieces(0).name(), "X-API-Key");
+  EXPECT_EQ(response.pieces(0).value(), "Token s3cret");
+  EXPECT_EQ(response.pieces(0).uid(), "srv_p");
+  EXPECT_EQ(response.pieces(0).version(), 1);
+}
+
+TEST_F(ResolverTest, ApiKeyInTheQueryHasNoPrefix) {
+  auto* key = Passthrough()->mutable_app_auth()->mutable_api_key();
+  key->set_name("key");
+  key->set_location(registry::v1::QUERY);
+  SetSecret(key->mutable_value(), "srv_p/app_auth.api_key.value", "s3cret");
+
+  ASSERT_OK_AND_ASSIGN(const auto response, Resolve(StartBroker(), For("srv_p"), ""));
+
+  EXPECT_EQ(response.pieces(0).location(), v1::ResolveCredentialsResponse::QUERY);
+  EXPECT_EQ(response.pieces(0).value(), "s3cret");
+}
+
+TEST_F(ResolverTest, BearerAndBasicBecomeAuthorization) {
+  registry::v1::McpServer* bearer = Passthrough();
+  SetSecret(bearer->mutable_app_auth()->mutable_bearer()->mutable_token(), "srv_p/app_auth.bearer.token", "tok");
+  registry::v1::McpServer* basic = AddServer("srv_b", "basic");
+  basic->mutable_app_auth()->mutable_basic()->set_username("Aladdin");
+  SetSecret(basic->mutable_app_auth()->mutable_basic()->mutable_password(), "srv_b/app_auth.basic.password",
+            "open sesame");
+  TokenBrokerServer& broker = StartBroker();
+
+  ASSERT_OK_AND_ASSIGN(const auto first, Resolve(broker, For("srv_p"), ""));
+  ASSERT_OK_AND_ASSIGN(const auto second, Resolve(broker, For("srv_b"), ""));
+
+  EXPECT_EQ(first.pieces(0).value(), "Bearer tok");
+  EXPECT_EQ(second.pieces(0).value(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");  // RFC 7617 section 2.
+}
+
+TEST_F(ResolverTest, LiteralsGoOutAndWhatTheEdgeRendersDoesNot) {
+  registry::v1::McpServer* server = Passthrough();
+  server->mutable_app_auth()->mutable_passthrough();
+  auto* plain = server->add_outbound_headers();
+  plain->set_name("X-Team");
+  plain->mutable_literal()->set_value("red");
+  auto* secret = server->add_outbound_headers();
+  secret->set_name("X-Key");
+  secret->set_prefix("k=");
+  SetSecret(secret->mutable_literal()->mutable_secret_value(), "srv_p/outbound_headers.x-key.literal", "s3cret");
+  server->add_outbound_headers()->mutable_caller_identity()->set_claim("sub");
+  server->add_outbound_headers()->mutable_forward_caller_token();
+
+  ASSERT_OK_AND_ASSIGN(const auto response, Resolve(StartBroker(), For("srv_p"), ""));
+
+  ASSERT_EQ(response.pieces_size(), 2);
+  EXPECT_EQ(response.pieces(0).piece(), "outbound_headers[x-team]");
+  EXPECT_EQ(response.pieces(0).value(), "red");
+  EXPECT_EQ(response.pieces(1).value(), "k=s3cret");
+}
+
+TEST_F(ResolverTest, SecretThatIsNotInTheVaultIsCredentialMissing) {
+  auto* token = Passthrough()->mutable_app_auth()->mutable_bearer()->mutable_token();
+  token->set_set(true);
+  token->set_version(7);
+  token->set_vault_record("srv_p/app_auth.bearer.token");
+
+  const auto response = Resolve(StartBroker(), For("srv_p"), "");
+
+  EXPECT_THAT(response, StatusIs(Code::kFailedPrecondition));
+  EXPECT_EQ(ReasonOf(response.status()), "credential_missing");
+}
+
+TEST_F(ResolverTest, SecretWithALineBreakFailsTheRequestAndIsNotQuoted) {
+  SetSecret(Passthrough()->mutable_app_auth()->mutable_bearer()->mutable_token(), "srv_p/app_auth.bearer.token",
+            "tok\r\nX: y");
+
+  const auto response = Resolve(StartBroker(), For("srv_p"), "");
+
+  EXPECT_THAT(response, StatusIs(Code::kFailedPrecondition));
+  EXPECT_EQ(std::string(response.status().message()).find("tok"), std::string::npos);
+}
+
+TEST_F(ResolverTest, SecretGoesToNoOtherOriginThanItsServers) {
+  SetSecret(Passthrough()->mutable_app_auth()->mutable_bearer()->mutable_token(), "srv_p/app_auth.bearer.token", "tok");
+  TokenBrokerServer& broker = StartBroker();
+  for (const char* origin : {"https://evil.example", "http://api.example.com", "https://api.example.com:8443",
+                             "https://api.example.com/", "https://API.example.com"}) {
+    v1::ResolveCredentialsRequest request = For("srv_p");
+    request.set_upstream_origin(origin);
+
+    const auto response = Resolve(broker, request, "");
+
+    EXPECT_THAT(response, StatusIs(Code::kPermissionDenied)) << origin;
+    EXPECT_EQ(ReasonOf(response.status()), "origin_not_allowed") << origin;
+  }
+  EXPECT_TRUE(peers_.audit.Await("credential.refused", "origin_not_allowed"));
+}
+
+TEST_F(ResolverTest, AppTokenGoesToAllowedOriginsOnly) {
+  app_->clear_allowed_upstream_origins();
+  app_->add_allowed_upstream_origins("https://other.example.com");
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+
+  const auto response = Resolve(StartBroker(), {}, peers_.authn.Sign(CallPassport()));
+
+  EXPECT_THAT(response, StatusIs(Code::kPermissionDenied));
+  EXPECT_EQ(ReasonOf(response.status()), "origin_not_allowed");
+}
+
+TEST_F(ResolverTest, LinkedUserGetsTheirOwnToken) {
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  PutConnection("corp:bob", kApp, absl::Minutes(1), absl::Hours(1));
+  TokenBrokerServer& broker = StartBroker();
+
+  ASSERT_OK_AND_ASSIGN(const auto ada, Resolve(broker, {}, peers_.authn.Sign(CallPassport("corp:ada"))));
+  ASSERT_OK_AND_ASSIGN(const auto bob, Resolve(broker, {}, peers_.authn.Sign(CallPassport("corp:bob"))));
+
+  EXPECT_EQ(ada.pieces(0).value(), "Bearer at0-of-corp:ada");
+  EXPECT_EQ(bob.pieces(0).value(), "Bearer at0-of-corp:bob");
+  EXPECT_EQ(ada.pieces(0).scope(), v1::USER);
+  EXPECT_EQ(ada.pieces(0).connection(), kApp);
+  EXPECT_EQ(ada.pieces(0).generation(), 1);
+  EXPECT_LT(ada.pieces(0).renew_at().seconds(), ada.pieces(0).expires_at().seconds());
+}
+
+TEST_F(ResolverTest, SubjectsThatOnlyLookAlikeShareNothing) {
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  TokenBrokerServer& broker = StartBroker();
+  for (const char* subject : {"corp:Ada", "corp:ada ", "corp:ada.", "corp", "cor:pada"}) {
+    ASSERT_OK_AND_ASSIGN(const auto response, Resolve(broker, {}, peers_.authn.Sign(CallPassport(subject))));
+
+    EXPECT_EQ(response.link().reason(), v1::LinkRequired::NOT_LINKED) << subject;
+    EXPECT_EQ(response.pieces_size(), 0) << subject;
+  }
+}
+
+TEST_F(ResolverTest, UserWithoutTheNeededScopeIsAskedForAStepUp) {
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  app_->add_default_scopes("read:org");
+
+  ASSERT_OK_AND_ASSIGN(const auto response, Resolve(StartBroker(), {}, peers_.authn.Sign(CallPassport())));
+
+  EXPECT_EQ(response.link().reason(), v1::LinkRequired::MISSING_SCOPE);
+  EXPECT_EQ(response.link().app_slug(), "github");
+  EXPECT_EQ(response.link().app_display_name(), "GitHub");
+}
+
+TEST_F(ResolverTest, UserServerWithoutPassportIsUnauthenticated) {
+  EXPECT_THAT(Resolve(StartBroker(), {}, ""), StatusIs(Code::kUnauthenticated));
+}
+
+TEST_F(ResolverTest, PassportOfAnotherServerOrPurposeIsRefused) {
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  TokenBrokerServer& broker = StartBroker();
+  Passport api = CallPassport();
+  api.purpose = Passport::Purpose::kApi;
+
+  EXPECT_THAT(Resolve(broker, {}, peers_.authn.Sign(CallPassport("corp:ada", "srv_other"))),
+              StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(Resolve(broker, {}, peers_.authn.Sign(api)), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(Resolve(broker, {}, peers_.authn.Sign(LinkPassport())), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(Resolve(broker, {}, "e30.e30.e30"), StatusIs(Code::kUnauthenticated));
+}
+
+TEST_F(ResolverTest, OnlyTheEdgeMayAsk) {
+  TokenBrokerServer& broker = StartBroker();
+  for (const char* caller : {"authn", "registry", "vault", "token_broker"}) {
+    const auto stub = v1::TokenBroker::NewStub(broker.InProcessChannel(caller));
+    v1::ResolveCredentialsResponse response;
+    const auto context = MakeClientContext(absl::Seconds(5));
+
+    EXPECT_EQ(stub->ResolveCredentials(context.get(), For("srv_p"), &response).error_code(),
+              grpc::StatusCode::PERMISSION_DENIED)
+        << caller;
+  }
+}
+
+TEST_F(ResolverTest, VersionAheadOfTheCallersIsAborted) {
+  AddServer("srv_p", "plain")->set_version(5);
+  EXPECT_THAT(Resolve(StartBroker(), For("srv_p", 4), ""), StatusIs(Code::kAborted));
+}
+
+TEST_F(ResolverTest, ForwardedTokenOfASignInComesFromTheVault) {
+  registry::v1::McpServer* server = AddServer("srv_f", "forward");
+  server->mutable_agent_auth()->mutable_interactive();
+  server->mutable_app_auth()->mutable_passthrough();
+  auto* header = server->add_outbound_headers();
+  header->set_name("X-User-Token");
+  header->set_prefix("Bearer ");
+  header->mutable_forward_caller_token();
+  PutConnection("corp:ada", "sso:corp", absl::Minutes(1), absl::Hours(1));
+  TokenBrokerServer& broker = StartBroker();
+
+  ASSERT_OK_AND_ASSIGN(const auto ours,
+                       Resolve(broker, For("srv_f"), peers_.authn.Sign(CallPassport("corp:ada", "srv_f"))));
+  const auto local = Resolve(broker, For("srv_f"), peers_.authn.Sign(CallPassport("local:eve", "srv_f")));
+  Passport presented = CallPassport("corp:ada", "srv_f");
+  presented.session_id = "";
+  ASSERT_OK_AND_ASSIGN(const auto theirs, Resolve(broker, For("srv_f"), peers_.authn.Sign(presented)));
+
+  ASSERT_EQ(ours.pieces_size(), 1);
+  EXPECT_EQ(ours.pieces(0).value(), "Bearer at0-of-corp:ada");
+  EXPECT_EQ(ours.pieces(0).scope(), v1::TOKEN);
+  EXPECT_EQ(ours.pieces(0).connection(), "sso:corp");
+  EXPECT_THAT(local, StatusIs(Code::kFailedPrecondition));
+  EXPECT_EQ(ReasonOf(local.status()), "no_caller_token");
+  EXPECT_EQ(theirs.pieces_size(), 0) << "a presented token is the edge's to forward";
+}
+
+TEST_F(ResolverTest, ExpiredIdTokenIsRenewedAtTheConnector) {
+  registry::v1::McpServer* server = AddServer("srv_f", "forward");
+  server->mutable_agent_auth()->mutable_interactive();
+  server->mutable_app_auth()->mutable_passthrough();
+  auto* header = server->add_outbound_headers();
+  header->set_name("X-Id");
+  header->mutable_forward_caller_token()->set_token(registry::v1::ID);
+  v1::TokenSet tokens;
+  tokens.set_access_token("at");
+  tokens.set_refresh_token("rt");
+  tokens.set_id_token(Jwt(clock_.Now() - absl::Minutes(1)));
+  vault::v1::PutRequest put;
+  *put.mutable_record() = ConnectionRecord("corp:ada", "sso:corp");
+  put.set_payload(tokens.SerializeAsString());
+  ASSERT_TRUE(peers_.vault.Put(put, "passport-of:corp:ada").ok());
+  const std::string renewed = Jwt(clock_.Now() + absl::Hours(1));
+  provider_.SetHandler([&](const testing::HttpProvider::Request& request) -> testing::HttpProvider::Response {
+    EXPECT_EQ(request.form.at("client_id"), "rp");
+    return {200, absl::StrCat(R"({"access_token":"at2","id_token":")", renewed, R"("})"), "application/json", ""};
+  });
+  peers_.authn.connector.set_token_endpoint(provider_.Url("/idp/token"));
+  peers_.authn.connector.set_client_id("rp");
+
+  ASSERT_OK_AND_ASSIGN(const auto response,
+                       Resolve(StartBroker(), For("srv_f"), peers_.authn.Sign(CallPassport("corp:ada", "srv_f"))));
+
+  EXPECT_EQ(response.pieces(0).value(), renewed);
+}
+
+TEST_F(ResolverTest, VaultThatIsDownIsUnavailableAndLinkedTokensGoOn) {
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  TokenBrokerServer& broker = StartBroker();
+  const std::string passport = peers_.authn.Sign(CallPassport());
+  ASSERT_TRUE(Resolve(broker, {}, passport).ok());
+  peers_.vault.SetDown(true);
+
+  EXPECT_TRUE(Resolve(broker, {}, passport).ok());
+  EXPECT_THAT(Resolve(broker, {}, peers_.authn.Sign(CallPassport("corp:bob"))), StatusIs(Code::kUnavailable));
+}
+
+}  // namespace
+}  // namespace sallyport::token_broker

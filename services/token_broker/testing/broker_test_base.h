@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "common/random.h"
+#include "common/rpc_server.h"
+#include "sallyport/token_broker/v1/token_broker.grpc.pb.h"
+#include "sallyport/web/v1/web.grpc.pb.h"
+#include "services/token_broker/testing/fake_peers.h"
+#include "services/token_broker/testing/http_provider.h"
+#include "services/token_broker/token_broker_server.h"
+#include "tests/testing/status_matchers.h"
+
+namespace sallyport::token_broker::testing {
+
+// The whole broker in front of fake peers and a provider on loopback. One app "github" and one server "gh" that uses
+// it.
+class BrokerTestBase : public ::testing::Test {
+ protected:
+  static constexpr char kOrigin[] = "https://api.example.com";
+  static constexpr char kServer[] = "srv_gh";
+  static constexpr char kApp[] = "app_gh";
+
+  explicit BrokerTestBase(const Clock& clock)
+      : clock_(clock), peers_(clock), provider_([](const HttpProvider::Request&) {
+          return HttpProvider::Response{500, "", "", ""};
+        }) {
+    registry::v1::App* app = peers_.registry.AddApp();
+    app->set_uid(kApp);
+    app->set_slug("github");
+    app->set_display_name("GitHub");
+    app->set_authorization_url("https://provider.example/authorize");
+    app->set_token_url(provider_.Url("/token"));
+    app->set_revocation_url(provider_.Url("/revoke"));
+    app->set_client_id("client");
+    app->add_default_scopes("repo");
+    app->add_allowed_upstream_origins(kOrigin);
+    app_ = app;
+    registry::v1::McpServer* server = AddServer(kServer, "gh");
+    server->mutable_app_auth()->mutable_oauth_authorization()->set_app_uid(kApp);
+    server->mutable_agent_auth()->mutable_interactive();
+  }
+  ~BrokerTestBase() override {
+    brokers_.clear();
+    for (const std::string& directory : directories_) std::filesystem::remove_all(directory);
+  }
+
+  registry::v1::McpServer* AddServer(const std::string& uid, const std::string& slug) {
+    registry::v1::McpServer* server = peers_.registry.AddServer();
+    server->set_uid(uid);
+    server->set_slug(slug);
+    server->set_version(1);
+    server->set_upstream_url(absl::StrCat(kOrigin, "/mcp"));
+    return server;
+  }
+
+  // Starts one and waits until it is ready.
+  TokenBrokerServer& StartBroker() {
+    config::v1::TokenBrokerConfig config;
+    config.mutable_deployment()->set_public_url(kPublicUrl);
+    config.mutable_deployment()->mutable_egress()->add_oauth_networks("127.0.0.0/8");
+    directories_.push_back((std::filesystem::temp_directory_path() / MakeUid("broker_test_")).string());
+    config.set_data_directory(directories_.back());
+    if (!redis_address_.empty()) {
+      config.mutable_redis()->set_address(redis_address_);
+      config.mutable_redis()->mutable_timeout()->set_seconds(1);
+    }
+    absl::StatusOr<std::unique_ptr<TokenBrokerServer>> broker =
+        TokenBrokerServer::Start(config, clock_, {peers_.Channel(), peers_.Channel(), peers_.Channel()});
+    EXPECT_TRUE(broker.ok()) << broker.status();
+    brokers_.push_back(*std::move(broker));
+    for (int i = 0; i < 1000 && !brokers_.back()->Ready().ok(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    EXPECT_TRUE(brokers_.back()->Ready().ok());
+    return *brokers_.back();
+  }
+
+  Passport CallPassport(const std::string& subject = "corp:ada", const std::string& server = kServer) const {
+    Passport passport;
+    passport.subject = subject;
+    passport.server_uid = server;
+    passport.session_id = "ses_" + subject;
+    passport.purpose = Passport::Purpose::kCall;
+    return passport;
+  }
+  Passport LinkPassport(const std::string& subject = "corp:ada") const {
+    Passport passport;
+    passport.subject = subject;
+    passport.session_id = "ses_" + subject;
+    passport.purpose = Passport::Purpose::kLink;
+    passport.link_server_uids = {kServer};
+    return passport;
+  }
+
+  // As the edge.
+  absl::StatusOr<v1::ResolveCredentialsResponse> Resolve(TokenBrokerServer& broker,
+                                                         v1::ResolveCredentialsRequest request,
+                                                         const std::string& passport) {
+    if (request.server_uid().empty()) request.set_server_uid(kServer);
+    if (request.server_version() == 0) request.set_server_version(1);
+    if (request.upstream_origin().empty()) request.set_upstream_origin(kOrigin);
+    const auto stub = v1::TokenBroker::NewStub(broker.InProcessChannel("edge"));
+    v1::ResolveCredentialsResponse response;
+    const auto context = MakeClientContext(absl::Seconds(30), passport);
+    const grpc::Status status = stub->ResolveCredentials(context.get(), request, &response);
+    if (!status.ok()) return FromGrpcStatus(status);
+    return response;
+  }
+
+  web::v1::WebResponse Browse(TokenBrokerServer& broker, const std::string& method, const std::string& target,
+                              const std::string& passport, const std::string& body = "") {
+    web::v1::WebRequest request;
+    request.set_method(method);
+    const size_t mark = target.find('?');
+    request.set_path(target.substr(0, mark));
+    if (mark != std::string::npos) request.set_query(target.substr(mark + 1));
+    request.set_body(body);
+    request.set_passport(passport);
+    const auto stub = web::v1::Web::NewStub(broker.InProcessChannel("edge"));
+    web::v1::WebResponse response;
+    const auto context = MakeClientContext(absl::Seconds(30));
+    const grpc::Status status = stub->Handle(context.get(), request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response;
+  }
+  static std::string HeaderOf(const web::v1::WebResponse& response, const std::string& name) {
+    for (const auto& header : response.headers()) {
+      if (header.name() == name) return header.value();
+    }
+    return "";
+  }
+
+  // Puts a connection into the vault as a link would.
+  void PutConnection(const std::string& subject, const std::string& connection, absl::Duration age, absl::Duration ttl,
+                     const std::string& refresh_token = "rt0") {
+    v1::TokenSet tokens;
+    tokens.set_access_token("at0-of-" + subject);
+    tokens.set_refresh_token(refresh_token);
+    tokens.add_scopes("repo");
+    *tokens.mutable_obtained_at() = ToTimestamp(clock_.Now() - age);
+    *tokens.mutable_expires_at() = ToTimestamp(clock_.Now() - age + ttl);
+    vault::v1::PutRequest put;
+    *put.mutable_record() = ConnectionRecord(subject, connection);
+    put.set_payload(tokens.SerializeAsString());
+    for (const auto& [name, value] : LabelsOf(tokens, connection)) (*put.mutable_labels())[name] = value;
+    EXPECT_TRUE(peers_.vault.Put(put, "passport-of:" + subject).ok());
+  }
+  void PutSecret(const std::string& kind, const std::string& name, const std::string& value) {
+    vault::v1::PutRequest put;
+    *put.mutable_record() = OrganizationRecord(kind, name);
+    put.set_payload(value);
+    EXPECT_TRUE(peers_.vault.Put(put, "").ok());
+  }
+
+  const Clock& clock_;
+  FakePeers peers_;
+  HttpProvider provider_;
+  registry::v1::App* app_ = nullptr;
+  std::string redis_address_;  // Of brokers started from now on.
+  std::vector<std::string> directories_;
+  std::vector<std::unique_ptr<TokenBrokerServer>> brokers_;
+};
+
+}  // namespace sallyport::token_broker::testing

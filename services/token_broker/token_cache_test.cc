@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/token_cache.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "services/token_broker/testing/fake_vault.h"
+#include "tests/testing/fake_clock.h"
+#include "tests/testing/redis.h"
+#include "tests/testing/status_matchers.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const ConnectionKey kAda{"corp:ada", "app_1"};
+
+std::shared_ptr<ConnectionView> View(int64_t generation, int64_t version, absl::Time now) {
+  auto view = std::make_shared<ConnectionView>();
+  view->state = ConnectionView::State::kLinked;
+  view->generation = generation;
+  view->version = version;
+  view->access_token = Secret(absl::StrCat("canary-", generation, "-", version));
+  view->times = {now, now + absl::Hours(1)};
+  view->scopes = {"repo"};
+  view->can_refresh = true;
+  return view;
+}
+
+TEST(CacheSealerTest, ValueOpensForItsConnectionOnly) {
+  const CacheSealer sealer(Secret(std::string(32, 'r')));
+  const CacheSealer tomorrow(Secret(std::string(32, 's')));
+  ASSERT_OK_AND_ASSIGN(const std::string value, sealer.Seal(kAda, *View(7, 9, absl::FromUnixSeconds(1'800'000'000))));
+
+  ASSERT_OK_AND_ASSIGN(const SharedConnection view, sealer.Open(kAda, value));
+  EXPECT_EQ(view->access_token.Expose(), "canary-7-9");
+  EXPECT_EQ(view->generation, 7);
+  EXPECT_EQ(view->version, 9);
+  EXPECT_EQ(CacheSealer::GenerationOf(value), 7);
+  EXPECT_FALSE(sealer.Open({"corp:bob", "app_1"}, value).ok());
+  EXPECT_FALSE(sealer.Open({"corp:ada", "app_2"}, value).ok());
+  EXPECT_FALSE(sealer.Open({"corp:adaa", "pp_1"}, value).ok());
+  EXPECT_FALSE(tomorrow.Open(kAda, value).ok());
+}
+
+TEST(CacheSealerTest, EveryChangedByteIsNoticedAndNothingShows) {
+  const CacheSealer sealer(Secret(std::string(32, 'r')));
+  ASSERT_OK_AND_ASSIGN(const std::string value, sealer.Seal(kAda, *View(7, 9, absl::Now())));
+  for (size_t i = 0; i < value.size(); ++i) {
+    std::string changed = value;
+    changed[i] = static_cast<char>(changed[i] ^ 1);
+    EXPECT_FALSE(sealer.Open(kAda, changed).ok()) << i;
+  }
+  EXPECT_FALSE(sealer.Open(kAda, "").ok());
+  EXPECT_FALSE(sealer.Open(kAda, value.substr(0, 12)).ok());
+  EXPECT_THAT(value, Not(HasSubstr("canary")));
+  EXPECT_THAT(sealer.KeyFor(kAda), Not(HasSubstr("ada")));
+}
+
+class TokenCacheTest : public ::testing::Test {
+ protected:
+  TokenCacheTest() : cache_(vault_, nullptr, clock_) {}
+  FakeClock clock_{absl::Now()};
+  testing::FakeVault vault_{clock_};
+  TokenCache cache_;
+};
+
+TEST_F(TokenCacheTest, EntryIsBelievedAsLongAsTheCallerAllows) {
+  cache_.Put(kAda, View(1, 1, clock_.Now()), false);
+  clock_.Advance(absl::Seconds(6));
+
+  EXPECT_EQ(cache_.Get(kAda, absl::Seconds(5)), nullptr);
+  EXPECT_NE(cache_.Get(kAda, absl::Seconds(60)), nullptr);
+  EXPECT_EQ(cache_.Get({"corp:ada", "app_2"}, absl::Seconds(60)), nullptr);
+}
+
+TEST_F(TokenCacheTest, OlderGenerationIsForgottenAndDoesNotComeBack) {
+  cache_.Put(kAda, View(1, 1, clock_.Now()), false);
+
+  cache_.Invalidate(kAda.ToString(), 2);
+  cache_.Put(kAda, View(1, 5, clock_.Now()), false);
+
+  EXPECT_EQ(cache_.Get(kAda, absl::Hours(1)), nullptr);
+  cache_.Put(kAda, View(2, 6, clock_.Now()), false);
+  EXPECT_NE(cache_.Get(kAda, absl::Hours(1)), nullptr);
+}
+
+TEST_F(TokenCacheTest, LateReadDoesNotReplaceANewerVersion) {
+  cache_.Put(kAda, View(1, 5, clock_.Now()), false);
+  cache_.Put(kAda, View(1, 4, clock_.Now()), false);
+  EXPECT_EQ(cache_.Get(kAda, absl::Hours(1))->version, 5);
+}
+
+TEST_F(TokenCacheTest, SubjectIsForgottenWholeAndNobodyElse) {
+  cache_.Put(kAda, View(1, 1, clock_.Now()), false);
+  cache_.Put({"corp:ada2", "app_1"}, View(1, 1, clock_.Now()), false);
+
+  cache_.InvalidateSubject("corp:ada");
+
+  EXPECT_EQ(cache_.Get(kAda, absl::Hours(1)), nullptr);
+  EXPECT_NE(cache_.Get({"corp:ada2", "app_1"}, absl::Hours(1)), nullptr);
+}
+
+class SharedTokenCacheTest : public TokenCacheTest {
+ protected:
+  void SetUp() override {
+    if (!::sallyport::testing::TestRedis::Available()) GTEST_SKIP() << "no redis-server";
+    server_ = *::sallyport::testing::TestRedis::Start();
+    RedisOptions options;
+    options.address = server_->address();
+    options.timeout = absl::Seconds(1);
+    redis_ = *RedisClient::Create(std::move(options));
+    mine_ = std::make_unique<TokenCache>(vault_, redis_.get(), clock_);
+    other_ = std::make_unique<TokenCache>(vault_, redis_.get(), clock_);
+  }
+  std::unique_ptr<::sallyport::testing::TestRedis> server_;
+  std::unique_ptr<RedisClient> redis_;
+  std::unique_ptr<TokenCache> mine_;
+  std::unique_ptr<TokenCache> other_;
+};
+
+TEST_F(SharedTokenCacheTest, WhatOneReplicaPutsAnotherFinds) {
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+
+  const SharedConnection found = other_->GetShared(kAda);
+
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(found->access_token.Expose(), "canary-3-4");
+  EXPECT_EQ(other_->GetShared({"corp:bob", "app_1"}), nullptr);
+  const auto raw = redis_->Get(other_->DoorbellKey(kAda));
+  ASSERT_TRUE(raw.ok() && raw->has_value());
+  EXPECT_THAT(**raw, Not(HasSubstr("canary")));
+}
+
+TEST_F(SharedTokenCacheTest, OlderGenerationThanHeardOfIsAMiss) {
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+  other_->Invalidate(kAda.ToString(), 4);
+  EXPECT_EQ(other_->GetShared(kAda), nullptr);
+}
+
+TEST_F(SharedTokenCacheTest, ValueThatDoesNotOpenIsAMissAndRemoved) {
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+  const std::string key = mine_->DoorbellKey(kAda);
+  std::string value = **redis_->Get(key);
+  value.back() = static_cast<char>(value.back() ^ 1);
+  ASSERT_TRUE(redis_->Set(key, value, absl::Minutes(1)).ok());
+
+  EXPECT_EQ(other_->GetShared(kAda), nullptr);
+  EXPECT_FALSE(redis_->Get(key)->has_value());
+}
+
+TEST_F(SharedTokenCacheTest, EndedTokenIsAMiss) {
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+  clock_.Advance(absl::Hours(1) - absl::Seconds(30));
+  EXPECT_EQ(other_->GetShared(kAda), nullptr);
+}
+
+TEST_F(SharedTokenCacheTest, WithoutRedisItIsAMiss) {
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+  server_->Stop();
+  EXPECT_EQ(other_->GetShared(kAda), nullptr);
+  mine_->Put(kAda, View(3, 5, clock_.Now()), true);
+  EXPECT_EQ(mine_->Get(kAda, absl::Hours(1))->version, 5);
+}
+
+}  // namespace
+}  // namespace sallyport::token_broker
