@@ -181,6 +181,19 @@ TEST(HttpClientTest, BrokenAnswersAreUnavailable) {
   }
 }
 
+TEST(HttpClientTest, TellsWhetherTheRequestMayHaveLeft) {
+  std::string gone;
+  {
+    TestHttpServer server([](const TestHttpServer::Request&) { return TestHttpServer::Response{}; });
+    gone = server.origin();
+  }
+  EXPECT_EQ(ReasonOf(MakeClient()->Fetch(Get(gone)).status()), "not_sent");
+  TestHttpServer broken([](const TestHttpServer::Request&) {
+    return TestHttpServer::Response{200, {}, "", "x\r\n\r\n"};
+  });
+  EXPECT_EQ(ReasonOf(MakeClient()->Fetch(Get(broken.origin())).status()), "");
+}
+
 TEST(HttpClientTest, RefusesMalformedRequests) {
   auto client = MakeClient();
   const auto with = [](const std::string& name, const std::string& value) {

@@ -11,8 +11,6 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include <postgresql/soci-postgresql.h>
-#include <sqlite3/soci-sqlite3.h>
 
 #include "common/backoff.h"
 #include "common/mutex.h"
@@ -111,8 +109,7 @@ struct Database::State {
     const int64_t lock_ms = options.timeout / absl::Milliseconds(1);
     return CatchSqlErrors(session.soci, dialect, [&] {
       session.soci.open(*soci::factory_postgresql(), connection);
-      PQsetNoticeProcessor(static_cast<soci::postgresql_session_backend*>(session.soci.get_backend())->conn_,
-                           DropNotice, nullptr);
+      PQsetNoticeProcessor(PostgresqlHandle(session.soci), DropNotice, nullptr);
       Execute(session.soci, absl::StrCat("SET lock_timeout = ", lock_ms));
       Execute(session.soci, absl::StrCat("SET statement_timeout = ", 2 * lock_ms));
       // A replica that hangs in a transaction must not keep the writers' lock.

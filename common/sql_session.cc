@@ -5,17 +5,12 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include <postgresql/soci-postgresql.h>
-#include <sqlite3/soci-sqlite3.h>
-
 namespace sallyport {
 namespace {
 
 absl::Status SqliteStatus(soci::session& session, const soci::soci_error& error) {
-  const auto* backend = static_cast<const soci::sqlite3_session_backend*>(session.get_backend());
-  const int code = backend == nullptr || backend->conn_ == nullptr
-                       ? SQLITE_CANTOPEN
-                       : sqlite_api::sqlite3_extended_errcode(backend->conn_);
+  sqlite_api::sqlite3* const handle = SqliteHandle(session);
+  const int code = handle == nullptr ? SQLITE_CANTOPEN : sqlite_api::sqlite3_extended_errcode(handle);
   // SQLite's texts name tables, columns and tokens of the statement, never values: those are always bound.
   const std::string message = absl::StrCat("sqlite: ", error.get_error_message());
   switch (code) {
@@ -57,8 +52,7 @@ absl::Status PostgresqlStatus(soci::session& session, const soci::postgresql_soc
   if (absl::StartsWith(state, "57P") || absl::StartsWith(state, "08") || absl::StartsWith(state, "28")) {
     return absl::UnavailableError(message);
   }
-  const auto* backend = static_cast<const soci::postgresql_session_backend*>(session.get_backend());
-  if (backend == nullptr || backend->conn_ == nullptr || PQstatus(backend->conn_) != CONNECTION_OK) {
+  if (PQstatus(PostgresqlHandle(session)) != CONNECTION_OK) {
     return absl::UnavailableError("postgresql: the connection is lost");
   }
   // Class 42: the text of the statement is wrong; the message names its parts, not values.
@@ -68,6 +62,17 @@ absl::Status PostgresqlStatus(soci::session& session, const soci::postgresql_soc
 
 }  // namespace
 
+// SOCI's libraries export no type information of their backends, which UBSan's vptr check would want to see.
+__attribute__((no_sanitize("vptr"))) sqlite_api::sqlite3* SqliteHandle(soci::session& session) {
+  auto* backend = static_cast<soci::sqlite3_session_backend*>(session.get_backend());
+  return backend == nullptr ? nullptr : backend->conn_;
+}
+
+__attribute__((no_sanitize("vptr"))) PGconn* PostgresqlHandle(soci::session& session) {
+  auto* backend = static_cast<soci::postgresql_session_backend*>(session.get_backend());
+  return backend == nullptr ? nullptr : backend->conn_;
+}
+
 absl::Status CatchSqlErrors(soci::session& session, SqlDialect dialect, const std::function<void()>& work) {
   try {
     work();
@@ -76,8 +81,7 @@ absl::Status CatchSqlErrors(soci::session& session, SqlDialect dialect, const st
     return PostgresqlStatus(session, error);
   } catch (const soci::soci_error& error) {
     if (dialect == SqlDialect::kSqlite) return SqliteStatus(session, error);
-    const auto* backend = static_cast<const soci::postgresql_session_backend*>(session.get_backend());
-    if (backend == nullptr || backend->conn_ == nullptr || PQstatus(backend->conn_) != CONNECTION_OK) {
+    if (PQstatus(PostgresqlHandle(session)) != CONNECTION_OK) {
       return absl::UnavailableError("postgresql: no connection");
     }
     return absl::InternalError(absl::StrCat("sql: ", error.get_error_message()));
