@@ -15,8 +15,10 @@ function load(call) {
   const results = [];
   const pending = new Set();
   let n = 0;
+  const began = Date.now();
   const timer = setInterval(() => {
-    for (let i = 0; i < RATE / 50; i++) {
+    // What is due by now, however late the timer is.
+    for (const due = ((Date.now() - began) * RATE) / 1000; n < due;) {
       const at = Date.now();
       const job = call(n++).then(
         (answer) => results.push({
@@ -81,6 +83,7 @@ describe('kill -9 in split mode', { skip }, () => {
       await world.gateway.ready(10000);
       assert.ok(Date.now() - restarted < 10000);
       const results = await running.stop();
+      assert.ok(results.length >= RATE * 2.4, `only ${results.length} calls were made`);
       const failed = results.filter((result) => !result.ok);
       assert.deepEqual(failed.length, 0, `${failed.length} of ${results.length} failed: ${summary(failed)}`);
       await waitFor(async () => (await rpc(world.gateway.mcpUrl('echo'), 'tools/list', {}, { token: firstTimer })).status === 200,
@@ -152,6 +155,9 @@ describe('two brokers and a strict, slow provider', { skip }, () => {
     assert.equal(wrong.length, 0, `${wrong.length} failed: ${wrong[0]?.status} ${wrong[0]?.body}`);
     const refreshes = world.provider.refreshes().slice(before);
     assert.equal(refreshes.length, 1, JSON.stringify(refreshes));
+    for (const broker of ['token_broker', 'token_broker_2']) {
+      assert.match(await world.gateway.services.get(broker).process.log(), /"ResolveCredentials"/, `${broker} was asked`);
+    }
     assert.ok(world.provider.refreshes().every((refresh) => refresh.outcome === 'ok' && !refresh.reused));
     world.provider.settings.answerDelayMs = 0;
   });
