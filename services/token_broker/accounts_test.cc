@@ -198,6 +198,32 @@ TEST_F(BackgroundTest, RevocationThatFailsForAWeekIsGivenUp) {
   EXPECT_EQ(peers_.vault.Head(ConnectionRecord("corp:ada", kApp)), "");
 }
 
+TEST_F(BackgroundTest, RefreshTokenIsNotSentToAProviderTheAppWasMovedTo) {
+  Answer(200, R"({"access_token":"at1","refresh_token":"rt1","expires_in":3600})");
+  ASSERT_OK_AND_ASSIGN(Provider provider, providers_->ForApp(*app_));
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1), "rt0", {{kBoundTo, BoundTo(provider)}});
+  const auto refresh = [&] {
+    absl::StatusOr<SharedConnection> view = absl::InternalError("");
+    std::atomic<bool> done{false};
+    refresher_->Refresh(
+        {"corp:ada", kApp}, {RefreshWish::Reason::kForced, 1, 1}, "passport-of:corp:ada",
+        [&] { return absl::StatusOr<Provider>(provider); },
+        [&](const auto& result) {
+          view = result;
+          done = true;
+        });
+    while (!done) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    return view;
+  };
+  provider.token_url = "https://elsewhere.example/token";
+
+  const absl::StatusOr<SharedConnection> moved = refresh();
+
+  ASSERT_TRUE(moved.ok()) << moved.status();
+  EXPECT_EQ((*moved)->state, ConnectionView::State::kNeedsUser);
+  EXPECT_TRUE(asked().empty());
+}
+
 TEST_F(BackgroundTest, IdleConnectionIsRenewedBeforeItsRefreshTokenDies) {
   Answer(200, R"({"access_token":"at1","refresh_token":"rt1","expires_in":3600})");
   PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));

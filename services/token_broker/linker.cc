@@ -185,11 +185,11 @@ absl::Status Linker::Finish(const Return& returned, const Passport& passport, Ou
     RETURN_IF_ERROR(Refuse(returned, passport, error->code));
     return WithReason(absl::UnavailableError("the provider gave no usable tokens"), error->code);
   }
-  return Store(flow, passport, std::get<TokenAnswer>(result), outcome, returned);
+  return Store(flow, provider, passport, std::get<TokenAnswer>(result), outcome, returned);
 }
 
-absl::Status Linker::Store(const v1::LinkFlow& flow, const Passport& passport, const TokenAnswer& answer,
-                           Outcome* outcome, const Return& returned) {
+absl::Status Linker::Store(const v1::LinkFlow& flow, const Provider& provider, const Passport& passport,
+                           const TokenAnswer& answer, Outcome* outcome, const Return& returned) {
   const absl::Time now = clock_.Now();
   const std::vector<std::string> asked(flow.scopes().begin(), flow.scopes().end());
   const v1::TokenSet tokens = Linked(answer, asked, now);
@@ -199,6 +199,7 @@ absl::Status Linker::Store(const v1::LinkFlow& flow, const Passport& passport, c
   for (const auto& [name, value] : LabelsOf(tokens, flow.app_uid())) {
     (*put.mutable_labels())[name] = value;
   }
+  (*put.mutable_labels())[kBoundTo] = BoundTo(provider);
   if (!tokens.refresh_token().empty()) {
     *put.mutable_next_at() = ToTimestamp(now + absl::Hours(24 * 7));
   }

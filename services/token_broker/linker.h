@@ -60,8 +60,8 @@ class Linker {
 
  private:
   absl::StatusOr<v1::LinkFlow> Consume(const Return& returned, const Passport& passport, const Provider& provider);
-  absl::Status Store(const v1::LinkFlow& flow, const Passport& passport, const TokenAnswer& answer, Outcome* outcome,
-                     const Return& returned);
+  absl::Status Store(const v1::LinkFlow& flow, const Provider& provider, const Passport& passport,
+                     const TokenAnswer& answer, Outcome* outcome, const Return& returned);
   absl::Status Refuse(const Return& returned, const Passport& passport, const std::string& rule) const;
 
   const std::string public_url_;

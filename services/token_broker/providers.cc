@@ -171,4 +171,17 @@ absl::StatusOr<Provider> Providers::ForConnector(const std::string& id) {
   return provider;
 }
 
+std::string BoundTo(const Provider& provider) {
+  const auto origin = [](const std::string& url) {
+    const absl::StatusOr<Url> parsed = Url::Parse(url);
+    return parsed.ok() ? parsed->origin() : "";
+  };
+  return absl::StrCat(origin(provider.token_url), " ", origin(provider.revocation_url));
+}
+
+bool IsBoundTo(const google::protobuf::Map<std::string, std::string>& labels, const Provider& provider) {
+  const auto label = labels.find(kBoundTo);
+  return label == labels.end() || label->second == BoundTo(provider);
+}
+
 }  // namespace sallyport::token_broker

@@ -218,6 +218,9 @@ RefreshFlight::Next RefreshFlight::ExamineHead(absl::Time now) {
   if (IsSatisfied(**view, lease_.metadata(), now) || !(*view)->can_refresh) {
     return ReleaseWith(std::move(view));
   }
+  if (!IsBoundTo(lease_.metadata().labels(), provider_)) {
+    return MarkNeedsUser("NEEDS_REAUTH", "provider_moved");
+  }
   if (wish_.reason == RefreshWish::Reason::kForced && WasForcedRecently(now)) {
     (*view)->refused_again = true;
     return ReleaseWith(std::move(view));

@@ -14,8 +14,9 @@ constexpr char kSince[] = "revoke_since";
 
 }  // namespace
 
-RevocationResult Revoker::RevokeAt(const Provider& provider, const v1::TokenSet& tokens) {
-  if (provider.revocation_url.empty()) {
+RevocationResult Revoker::RevokeAt(const Provider& provider, const v1::TokenSet& tokens,
+                                   const google::protobuf::Map<std::string, std::string>& labels) {
+  if (provider.revocation_url.empty() || !IsBoundTo(labels, provider)) {
     return RevocationResult::kUnsupported;
   }
   // The refresh token first: it is what could make new ones. Ending it ends the grant at most providers; the access
@@ -73,7 +74,7 @@ absl::StatusOr<Revoker::Outcome> Revoker::Disconnect(const ConnectionKey& key, c
     if (provider == nullptr) {
       return outcome;
     }
-    const RevocationResult result = RevokeAt(*provider, tokens);
+    const RevocationResult result = RevokeAt(*provider, tokens, record.metadata().labels());
     if (result == RevocationResult::kRetry) {
       return outcome;
     }
@@ -101,7 +102,8 @@ void Revoker::Retry(const ConnectionKey& key, const Provider* provider, const st
   if (const auto label = lease.metadata().labels().find(kSince); label != lease.metadata().labels().end()) {
     absl::ParseTime(absl::RFC3339_full, label->second, &since, nullptr);
   }
-  const RevocationResult result = !ours || provider == nullptr ? RevocationResult::kRetry : RevokeAt(*provider, tokens);
+  const RevocationResult result =
+      !ours || provider == nullptr ? RevocationResult::kRetry : RevokeAt(*provider, tokens, lease.metadata().labels());
   if (ours && (result != RevocationResult::kRetry || now - since > kGiveUp)) {
     if (Forget(key, lease.head(), passport).ok()) {
       return;

@@ -33,7 +33,8 @@ class Revoker {
   void Retry(const ConnectionKey& key, const Provider* provider, const std::string& passport);
 
  private:
-  RevocationResult RevokeAt(const Provider& provider, const v1::TokenSet& tokens);
+  RevocationResult RevokeAt(const Provider& provider, const v1::TokenSet& tokens,
+                            const google::protobuf::Map<std::string, std::string>& labels);
   absl::Status Forget(const ConnectionKey& key, int64_t version, const std::string& passport);
 
   VaultClient& vault_;

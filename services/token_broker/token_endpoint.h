@@ -10,6 +10,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include <google/protobuf/map.h>
 
 #include "common/secret.h"
 
@@ -31,6 +32,14 @@ struct Provider {
   ClientAuth client_auth = ClientAuth::kPost;
   std::map<std::string, std::string> token_params;
 };
+
+// Label of a connection: the origins its tokens came from and may go back to. A connection made at others is not
+// refreshed and not revoked there: whoever re-points an app does not get its users' refresh tokens.
+inline constexpr char kBoundTo[] = "bound_to";
+std::string BoundTo(const Provider& provider);
+// True also for connections without the label (sign-in tokens, whose connectors only the configuration file can
+// change).
+bool IsBoundTo(const google::protobuf::Map<std::string, std::string>& labels, const Provider& provider);
 
 // What a token endpoint gave (RFC 6749 section 5.1).
 struct TokenAnswer {

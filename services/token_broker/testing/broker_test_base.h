@@ -139,7 +139,8 @@ class BrokerTestBase : public ::testing::Test {
 
   // Puts a connection into the vault as a link would.
   void PutConnection(const std::string& subject, const std::string& connection, absl::Duration age, absl::Duration ttl,
-                     const std::string& refresh_token = "rt0") {
+                     const std::string& refresh_token = "rt0",
+                     const std::map<std::string, std::string>& labels = {}) {
     v1::TokenSet tokens;
     tokens.set_access_token("at0-of-" + subject);
     tokens.set_refresh_token(refresh_token);
@@ -150,6 +151,7 @@ class BrokerTestBase : public ::testing::Test {
     *put.mutable_record() = ConnectionRecord(subject, connection);
     put.set_payload(tokens.SerializeAsString());
     for (const auto& [name, value] : LabelsOf(tokens, connection)) (*put.mutable_labels())[name] = value;
+    for (const auto& [name, value] : labels) (*put.mutable_labels())[name] = value;
     EXPECT_TRUE(peers_.vault.Put(put, "passport-of:" + subject).ok());
   }
   void PutSecret(const std::string& kind, const std::string& name, const std::string& value) {
