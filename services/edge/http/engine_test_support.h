@@ -48,12 +48,15 @@ class RawSocket {
   void ShutdownSend();
   void Reset();  // Closes with RST.
   void Close();
+  // From another thread: whoever reads or writes gets the end.
+  void Interrupt();
   int fd() const { return fd_; }
 
  private:
   bool Fill();
 
   int fd_;
+  std::mutex close_mu_;  // Between Close and Interrupt.
   std::string buffer_;
   bool ended_ = false;
   bool reset_ = false;

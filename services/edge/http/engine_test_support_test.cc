@@ -126,7 +126,13 @@ void RawSocket::Reset() {
   Close();
 }
 
+void RawSocket::Interrupt() {
+  const std::lock_guard lock(close_mu_);
+  ::shutdown(fd_, SHUT_RDWR);
+}
+
 void RawSocket::Close() {
+  const std::lock_guard lock(close_mu_);
   if (fd_ >= 0) {
     ::close(std::exchange(fd_, -1));
   }
@@ -150,7 +156,7 @@ FakeUpstream::~FakeUpstream() {
   acceptor_.join();
   ::close(listener_);
   for (const auto& socket : sockets_) {
-    ::shutdown(socket->fd(), SHUT_RDWR);
+    socket->Interrupt();
   }
   for (std::thread& thread : threads_) {
     thread.join();
