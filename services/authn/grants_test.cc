@@ -17,7 +17,6 @@
 namespace sallyport::authn {
 namespace {
 
-
 using ::sallyport::testing::IsOk;
 using ::sallyport::testing::TestPostgres;
 using ::testing::Not;
@@ -353,9 +352,8 @@ TEST_P(GrantsTest, NoTableHoldsACodeOrToken) {
   ASSERT_OK_AND_ASSIGN(const Grants::Tokens second, Refresh(first.refresh_token));
   std::string all;
   EXPECT_THAT(database_->Read([&](Transaction& tx) -> absl::Status {
-    for (const char* sql :
-         {"SELECT hash || grant_id || successor || successor_hash AS t FROM refresh_tokens",
-          "SELECT hash || identity || redirect_uri AS t FROM codes"}) {
+    for (const char* sql : {"SELECT hash || grant_id || successor || successor_hash AS t FROM refresh_tokens",
+                            "SELECT hash || identity || redirect_uri AS t FROM codes"}) {
       auto rows = tx.Query(sql);
       if (!rows.ok()) {
         return rows.status();

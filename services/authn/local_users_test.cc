@@ -13,7 +13,6 @@
 namespace sallyport::authn {
 namespace {
 
-
 using ::sallyport::testing::IsOk;
 using ::sallyport::testing::StatusIs;
 

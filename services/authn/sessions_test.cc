@@ -11,7 +11,6 @@
 namespace sallyport::authn {
 namespace {
 
-
 using ::sallyport::testing::IsOk;
 using ::sallyport::testing::StatusIs;
 

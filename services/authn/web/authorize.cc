@@ -166,7 +166,7 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Authorize(const WebRequest& request, 
   if (const std::optional<Refusal> refusal = ReadRequest(*query, client, authorization); refusal.has_value()) {
     return Refuse(authorization, browser, *refusal);
   }
-  RETURN_IF_ERROR(context_.clients.Touch(client.id, now));
+  RETURN_IF_ERROR(context_.clients.Touch(client, now));
   if (!browser.session.has_value() || authorization.prompt == "login") {
     return ToLogin(authorization, browser, authorization.prompt == "login", now);
   }

@@ -114,6 +114,7 @@ absl::StatusOr<Client> FromRow(const Row& row) {
   client.id = row.Text("id");
   client.secret_hash = row.Text("secret_hash");
   client.created_at = row.TimeAt("created_at");
+  client.used_at = row.TimeAt("used_at");
   ClientMetadata& metadata = client.metadata;
   metadata.client_name = JsonString(json, "client_name").value_or("");
   metadata.redirect_uris = JsonStrings(json, "redirect_uris").value_or(std::vector<std::string>());
@@ -239,7 +240,7 @@ absl::StatusOr<Clients::Registered> Clients::Register(const ClientMetadata& meta
   const std::string text = DumpJson(ToJson(metadata));
   Registered registered;
   // Not "https://…": that form is a client's metadata document address.
-  Client client{MakeUid("clt_"), metadata, "", now};
+  Client client{MakeUid("clt_"), metadata, "", now, now};
   if (!is_public) {
     registered.secret = Secret(RandomToken("spc_"));
     client.secret_hash = SecretHash(registered.secret.Expose());
@@ -259,9 +260,10 @@ absl::StatusOr<Clients::Registered> Clients::Register(const ClientMetadata& meta
       registered.client = client;
       return MakeRoom(tx, max_clients_);
     }
-    ASSIGN_OR_RETURN(const std::optional<Row> row,
-                     tx.QueryRow("SELECT id, metadata, secret_hash, created_at FROM clients WHERE digest = :digest",
-                                 {{"digest", digest}}));
+    ASSIGN_OR_RETURN(
+        const std::optional<Row> row,
+        tx.QueryRow("SELECT id, metadata, secret_hash, created_at, used_at FROM clients WHERE digest = :digest",
+                    {{"digest", digest}}));
     ASSIGN_OR_RETURN(registered.client, FromRow(*row));
     return absl::OkStatus();
   }));
@@ -275,7 +277,8 @@ absl::StatusOr<Client> Clients::Find(absl::string_view id) const {
   std::optional<Row> row;
   RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
     ASSIGN_OR_RETURN(
-        row, tx.QueryRow("SELECT id, metadata, secret_hash, created_at FROM clients WHERE id = :id", {{"id", id}}));
+        row,
+        tx.QueryRow("SELECT id, metadata, secret_hash, created_at, used_at FROM clients WHERE id = :id", {{"id", id}}));
     return absl::OkStatus();
   }));
   if (!row.has_value()) {
@@ -284,15 +287,12 @@ absl::StatusOr<Client> Clients::Find(absl::string_view id) const {
   return FromRow(*row);
 }
 
-absl::Status Clients::Touch(absl::string_view id, absl::Time now) {
-  if (id == kCliClientId) {
+absl::Status Clients::Touch(const Client& client, absl::Time now) {
+  if (client.used_at > client.created_at && client.used_at > now - kTouchInterval) {
     return absl::OkStatus();
   }
   return database_.Write([&](Transaction& tx) -> absl::Status {
-    return tx
-        .Exec("UPDATE clients SET used_at = :now WHERE id = :id AND (used_at <= :old OR used_at = created_at)",
-              {{"now", now}, {"id", id}, {"old", now - kTouchInterval}})
-        .status();
+    return tx.Exec("UPDATE clients SET used_at = :now WHERE id = :id", {{"now", now}, {"id", client.id}}).status();
   });
 }
 

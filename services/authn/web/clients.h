@@ -45,6 +45,7 @@ struct Client {
   // Hash of the secret; empty for public clients.
   std::string secret_hash;
   absl::Time created_at;
+  absl::Time used_at = absl::InfiniteFuture();  // Of the built-in client: never due.
 
   // The registered URI that `redirect_uri` is, by RedirectUriMatches.
   bool AllowsRedirect(absl::string_view redirect_uri) const;
@@ -69,7 +70,7 @@ class Clients {
   // NOT_FOUND for an unknown id.
   absl::StatusOr<Client> Find(absl::string_view id) const;
   // Remembers that the client is in use; at most one write an hour.
-  absl::Status Touch(absl::string_view id, absl::Time now);
+  absl::Status Touch(const Client& client, absl::Time now);
 
   // RFC 6749 section 2.3: HTTP Basic (values form-encoded, or as they are), or client_id and client_secret in `body`,
   // but not both; only client_id for public clients. UNAUTHENTICATED invalid_client, one message for an unknown client

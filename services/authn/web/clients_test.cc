@@ -139,7 +139,7 @@ TEST_F(ClientsTest, FullTableDropsClientsNeverUsedFirst) {
     clock_.Advance(absl::Seconds(1));
   }
   // The oldest is in use; the flood must not push it out.
-  EXPECT_THAT(clients_.Touch(ids[0], clock_.Now()), IsOk());
+  EXPECT_THAT(clients_.Touch(*clients_.Find(ids[0]), clock_.Now()), IsOk());
   for (int i = 0; i < 20; ++i) {
     clock_.Advance(absl::Seconds(1));
     EXPECT_THAT(clients_.Register(Metadata(absl::StrCat("flood", i)), clock_.Now()), IsOk());

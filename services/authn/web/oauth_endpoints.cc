@@ -144,7 +144,7 @@ absl::StatusOr<WebResponse> OAuthEndpoints::Token(const WebRequest& request, abs
   if (!client.ok()) {
     return RefusalOr(client.status());
   }
-  RETURN_IF_ERROR(context_.clients.Touch(client->id, now));
+  RETURN_IF_ERROR(context_.clients.Touch(*client, now));
   absl::StatusOr<WebResponse> response = grant_type == "refresh_token"
                                              ? RedeemRefreshToken(*client, *form, request, now)
                                              : RedeemCode(*client, *form, request, now);
