@@ -144,8 +144,13 @@ for (const topology of TOPOLOGIES) {
         const list = () => world.gateway.api('sallyport.registry.v1.Registry/ListMcpServers');
         const versions = (answer) => answer.mcpServers.map((server) => `${server.slug} ${server.version}`);
         const first = versions(await list());
-        await world.gateway.apply(world.resources);
+        const output = await world.gateway.apply(world.resources);
+        assert.match(output, /^= McpServer github/m);
+        assert.doesNotMatch(output, /^[~+]/m);
         assert.deepEqual(versions(await list()), first);
+        // A secret in the file can only be compared by applying it; nothing else differs.
+        const { stdout } = await world.gateway.cli(['diff', '-f', world.gateway.appliedFile], { ok: () => true });
+        assert.deepEqual(stdout.split('\n').filter((line) => line.includes(' -> ') && !line.includes('compared when applied')), []);
       });
 
       it('gives no secret back', async () => {

@@ -222,6 +222,7 @@ class Gateway {
   async apply(resources, { args = [] } = {}) {
     await this.login();
     const file = path.join(this.directory, 'servers.yaml');
+    this.appliedFile = file;
     await writeFile(file, JSON.stringify(resources, null, 2), { mode: 0o600 });
     const { stdout } = await this.cli(['apply', '-f', file, ...args]);
     await this.served((resources.mcpServers ?? []).filter((server) => server.enabled !== false).map((server) => server.slug));
