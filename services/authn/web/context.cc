@@ -36,6 +36,16 @@ Wording WordingOf(absl::StatusCode code, absl::string_view reason) {
             "where "
             "you came from."};
   }
+  if (reason == "client_unknown") {
+    return {
+        400, "This client is not known here",
+        "Its registration is gone, or it was made at another gateway. Remove the connection in your client and add it "
+        "again. You were not sent back to it, because nobody vouches for the address."};
+  }
+  if (reason == "redirect_uri_unknown") {
+    return {400, "This client did not register that address",
+            "It asked to send you to an address it had not named before. You were not sent there."};
+  }
   if (reason == "cross_site_form" || reason == "csrf_token") {
     return {403, "This form is not from here", "It was sent by another site or is too old. Nothing was changed."};
   }
