@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cli/cli.h"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+
+#include <CLI/CLI.hpp>
+
+#include "common/error.h"
+#include "common/status_macros.h"
+#include "tools/cli/api_client.h"
+#include "tools/cli/apply.h"
+#include "tools/cli/login.h"
+#include "tools/cli/password.h"
+#include "tools/cli/reports.h"
+#include "tools/cli/resources.h"
+
+namespace sallyport::cli {
+namespace {
+
+using ApiCommand = std::function<absl::Status(ApiClient&, const Terminal&)>;
+
+// What the arguments came to, and where CLI11 puts their values.
+struct Parsed {
+  Target target;
+  LoginOptions login;
+  std::string file;
+  bool dry_run = false;
+  ResourceKind kind = ResourceKind::kServer;
+  std::string slug;
+  Output output = Output::kDefault;
+  AuditQuery audit;
+  std::string app;
+  bool yes = false;
+  bool is_diff = false;
+
+  ApiCommand api_command;  // One of the two is set.
+  std::function<absl::Status(const Terminal&)> local_command;
+};
+
+const std::map<std::string, ResourceKind>& Kinds() {
+  static const auto& kinds = *new std::map<std::string, ResourceKind>{{"servers", ResourceKind::kServer},
+                                                                      {"server", ResourceKind::kServer},
+                                                                      {"apps", ResourceKind::kApp},
+                                                                      {"app", ResourceKind::kApp},
+                                                                      {"credentials", ResourceKind::kCredential},
+                                                                      {"credential", ResourceKind::kCredential}};
+  return kinds;
+}
+
+// Kinds, with a refusal that lists what there is instead of CLI11's dump of the map.
+void AddKind(CLI::App& command, Parsed& parsed) {
+  command
+      .add_option_function<std::string>(
+          "kind",
+          [&parsed](const std::string& text) {
+            const auto found = Kinds().find(text);
+            if (found == Kinds().end()) throw CLI::ValidationError("kind", "must be servers, apps or credentials");
+            parsed.kind = found->second;
+          },
+          "servers, apps or credentials")
+      ->required();
+}
+
+void AddOutput(CLI::App& command, Parsed& parsed) {
+  command.add_option_function<std::string>(
+      "-o,--output",
+      [&parsed](const std::string& text) {
+        if (text != "yaml" && text != "json") throw CLI::ValidationError("--output", "must be yaml or json");
+        parsed.output = text == "yaml" ? Output::kYaml : Output::kJson;
+      },
+      "yaml or json");
+}
+
+void On(CLI::App* command, Parsed& parsed, ApiCommand run) {
+  command->callback([&parsed, run = std::move(run)] {
+    // CLI11 calls the innermost subcommand first, then those it stands in.
+    if (!parsed.api_command) parsed.api_command = run;
+  });
+}
+
+void AddSignIn(CLI::App& app, Parsed& parsed) {
+  CLI::App* login = app.add_subcommand("login", "Sign in: through the browser, or with the one-time admin token");
+  login->add_option("--admin-token-file", parsed.login.admin_token_file,
+                    "File `admin-token` of the gateway's data directory; good once");
+  login->add_flag("--no-browser", parsed.login.no_browser, "Print the address instead of opening a browser");
+  On(login, parsed, [&parsed](ApiClient& api, const Terminal& t) { return SignIn(api, parsed.login, t); });
+  On(app.add_subcommand("logout", "Revoke and forget the saved sign-in"), parsed, SignOut);
+  On(app.add_subcommand("whoami", "Who you are signed in as, and your roles"), parsed, PrintWhoAmI);
+}
+
+void AddResources(CLI::App& app, Parsed& parsed) {
+  CLI::App* apply = app.add_subcommand("apply", "Bring MCP servers, apps and credentials to the state of a file");
+  apply->add_option("-f,--file", parsed.file, "YAML with lists mcpServers, apps, credentials; - is standard input")
+      ->required();
+  apply->add_flag("--dry-run", parsed.dry_run, "Check and show the changes, make none");
+  On(apply, parsed,
+     [&parsed](ApiClient& api, const Terminal& t) { return Apply(api, parsed.file, parsed.dry_run, t).status(); });
+
+  CLI::App* diff = app.add_subcommand("diff", "Show what apply would change; exit code 1 if something differs");
+  diff->add_option("-f,--file", parsed.file, "As for apply")->required();
+  diff->parse_complete_callback([&parsed] { parsed.is_diff = true; });
+  On(diff, parsed, [&parsed](ApiClient& api, const Terminal& t) -> absl::Status {
+    ASSIGN_OR_RETURN(const registry::v1::ApplyResponse response, Apply(api, parsed.file, /*dry_run=*/true, t));
+    return HasChanges(response) ? absl::AlreadyExistsError("differs") : absl::OkStatus();
+  });
+
+  CLI::App* get = app.add_subcommand("get", "Show resources");
+  AddKind(*get, parsed);
+  get->add_option("slug", parsed.slug, "One of them");
+  AddOutput(*get, parsed);
+  On(get, parsed, [&parsed](ApiClient& api, const Terminal& t) {
+    return GetResources(api, parsed.kind, parsed.slug, parsed.output, t);
+  });
+
+  CLI::App* remove = app.add_subcommand("delete", "Delete a resource");
+  AddKind(*remove, parsed);
+  remove->add_option("slug", parsed.slug, "Which one")->required();
+  On(remove, parsed,
+     [&parsed](ApiClient& api, const Terminal& t) { return DeleteResource(api, parsed.kind, parsed.slug, t); });
+}
+
+void AddReports(CLI::App& app, Parsed& parsed) {
+  CLI::App* connections = app.add_subcommand("connections", "Your own accounts at apps");
+  On(connections, parsed, PrintConnections);
+  CLI::App* disconnect = connections->add_subcommand("disconnect", "Unlink your account and revoke it at the provider");
+  disconnect->add_option("app", parsed.app, "App slug")->required();
+  connections->require_subcommand(0, 1);
+
+  CLI::App* audit = app.add_subcommand("audit", "What happened, newest first");
+  audit->add_option("--type", parsed.audit.type, "Such as mcp.call, mcp.denied, login, secret.read");
+  audit->add_option("--subject", parsed.audit.subject, "Such as okta:00u1");
+  audit->add_option("--server", parsed.audit.server, "Server slug");
+  audit->add_option("--since", parsed.audit.since, "2026-01-02T03:04:05Z, or how long ago: 30m, 24h, 7d");
+  audit->add_option("--limit", parsed.audit.limit, "At most this many")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  AddOutput(*audit, parsed);
+  On(audit, parsed, [&parsed](ApiClient& api, const Terminal& t) {
+    parsed.audit.json = parsed.output == Output::kJson;
+    return PrintAudit(api, parsed.audit, t);
+  });
+  On(disconnect, parsed, [&parsed](ApiClient& api, const Terminal& t) { return DisconnectApp(api, parsed.app, t); });
+}
+
+void AddVault(CLI::App& app, Parsed& parsed) {
+  CLI::App* vault = app.add_subcommand("vault", "Keys of the credential store");
+  vault->require_subcommand(1);
+  On(vault->add_subcommand("status", "State, key terms, what is left to re-wrap"), parsed, PrintVaultStatus);
+  On(vault->add_subcommand("rotate", "Begin a new key term"), parsed, RotateVault);
+  On(vault->add_subcommand("rewrap", "Bring every key under the newest term and the current KEK"), parsed, RewrapVault);
+  CLI::App* seal = vault->add_subcommand("seal", "Wipe the keys from memory: no credential works until a restart");
+  seal->add_flag("--yes", parsed.yes, "Required: calls through the gateway fail afterwards");
+  On(seal, parsed, [&parsed](ApiClient& api, const Terminal& t) {
+    return parsed.yes
+               ? SealVault(api, t)
+               : absl::InvalidArgumentError("sealing stops every credential until the vault is restarted: add --yes");
+  });
+}
+
+void Describe(CLI::App& app, Parsed& parsed) {
+  app.name("sallyport");
+  app.set_version_flag("--version", "sallyport " SALLYPORT_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return std::string("sallyport: ") + error.what() + "; try --help\n";
+  });
+  app.footer(
+      "The gateway is --url, else $SALLYPORT_URL, else that of the latest login.\n"
+      "Tokens are kept in ${XDG_CONFIG_HOME:-~/.config}/sallyport/credentials.json (mode 0600).\n"
+      "Exit codes: 0 done; 1 the gateway refused or is not there (diff: something differs); 2 bad usage or input "
+      "file.");
+  app.add_option("--url", parsed.target.url, "The gateway's public URL, such as https://gw.example.com");
+  app.add_option("--ca-file", parsed.target.ca_file,
+                 "PEM file of further certificate authorities ($SALLYPORT_CA_FILE)");
+  AddSignIn(app, parsed);
+  AddResources(app, parsed);
+  AddReports(app, parsed);
+  AddVault(app, parsed);
+  app.add_subcommand("hash-password", "Print the hash of a password for a local user of the configuration")
+      ->callback([&parsed] { parsed.local_command = PrintPasswordHash; });
+}
+
+void PrintError(const absl::Status& status, const Terminal& terminal) {
+  terminal.err << "sallyport: " << std::string(status.message()) << "\n";
+  // A located error names its fields already.
+  for (const ErrorDetail::Violation& violation : DetailOf(status).violations) {
+    if (std::string(status.message()).find(violation.field + ": " + violation.message) == std::string::npos) {
+      terminal.err << "  " << violation.field << ": " << violation.message << "\n";
+    }
+  }
+}
+
+absl::Status Execute(const Parsed& parsed, const Terminal& terminal, bool& sent) {
+  if (parsed.local_command) return parsed.local_command(terminal);
+  ASSIGN_OR_RETURN(ApiClient api, ApiClient::Create(parsed.target, terminal));
+  const absl::Status done = parsed.api_command(api, terminal);
+  sent = api.sent();
+  return done;
+}
+
+}  // namespace
+
+int Run(std::vector<std::string> arguments, const Terminal& terminal) {
+  Parsed parsed;
+  CLI::App app("Administers a sallyport gateway: MCP servers, apps, credentials, audit, keys.");
+  Describe(app, parsed);
+  std::reverse(arguments.begin(), arguments.end());  // As CLI11 wants a vector.
+  try {
+    app.parse(std::move(arguments));
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error, terminal.out, terminal.err) == 0 ? kDone : kBadUsage;
+  }
+  bool sent = false;
+  const absl::Status done = Execute(parsed, terminal, sent);
+  if (done.ok()) return kDone;
+  if (parsed.is_diff && absl::IsAlreadyExists(done)) return kFailed;
+  PrintError(done, terminal);
+  return parsed.is_diff || (!sent && absl::IsInvalidArgument(done)) ? kBadUsage : kFailed;
+}
+
+}  // namespace sallyport::cli

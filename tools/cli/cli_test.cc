@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cli/cli.h"
+
+#include <gmock/gmock.h>
+
+#include "common/crypto.h"
+#include "tools/cli/cli_testing.h"
+
+namespace sallyport::cli {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+constexpr char kWhoAmI[] = "/api/sallyport.authn.v1.Authn/WhoAmI";
+constexpr char kList[] = "/api/sallyport.registry.v1.Registry/ListMcpServers";
+
+TEST_F(CliTest, HelpNamesEveryCommand) {
+  EXPECT_EQ(Run({"--help"}), kDone);
+  for (const char* command : {"login", "logout", "whoami", "apply", "diff", "get", "delete", "connections", "audit",
+                              "vault", "hash-password"}) {
+    EXPECT_THAT(out_.str(), HasSubstr(command));
+  }
+}
+
+TEST_F(CliTest, PrintsItsVersion) {
+  EXPECT_EQ(Run({"--version"}), kDone);
+  EXPECT_THAT(out_.str(), StartsWith("sallyport "));
+}
+
+struct BadUsage {
+  const char* name;
+  std::vector<std::string> arguments;
+  const char* says;
+};
+class BadUsageTest : public CliTest, public ::testing::WithParamInterface<BadUsage> {};
+
+TEST_P(BadUsageTest, EndsWithTwoAndSendsNothing) {
+  SignIn();
+
+  EXPECT_EQ(Run(GetParam().arguments), kBadUsage);
+
+  EXPECT_THAT(err_.str(), HasSubstr(GetParam().says));
+  EXPECT_TRUE(requests_.empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cli, BadUsageTest,
+    ::testing::Values(
+        BadUsage{"NoCommand", {}, "subcommand is required"},
+        BadUsage{"UnknownCommand", {"frobnicate"}, "subcommand is required"},
+        BadUsage{"ApplyWithoutFile", {"apply"}, "--file is required"},
+        BadUsage{"ApplyOfAFileThatIsNotThere", {"apply", "-f", "/nowhere.yaml", "--url", "ftp://x"}, "bare origin"},
+        BadUsage{"GetWithoutKind", {"get"}, "kind is required"},
+        BadUsage{"GetOfAnUnknownKind", {"get", "people"}, "must be servers, apps or credentials"},
+        BadUsage{"UnknownOutput", {"get", "servers", "-o", "xml"}, "must be yaml or json"},
+        BadUsage{"DeleteWithoutSlug", {"delete", "server"}, "slug is required"},
+        BadUsage{"UrlWithPath", {"whoami", "--url", "https://gw.example.com/mcp"}, "bare origin"},
+        BadUsage{"PlainHttpAcrossTheNetwork", {"whoami", "--url", "http://gw.example.com"}, "use https"},
+        BadUsage{"VaultWithoutVerb", {"vault"}, "subcommand is required"},
+        BadUsage{"SealWithoutYes", {"vault", "seal"}, "add --yes"},
+        BadUsage{"AuditSinceNonsense", {"audit", "--since", "yesterday"}, "--since"},
+        BadUsage{"AuditLimitZero", {"audit", "--limit", "0"}, "--limit"}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST_F(CliTest, SendsTheSavedTokenAndShowsWhoItIs) {
+  SignIn();
+  Reply(kWhoAmI, R"({"subject":"local:ada","roles":["ADMIN","CREDENTIAL_ADMIN"]})");
+
+  EXPECT_EQ(Run({"whoami"}), kDone);
+
+  ASSERT_EQ(requests_.size(), 1U);
+  EXPECT_EQ(requests_[0].headers["authorization"], "Bearer saved-token");
+  EXPECT_THAT(out_.str(), HasSubstr("subject  local:ada"));
+  EXPECT_THAT(out_.str(), HasSubstr("roles    admin credential-admin"));
+  EXPECT_THAT(out_.str(), Not(HasSubstr("saved-token")));
+}
+
+TEST_F(CliTest, WithoutALoginSaysHowToGetOne) {
+  EXPECT_EQ(Run({"whoami"}), kFailed);
+
+  EXPECT_THAT(err_.str(), HasSubstr("run `sallyport login`"));
+  EXPECT_TRUE(requests_.empty());
+}
+
+TEST_F(CliTest, NeverSendsATokenToAnotherGateway) {
+  SignIn();
+  testing::TestHttpServer other([](const auto&) { return testing::TestHttpServer::Response{}; });
+
+  EXPECT_EQ(Run({"whoami", "--url", other.origin()}), kFailed);
+
+  EXPECT_EQ(other.requests(), 0);
+}
+
+TEST_F(CliTest, UsesTheLatestLoginsGatewayWhenNoneIsNamed) {
+  SignIn();
+  environment_.erase("SALLYPORT_URL");
+  Reply(kWhoAmI, R"({"subject":"local:ada"})");
+
+  EXPECT_EQ(Run({"whoami"}), kDone);
+}
+
+TEST_F(CliTest, NoGatewayKnownIsBadUsage) {
+  environment_.erase("SALLYPORT_URL");
+
+  EXPECT_EQ(Run({"whoami"}), kBadUsage);
+
+  EXPECT_THAT(err_.str(), HasSubstr("SALLYPORT_URL"));
+}
+
+TEST_F(CliTest, AnErrorBodyBecomesMessageAndFields) {
+  SignIn();
+  Reply(
+      "/api/sallyport.registry.v1.Registry/DeleteApp",
+      R"({"error":"in_use","message":"app google is in use","violations":[{"field":"slug","message":"used by gmail"}]})",
+      400);
+
+  EXPECT_EQ(Run({"delete", "app", "google"}), kFailed);
+
+  EXPECT_THAT(err_.str(), HasSubstr("sallyport: app google is in use"));
+  EXPECT_THAT(err_.str(), HasSubstr("slug: used by gmail"));
+}
+
+TEST_F(CliTest, AnAnswerThatIsNoGatewaysIsSaidSo) {
+  SignIn();
+  Reply(kWhoAmI, "<html>nginx</html>", 502);
+
+  EXPECT_EQ(Run({"whoami"}), kFailed);
+
+  EXPECT_THAT(err_.str(), HasSubstr("is this a sallyport gateway?"));
+}
+
+TEST_F(CliTest, RefusedTokenSaysSignIn) {
+  SignIn();
+  Reply(kWhoAmI, R"({"error":"invalid_token","message":"the token has ended"})", 401);
+
+  EXPECT_EQ(Run({"whoami"}), kFailed);
+
+  EXPECT_THAT(err_.str(), HasSubstr("run `sallyport login`"));
+}
+
+TEST_F(CliTest, ListsAreTablesAndFollowPages) {
+  SignIn();
+  Reply(kList, R"({"mcpServers":[{"slug":"echo","upstreamUrl":"http://127.0.0.1:9/mcp","version":"3",
+                   "agentAuth":{"passthrough":{}},"appAuth":{"apiKey":{"name":"X-API-Key","value":{"set":true}}}}]})");
+
+  EXPECT_EQ(Run({"get", "servers"}), kDone);
+
+  EXPECT_THAT(out_.str(), HasSubstr("echo  yes      passthrough  apiKey    3        http://127.0.0.1:9/mcp"));
+}
+
+TEST_F(CliTest, HashPasswordVerifiesAndShowsNoPassword) {
+  in_.str("correct horse\n");
+
+  EXPECT_EQ(Run({"hash-password"}), kDone);
+
+  std::string hash = out_.str();
+  ASSERT_THAT(hash, StartsWith("$scrypt$ln="));
+  hash.pop_back();
+  const auto verified = VerifyPassword(Secret(std::string("correct horse")), hash);
+  EXPECT_TRUE(verified.ok() && *verified);
+  EXPECT_THAT(out_.str() + err_.str(), Not(HasSubstr("horse")));
+}
+
+TEST_F(CliTest, HashPasswordRefusesAnEmptyOne) {
+  in_.str("\n");
+
+  EXPECT_EQ(Run({"hash-password"}), kBadUsage);
+}
+
+TEST_F(CliTest, DisconnectIsNotTheList) {
+  SignIn();
+  Reply("/api/sallyport.token_broker.v1.TokenBroker/Disconnect", R"({"revocation":"unsupported"})");
+
+  EXPECT_EQ(Run({"connections", "disconnect", "github"}), kDone);
+
+  ASSERT_EQ(requests_.size(), 1U);
+  EXPECT_THAT(requests_[0].body, HasSubstr("github"));
+  EXPECT_THAT(out_.str(), HasSubstr("no revocation endpoint"));
+}
+
+TEST_F(CliTest, AuditAsksForWhatTheOptionsSay) {
+  SignIn();
+  Reply("/api/sallyport.audit.v1.Audit/ListEvents",
+        R"({"events":[{"type":"mcp.call","at":"2026-01-02T03:04:05Z","decision":"DECISION_ALLOWED","serverSlug":"echo",
+            "mcpMethod":"tools/call","mcpName":"headers","status":200}]})");
+
+  EXPECT_EQ(Run({"audit", "--server", "echo", "--since", "1h", "--limit", "5"}), kDone);
+
+  EXPECT_THAT(requests_[0].body, HasSubstr(R"("serverSlug":"echo")"));
+  EXPECT_THAT(requests_[0].body, HasSubstr("since"));
+  EXPECT_THAT(out_.str(), HasSubstr("tools/call headers"));
+  EXPECT_THAT(out_.str(), HasSubstr("allowed"));
+}
+
+TEST_F(CliTest, RewrapGoesOnUntilNothingIsLeft) {
+  SignIn();
+  Reply("/api/sallyport.vault.v1.VaultAdmin/Rewrap", R"({"rewrapped":"7"})");
+
+  EXPECT_EQ(Run({"vault", "rewrap"}), kDone);
+
+  EXPECT_THAT(out_.str(), HasSubstr("7 keys re-wrapped, 0 left"));
+}
+
+}  // namespace
+}  // namespace sallyport::cli

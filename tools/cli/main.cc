@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// sallyport: the command line of the gateway. Talks to its HTTP API; see `sallyport --help`.
+#include <iostream>
+
+#include <curl/curl.h>
+
+#include "tools/cli/cli.h"
+
+int main(int argc, char** argv) {
+  curl_global_init(CURL_GLOBAL_DEFAULT);
+  const sallyport::cli::Terminal terminal = sallyport::cli::SystemTerminal(std::cin, std::cout, std::cerr);
+  return sallyport::cli::Run({argv + 1, argv + argc}, terminal);
+}
