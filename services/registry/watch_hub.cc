@@ -32,6 +32,7 @@ void WatchHub::Stop() {
   }
   thread_.join();
   MutexLock lock(order_);
+  closed_ = true;  // Nobody would end a watcher that came now.
   for (Watcher* watcher : watchers_) watcher->OnClosed();
   watchers_.clear();
 }
@@ -61,6 +62,7 @@ void WatchHub::Poll() {
   const absl::Status status = database_.Read([&](Transaction& tx) -> absl::Status {
     ASSIGN_OR_RETURN(const int64_t revision, Store::Revision(tx));
     if (revision == revision_) {
+      ASSIGN_OR_RETURN(*event->mutable_store_id(), Store::StoreId(tx));
       event->set_revision(revision);
       return absl::OkStatus();
     }
@@ -88,37 +90,32 @@ void WatchHub::Poll() {
 
 absl::Status WatchHub::Subscribe(Watcher* watcher, const std::string& store_id, int64_t revision) {
   MutexLock lock(order_);
+  if (closed_) return absl::UnavailableError("registry is shutting down");
   auto event = std::make_shared<v1::WatchEvent>();
-  int64_t current = 0;
-  // Bring the hub itself up to date first: then all watchers continue from the same revision.
+  std::shared_ptr<v1::WatchEvent> missed;
+  // One look at the store for the new watcher and for those who are there: afterwards all continue from one revision.
   RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
-    ASSIGN_OR_RETURN(current, Store::Revision(tx));
-    ASSIGN_OR_RETURN(const std::string own_id, Store::StoreId(tx));
-    if (store_id == own_id && revision > 0) {
-      ASSIGN_OR_RETURN(auto delta, Store::DeltaSince(tx, revision));
-      if (delta) {
-        *event = *std::move(delta);
-        return absl::OkStatus();
+    const auto since = [&tx](int64_t after, bool known, v1::WatchEvent& out) -> absl::Status {
+      if (known) {
+        ASSIGN_OR_RETURN(auto delta, Store::DeltaSince(tx, after));
+        if (delta) {
+          out = *std::move(delta);
+          return absl::OkStatus();
+        }
       }
-    }
-    ASSIGN_OR_RETURN(*event, Store::Snapshot(tx));
-    return absl::OkStatus();
-  }));
-  if (revision_ >= 0 && current > revision_ && !watchers_.empty()) {
-    auto missed = std::make_shared<v1::WatchEvent>();
-    RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
-      ASSIGN_OR_RETURN(auto delta, Store::DeltaSince(tx, revision_));
-      if (delta) {
-        *missed = *std::move(delta);
-        return absl::OkStatus();
-      }
-      ASSIGN_OR_RETURN(*missed, Store::Snapshot(tx));
+      ASSIGN_OR_RETURN(out, Store::Snapshot(tx));
       return absl::OkStatus();
-    }));
+    };
+    ASSIGN_OR_RETURN(const std::string own_id, Store::StoreId(tx));
+    RETURN_IF_ERROR(since(revision, store_id == own_id && revision > 0, *event));
+    if (watchers_.empty() || event->revision() == revision_) return absl::OkStatus();
+    missed = std::make_shared<v1::WatchEvent>();
+    return since(revision_, true, *missed);
+  }));
+  if (missed != nullptr) {
     for (Watcher* other : watchers_) other->OnEvent(missed);
-    current = std::min(current, missed->revision());
   }
-  revision_ = std::min(current, event->revision());
+  revision_ = event->revision();
   watchers_.insert(watcher);
   watcher->OnEvent(event);
   return absl::OkStatus();

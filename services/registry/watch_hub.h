@@ -31,7 +31,7 @@ class WatchHub {
   ~WatchHub();
 
   // Hands the watcher what it lacks since (store_id, revision) - a snapshot if that is unknown - and every event from
-  // then on.
+  // then on. UNAVAILABLE once stopped.
   absl::Status Subscribe(Watcher* watcher, const std::string& store_id, int64_t revision);
   void Unsubscribe(Watcher* watcher);
   // Looks at the store at once: for what this replica has just committed.
@@ -49,6 +49,7 @@ class WatchHub {
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   // Serializes subscribing with polling, so that no event falls between a watcher's first answer and the next delta.
   Mutex order_;
+  bool closed_ ABSL_GUARDED_BY(order_) = false;
   std::set<Watcher*> watchers_ ABSL_GUARDED_BY(order_);
   int64_t revision_ ABSL_GUARDED_BY(order_) = -1;  // -1: not known yet.
   absl::Time last_heartbeat_ ABSL_GUARDED_BY(order_) = absl::InfinitePast();
