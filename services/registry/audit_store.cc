@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/registry/audit_store.h"
 
+#include <limits>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include <google/protobuf/util/time_util.h>
 
 #include "common/error.h"
@@ -28,11 +32,23 @@ absl::Status CheckBatch(const audit::v1::AppendRequest& request) {
     if (event.source().empty() || event.boot().empty() || event.sequence() == 0 || !event.has_at()) {
       return InvalidField(field, "needs source, boot, sequence and at");
     }
+    if (event.sequence() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+      return InvalidField(field, "sequence is beyond 2^63");
+    }
+    if (event.type() == "lost" && (event.lost_from() == 0 || event.lost_from() > event.sequence())) {
+      return InvalidField(field, "lostFrom must be 1 to sequence");
+    }
     if (event.source() != first.source() || event.boot() != first.boot()) {
       return InvalidField(field, "a batch holds events of one source and boot");
     }
   }
   return absl::OkStatus();
+}
+
+// For the columns one searches by. A NUL, which no database takes as text, must not block everything behind its event;
+// the body holds what was sent.
+std::string Searchable(const std::string& text) {
+  return absl::StrReplaceAll(text, {{absl::string_view("\0", 1), "?"}});
 }
 
 absl::Status Insert(Transaction& tx, const audit::v1::Event& event) {
@@ -46,10 +62,10 @@ absl::Status Insert(Transaction& tx, const audit::v1::Event& event) {
            {"boot", event.boot()},
            {"sequence", event.sequence()},
            {"at", TimeUtil::TimestampToMicroseconds(event.at())},
-           {"type", event.type()},
-           {"subject", event.subject()},
-           {"server_uid", event.server_uid()},
-           {"server_slug", event.server_slug()},
+           {"type", Searchable(event.type())},
+           {"subject", Searchable(event.subject())},
+           {"server_uid", Searchable(event.server_uid())},
+           {"server_slug", Searchable(event.server_slug())},
            {"decision", static_cast<int64_t>(event.decision())},
            {"body", Bytes{event.SerializeAsString()}}})
       .status();
