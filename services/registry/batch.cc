@@ -29,9 +29,14 @@ std::string SecretOrigin(const v1::App& app) {
   return absl::StrCat(OriginOf(app.issuer()), " ", OriginOf(app.token_url()), " ", OriginOf(app.revocation_url()));
 }
 std::string SecretOrigin(const v1::Credential& /*credential*/) { return ""; }
-std::string OriginField(const v1::McpServer& /*server*/) { return "upstreamUrl"; }
-std::string OriginField(const v1::App& app) { return app.token_url().empty() ? "issuer" : "tokenUrl"; }
-std::string OriginField(const v1::Credential& /*credential*/) { return "allowedUpstreamOrigins"; }
+std::string OriginField(const v1::McpServer& /*before*/, const v1::McpServer& /*after*/) { return "upstreamUrl"; }
+std::string OriginField(const v1::App& before, const v1::App& after) {
+  if (OriginOf(before.token_url()) != OriginOf(after.token_url())) return "tokenUrl";
+  return OriginOf(before.issuer()) != OriginOf(after.issuer()) ? "issuer" : "revocationUrl";
+}
+std::string OriginField(const v1::Credential& /*before*/, const v1::Credential& /*after*/) {
+  return "allowedUpstreamOrigins";
+}
 
 void CheckResource(const v1::McpServer& server, const ValidationContext& context, Findings& findings) {
   ValidateMcpServer(server, context, findings);
@@ -52,6 +57,16 @@ void CheckOrigins(const T& before, const T& after, bool credential_admin, Findin
 }
 void CheckOrigins(const v1::McpServer& /*before*/, const v1::McpServer& /*after*/, bool /*credential_admin*/,
                   Findings& /*findings*/) {}
+
+// A file that does not list an app's origins keeps them: most were filled in by the app's first server, and a second
+// apply of the same file must not take them away.
+void KeepOrigins(const v1::App& before, v1::App& after) {
+  if (after.allowed_upstream_origins().empty()) {
+    *after.mutable_allowed_upstream_origins() = before.allowed_upstream_origins();
+  }
+}
+template <typename T>
+void KeepOrigins(const T& /*before*/, T& /*after*/) {}
 
 template <typename T>
 absl::Status Parse(const std::vector<Store::Resource>& stored, std::map<std::string, T>& into) {
@@ -89,6 +104,7 @@ std::map<std::string, v1::Credential>& Batch::Working() {
 }
 
 absl::Status Batch::Load() {
+  connectors_ = catalog_.options_.connectors();  // Once a batch: every question costs its time-out while authn is down.
   return catalog_.database_.Read([&](Transaction& tx) -> absl::Status {
     ASSIGN_OR_RETURN(const auto servers, Store::List(tx, ResourceTraits<v1::McpServer>::kKind));
     RETURN_IF_ERROR(Parse(servers, servers_));
@@ -118,13 +134,15 @@ void Batch::Prepare(T& after, Change& change, Findings& findings) {
     const auto app = apps_.find(std::string(slug));
     return app == apps_.end() ? nullptr : &app->second;
   };
-  context.connectors = catalog_.options_.connectors();
+  context.connectors = connectors_;
+  const T nothing;
+  if (before != nullptr) KeepOrigins(*before, after);
   CheckResource(after, context, findings);
-  CheckOrigins(before != nullptr ? *before : T(), after, writer_.credential_admin, findings);
+  CheckOrigins(before != nullptr ? *before : nothing, after, writer_.credential_admin, findings);
   change.plan = PlanSecrets(
       before, after, change.uid,
       [](const google::protobuf::Message& resource) { return SecretOrigin(dynamic_cast<const T&>(resource)); },
-      OriginField(after),
+      OriginField(before != nullptr ? *before : nothing, after),
       [this](const std::string& record) {
         const auto retired = retired_.find(record);
         return retired == retired_.end() ? std::nullopt : std::optional<Store::Retired>(retired->second);
@@ -134,6 +152,9 @@ void Batch::Prepare(T& after, Change& change, Findings& findings) {
 
 template <typename T>
 absl::Status Batch::Draft(const T& input, Mode mode, const std::string& prefix) {
+  if (std::is_same_v<T, v1::Credential> && !writer_.credential_admin) {
+    return absl::PermissionDeniedError("only a credential-admin may write credentials");
+  }
   std::map<std::string, T>& working = Working<T>();
   const auto stored = working.find(input.slug());
   if (stored == working.end() && mode == Mode::kUpdate) {
@@ -223,6 +244,13 @@ void Batch::Diff() {
   }
 }
 
+void Batch::Preview() {
+  Diff();
+  for (const auto& change : changes_) {
+    if (!change->unchanged()) SetVersion(*change->after, change->expected_version + 1);
+  }
+}
+
 absl::Status Batch::PutSecrets(Change& change) {
   std::map<std::string, SecretVault::Stored> stored;
   for (const SecretPlan::Put& put : change.plan.puts) {
@@ -231,19 +259,34 @@ absl::Status Batch::PutSecrets(Change& change) {
   ForEachSecret(*change.after, [&](const SecretField& field) {
     const auto entry = stored.find(field.path);
     if (entry == stored.end()) return;
+    const std::string record = absl::StrCat(change.uid, "/", field.path);
+    if (const auto former = retired_.find(record);
+        former != retired_.end() && former->second.version != entry->second.version) {
+      change.replaced.push_back({record, former->second.version, now_, ""});
+    }
     const int64_t old_version = field.secret->version();
     if (field.secret->set() && old_version == entry->second.version) return;
     if (field.secret->set()) {
-      change.replaced.push_back({absl::StrCat(change.uid, "/", field.path), old_version, now_, ""});
+      change.replaced.push_back({record, old_version, now_, ""});
     }
     field.secret->Clear();
     field.secret->set_set(true);
     field.secret->set_version(entry->second.version);
-    field.secret->set_vault_record(absl::StrCat(change.uid, "/", field.path));
+    field.secret->set_vault_record(record);
     *field.secret->mutable_updated_at() = ToProto(now_);
   });
   change.plan.puts.clear();  // The values are in the vault now; the diff goes by versions.
   return absl::OkStatus();
+}
+
+// The drafts were checked against what was there when they were loaded; an app deleted since must not be referred to.
+absl::Status Batch::CheckAppStillThere(Transaction& tx, const Change& change) {
+  const auto* server = dynamic_cast<const v1::McpServer*>(change.after.get());
+  if (server == nullptr || !server->app_auth().has_oauth_authorization()) return absl::OkStatus();
+  const auto& oauth = server->app_auth().oauth_authorization();
+  ASSIGN_OR_RETURN(const auto app, Store::FindBySlug(tx, ResourceTraits<v1::App>::kKind, oauth.app()));
+  if (app && app->uid == oauth.app_uid()) return absl::OkStatus();
+  return absl::AbortedError(absl::StrCat("app ", oauth.app(), " was deleted meanwhile: read it again"));
 }
 
 absl::Status Batch::Save(Transaction& tx, Change& change) {
@@ -253,6 +296,10 @@ absl::Status Batch::Save(Transaction& tx, Change& change) {
   for (const SecretPlan::Old& old : change.plan.retire) {
     RETURN_IF_ERROR(Store::Retire(
         tx, {old.record, change.vault_kind, old.version, old.updated_at, old.origin, now_ + kKeepRetired}));
+  }
+  // Erased after the commit; should that fail, housekeeping finds them here.
+  for (const SecretPlan::Old& old : change.plan.erase) {
+    RETURN_IF_ERROR(Store::Retire(tx, {old.record, change.vault_kind, old.version, old.updated_at, old.origin, now_}));
   }
   // Whatever is referred to again must not be erased when its retirement ends.
   std::vector<std::string> in_use;
@@ -289,8 +336,21 @@ void Batch::CleanUp(const Change& change) {
   for (const SecretPlan::Old& old : change.replaced) {
     report(catalog_.vault_.Unpin(change.vault_kind, old.record, old.version, writer_.passport), old.record);
   }
-  for (const SecretPlan::Old& old : change.plan.erase) {
-    report(catalog_.vault_.Delete(change.vault_kind, old.record, writer_.passport), old.record);
+  std::vector<Store::Retired> erase;
+  for (const SecretPlan::Old& old : change.plan.erase) erase.push_back({old.record, change.vault_kind});
+  report(catalog_.Erase(erase, writer_.passport), "cleared");
+}
+
+// Lost against another writer: nobody can know the records of resources that were never created.
+void Batch::Withdraw() {
+  for (const auto& change : changes_) {
+    if (change->before != nullptr) continue;
+    ForEachSecret(*change->after, [&](const SecretField& field) {
+      if (!field.secret->set()) return;
+      const absl::Status erased =
+          catalog_.vault_.Delete(change->vault_kind, field.secret->vault_record(), writer_.passport);
+      if (!erased.ok()) Log(LogLevel::kWarning, "secret_cleanup_failed", {{"status", erased}});
+    });
   }
 }
 
@@ -303,12 +363,16 @@ absl::Status Batch::Commit() {
     const auto* updated = change->after->GetDescriptor()->FindFieldByName("updated_at");
     change->after->GetReflection()->MutableMessage(change->after.get(), updated)->CopyFrom(ToProto(now_));
   }
-  RETURN_IF_ERROR(catalog_.database_.Write([&](Transaction& tx) -> absl::Status {
+  const absl::Status written = catalog_.database_.Write([&](Transaction& tx) -> absl::Status {
     for (const auto& change : changes_) {
       if (!change->unchanged()) RETURN_IF_ERROR(Save(tx, *change));
     }
+    for (const auto& change : changes_) RETURN_IF_ERROR(CheckAppStillThere(tx, *change));
     return absl::OkStatus();
-  }));
+  });
+  // After UNAVAILABLE it may be there all the same.
+  if (absl::IsAborted(written) || absl::IsAlreadyExists(written)) Withdraw();
+  RETURN_IF_ERROR(written);
   catalog_.audit_.Kick();
   for (const auto& change : changes_) CleanUp(*change);
   return absl::OkStatus();

@@ -3,6 +3,8 @@
 
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -49,10 +51,12 @@ class Batch {
   };
   // After Check (dry run: diffs against stored versions) or Commit.
   const std::vector<std::unique_ptr<Change>>& changes() const { return changes_; }
-  // Fills `changes` of every draft.
-  void Diff();
+  // For a dry run: fills `changes` and the versions that a write would give.
+  void Preview();
 
  private:
+  // Fills `changes` of every draft.
+  void Diff();
   template <typename T>
   std::map<std::string, T>& Working();
   template <typename T>
@@ -60,7 +64,9 @@ class Batch {
   void AllowFirstOrigin(const v1::McpServer& server);
   absl::Status PutSecrets(Change& change);
   absl::Status Save(Transaction& tx, Change& change);
+  absl::Status CheckAppStillThere(Transaction& tx, const Change& change);
   void CleanUp(const Change& change);
+  void Withdraw();
 
   Catalog& catalog_;
   const Writer& writer_;
@@ -69,6 +75,7 @@ class Batch {
   std::map<std::string, v1::App> apps_;
   std::map<std::string, v1::Credential> credentials_;
   std::map<std::string, Store::Retired> retired_;
+  std::optional<std::set<std::string>> connectors_;
   std::vector<ErrorDetail::Violation> violations_;
   std::vector<std::unique_ptr<Change>> changes_;
 };

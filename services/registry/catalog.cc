@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -19,7 +20,11 @@ constexpr int kDefaultPage = 100;
 template <typename T>
 absl::StatusOr<Catalog::Written<T>> Written(Batch& batch, bool dry_run) {
   RETURN_IF_ERROR(batch.Check());
-  if (!dry_run) RETURN_IF_ERROR(batch.Commit());
+  if (dry_run) {
+    batch.Preview();
+  } else {
+    RETURN_IF_ERROR(batch.Commit());
+  }
   for (const auto& change : batch.changes()) {
     if (change->implied) continue;
     Catalog::Written<T> written{dynamic_cast<const T&>(*change->after), change->warnings};
@@ -82,8 +87,9 @@ absl::StatusOr<Catalog::Written<T>> Catalog::Update(const T& resource, bool dry_
 
 template <typename T>
 absl::Status Catalog::Delete(const std::string& slug, int64_t version, const Writer& writer) {
-  T resource;
+  std::vector<Store::Retired> erase;
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+    T resource;
     ASSIGN_OR_RETURN(const auto stored, Store::FindBySlug(tx, ResourceTraits<T>::kKind, slug));
     if (!stored) return absl::NotFoundError(absl::StrCat("no ", ResourceTraits<T>::kKind, " ", slug.substr(0, 64)));
     if (version != 0 && version != stored->version) {
@@ -98,17 +104,27 @@ absl::Status Catalog::Delete(const std::string& slug, int64_t version, const Wri
           absl::StrCat(slug, " is used by ", absl::StrJoin(users, ", "), ": change or delete them first"));
     }
     RETURN_IF_ERROR(Store::Remove(tx, ResourceTraits<T>::kKind, *stored));
+    // Its secrets, those of former authentication types too. Should the vault not answer now, housekeeping goes on.
+    const absl::Time now = clock_.Now();
+    ASSIGN_OR_RETURN(erase, Store::AllRetired(tx, now));
+    erase.erase(std::remove_if(erase.begin(), erase.end(),
+                               [&](const auto& secret) { return !absl::StartsWith(secret.record, stored->uid + "/"); }),
+                erase.end());
+    ForEachSecret(resource, [&](const SecretField& field) {
+      if (!field.secret->set()) return;
+      erase.push_back({field.secret->vault_record(), std::string(ResourceTraits<T>::kSecretKind),
+                       field.secret->version(), now, ""});
+    });
+    for (Store::Retired& secret : erase) {
+      secret.until = now;
+      RETURN_IF_ERROR(Store::Retire(tx, secret));
+    }
     return audit_.Append(tx, DeletionEvent(ResourceTraits<T>::kKind, *stored, writer));
   }));
   audit_.Kick();
-  ForEachSecret(resource, [&](const SecretField& field) {
-    if (!field.secret->set()) return;
-    const absl::Status erased =
-        vault_.Delete(std::string(ResourceTraits<T>::kSecretKind), field.secret->vault_record(), writer.passport);
-    if (!erased.ok()) {
-      Log(LogLevel::kWarning, "secret_cleanup_failed", {{"record", field.secret->vault_record()}, {"status", erased}});
-    }
-  });
+  if (const absl::Status erased = Erase(erase, writer.passport); !erased.ok()) {
+    Log(LogLevel::kWarning, "secret_cleanup_failed", {{"status", erased}});
+  }
   return absl::OkStatus();
 }
 
@@ -170,7 +186,7 @@ absl::StatusOr<v1::ApplyResponse> Catalog::Apply(const v1::ApplyRequest& request
   RETURN_IF_ERROR(draft_all(request.mcp_servers(), "mcpServers"));
   RETURN_IF_ERROR(batch.Check());
   if (request.dry_run()) {
-    batch.Diff();
+    batch.Preview();
   } else {
     RETURN_IF_ERROR(batch.Commit());
   }
@@ -194,11 +210,19 @@ absl::Status Catalog::EraseExpiredSecrets() {
     ASSIGN_OR_RETURN(expired, Store::ExpiredRetired(tx, clock_.Now()));
     return absl::OkStatus();
   }));
-  for (const Store::Retired& secret : expired) {
-    RETURN_IF_ERROR(vault_.Delete(secret.vault_kind, secret.record, ""));
-    RETURN_IF_ERROR(database_.Write([&](Transaction& tx) { return Store::ForgetRetired(tx, secret.record); }));
+  return Erase(expired, "");
+}
+
+absl::Status Catalog::Erase(const std::vector<Store::Retired>& secrets, const std::string& passport) {
+  absl::Status first;
+  for (const Store::Retired& secret : secrets) {
+    absl::Status status = vault_.Delete(secret.vault_kind, secret.record, passport);
+    if (status.ok()) {
+      status = database_.Write([&](Transaction& tx) { return Store::ForgetRetired(tx, secret.record); });
+    }
+    first.Update(status);
   }
-  return absl::OkStatus();
+  return first;
 }
 
 #define INSTANTIATE(T)                                                                         \

@@ -15,6 +15,7 @@
 #include "common/sql.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/registry/secret_vault.h"
+#include "services/registry/store.h"
 #include "services/registry/validation.h"
 
 namespace sallyport::registry {
@@ -63,6 +64,10 @@ class Catalog {
 
  private:
   friend class Batch;
+  // Erases records from the vault and from the list of retired ones. The first error, after all were tried; what failed
+  // stays on the list.
+  absl::Status Erase(const std::vector<Store::Retired>& secrets, const std::string& passport);
+
   Database& database_;
   AuditOutbox& audit_;
   SecretVault& vault_;
