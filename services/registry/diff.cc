@@ -20,7 +20,7 @@ void Collect(const nlohmann::json& value, const std::string& path, Leaves& leave
     for (const auto& [key, member] : value.items()) Collect(member, path.empty() ? key : path + "." + key, leaves);
   } else if (value.is_array() && !value.empty()) {
     for (size_t i = 0; i < value.size(); ++i) Collect(value[i], path + "[" + std::to_string(i) + "]", leaves);
-  } else {
+  } else if (!path.empty()) {  // A message without any field has no leaf at all.
     leaves[path] = value.dump();
   }
 }

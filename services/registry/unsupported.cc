@@ -15,7 +15,9 @@ void RefuseUnsupportedValue(const Message& message, const FieldDescriptor* field
                             Findings& findings) {
   const Reflection* reflection = message.GetReflection();
   const auto check = [&](const google::protobuf::EnumValueDescriptor* value) {
-    if (value->options().GetExtension(common::v1::value_not_yet_supported)) {
+    if (field->enum_type()->FindValueByNumber(value->number()) == nullptr) {
+      findings.Refuse(path, "is not one of the values this version knows");
+    } else if (value->options().GetExtension(common::v1::value_not_yet_supported)) {
       findings.Refuse(path, absl::StrCat("not yet supported: ", path, " ", value->name()));
     }
   };

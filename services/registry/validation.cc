@@ -39,9 +39,14 @@ void ValidateSlug(absl::string_view slug, Findings& findings) {
   }
 }
 
+// Characters, not bytes: protobuf has already refused text that is no UTF-8.
+int64_t Characters(absl::string_view text) {
+  return std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
+}
+
 void ValidateTexts(absl::string_view display_name, absl::string_view description, Findings& findings) {
-  if (display_name.size() > 100) findings.Refuse("displayName", "must not exceed 100 bytes");
-  if (description.size() > 1000) findings.Refuse("description", "must not exceed 1000 bytes");
+  if (Characters(display_name) > 100) findings.Refuse("displayName", "must not exceed 100 characters");
+  if (Characters(description) > 1000) findings.Refuse("description", "must not exceed 1000 characters");
 }
 
 void ValidateAllow(const v1::Allow& allow, Findings& findings) {

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/registry/registry_server.h"
+
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <google/protobuf/util/time_util.h>
+
+#include "common/caller/passport.h"
+#include "common/control_stream.h"
+#include "common/error.h"
+#include "common/jose/jwk.h"
+#include "sallyport/audit/v1/audit.grpc.pb.h"
+#include "sallyport/registry/v1/registry.grpc.pb.h"
+#include "services/registry/registry_testing.h"
+
+namespace sallyport::registry {
+namespace {
+
+using ::sallyport::testing::IsOk;
+using ::sallyport::testing::StatusIs;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using Code = absl::StatusCode;
+
+constexpr char kPublicUrl[] = "https://gw.example.com";
+constexpr char kServer[] = R"({"slug": "a", "upstreamUrl": "https://api.example.com/mcp",
+    "agentAuth": {"interactive": {"allow": {"everyone": true}}}, "appAuth": {"bearer": {"token": {"value": "hunter2"}}}})";
+
+class FakeAuthn final : public authn::v1::Authn::Service {
+ public:
+  FakeAuthn() : key_(*PrivateKey::GenerateP256()) {}
+  grpc::Status GetKeys(grpc::ServerContext* /*context*/, const authn::v1::GetKeysRequest* /*request*/,
+                       authn::v1::GetKeysResponse* response) override {
+    response->set_jwks_json("{\"keys\":[" + key_.public_key().ToJwk() + "]}");
+    return grpc::Status::OK;
+  }
+  grpc::Status ListConnectors(grpc::ServerContext* /*context*/, const authn::v1::ListConnectorsRequest* /*request*/,
+                              authn::v1::ListConnectorsResponse* response) override {
+    response->add_connectors()->set_id("local");
+    return grpc::Status::OK;
+  }
+  const PrivateKey& key() const { return key_; }
+
+ private:
+  PrivateKey key_;
+};
+
+class RegistryServerTest : public ::testing::Test {
+ protected:
+  RegistryServerTest() {
+    config_.mutable_database()->set_sqlite(directory_.File("registry.db"));
+    config_.mutable_deployment()->set_public_url(kPublicUrl);
+    server_ = Start();
+  }
+  std::unique_ptr<RegistryServer> Start() {
+    auto server = RegistryServer::Start(config_, clock_, {vault_server_.channel(), authn_server_.channel()});
+    EXPECT_THAT(server, IsOk());
+    return *std::move(server);
+  }
+  std::unique_ptr<v1::Registry::Stub> As(const std::string& caller) {
+    return v1::Registry::NewStub(server_->InProcessChannel(caller));
+  }
+  std::unique_ptr<audit::v1::Audit::Stub> AuditAs(const std::string& caller) {
+    return audit::v1::Audit::NewStub(server_->InProcessChannel(caller));
+  }
+  std::string PassportWith(const std::vector<std::string>& roles, Passport::Purpose purpose = Passport::Purpose::kApi) {
+    Passport passport;
+    passport.subject = "local:ada";
+    passport.roles = roles;
+    passport.client_id = "console";
+    passport.purpose = purpose;
+    return *SignPassport(passport, kPublicUrl, authn_.key(), clock_.Now());
+  }
+  absl::Status Create(const std::string& caller, const std::string& passport, v1::McpServer* out = nullptr) {
+    v1::CreateMcpServerRequest request;
+    *request.mutable_mcp_server() = FromJson<v1::McpServer>(kServer);
+    v1::WriteMcpServerResponse response;
+    const auto context = MakeClientContext(absl::Seconds(5), passport);
+    const absl::Status status = FromGrpcStatus(As(caller)->CreateMcpServer(context.get(), request, &response));
+    if (out != nullptr) *out = response.mcp_server();
+    return status;
+  }
+  static audit::v1::AppendRequest OneEvent(const std::string& source) {
+    audit::v1::AppendRequest request;
+    audit::v1::Event& event = *request.add_events();
+    event.set_source(source);
+    event.set_boot("b");
+    event.set_sequence(1);
+    *event.mutable_at() = google::protobuf::util::TimeUtil::SecondsToTimestamp(1'800'000'000);
+    return request;
+  }
+  absl::Status Append(const std::string& caller, const std::string& source) {
+    audit::v1::AppendResponse response;
+    const auto context = MakeClientContext(absl::Seconds(5));
+    return FromGrpcStatus(AuditAs(caller)->Append(context.get(), OneEvent(source), &response));
+  }
+
+  FakeClock clock_{absl::Now()};
+  sallyport::testing::TempDirectory directory_;
+  FakeVault vault_;
+  InProcessFake vault_server_{vault_};
+  FakeAuthn authn_;
+  InProcessFake authn_server_{authn_};
+  config::v1::RegistryConfig config_;
+  std::unique_ptr<RegistryServer> server_;
+};
+
+TEST_F(RegistryServerTest, WritesNeedAnAdminsPassportFromTheEdge) {
+  EXPECT_FALSE(Create("edge", "").ok());
+  EXPECT_THAT(Create("edge", PassportWith({})), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(Create("edge", PassportWith({"auditor"})), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(Create("edge", PassportWith({"credential-admin"})), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(Create("edge", PassportWith({"admin"}, Passport::Purpose::kCall)), StatusIs(Code::kPermissionDenied))
+      << "a passport for a call is not one for the API";
+  for (const char* other : {"authn", "token_broker", "vault", "registry"}) {
+    EXPECT_THAT(Create(other, PassportWith({"admin"})), StatusIs(Code::kPermissionDenied)) << other;
+  }
+  const std::string passport = PassportWith({"admin"});
+  clock_.Advance(absl::Minutes(5) + absl::Seconds(1));
+  EXPECT_THAT(Create("edge", passport), StatusIs(Code::kUnauthenticated)) << "expired";
+  v1::McpServer created;
+  ASSERT_THAT(Create("edge", PassportWith({"admin"}), &created), IsOk());
+  EXPECT_THAT(created.app_auth().bearer().token().vault_record(), IsEmpty());
+}
+
+TEST_F(RegistryServerTest, OnlyServicesThatNeedItWatchAndInvalidate) {
+  for (const auto& [caller, allowed] :
+       std::map<std::string, bool>{{"edge", true}, {"authn", true}, {"token_broker", true}, {"vault", false}}) {
+    const auto context = MakeClientContext(absl::Seconds(5));
+    const auto reader = As(caller)->Watch(context.get(), {});
+    v1::WatchEvent event;
+    EXPECT_EQ(reader->Read(&event), allowed) << caller;
+    context->TryCancel();
+    reader->Finish();
+  }
+  for (const auto& [caller, allowed] :
+       std::map<std::string, bool>{{"edge", false}, {"authn", true}, {"token_broker", true}, {"vault", false}}) {
+    v1::PublishInvalidationsRequest request;
+    request.add_invalidations()->set_key("x");
+    v1::PublishInvalidationsResponse response;
+    const auto context = MakeClientContext(absl::Seconds(5));
+    EXPECT_EQ(As(caller)->PublishInvalidations(context.get(), request, &response).ok(), allowed) << caller;
+  }
+}
+
+TEST_F(RegistryServerTest, NobodyAuditsInAnothersName) {
+  EXPECT_THAT(Append("edge", "edge"), IsOk());
+  EXPECT_THAT(Append("edge", "edge/eu-1"), IsOk());
+  EXPECT_THAT(Append("vault", "vault/0"), IsOk());
+  for (const char* forged : {"authn", "authn/0", "edgex", "edgex/0", "", "/edge", "EDGE/0"}) {
+    EXPECT_FALSE(Append("edge", forged).ok()) << forged;
+  }
+  EXPECT_THAT(Append("vault", "edge/0"), StatusIs(Code::kPermissionDenied));
+}
+
+TEST_F(RegistryServerTest, ItsOwnWritesReachTheAuditStore) {
+  ASSERT_THAT(Create("edge", PassportWith({"admin"})), IsOk());
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  audit::v1::ListEventsResponse response;
+  while (response.events().empty() && std::chrono::steady_clock::now() < until) {
+    const auto context = MakeClientContext(absl::Seconds(5), PassportWith({"auditor"}));
+    ASSERT_TRUE(AuditAs("edge")->ListEvents(context.get(), {}, &response).ok());
+    std::this_thread::yield();
+  }
+  ASSERT_THAT(response.events(), SizeIs(1));
+  EXPECT_EQ(response.events(0).type(), "config.created");
+  EXPECT_EQ(response.events(0).subject(), "local:ada");
+  EXPECT_EQ(response.events(0).client_id(), "console");
+}
+
+// The client the other services use, against the real server.
+TEST_F(RegistryServerTest, AControlStreamFollowsChangesAndResumesAfterARestart) {
+  ControlStream stream(server_->InProcessChannel("edge"), clock_);
+  Mutex mu;
+  std::condition_variable_any changed;
+  std::vector<ControlUpdate> updates;
+  stream.AddListener([&](const ControlUpdate& update) {
+    MutexLock lock(mu);
+    updates.push_back(update);
+    changed.notify_all();
+  });
+  const auto await = [&](const std::function<bool(const ControlUpdate&)>& condition) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    MutexLock lock(mu);
+    while (true) {
+      for (const auto& update : updates) {
+        if (condition(update)) return true;
+      }
+      if (changed.wait_until(mu, until) == std::cv_status::timeout) return false;
+    }
+  };
+  stream.Start();
+  ASSERT_TRUE(await([](const ControlUpdate& update) { return update.full; }));
+  ASSERT_THAT(Create("edge", PassportWith({"admin"})), IsOk());
+  ASSERT_TRUE(await([](const ControlUpdate& update) { return update.snapshot->ServerBySlug("a") != nullptr; }));
+  v1::PublishInvalidationsRequest request;
+  request.add_invalidations()->set_key("gone");
+  v1::PublishInvalidationsResponse response;
+  const auto context = MakeClientContext(absl::Seconds(5));
+  ASSERT_TRUE(As("authn")->PublishInvalidations(context.get(), request, &response).ok());
+  EXPECT_EQ(response.revision(), 2);
+  EXPECT_TRUE(await([](const ControlUpdate& update) {
+    return !update.invalidations.empty() && update.invalidations[0].key() == "gone";
+  }));
+}
+
+TEST_F(RegistryServerTest, RestartsOnItsDatabase) {
+  ASSERT_THAT(Create("edge", PassportWith({"admin"})), IsOk());
+  server_->Shutdown(absl::ZeroDuration());
+  server_ = Start();
+  EXPECT_THAT(server_->Ready(), IsOk());
+  v1::McpServer server;
+  v1::GetMcpServerRequest request;
+  request.set_slug("a");
+  const auto context = MakeClientContext(absl::Seconds(5), PassportWith({"auditor"}));
+  ASSERT_TRUE(As("edge")->GetMcpServer(context.get(), request, &server).ok());
+  EXPECT_EQ(server.version(), 1);
+}
+
+TEST_F(RegistryServerTest, ShutdownEndsOpenStreams) {
+  const auto context = MakeClientContext(absl::Seconds(30));
+  const auto reader = As("edge")->Watch(context.get(), {});
+  v1::WatchEvent event;
+  ASSERT_TRUE(reader->Read(&event));
+  std::thread stopping([&] { server_->Shutdown(absl::Seconds(20)); });
+  while (reader->Read(&event)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  const auto before = std::chrono::steady_clock::now();
+  stopping.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(10)) << "the stream did not hold it up";
+}
+
+TEST(RegistryConfig, RefusalsNameTheField) {
+  const auto fields = [](const std::string& json) {
+    std::vector<std::string> names;
+    for (const auto& violation :
+         DetailOf(ValidateRegistryConfig(FromJson<config::v1::RegistryConfig>(json))).violations) {
+      names.push_back(violation.field);
+    }
+    return names;
+  };
+  EXPECT_THAT(fields("{}"), ::testing::ElementsAre("database"));
+  EXPECT_THAT(fields(R"({"database": {"sqlite": "x"}, "deployment": {"egress": {"oauthNetworks": ["nope"]}}})"),
+              ::testing::ElementsAre("deployment.egress.oauthNetworks"));
+  EXPECT_THAT(fields(R"({"database": {"sqlite": "x"}, "auditRetention": "10s"})"),
+              ::testing::ElementsAre("auditRetention"));
+}
+
+}  // namespace
+}  // namespace sallyport::registry

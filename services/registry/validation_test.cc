@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/registry/validation.h"
+
+#include <gmock/gmock.h>
+
+#include "common/jose/jwk.h"
+#include "services/registry/header_names.h"
+#include "services/registry/registry_testing.h"
+#include "services/registry/urls.h"
+
+namespace sallyport::registry {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::Each;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+class ValidationTest : public ::testing::Test {
+ protected:
+  ValidationTest() {
+    context_.upstream_networks = {"10.0.0.0/8", "127.0.0.0/8"};
+    context_.app = [this](absl::string_view slug) { return slug == "github" ? &app_ : nullptr; };
+    context_.connectors = std::set<std::string>{"okta", "local"};
+    app_ = FromJson<v1::App>(R"({"slug": "github", "uid": "app_1"})");
+  }
+  // A valid server with the fields of `json` on top (a field given replaces the default one).
+  static v1::McpServer Server(const std::string& json = "{}") {
+    auto server = FromJson<v1::McpServer>(R"({"slug": "github", "upstreamUrl": "https://api.example.com/mcp",
+        "agentAuth": {"interactive": {"allow": {"everyone": true}}}, "appAuth": {"bearer": {}}})");
+    const auto given = FromJson<v1::McpServer>(json);
+    if (given.has_agent_auth()) server.clear_agent_auth();
+    if (given.has_app_auth()) server.clear_app_auth();
+    server.MergeFrom(given);
+    return server;
+  }
+  static v1::App App(const std::string& json = "{}") {
+    auto app = FromJson<v1::App>(R"({"slug": "github", "authorizationUrl": "https://idp.example.com/authorize",
+        "tokenUrl": "https://idp.example.com/token", "clientId": "me"})");
+    app.MergeFrom(FromJson<v1::App>(json));
+    return app;
+  }
+  std::vector<std::string> Refused(const v1::McpServer& server) {
+    findings_ = {};
+    ValidateMcpServer(server, context_, findings_);
+    return Fields();
+  }
+  std::vector<std::string> Refused(const v1::App& app) {
+    findings_ = {};
+    ValidateApp(app, context_, findings_);
+    return Fields();
+  }
+  std::vector<std::string> Refused(const v1::Credential& credential) {
+    findings_ = {};
+    ValidateCredential(credential, findings_);
+    return Fields();
+  }
+  std::vector<std::string> Fields() const {
+    std::vector<std::string> fields;
+    for (const auto& violation : findings_.violations) fields.push_back(violation.field);
+    return fields;
+  }
+  std::vector<std::string> Warned() const {
+    std::vector<std::string> fields;
+    for (const auto& warning : findings_.warnings) fields.push_back(warning.field());
+    return fields;
+  }
+  std::string Messages() const {
+    std::string all;
+    for (const auto& violation : findings_.violations) all += violation.field + ": " + violation.message + "\n";
+    return all;
+  }
+
+  v1::App app_;
+  ValidationContext context_;
+  Findings findings_;
+};
+
+struct Case {
+  const char* name;
+  const char* json;
+  const char* field;
+};
+void PrintTo(const Case& value, std::ostream* out) { *out << value.name; }
+std::string CaseName(const ::testing::TestParamInfo<Case>& info) { return info.param.name; }
+
+TEST_F(ValidationTest, AMinimalServerAndAppAreFineWithoutWarnings) {
+  EXPECT_THAT(Refused(Server()), IsEmpty());
+  EXPECT_THAT(Warned(), IsEmpty());
+  EXPECT_THAT(Refused(App()), IsEmpty());
+  EXPECT_THAT(Warned(), IsEmpty());
+}
+
+class RefusedServer : public ValidationTest, public ::testing::WithParamInterface<Case> {};
+TEST_P(RefusedServer, NamesTheField) {
+  EXPECT_THAT(Refused(Server(GetParam().json)), ElementsAre(GetParam().field)) << Messages();
+}
+INSTANTIATE_TEST_SUITE_P(
+    Fields, RefusedServer,
+    ::testing::Values(
+        Case{"SlugUpperCase", R"({"slug": "GitHub"})", "slug"},
+        Case{"SlugDigitFirst", R"({"slug": "1password"})", "slug"},
+        Case{"SlugHyphenFirst", R"({"slug": "-a"})", "slug"}, Case{"SlugUnderscore", R"({"slug": "a_b"})", "slug"},
+        Case{"SlugSlash", R"({"slug": "a/b"})", "slug"}, Case{"SlugDot", R"({"slug": "a.b"})", "slug"},
+        Case{"SlugTooLong", R"({"slug": "a234567890123456789012345678901234567890123456789012345678901234"})", "slug"},
+        Case{"ReservedApi", R"({"slug": "api"})", "slug"}, Case{"ReservedCallback", R"({"slug": "callback"})", "slug"},
+        Case{"ReservedConnect", R"({"slug": "connect"})", "slug"},
+        Case{"ReservedConsole", R"({"slug": "console"})", "slug"},
+        Case{"ReservedHealth", R"({"slug": "health"})", "slug"}, Case{"ReservedOauth", R"({"slug": "oauth"})", "slug"},
+        Case{"ReservedWellKnown", R"({"slug": "well-known"})", "slug"},
+        Case{"UpstreamStdio", R"({"upstreamUrl": "npx -y server"})", "upstreamUrl"},
+        Case{"UpstreamFtp", R"({"upstreamUrl": "ftp://api.example.com/"})", "upstreamUrl"},
+        Case{"UpstreamUserInfo", R"({"upstreamUrl": "https://me:pw@api.example.com/"})", "upstreamUrl"},
+        Case{"UpstreamFragment", R"({"upstreamUrl": "https://api.example.com/#x"})", "upstreamUrl"},
+        Case{"UpstreamMetadata", R"({"upstreamUrl": "http://169.254.169.254/latest"})", "upstreamUrl"},
+        Case{"UpstreamMetadataMapped", R"({"upstreamUrl": "http://[::ffff:169.254.169.254]/"})", "upstreamUrl"},
+        Case{"UpstreamMetadataName", R"({"upstreamUrl": "https://metadata.google.internal/"})", "upstreamUrl"},
+        Case{"UpstreamLinkLocal6", R"({"upstreamUrl": "https://[fe80::1]/"})", "upstreamUrl"},
+        Case{"UpstreamPrivateNotListed", R"({"upstreamUrl": "https://192.168.1.1/"})", "upstreamUrl"},
+        Case{"UpstreamHttpPublic", R"({"upstreamUrl": "http://93.184.216.34/"})", "upstreamUrl"},
+        Case{"UpstreamDecimalHost", R"({"upstreamUrl": "http://2130706433/"})", "upstreamUrl"},
+        Case{"UpstreamSmtpPort", R"({"upstreamUrl": "https://api.example.com:25/"})", "upstreamUrl"},
+        Case{"TwoAtSigns", R"({"agentAuth": {"interactive": {"allow": {"emails": ["a@b", "a@b@c"]}}}})",
+             "agentAuth.interactive.allow.emails[1]"},
+        Case{"EmptyEmail", R"({"agentAuth": {"interactive": {"allow": {"emails": [""]}}}})",
+             "agentAuth.interactive.allow.emails[0]"},
+        Case{"DomainWithAt", R"({"agentAuth": {"interactive": {"allow": {"emailDomains": ["@example.com"]}}}})",
+             "agentAuth.interactive.allow.emailDomains[0]"},
+        Case{"DomainWildcard", R"({"agentAuth": {"interactive": {"allow": {"emailDomains": ["*.example.com"]}}}})",
+             "agentAuth.interactive.allow.emailDomains[0]"},
+        Case{"SubjectWithoutConnector", R"({"agentAuth": {"interactive": {"allow": {"subjects": ["ada"]}}}})",
+             "agentAuth.interactive.allow.subjects[0]"},
+        Case{"UnknownConnector",
+             R"({"agentAuth": {"interactive": {"allow": {"everyone": true}, "trustedConnectors": [{"connector": "nope",
+             "audiences": ["a"]}]}}})",
+             "agentAuth.interactive.trustedConnectors[0].connector"},
+        Case{"ConnectorWithoutAudience",
+             R"({"agentAuth": {"interactive": {"allow": {"everyone": true}, "trustedConnectors": [{"connector":
+             "okta"}]}}})",
+             "agentAuth.interactive.trustedConnectors[0].audiences"},
+        Case{"ConnectorTwice",
+             R"({"agentAuth": {"interactive": {"allow": {"everyone": true}, "trustedConnectors": [{"connector": "okta",
+             "audiences": ["a"]}, {"connector": "okta", "audiences": ["b"]}]}}})",
+             "agentAuth.interactive.trustedConnectors[1].connector"},
+        Case{"EmptyAudience",
+             R"({"agentAuth": {"interactive": {"allow": {"everyone": true}, "trustedConnectors": [{"connector": "okta",
+             "audiences": ["a", ""]}]}}})",
+             "agentAuth.interactive.trustedConnectors[0].audiences"},
+        Case{"ValidationWithoutKeys", R"({"agentAuth": {"passthrough": {"jwtValidation": {"audience": "a"}}}})",
+             "agentAuth.passthrough.jwtValidation"},
+        Case{"IssuerWithConnector",
+             R"({"agentAuth": {"passthrough": {"jwtValidation": {"connector": "okta", "audience": "a", "issuer":
+             "https://i"}}}})",
+             "agentAuth.passthrough.jwtValidation.issuer"},
+        Case{
+            "JwksUrlHttp",
+            R"({"agentAuth": {"passthrough": {"jwtValidation": {"jwksUrl": "http://idp.example.com/", "audience": "a"}}}})",
+            "agentAuth.passthrough.jwtValidation.jwksUrl"},
+        Case{"JwksUrlPrivate",
+             R"({"agentAuth": {"passthrough": {"jwtValidation": {"jwksUrl": "https://10.0.0.1/", "audience": "a"}}}})",
+             "agentAuth.passthrough.jwtValidation.jwksUrl"},
+        Case{"JwksGarbage", R"({"agentAuth": {"passthrough": {"jwtValidation": {"jwksJson": "{}", "audience": "a"}}}})",
+             "agentAuth.passthrough.jwtValidation.jwksJson"},
+        Case{
+            "JwksSymmetric",
+            R"({"agentAuth": {"passthrough": {"jwtValidation": {"jwksJson": "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}",
+             "audience": "a"}}}})",
+            "agentAuth.passthrough.jwtValidation.jwksJson"},
+        Case{"BadGlob", R"({"restrictedInboundHeaders": ["x-a*", "x b"]})", "restrictedInboundHeaders[1]"},
+        Case{"EmptyGlob", R"({"restrictedInboundHeaders": [""]})", "restrictedInboundHeaders[0]"},
+        Case{"OAuthWithoutApp", R"({"appAuth": {"oauthAuthorization": {}}})", "appAuth.oauthAuthorization.app"},
+        Case{"OAuthUnknownApp", R"({"appAuth": {"oauthAuthorization": {"app": "gitlab"}}})",
+             "appAuth.oauthAuthorization.app"},
+        Case{"ApiKeyWithoutName", R"({"appAuth": {"apiKey": {}}})", "appAuth.apiKey.name"},
+        Case{"ApiKeyBadName", R"({"appAuth": {"apiKey": {"name": "X Key"}}})", "appAuth.apiKey.name"},
+        Case{"ApiKeyHost", R"({"appAuth": {"apiKey": {"name": "Host"}}})", "appAuth.apiKey.name"},
+        Case{"ApiKeyQueryPrefix", R"({"appAuth": {"apiKey": {"name": "k", "location": "QUERY", "prefix": "T "}}})",
+             "appAuth.apiKey.prefix"},
+        Case{"ApiKeyQueryNameless", R"({"appAuth": {"apiKey": {"location": "QUERY"}}})", "appAuth.apiKey.name"},
+        Case{"ApiKeyPrefixNewline", R"({"appAuth": {"apiKey": {"name": "X-Key", "prefix": "a\r\nb"}}})",
+             "appAuth.apiKey.prefix"},
+        Case{"BasicWithoutUser", R"({"appAuth": {"basic": {}}})", "appAuth.basic.username"},
+        Case{"BasicColon", R"({"appAuth": {"basic": {"username": "a:b"}}})", "appAuth.basic.username"},
+        Case{"BasicNewline", R"({"appAuth": {"basic": {"username": "a\nb"}}})", "appAuth.basic.username"},
+        Case{"UnknownLocation", R"({"appAuth": {"apiKey": {"name": "X-Key", "location": 7}}})",
+             "appAuth.apiKey.location"},
+        Case{"NoSource", R"({"outboundHeaders": [{"name": "X-A"}]})", "outboundHeaders[0]"},
+        Case{"NoHeaderName", R"({"outboundHeaders": [{"literal": {"value": "v"}}]})", "outboundHeaders[0].name"},
+        Case{"PseudoHeader", R"({"outboundHeaders": [{"name": ":authority", "literal": {"value": "v"}}]})",
+             "outboundHeaders[0].name"},
+        Case{"HeaderPrefixNul",
+             R"({"outboundHeaders": [{"name": "X-A", "prefix": "a\u0000", "literal": {"value": "v"}}]})",
+             "outboundHeaders[0].prefix"},
+        Case{"EmptyLiteral", R"({"outboundHeaders": [{"name": "X-A", "literal": {}}]})", "outboundHeaders[0].literal"},
+        Case{"LiteralNewline", R"({"outboundHeaders": [{"name": "X-A", "literal": {"value": "a\r\nX-B: c"}}]})",
+             "outboundHeaders[0].literal.value"},
+        Case{"ClaimMissing", R"({"outboundHeaders": [{"name": "X-A", "callerIdentity": {}}]})",
+             "outboundHeaders[0].callerIdentity.claim"},
+        Case{"FirstByteTooLong", R"({"policy": {"firstByteTimeout": "601s"}})", "policy.firstByteTimeout"},
+        Case{"FirstByteTooShort", R"({"policy": {"firstByteTimeout": "0.5s"}})", "policy.firstByteTimeout"},
+        Case{"ConnectTooLong", R"({"policy": {"connectTimeout": "31s"}})", "policy.connectTimeout"},
+        Case{"ConnectNegative", R"({"policy": {"connectTimeout": "-1s"}})", "policy.connectTimeout"},
+        Case{"BodyTooLarge", R"({"policy": {"bodyLimit": "16777217"}})", "policy.bodyLimit"},
+        Case{"BodyNegative", R"({"policy": {"bodyLimit": "-1"}})", "policy.bodyLimit"},
+        Case{"CidrBits", R"({"policy": {"allowedClientNetworks": ["10.0.0.0/8", "10.0.0.1/8"]}})",
+             "policy.allowedClientNetworks[1]"},
+        Case{"CidrName", R"({"policy": {"allowedClientNetworks": ["example.com"]}})",
+             "policy.allowedClientNetworks[0]"},
+        Case{"ClientCredentialsNotYet", R"({"appAuth": {"clientCredentials": {"tokenUrl": "https://a.example/"}}})",
+             "appAuth.clientCredentials"},
+        Case{"StoredCredentialNotYet",
+             R"({"outboundHeaders": [{"name": "X-A", "storedCredential": {"credential": "c"}}]})",
+             "outboundHeaders[0].storedCredential"},
+        Case{"OnBehalfOfNotYet", R"({"outboundHeaders": [{"name": "X-A", "onBehalfOf": {}}]})",
+             "outboundHeaders[0].onBehalfOf"},
+        Case{"ServiceTokenNotYet", R"({"outboundHeaders": [{"name": "X-A", "oauth2ServiceToken": {}}]})",
+             "outboundHeaders[0].oauth2ServiceToken"},
+        Case{"ForwardScopesNotYet",
+             R"({"outboundHeaders": [{"name": "X-A", "forwardCallerToken": {"scopes": ["a"]}}]})",
+             "outboundHeaders[0].forwardCallerToken.scopes"},
+        Case{"TlsNotYet", R"({"policy": {"tls": {"caBundle": "x"}}})", "policy.tls"}),
+    CaseName);
+
+TEST_F(ValidationTest, NothingAtAllNamesEveryRequiredField) {
+  EXPECT_THAT(Refused(v1::McpServer()), ElementsAre("slug", "upstreamUrl", "agentAuth", "appAuth"));
+  EXPECT_THAT(Refused(v1::App()), ElementsAre("slug", "authorizationUrl", "tokenUrl", "clientId"));
+  EXPECT_THAT(Refused(v1::Credential()), ElementsAre("slug", "kind", "allowedUpstreamOrigins"));
+}
+
+TEST_F(ValidationTest, TextLimitsCountCharactersNotBytes) {
+  v1::McpServer server = Server();
+  std::string snow;
+  for (int i = 0; i < 100; ++i) snow += "\xe2\x98\x83";
+  server.set_display_name(snow);
+  EXPECT_THAT(Refused(server), IsEmpty());
+  server.set_display_name(snow + "x");
+  EXPECT_THAT(Refused(server), ElementsAre("displayName"));
+  server.clear_display_name();
+  server.set_description(std::string(1001, 'x'));
+  EXPECT_THAT(Refused(server), ElementsAre("description"));
+}
+
+TEST_F(ValidationTest, EveryHeaderThatBelongsToFramingOrTheGatewayIsRefused) {
+  for (const char* name :
+       {"Host", "Content-Length", "content_length", "Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding",
+        "Upgrade", "Proxy-Connection", "Forwarded", "X-Forwarded-For", "x_forwarded_host", "Mcp-Session-Id",
+        "mcp-protocol-version", "X-Sallyport-Authorization", "x_sallyport_anything"}) {
+    v1::McpServer server = Server();
+    v1::OutboundHeader& header = *server.add_outbound_headers();
+    header.set_name(name);
+    header.mutable_literal()->set_value("v");
+    EXPECT_THAT(Refused(server), ElementsAre("outboundHeaders[0].name")) << name;
+    v1::McpServer by_key = Server(R"({"appAuth": {"apiKey": {}}})");
+    by_key.mutable_app_auth()->mutable_api_key()->set_name(name);
+    EXPECT_THAT(Refused(by_key), ElementsAre("appAuth.apiKey.name")) << name;
+  }
+}
+
+TEST_F(ValidationTest, TwoWritersOfOneHeaderAreBothNamed) {
+  EXPECT_THAT(Refused(Server(R"({"outboundHeaders": [{"name": "X-Team", "literal": {"value": "a"}},
+                                                     {"name": "x_team", "literal": {"value": "b"}}]})")),
+              ElementsAre("outboundHeaders[1].name"));
+  EXPECT_THAT(Messages(), HasSubstr("written by outboundHeaders[0]"));
+
+  EXPECT_THAT(Refused(Server(R"({"outboundHeaders": [{"name": "authorization", "literal": {"value": "a"}}]})")),
+              ElementsAre("outboundHeaders[0].name"));
+  EXPECT_THAT(Messages(), HasSubstr("written by appAuth"));
+
+  EXPECT_THAT(Refused(Server(R"({"appAuth": {"apiKey": {"name": "X_Api_Key"}},
+                                 "outboundHeaders": [{"name": "x-api-key", "literal": {"value": "a"}}]})")),
+              ElementsAre("outboundHeaders[0].name"));
+}
+
+TEST_F(ValidationTest, AuthorizationIsAnOrdinaryRowWhereAppAuthDoesNotWriteIt) {
+  const std::string row = R"("outboundHeaders": [{"name": "Authorization", "literal": {"value": "a"}}])";
+  EXPECT_THAT(Refused(Server(R"({"appAuth": {"apiKey": {"name": "X-Key"}}, )" + row + "}")), IsEmpty());
+  EXPECT_THAT(Refused(Server(R"({"appAuth": {"apiKey": {"name": "key", "location": "QUERY"}}, )" + row + "}")),
+              IsEmpty());
+  EXPECT_THAT(Refused(Server(R"({"appAuth": {"passthrough": {}}, )" + row + "}")),
+              ElementsAre("outboundHeaders[0].name"))
+      << "the caller's own goes there";
+}
+
+TEST_F(ValidationTest, MoreThanTwentyRowsAreRefused) {
+  v1::McpServer server = Server();
+  for (int i = 0; i < 21; ++i) {
+    v1::OutboundHeader& header = *server.add_outbound_headers();
+    header.set_name("X-" + std::to_string(i));
+    header.mutable_literal()->set_value("v");
+  }
+  EXPECT_THAT(Refused(server), ElementsAre("outboundHeaders"));
+}
+
+TEST_F(ValidationTest, PerUserSourcesNeedAVerifiedCaller) {
+  const std::string open = R"("agentAuth": {"passthrough": {}})";
+  const std::string oauth = R"("appAuth": {"oauthAuthorization": {"app": "github"}})";
+  const std::string identity =
+      R"("appAuth": {"passthrough": {}}, "outboundHeaders": [{"name": "X-A", "callerIdentity": {"claim": "sub"}}])";
+  const std::string own_keys =
+      R"("agentAuth": {"passthrough": {"jwtValidation": {"jwksUrl": "https://idp.example.com/jwks", "audience": "a"}}})";
+  const std::string connector =
+      R"("agentAuth": {"passthrough": {"jwtValidation": {"connector": "okta", "audience": "a"}}})";
+  EXPECT_THAT(Refused(Server("{" + open + "," + oauth + "}")), ElementsAre("appAuth.oauthAuthorization"));
+  EXPECT_THAT(Refused(Server("{" + open + "," + identity + "}")), ElementsAre("outboundHeaders[0].callerIdentity"));
+  EXPECT_THAT(Refused(Server("{" + own_keys + "," + oauth + "}")), ElementsAre("appAuth.oauthAuthorization"))
+      << "no browser session can be that subject";
+  EXPECT_THAT(Refused(Server("{" + own_keys + "," + identity + "}")), IsEmpty());
+  EXPECT_THAT(Refused(Server("{" + connector + "," + oauth + "}")), IsEmpty());
+  EXPECT_THAT(Refused(Server("{" + oauth + "}")), IsEmpty());
+}
+
+TEST_F(ValidationTest, APassthroughCallerHasNoIdToken) {
+  const std::string row = R"("outboundHeaders": [{"name": "X-A", "forwardCallerToken": {"token": "ID"}}])";
+  EXPECT_THAT(Refused(Server("{" + row + "}")), IsEmpty());
+  EXPECT_THAT(Refused(Server(R"({"agentAuth": {"passthrough": {}}, )" + row + "}")),
+              ElementsAre("outboundHeaders[0].forwardCallerToken.token"));
+}
+
+TEST_F(ValidationTest, AnAppsTokensGoToItsOriginsOnly) {
+  const v1::McpServer server = Server(R"({"appAuth": {"oauthAuthorization": {"app": "github"}}})");
+  app_.add_allowed_upstream_origins("https://other.example.com");
+  EXPECT_THAT(Refused(server), ElementsAre("upstreamUrl"));
+  app_.add_allowed_upstream_origins("https://api.example.com");
+  EXPECT_THAT(Refused(server), IsEmpty());
+  app_.set_allowed_upstream_origins(1, "https://api.example.com:8443");
+  EXPECT_THAT(Refused(server), ElementsAre("upstreamUrl")) << "another port is another origin";
+}
+
+TEST_F(ValidationTest, UnknownConnectorsPassOnlyWhileAuthnCannotBeAsked) {
+  const v1::McpServer server = Server(R"({"agentAuth": {"passthrough": {"jwtValidation": {"connector": "nope",
+                                          "audience": "a"}}}})");
+  EXPECT_THAT(Refused(server), ElementsAre("agentAuth.passthrough.jwtValidation.connector"));
+  context_.connectors = std::nullopt;
+  EXPECT_THAT(Refused(server), IsEmpty());
+}
+
+TEST_F(ValidationTest, AKeySetWithOneUsableKeyIsAccepted) {
+  auto key = PrivateKey::GenerateP256();
+  v1::McpServer server = Server(R"({"agentAuth": {"passthrough": {"jwtValidation": {"audience": "a"}}}})");
+  auto& jwt = *server.mutable_agent_auth()->mutable_passthrough()->mutable_jwt_validation();
+  jwt.set_jwks_json("{\"keys\": [" + key->public_key().ToJwk() + "]}");
+  EXPECT_THAT(Refused(server), IsEmpty()) << Messages();
+  jwt.set_jwks_json(jwt.jwks_json() + std::string(256 << 10, ' '));
+  EXPECT_THAT(Refused(server), ElementsAre("agentAuth.passthrough.jwtValidation.jwksJson"));
+}
+
+TEST_F(ValidationTest, WarnsOfWhatIsLegalAndProbablyNotMeant) {
+  EXPECT_THAT(Refused(Server(R"({"agentAuth": {"interactive": {}}})")), IsEmpty());
+  EXPECT_THAT(Warned(), ElementsAre("agentAuth.interactive.allow"));
+  EXPECT_THAT(Refused(Server(R"({"agentAuth": {"passthrough": {"jwtValidation": {"connector": "okta"}}}})")),
+              IsEmpty());
+  EXPECT_THAT(Warned(), ElementsAre("agentAuth.passthrough.jwtValidation.audience"));
+  EXPECT_THAT(Refused(Server(R"({"upstreamUrl": "http://10.1.2.3/mcp"})")), IsEmpty());
+  EXPECT_THAT(Warned(), ElementsAre("upstreamUrl"));
+  EXPECT_THAT(Refused(Server(R"({"upstreamUrl": "https://api.example.com/sse"})")), IsEmpty());
+  EXPECT_THAT(Warned(), ElementsAre("upstreamUrl"));
+}
+
+TEST_F(ValidationTest, AnOpenServerWithAStoredCredentialSavesWithAWarning) {
+  for (const char* app_auth :
+       {R"({"bearer": {}})", R"({"apiKey": {"name": "X-Key"}})", R"({"basic": {"username": "u"}})"}) {
+    const std::string server = std::string(R"("agentAuth": {"passthrough": {}}, "appAuth": )") + app_auth;
+    EXPECT_THAT(Refused(Server("{" + server + "}")), IsEmpty());
+    EXPECT_THAT(Warned(), ElementsAre("agentAuth.passthrough")) << app_auth;
+    EXPECT_THAT(Refused(Server("{" + server + R"(, "policy": {"allowedClientNetworks": ["10.0.0.0/8"]}})")), IsEmpty());
+    EXPECT_THAT(Warned(), IsEmpty()) << "the remedy it names";
+  }
+  EXPECT_THAT(Refused(Server(R"({"agentAuth": {"passthrough": {}}, "appAuth": {"passthrough": {}}})")), IsEmpty());
+  EXPECT_THAT(Warned(), IsEmpty()) << "nothing of ours goes out";
+  EXPECT_THAT(Refused(Server(R"({"agentAuth": {"passthrough": {}}, "appAuth": {"passthrough": {}},
+                                 "outboundHeaders": [{"name": "X-A", "literal": {"secretValue": {}}}]})")),
+              IsEmpty());
+  EXPECT_THAT(Warned(), ElementsAre("agentAuth.passthrough"));
+}
+
+class RefusedApp : public ValidationTest, public ::testing::WithParamInterface<Case> {};
+TEST_P(RefusedApp, NamesTheField) {
+  EXPECT_THAT(Refused(App(GetParam().json)), ElementsAre(GetParam().field)) << Messages();
+}
+INSTANTIATE_TEST_SUITE_P(
+    Fields, RefusedApp,
+    ::testing::Values(
+        Case{"Slug", R"({"slug": "Git Hub"})", "slug"},
+        Case{"Issuer", R"({"issuer": "http://idp.example.com"})", "issuer"},
+        Case{"AuthorizationHttp", R"({"authorizationUrl": "http://idp.example.com/a"})", "authorizationUrl"},
+        Case{"TokenPrivate", R"({"tokenUrl": "https://10.0.0.1/token"})", "tokenUrl"},
+        Case{"TokenNoUrl", R"({"tokenUrl": "token"})", "tokenUrl"},
+        Case{"RevocationLoopback", R"({"revocationUrl": "http://127.0.0.1/revoke"})", "revocationUrl"},
+        Case{"ScopeSeparator", R"({"scopeSeparator": ", "})", "scopeSeparator"},
+        Case{"ScopeWithBlank", R"({"defaultScopes": ["a", "b c"]})", "defaultScopes[1]"},
+        Case{"ParamState", R"({"authorizationParams": {"state": "x"}})", "authorizationParams.state"},
+        Case{"ParamRedirect", R"({"authorizationParams": {"redirect_uri": "x"}})", "authorizationParams.redirect_uri"},
+        Case{"ParamGrantType", R"({"tokenParams": {"grant_type": "x"}})", "tokenParams.grant_type"},
+        Case{"OriginWithPath", R"({"allowedUpstreamOrigins": ["https://api.example.com/"]})",
+             "allowedUpstreamOrigins[0]"},
+        Case{"OriginUpperCase", R"({"allowedUpstreamOrigins": ["https://API.example.com"]})",
+             "allowedUpstreamOrigins[0]"},
+        Case{"OriginNull", R"({"allowedUpstreamOrigins": ["null"]})", "allowedUpstreamOrigins[0]"},
+        Case{"PublicWithoutPkce", R"({"clientAuth": "NONE", "pkce": "OFF"})", "pkce"},
+        Case{"PrivateKeyJwtNotYet", R"({"clientAuth": "PRIVATE_KEY_JWT"})", "clientAuth"},
+        Case{"ProviderNotYet", R"({"provider": "github"})", "provider"},
+        Case{"UnknownClientAuth", R"({"clientAuth": 99})", "clientAuth"}),
+    CaseName);
+
+TEST_F(ValidationTest, AnIssuerStandsForItsUrls) {
+  EXPECT_THAT(Refused(FromJson<v1::App>(R"({"slug": "a", "issuer": "https://idp.example.com", "clientId": "c"})")),
+              IsEmpty());
+}
+
+TEST_F(ValidationTest, LoopbackProvidersOnlyWhereTheDeploymentNamesThem) {
+  const v1::App app = App(R"({"tokenUrl": "http://127.0.0.1:8080/token"})");
+  EXPECT_THAT(Refused(app), ElementsAre("tokenUrl"));
+  context_.oauth_networks = {"127.0.0.0/8"};
+  EXPECT_THAT(Refused(app), IsEmpty());
+}
+
+TEST_F(ValidationTest, ACredentialOfEachUserIsNotYetSupported) {
+  EXPECT_THAT(Refused(FromJson<v1::Credential>(R"({"slug": "a", "kind": "API_KEY", "owner": "USER",
+                                                   "allowedUpstreamOrigins": ["https://a.example.com"]})")),
+              ElementsAre("owner"));
+}
+
+TEST(HeaderNames, ValuesThatCouldSplitARequestAreRefused) {
+  for (const std::string& value : {std::string("a\r\nb"), std::string("a\nb"), std::string("a\0b", 3),
+                                   std::string(" a"), std::string("a\t"), std::string("a\x7f"), std::string("\x01")}) {
+    EXPECT_FALSE(IsFieldValue(value));
+  }
+  EXPECT_TRUE(IsFieldValue("t\xc3\xa9st value"));
+  EXPECT_TRUE(IsFieldValue(""));
+}
+
+TEST(HeaderNames, CompareCaseInsensitivelyWithUnderscoreAsHyphen) {
+  EXPECT_EQ(NormalizeHeaderName("X_Internal-A"), "x-internal-a");
+  EXPECT_FALSE(IsToken(""));
+  EXPECT_FALSE(IsToken("a b"));
+  EXPECT_FALSE(IsToken("a:b"));
+  EXPECT_TRUE(IsToken("X-A.b~!"));
+}
+
+}  // namespace
+}  // namespace sallyport::registry
