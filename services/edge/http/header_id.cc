@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 namespace sallyport::edge {
 namespace {
@@ -189,12 +190,26 @@ bool IsToken(std::string_view text) {
 }
 
 bool IsFieldValue(std::string_view text) {
-  bool bad = false;
-  for (char c : text) {
+  constexpr uint64_t kOnes = 0x0101010101010101;
+  constexpr uint64_t kHighs = 0x8080808080808080;
+  const auto is_bad = [](char c) {
     const auto byte = static_cast<unsigned char>(c);
-    bad |= (byte < 0x20 && byte != '\t') || byte == 0x7f;
+    return (byte < 0x20 && byte != '\t') || byte == 0x7f;
+  };
+  // Eight bytes at a time: tokens of a kilobyte come with every request. A word that holds a byte below 0x20 or 0x7f
+  // (or one the borrow makes look like it) is looked at byte by byte.
+  size_t at = 0;
+  for (; at + sizeof(uint64_t) <= text.size(); at += sizeof(uint64_t)) {
+    uint64_t word = 0;
+    std::memcpy(&word, text.data() + at, sizeof(word));
+    const uint64_t below_space = (word - kOnes * 0x20) & ~word & kHighs;
+    const uint64_t difference = word ^ (kOnes * 0x7f);
+    const uint64_t is_delete = (difference - kOnes) & ~difference & kHighs;
+    if ((below_space | is_delete) != 0 && std::any_of(text.data() + at, text.data() + at + sizeof(word), is_bad)) {
+      return false;
+    }
   }
-  return !bad;
+  return std::none_of(text.begin() + static_cast<std::ptrdiff_t>(at), text.end(), is_bad);
 }
 
 }  // namespace sallyport::edge
