@@ -366,7 +366,7 @@ TEST_F(EngineRelayTest, EventsArriveOneByOneAtOnce) {
       socket.Send(kEventStreamHead);
       for (; sent < 5; ++sent) {
         // The next one leaves only when the client has the last: nothing may be held back.
-        ASSERT_TRUE(Eventually([&] { return seen == sent; }));
+        ASSERT_TRUE(Eventually([&] { return seen == sent; })) << seen << " of " << sent;
         socket.Send(Chunk("data: " + std::to_string(sent) + "\n\n"));
       }
       socket.Send("0\r\n\r\n");
@@ -383,6 +383,8 @@ TEST_F(EngineRelayTest, EventsArriveOneByOneAtOnce) {
   EXPECT_EQ(client->ReadUntil("\r\n\r\n"), "0\r\n\r\n");
   client->Send(Post("{}"));  // The connection goes on.
   EXPECT_THAT(client->ReadUntil("\r\n\r\n"), StartsWith("HTTP/1.1 200 OK"));
+  // To its end: the upstream's thread still looks at the counters until then.
+  EXPECT_EQ(client->ReadUntil("\r\n\r\n"), "0\r\n\r\n");
 }
 
 TEST_F(EngineRelayTest, TheHeadOfASilentStreamArrivesAtOnceAndHeartbeatsFollow) {
