@@ -90,7 +90,8 @@ class Printer {
       // The first field stands on the line of the dash.
       const size_t begin = out_.size();
       Value(message, field, i, depth + 1);
-      if (out_[begin] == '\n') out_.replace(begin, 1 + Indent(depth + 1).size(), " ");
+      if (out_[begin] == '\n') out_.erase(begin, Indent(depth + 1).size());
+      out_[begin] = ' ';
     }
   }
 
