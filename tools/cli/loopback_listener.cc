@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/cli/loopback_listener.h"
 
+#include <algorithm>
+#include <chrono>
 #include <poll.h>
 #include <unistd.h>
 #include <utility>
@@ -9,7 +11,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/clock.h"
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -23,15 +24,19 @@ constexpr char kPage[] =
     "<body style=\"font:16px system-ui;margin:4rem auto;max-width:32rem\"><h1>You can close this window</h1>"
     "<p>The sallyport command line has received the answer; it continues in your terminal.</p></body></html>";
 
-bool Readable(int fd, absl::Time deadline) {
+using Clock = std::chrono::steady_clock;
+
+Clock::time_point After(absl::Duration patience) { return Clock::now() + absl::ToChronoMilliseconds(patience); }
+
+bool Readable(int fd, Clock::time_point deadline) {
   pollfd poll_fd = {.fd = fd, .events = POLLIN, .revents = 0};
-  const int64_t wait = absl::ToInt64Milliseconds(std::max(deadline - absl::Now(), absl::ZeroDuration()));
-  return poll(&poll_fd, 1, static_cast<int>(wait)) > 0;
+  const auto wait = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+  return poll(&poll_fd, 1, static_cast<int>(std::max<int64_t>(wait, 0))) > 0;
 }
 
 // Target of the request line; empty if none came.
 std::string ReadTarget(int fd) {
-  const absl::Time deadline = absl::Now() + kReadPatience;
+  const Clock::time_point deadline = After(kReadPatience);
   std::string head;
   while (head.size() < kMaxHead && !absl::StrContains(head, "\r\n\r\n") && Readable(fd, deadline)) {
     char buffer[4096];
@@ -76,7 +81,7 @@ LoopbackListener::~LoopbackListener() {
 }
 
 absl::StatusOr<std::string> LoopbackListener::Await(absl::Duration patience) {
-  const absl::Time deadline = absl::Now() + patience;
+  const Clock::time_point deadline = After(patience);
   while (Readable(fd_, deadline)) {
     const int connection = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
     if (connection < 0) continue;
