@@ -34,11 +34,8 @@ namespace {
 constexpr absl::Duration kCursorEvery = absl::Seconds(2);
 constexpr size_t kMaxBatchBytes = 2 << 20;  // Of the 4 MiB a message may have.
 
-absl::Duration ThreadCpuTime() {
-  timespec spent = {};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
-  return absl::DurationFromTimespec(spent);
-}
+// The longest pause between batches, however long the last one took: a slow store must not stop shipping for minutes.
+constexpr absl::Duration kMaxPause = absl::Seconds(1);
 
 }  // namespace
 
@@ -216,7 +213,9 @@ absl::Status AuditShipper::State::ShipSegment(const audit_format::SegmentFile& f
   for (;;) {
     const int64_t offset = reader->offset();
     const std::string chain = reader->chain();
-    const absl::Duration before = ThreadCpuTime();
+    // Wall time, the store's work included: it may be done in this very process, and is slow just when the machine is
+    // busy.
+    const auto before = std::chrono::steady_clock::now();
     audit::v1::AppendRequest request;
     const absl::Status read = ReadBatch(&request);
     if (request.events_size() > 0) {
@@ -241,7 +240,8 @@ absl::Status AuditShipper::State::ShipSegment(const audit_format::SegmentFile& f
       return absl::OkStatus();
     }
     RETURN_IF_ERROR(read);
-    if (!Sleep((ThreadCpuTime() - before) * (1 / options.share - 1), false)) {
+    const absl::Duration spent = absl::FromChrono(std::chrono::steady_clock::now() - before);
+    if (!Sleep(std::min(spent * (1 / options.share - 1), kMaxPause), false)) {
       return absl::CancelledError("stopping");
     }
   }
@@ -271,7 +271,6 @@ void AuditShipper::State::Run() {
       MutexLock lock(mu);
       pass = ++passes_begun;
     }
-    const absl::Duration before = ThreadCpuTime();
     const absl::Status status = Pass();
     if (status.ok()) {
       MutexLock lock(mu);
@@ -282,8 +281,7 @@ void AuditShipper::State::Run() {
       Log(LogLevel::kWarning, "audit_not_shipped", {{"error", status}});  // Once an outage.
     }
     failing = !status.ok();
-    const absl::Duration pace = (ThreadCpuTime() - before) * (1 / options.share - 1);
-    running = Sleep(std::max(pace, failing ? backoff.Next(RandomUnit()) : options.interval), !failing);
+    running = Sleep(failing ? backoff.Next(RandomUnit()) : options.interval, !failing);
   }
   SaveCursor(true);
 }

@@ -20,7 +20,8 @@ using AuditSink = std::function<absl::StatusOr<uint64_t>(const audit::v1::Append
 AuditSink MakeAuditSink(std::shared_ptr<grpc::Channel> registry);
 
 // Moves what lies in an AuditSegments directory to the sink, in order, at least once; deletes what is stored. Survives
-// an unreachable sink (tries again with backoff) and restarts (a cursor file). Paced: uses at most `share` of a core.
+// an unreachable sink (tries again with backoff) and restarts (a cursor file). Paced: busy at most `share`
+// of the time, the sink's work included.
 class AuditShipper {
  public:
   struct Options {
