@@ -6,8 +6,8 @@
 
 namespace sallyport {
 
-// Wall-clock time. Pure code takes `absl::Time now`; only services and background tasks hold a Clock, and read it once a request.
-// The only place where absl::Now() may appear.
+// Wall-clock time. Pure code takes `absl::Time now`; only services and background tasks hold a Clock, and read it once
+// a request. The only place where absl::Now() may appear.
 class Clock {
  public:
   virtual ~Clock() = default;

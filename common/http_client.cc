@@ -295,7 +295,8 @@ absl::Status HttpClient::State::Configure(Exchange& exchange) {
   set(CURLOPT_PROXY, "");  // Also keeps the environment's proxies out.
   set(CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
   set(CURLOPT_NOSIGNAL, 1L);
-  set(CURLOPT_QUICK_EXIT, 1L);  // Giving up must not wait for a name resolution that hangs: all exchanges share the thread.
+  set(CURLOPT_QUICK_EXIT,
+      1L);  // Giving up must not wait for a name resolution that hangs: all exchanges share the thread.
   set(CURLOPT_SSL_VERIFYPEER, 1L);
   set(CURLOPT_SSL_VERIFYHOST, 2L);
   set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));

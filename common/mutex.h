@@ -8,8 +8,8 @@
 
 namespace sallyport {
 
-// std::mutex with Clang thread-safety annotations. Not absl::Mutex: a prebuilt libabsl is not TSan-instrumented, so absl::Mutex
-// reports races that are not there.
+// std::mutex with Clang thread-safety annotations. Not absl::Mutex: a prebuilt libabsl is not TSan-instrumented, so
+// absl::Mutex reports races that are not there.
 class ABSL_LOCKABLE Mutex {
  public:
   Mutex() = default;

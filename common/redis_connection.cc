@@ -198,8 +198,7 @@ absl::StatusOr<RedisReply> RedisConnection::Call(const std::vector<std::string>&
   // What lies here already belongs to nobody: answers would be taken for those of other commands.
   char byte = 0;
   const ssize_t n = recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  if (n >= 0 || errno != EAGAIN)
-    return Broken("the idle connection was closed or not silent");
+  if (n >= 0 || errno != EAGAIN) return Broken("the idle connection was closed or not silent");
   RETURN_IF_ERROR(Send(command, deadline));
   ASSIGN_OR_RETURN(auto reply, Receive(deadline));
   if (!reply) return Broken("no answer in time");

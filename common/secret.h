@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <openssl/crypto.h>
-
 #include <ostream>
 #include <string>
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include <openssl/crypto.h>
 
 namespace sallyport {
 
 // Bytes that must not reach a log, a metric label or an error message.
-// Move-only; wiped on destruction. Every reader writes Expose(), so `grep -rn 'Expose()'` is the list of places to review.
+// Move-only; wiped on destruction. Every reader writes Expose(), so `grep -rn 'Expose()'` is the list of places to
+// review.
 class Secret {
  public:
   Secret() = default;

@@ -20,9 +20,9 @@
 
 // ASSIGN_OR_RETURN(auto x, MakeX()): declares or assigns x, or returns the error.
 #define ASSIGN_OR_RETURN(lhs, expr) ASSIGN_OR_RETURN_IMPL(SALLYPORT_CONCAT(status_or_, __COUNTER__), lhs, expr)
-#define ASSIGN_OR_RETURN_IMPL(tmp, lhs, expr)      \
-  auto tmp = (expr);                               \
-  if (!tmp.ok()) {                                 \
-    return std::move(tmp).status();                \
-  }                                                \
+#define ASSIGN_OR_RETURN_IMPL(tmp, lhs, expr) \
+  auto tmp = (expr);                          \
+  if (!tmp.ok()) {                            \
+    return std::move(tmp).status();           \
+  }                                           \
   lhs = *std::move(tmp)

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <gmock/gmock.h>
-
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include <gmock/gmock.h>
 
 namespace sallyport::testing {
 
@@ -35,8 +34,9 @@ MATCHER_P2(StatusIs, code, part, "has the status code and message") {
 // ASSERT_OK_AND_ASSIGN(auto x, MakeX());
 #define SALLYPORT_TEST_CONCAT_INNER(a, b) a##b
 #define SALLYPORT_TEST_CONCAT(a, b) SALLYPORT_TEST_CONCAT_INNER(a, b)
-#define ASSERT_OK_AND_ASSIGN(lhs, expr) ASSERT_OK_AND_ASSIGN_IMPL(SALLYPORT_TEST_CONCAT(status_or_, __LINE__), lhs, expr)
-#define ASSERT_OK_AND_ASSIGN_IMPL(tmp, lhs, expr)          \
-  auto tmp = (expr);                                       \
-  ASSERT_THAT(tmp, ::sallyport::testing::IsOk());          \
+#define ASSERT_OK_AND_ASSIGN(lhs, expr) \
+  ASSERT_OK_AND_ASSIGN_IMPL(SALLYPORT_TEST_CONCAT(status_or_, __LINE__), lhs, expr)
+#define ASSERT_OK_AND_ASSIGN_IMPL(tmp, lhs, expr) \
+  auto tmp = (expr);                              \
+  ASSERT_THAT(tmp, ::sallyport::testing::IsOk()); \
   lhs = *std::move(tmp)

@@ -139,8 +139,7 @@ class BrokerTestBase : public ::testing::Test {
 
   // Puts a connection into the vault as a link would.
   void PutConnection(const std::string& subject, const std::string& connection, absl::Duration age, absl::Duration ttl,
-                     const std::string& refresh_token = "rt0",
-                     const std::map<std::string, std::string>& labels = {}) {
+                     const std::string& refresh_token = "rt0", const std::map<std::string, std::string>& labels = {}) {
     v1::TokenSet tokens;
     tokens.set_access_token("at0-of-" + subject);
     tokens.set_refresh_token(refresh_token);
