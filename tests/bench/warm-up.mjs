@@ -15,13 +15,21 @@ function send(token) {
     } }, (response) => {
       response.resume();
       // The upstream is not there yet: 502 comes from behind both doors.
-      response.on('end', () => (response.statusCode === 502 || response.statusCode === 200
-        ? resolve() : reject(new Error(`warm-up: status ${response.statusCode}`))));
+      response.on('end', () => resolve(response.statusCode));
     });
     request.on('error', reject);
     request.end(body);
   });
 }
+async function introduce(token) {
+  for (let attempt = 0; attempt < 50; ++attempt) {
+    const status = await send(token);
+    if (status === 200 || status === 502) return;
+    if (status !== 503) throw new Error(`warm-up: status ${status}`);
+    await new Promise((resolve) => setTimeout(resolve, 100)); // Asked to try again.
+  }
+  throw new Error('warm-up: still 503');
+}
 let next = 0;
-await Promise.all(Array.from({ length: 32 }, async () => { while (next < tokens.length) await send(tokens[next++]); }));
+await Promise.all(Array.from({ length: 16 }, async () => { while (next < tokens.length) await introduce(tokens[next++]); }));
 agent.destroy();
