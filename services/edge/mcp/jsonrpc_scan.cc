@@ -2,6 +2,7 @@
 #include "services/edge/mcp/jsonrpc_scan.h"
 
 #include <algorithm>
+#include <simdjson.h>
 
 namespace sallyport::edge {
 namespace {
@@ -90,7 +91,9 @@ class Scanner {
   void TopLevel();
   void Params();
   void Meta();
-  void Capabilities(int depth);
+  // True if it names elicitation.url.
+  bool Capabilities(int depth);
+  void Batch();
   void InputResponses(int depth);
 
   std::string_view body_;
@@ -99,6 +102,8 @@ class Scanner {
   ScanError error_ = ScanError::kNone;
   bool has_result_ = false;
   bool has_method_ = false;
+  bool params_elicitation_ = false;  // params.capabilities
+  bool meta_elicitation_ = false;    // params._meta
   std::string_view uri_;
 };
 
@@ -302,8 +307,8 @@ void Scanner::InputResponses(int depth) {
     if (Peek() == '{') {
       uint32_t seen = 0;
       Object(depth + 1, [&](std::string_view member, size_t /*begin*/) {
+        if (member == "action") Once(1, seen);
         if (member == "action" && Peek() == '"') {
-          Once(1, seen);
           response.action = ReadString();
         } else {
           SkipValue(depth + 2);
@@ -321,17 +326,25 @@ void Scanner::InputResponses(int depth) {
   });
 }
 
-void Scanner::Capabilities(int depth) {
-  if (Peek() != '{') return SkipValue(depth);
+bool Scanner::Capabilities(int depth) {
+  bool url = false;
+  if (Peek() != '{') {
+    SkipValue(depth);
+    return url;
+  }
   uint32_t seen = 0;
   Object(depth, [&](std::string_view key, size_t /*begin*/) {
+    if (key == "elicitation") Once(1, seen);
     if (key != "elicitation" || Peek() != '{') return SkipValue(depth + 1);
-    Once(1, seen);
     Object(depth + 1, [&](std::string_view mode, size_t /*begin*/) {
-      if (mode == "url" && Peek() == '{') message_.elicitation_url = true;
+      if (mode == "url") {
+        Once(2, seen);
+        url = Peek() == '{';
+      }
       SkipValue(depth + 2);
     });
   });
+  return url;
 }
 
 void Scanner::Meta() {
@@ -345,7 +358,7 @@ void Scanner::Meta() {
       message_.protocol_version = StringMember();
     } else if (key == kCapabilitiesKey) {
       Once(2, seen);
-      Capabilities(kDepth + 1);
+      meta_elicitation_ = Capabilities(kDepth + 1);
     } else {
       SkipValue(kDepth + 1);
     }
@@ -377,7 +390,7 @@ void Scanner::Params() {
       Meta();
     } else if (key == "capabilities") {
       Once(16, seen);
-      Capabilities(2);
+      params_elicitation_ = Capabilities(2);
     } else if (key == "requestState") {
       Once(32, seen);
       if (Peek() == '"')
@@ -428,26 +441,53 @@ void Scanner::TopLevel() {
   });
 }
 
+// The gateway does not act on single elements of a batch, but none may say something that two readers understand
+// differently, and the modern era has no batches.
+void Scanner::Batch() {
+  ++at_;
+  SkipSpace();
+  bool refused = Peek() == ']';
+  if (Take(']')) return Fail(ScanError::kInvalidRequest);
+  while (ok()) {
+    if (Peek() == '{') {
+      has_method_ = has_result_ = false;
+      TopLevel();
+      refused = refused || message_.modern || has_method_ == has_result_;
+      message_.Clear();
+    } else {
+      SkipValue(1);
+      refused = true;
+    }
+    SkipSpace();
+    if (Take(']')) break;
+    if (!Take(',')) return Fail(ScanError::kParse);
+    SkipSpace();
+  }
+  message_.kind = RpcMessage::Kind::kBatch;
+  if (refused) Fail(ScanError::kInvalidRequest);
+}
+
 ScanError Scanner::Run() {
   SkipSpace();
-  if (Peek() == '[') {
-    message_.kind = RpcMessage::Kind::kBatch;
-    SkipValue(0);
-  } else if (Peek() == '{') {
+  const char first = Peek();
+  if (first == '[') {
+    Batch();
+  } else if (first == '{') {
     TopLevel();
   } else {
-    Fail(body_.empty() ? ScanError::kParse : ScanError::kInvalidRequest);
-    if (Peek() != '"' && !IsDigit(Peek()) && Peek() != '-') error_ = ScanError::kParse;
-    return error_;
+    SkipValue(0);
   }
   SkipSpace();
   if (ok() && at_ != body_.size()) Fail(ScanError::kParse);
-  if (!ok() || message_.kind == RpcMessage::Kind::kBatch) return error_;
+  if (ok() && first != '[' && first != '{') Fail(ScanError::kInvalidRequest);
+  if (!ok() || first == '[') return error_;
   if (has_method_ == has_result_) Fail(ScanError::kInvalidRequest);
   message_.kind = has_result_           ? RpcMessage::Kind::kResponse
                   : message_.id.empty() ? RpcMessage::Kind::kNotification
                                         : RpcMessage::Kind::kRequest;
   if (message_.method == "resources/read") message_.name = uri_;
+  message_.elicitation_url =
+      message_.modern ? meta_elicitation_ : message_.method == "initialize" && params_elicitation_;
   return error_;
 }
 
@@ -491,6 +531,8 @@ std::vector<RpcMessage::Range> WidenToMembers(std::string_view body, std::vector
 
 ScanError ScanRpcMessage(std::string_view body, RpcMessage& message) {
   message.Clear();
+  // RFC 8259 section 8.1. What is no UTF-8 would be read differently by others, and no audit event can hold it.
+  if (!simdjson::validate_utf8(body.data(), body.size())) return ScanError::kParse;
   return Scanner(body, message).Run();
 }
 

@@ -60,8 +60,8 @@ struct RpcMessage {
 // Why a body was refused: goes into the JSON-RPC error.
 enum class ScanError {
   kNone,
-  kParse,           // -32700: not JSON, deeper than 64, bytes after the value
-  kInvalidRequest,  // -32600: not an object or array, no method, a key twice, a wrong type
+  kParse,           // -32700: not JSON, not UTF-8, deeper than 64, bytes after the value
+  kInvalidRequest,  // -32600: not an object or array, no method, a key twice, a wrong type, an empty or modern batch
 };
 
 ScanError ScanRpcMessage(std::string_view body, RpcMessage& message);
