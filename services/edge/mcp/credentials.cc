@@ -57,11 +57,12 @@ absl::StatusOr<std::shared_ptr<const CredentialSet>> RenderCredentials(const Res
     }
     if (piece.has_expires_at()) hard_end = std::min(hard_end, FromProto(piece.expires_at()));
     if (piece.has_renew_at()) set->renew_at = std::min(set->renew_at, FromProto(piece.renew_at()));
-    if (!piece.connection().empty()) {
-      set->connection = piece.connection();
+    if (!piece.connection().empty()) set->connections.push_back({piece.connection(), piece.generation()});
+    if (!piece.connection().empty() && (piece.piece() == "app_auth" || set->version == 0)) {
       set->generation = piece.generation();
       set->version = piece.version();
     }
+    if (piece.scope() != token_broker::v1::ORG) set->organization_only = false;
     NoteUse(piece, *set);
   }
   set->valid_until = std::min(set->valid_until, hard_end);

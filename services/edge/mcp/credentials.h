@@ -34,8 +34,15 @@ struct CredentialSet {
   absl::Time renew_at;
   // May still be used until here while the broker does not answer.
   absl::Time outage_until;
-  // USER pieces: the connection, for invalidation and forced refresh.
-  std::string connection;
+  // USER pieces: their connections, for invalidation.
+  struct Connection {
+    std::string key;  // "<app uid>" or "sso:<connector>"
+    int64_t generation = 0;
+  };
+  std::vector<Connection> connections;
+  // Every piece is the organization's own: may be shared by all callers of the server.
+  bool organization_only = true;
+  // Of app authentication, for a forced refresh.
   int64_t generation = 0;
   int64_t version = 0;
   mutable std::atomic<bool> dead{false};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/mcp/doors.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include <google/protobuf/util/time_util.h>
 
@@ -9,6 +11,7 @@
 #include "common/json_log.h"
 #include "common/metrics.h"
 #include "common/rpc_server.h"
+#include "common/status_macros.h"
 #include "common/string_view.h"
 #include "sallyport/audit/v1/audit.pb.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
@@ -37,6 +40,11 @@ std::string ClaimOf(const authn::v1::Principal& principal, const std::string& cl
 }
 
 }  // namespace
+
+absl::Status FromBroker(const grpc::Status& status) {
+  absl::Status result = FromGrpcStatus(status);
+  return absl::IsUnauthenticated(result) ? absl::UnavailableError("the passport was not taken") : result;
+}
 
 struct Doors::Stubs {
   Stubs(const std::shared_ptr<grpc::Channel>& authn_channel, const std::shared_ptr<grpc::Channel>& broker_channel)
@@ -128,6 +136,7 @@ void Doors::Authenticate(const PrincipalKey& key, const ServerEntry& entry, std:
     authn::v1::AuthenticateResponse response;
     std::shared_ptr<const ServerEntry> entry;
     std::string token;
+    uint64_t seen = 0;
     ~Call() { OPENSSL_cleanse(token.data(), token.size()); }
   };
   auto call = std::make_shared<Call>();
@@ -135,6 +144,7 @@ void Doors::Authenticate(const PrincipalKey& key, const ServerEntry& entry, std:
   call->request.set_server_version(entry.version);
   call->request.set_token(std::string(bearer));
   call->token = std::string(bearer);
+  call->seen = InvalidationsSeen();
   call->entry = entry.shared_from_this();
   stubs_->authn->async()->Authenticate(
       call->context.get(), &call->request, &call->response,
@@ -150,7 +160,18 @@ void Doors::Authenticate(const PrincipalKey& key, const ServerEntry& entry, std:
             principal->set_credentials(before->credentials());
           }
           table_.Insert(principal);
-          result = std::move(principal);
+          // Revoked while authn was answering: the answer may be from before.
+          bool revoked = false;
+          for (const auto& invalidation : InvalidationsSince(call->seen)) {
+            revoked = revoked || EndsPrincipal(invalidation, *principal);
+          }
+          if (revoked) {
+            principal->dead.store(true);
+            table_.Erase(principal);
+            result = absl::UnavailableError("the caller's admission changed meanwhile");
+          } else {
+            result = std::move(principal);
+          }
         } else if (!IsOutage(result.status()) || !OnOutage(key, result)) {
           if (absl::IsUnauthenticated(result.status()) || absl::IsPermissionDenied(result.status())) {
             if (const PrincipalPtr known = table_.Find(key); known != nullptr) {
@@ -231,49 +252,78 @@ void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal,
   }
   const bool scoped = PrincipalScoped(entry, principal);
   const uint64_t serial = entry.serial;
+  const uint64_t seen = InvalidationsSeen();
   stubs_->broker->async()->ResolveCredentials(
       call->context.get(), &call->request, &call->response,
-      [this, call, scoped, serial, principal, flight,
+      [this, call, scoped, serial, principal, flight, seen,
        token = in_flight_.Add(call->context.get())](const grpc::Status& status) {
         absl::StatusOr<Resolution> result = Resolution();
-        if (!status.ok()) result = FromGrpcStatus(status);
-        const absl::Time now = clock_.Now();
-        if (status.ok() && call->response.has_link()) {
-          Resolution resolution;
-          resolution.link = call->response.link();
-          if (scoped) principal->set_credentials(nullptr);
-          result = std::move(resolution);
-        } else if (status.ok()) {
-          const auto rendered = RenderCredentials(call->response, now);
-          if (rendered.ok()) {
-            Resolution resolution;
-            resolution.credentials = *rendered;
-            if (scoped) {
-              principal->set_credentials(*rendered);
-            } else {
-              MutexLock lock(org_mu_);
-              org_[serial].set = *rendered;
-            }
-            result = std::move(resolution);
-          } else {
-            result = rendered.status();
-          }
-        } else if (IsOutage(result.status()) && call->request.refused_version() == 0) {
-          std::shared_ptr<const CredentialSet> kept;
-          if (scoped) {
-            kept = principal->credentials();
-          } else {
-            MutexLock lock(org_mu_);
-            if (const auto found = org_.find(serial); found != org_.end()) kept = found->second.set;
-          }
-          if (kept != nullptr && !kept->dead.load() && now < kept->outage_until) {
-            Resolution resolution;
-            resolution.credentials = kept;
-            result = std::move(resolution);
+        if (status.ok()) {
+          result = Keep(call->response, serial, scoped, principal, seen);
+        } else {
+          result = FromBroker(status);
+          auto kept = KeptThroughOutage(serial, scoped, principal);
+          if (IsOutage(result.status()) && call->request.refused_version() == 0 && kept != nullptr) {
+            result = Resolution{std::move(kept), {}};
           }
         }
         resolving_.Complete(flight, result);
       });
+}
+
+absl::StatusOr<Resolution> Doors::Keep(const token_broker::v1::ResolveCredentialsResponse& response, uint64_t serial,
+                                       bool scoped, const PrincipalPtr& principal, uint64_t seen) {
+  Resolution resolution;
+  if (response.has_link()) {
+    resolution.link = response.link();
+    if (scoped) principal->set_credentials(nullptr);
+    return resolution;
+  }
+  const absl::Time now = clock_.Now();
+  ASSIGN_OR_RETURN(resolution.credentials, RenderCredentials(response, now));
+  if (!scoped && !resolution.credentials->organization_only) {
+    // It would be kept for every caller of the server.
+    return WithReason(absl::InternalError("a piece of one caller where only the organization's may be"), "wrong_scope");
+  }
+  if (scoped) {
+    principal->set_credentials(resolution.credentials);
+  } else {
+    MutexLock lock(org_mu_);
+    absl::erase_if(org_, [now](const auto& entry) {  // Of versions that are no longer served.
+      return entry.second.set != nullptr && now >= entry.second.set->outage_until;
+    });
+    org_[serial].set = resolution.credentials;
+  }
+  // Unlinked, or replaced, while the broker was answering: good for this one call at most.
+  for (const auto& invalidation : InvalidationsSince(seen)) {
+    if (EndsCredentials(invalidation, scoped ? principal->subject : "", *resolution.credentials)) {
+      resolution.credentials->dead.store(true, std::memory_order_release);
+    }
+  }
+  return resolution;
+}
+
+std::shared_ptr<const CredentialSet> Doors::KeptThroughOutage(uint64_t serial, bool scoped,
+                                                              const PrincipalPtr& principal) {
+  std::shared_ptr<const CredentialSet> kept;
+  if (scoped) {
+    kept = principal->credentials();
+  } else {
+    MutexLock lock(org_mu_);
+    if (const auto found = org_.find(serial); found != org_.end()) kept = found->second.set;
+  }
+  return kept != nullptr && !kept->dead.load() && clock_.Now() < kept->outage_until ? kept : nullptr;
+}
+
+uint64_t Doors::InvalidationsSeen() {
+  MutexLock lock(recent_mu_);
+  return seen_;
+}
+
+std::vector<registry::v1::Invalidation> Doors::InvalidationsSince(uint64_t seen) {
+  MutexLock lock(recent_mu_);
+  const size_t count = std::min<size_t>(seen_ - seen, recent_.size());
+  return {recent_.end() - static_cast<std::ptrdiff_t>(count), recent_.end()};
 }
 
 void Doors::OnUpdate(const ControlUpdate& update) {
@@ -283,10 +333,20 @@ void Doors::OnUpdate(const ControlUpdate& update) {
     listener = connection_listener_;
   }
   for (const registry::v1::Invalidation& invalidation : update.invalidations) {
+    {
+      // Before the caches: an answer that arrives in between finds it here.
+      MutexLock lock(recent_mu_);
+      ++seen_;
+      recent_.push_back(invalidation);
+      if (recent_.size() > kRecentInvalidations) recent_.pop_front();
+    }
     table_.Invalidate(invalidation);
-    if (invalidation.kind() == registry::v1::Invalidation::SECRET) {
+    if (invalidation.kind() == registry::v1::Invalidation::SECRET ||
+        invalidation.kind() == registry::v1::Invalidation::SERVER) {
       MutexLock lock(org_mu_);
-      org_.clear();
+      for (auto& [serial, organization] : org_) {
+        if (organization.set != nullptr) organization.set->dead.store(true, std::memory_order_release);
+      }
     }
     if (invalidation.kind() == registry::v1::Invalidation::CONNECTION && listener) listener(invalidation.key());
   }
@@ -332,6 +392,7 @@ void Doors::FetchTagger() {
                                                                            call->response.session_tag_keys().end()));
         tagger_refresh_ = call->response.has_refresh_after() ? FromProto(call->response.refresh_after())
                                                              : clock_.Now() + absl::Minutes(10);
+        tagger_refresh_ = std::max(tagger_refresh_, clock_.Now() + absl::Seconds(1));
       });
 }
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -81,6 +83,14 @@ class Doors {
   void CallResolve(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet* refused,
                    const std::string& flight);
   void FetchTagger();
+  // How many invalidations had come when a call began, and those since: its answer may be older than they are.
+  uint64_t InvalidationsSeen();
+  std::vector<registry::v1::Invalidation> InvalidationsSince(uint64_t seen);
+  // Keeps a broker's answer for those whom it may serve.
+  absl::StatusOr<Resolution> Keep(const token_broker::v1::ResolveCredentialsResponse& response, uint64_t serial,
+                                  bool scoped, const PrincipalPtr& principal, uint64_t seen);
+  // What was resolved before and may still serve while nobody can be asked; null if nothing.
+  std::shared_ptr<const CredentialSet> KeptThroughOutage(uint64_t serial, bool scoped, const PrincipalPtr& principal);
 
   const std::unique_ptr<Stubs> stubs_;
   const ControlStream& control_;
@@ -94,6 +104,12 @@ class Doors {
   };
   Mutex org_mu_;
   absl::flat_hash_map<uint64_t, OrgCredentials> org_ ABSL_GUARDED_BY(org_mu_);
+
+  // The last few hundred, numbered.
+  static constexpr size_t kRecentInvalidations = 512;
+  Mutex recent_mu_;
+  std::deque<registry::v1::Invalidation> recent_ ABSL_GUARDED_BY(recent_mu_);
+  uint64_t seen_ ABSL_GUARDED_BY(recent_mu_) = 0;
 
   SingleFlight<PrincipalKey, absl::StatusOr<PrincipalPtr>> authenticating_;
   SingleFlight<std::string, absl::StatusOr<Resolution>> resolving_;
@@ -116,5 +132,9 @@ inline bool PrincipalScoped(const ServerEntry& entry, const PrincipalPtr& princi
 inline bool NeedsBroker(const ServerEntry& entry, const PrincipalPtr& principal) {
   return entry.broker_without_own || (entry.needs_broker && principal != nullptr && principal->own_token);
 }
+
+// A status of the broker. It vouches for nobody: that our passport has run out is no reason to send the client to sign
+// in again, but one to try again with a new one.
+absl::Status FromBroker(const grpc::Status& status);
 
 }  // namespace sallyport::edge

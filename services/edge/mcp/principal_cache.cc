@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/mcp/principal_cache.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_split.h"
 #include <openssl/crypto.h>
 
@@ -30,9 +32,12 @@ void PrincipalTable::Insert(const PrincipalPtr& principal) {
     for (auto entry = shard.entries.begin(); entry != shard.entries.end(); ++entry) {
       if (entry->second->valid_until < first->second->valid_until) first = entry;
     }
+    first->second->dead.store(true, std::memory_order_release);
     shard.entries.erase(first);
   }
-  shard.entries[principal->key] = principal;
+  PrincipalPtr& entry = shard.entries[principal->key];
+  if (entry != nullptr && entry != principal) entry->dead.store(true, std::memory_order_release);
+  entry = principal;
 }
 
 void PrincipalTable::Erase(const PrincipalPtr& principal) {
@@ -58,38 +63,46 @@ void PrincipalTable::InvalidateAll() {
   Drop([](const Principal&) { return true; });
 }
 
-void PrincipalTable::Invalidate(const Invalidation& invalidation) {
+bool EndsPrincipal(const Invalidation& invalidation, const Principal& principal) {
   const std::string& key = invalidation.key();
   switch (invalidation.kind()) {
     case Invalidation::TOKEN:
-      return Drop([&](const Principal& principal) {
-        return HexEncode(absl::string_view(reinterpret_cast<const char*>(principal.key.digest.data()), 32)) == key;
-      });
+      return HexEncode(absl::string_view(reinterpret_cast<const char*>(principal.key.digest.data()), 32)) == key;
     case Invalidation::SESSION:
-      return Drop([&](const Principal& principal) { return principal.session_id == key; });
+      return principal.session_id == key;
     case Invalidation::SUBJECT:
-      return Drop([&](const Principal& principal) { return principal.subject == key; });
+      return principal.subject == key;
     case Invalidation::SERVER:
-      return Drop([&](const Principal& principal) { return principal.server_uid == key; });
-    case Invalidation::CONNECTION: {
-      const std::vector<std::string> parts = absl::StrSplit(key, '\n');
-      if (parts.size() < 2) return InvalidateAll();
-      for (Shard& shard : shards_) {
-        MutexLock lock(shard.mu);
-        for (const auto& [unused, principal] : shard.entries) {
-          if (principal->subject != parts[0]) continue;
-          const auto credentials = principal->credentials();
-          if (credentials == nullptr || credentials->connection != parts[1]) continue;
-          if (invalidation.generation() != 0 && credentials->generation >= invalidation.generation()) continue;
-          credentials->dead.store(true, std::memory_order_release);
-          principal->set_credentials(nullptr);
-        }
-      }
-      return;
-    }
+      return principal.server_uid == key;
+    case Invalidation::CONNECTION:
+      return key.find('\n') == std::string::npos;  // Not understood: everybody is asked anew.
     default:
-      return;
+      return false;
   }
+}
+
+bool EndsCredentials(const Invalidation& invalidation, const std::string& subject, const CredentialSet& credentials) {
+  if (invalidation.kind() == Invalidation::SECRET) return true;
+  if (invalidation.kind() != Invalidation::CONNECTION) return false;
+  const std::vector<std::string> parts = absl::StrSplit(invalidation.key(), '\n');
+  if (parts.size() < 2 || parts[0] != subject) return false;
+  return std::any_of(credentials.connections.begin(), credentials.connections.end(), [&](const auto& connection) {
+    return connection.key == parts[1] &&
+           (invalidation.generation() == 0 || connection.generation < invalidation.generation());
+  });
+}
+
+void PrincipalTable::Invalidate(const Invalidation& invalidation) {
+  Drop([&](Principal& principal) {
+    if (EndsPrincipal(invalidation, principal)) return true;
+    // The caller stays; of their credentials the ones named go.
+    const auto credentials = principal.credentials();
+    if (credentials != nullptr && EndsCredentials(invalidation, principal.subject, *credentials)) {
+      credentials->dead.store(true, std::memory_order_release);
+      principal.set_credentials(nullptr);
+    }
+    return false;
+  });
 }
 
 size_t PrincipalTable::size() const {

@@ -74,6 +74,12 @@ struct Principal {
 
 using PrincipalPtr = std::shared_ptr<Principal>;
 
+// Whether an invalidation ends a caller's admission...
+bool EndsPrincipal(const registry::v1::Invalidation& invalidation, const Principal& principal);
+// ...or only what was resolved for them: a connection that has a newer generation, or a secret.
+bool EndsCredentials(const registry::v1::Invalidation& invalidation, const std::string& subject,
+                     const CredentialSet& credentials);
+
 // The process's table, behind the workers' own. Sharded; bounded by dropping what expires first. Thread-safe.
 class PrincipalTable {
  public:
@@ -81,6 +87,7 @@ class PrincipalTable {
   static constexpr size_t kMaxPerShard = 4096;
 
   PrincipalPtr Find(const PrincipalKey& key) const;
+  // Whoever it replaces or displaces is dead: workers may still hold it, and no invalidation would find it any more.
   void Insert(const PrincipalPtr& principal);
   void Erase(const PrincipalPtr& principal);
   // Marks what the invalidation names as dead and drops it; for CONNECTION only the credentials of that connection, if

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/edge/mcp/credentials.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/util/time_util.h>
+
+#include "common/error.h"
+#include "sallyport/audit/v1/audit.pb.h"
+#include "services/edge/mcp/principal_cache.h"
+#include "tests/testing/status_matchers.h"
+
+namespace sallyport::edge {
+namespace {
+
+using ::sallyport::testing::IsOk;
+using ::sallyport::testing::StatusIs;
+using ::testing::SizeIs;
+using Code = absl::StatusCode;
+using Response = token_broker::v1::ResolveCredentialsResponse;
+using registry::v1::Invalidation;
+
+const absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
+
+google::protobuf::Timestamp At(absl::Duration after) {
+  return google::protobuf::util::TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(kNow + after));
+}
+
+Response::Piece& Add(Response& response, const std::string& name, const std::string& value,
+                     token_broker::v1::Scope scope = token_broker::v1::ORG) {
+  Response::Piece& piece = *response.add_pieces();
+  piece.set_piece("outbound_headers[" + name + "]");
+  piece.set_location(Response::HEADER);
+  piece.set_name(name);
+  piece.set_value(value);
+  piece.set_scope(scope);
+  return piece;
+}
+
+TEST(RenderCredentials, WritesHeaderLinesQueryAndAudit) {
+  Response response;
+  Add(response, "Authorization", "Bearer t").set_uid("srv_a");
+  Response::Piece& query = Add(response, "key", "a&b=c");
+  query.set_location(Response::QUERY);
+  ASSERT_OK_AND_ASSIGN(const auto set, RenderCredentials(response, kNow));
+  EXPECT_EQ(set->header_lines, "Authorization: Bearer t\r\n");
+  EXPECT_EQ(set->query_value, "a&b=c");
+  EXPECT_TRUE(set->organization_only);
+  audit::v1::Event event;
+  ASSERT_TRUE(event.ParseFromString(set->audit_fields));
+  ASSERT_THAT(event.credentials(), SizeIs(2));
+  EXPECT_EQ(event.credentials(0).uid(), "srv_a");
+  EXPECT_EQ(set->audit_fields.find("Bearer t"), std::string::npos);
+}
+
+TEST(RenderCredentials, AValueThatCannotBeAHeaderIsRefusedNotCleaned) {
+  for (const std::string& value : {std::string("a\r\nX-Evil: b"), std::string("a\nb"), std::string("a\0b", 3)}) {
+    Response response;
+    Add(response, "X-A", value);
+    const auto set = RenderCredentials(response, kNow);
+    ASSERT_THAT(set, StatusIs(Code::kInternal));
+    EXPECT_EQ(ReasonOf(set.status()), "credential_unencodable");
+  }
+}
+
+TEST(RenderCredentials, LivesFiveMinutesAndNeverPastItsOwnEnd) {
+  Response response;
+  Add(response, "X-A", "a");
+  ASSERT_OK_AND_ASSIGN(const auto plain, RenderCredentials(response, kNow));
+  EXPECT_EQ(plain->valid_until, kNow + absl::Minutes(5));
+  EXPECT_EQ(plain->renew_at, kNow + absl::Minutes(4));
+  EXPECT_EQ(plain->outage_until, kNow + absl::Minutes(15));
+  *Add(response, "X-B", "b").mutable_expires_at() = At(absl::Minutes(2));
+  *Add(response, "X-C", "c").mutable_renew_at() = At(absl::Minutes(1));
+  ASSERT_OK_AND_ASSIGN(const auto bounded, RenderCredentials(response, kNow));
+  EXPECT_EQ(bounded->valid_until, kNow + absl::Minutes(2));
+  EXPECT_EQ(bounded->renew_at, kNow + absl::Minutes(1));
+  EXPECT_EQ(bounded->outage_until, kNow + absl::Minutes(2));
+}
+
+TEST(RenderCredentials, AnythingButOrganizationIsNotForSharing) {
+  for (const auto scope : {token_broker::v1::USER, token_broker::v1::TOKEN, token_broker::v1::REQUEST,
+                           token_broker::v1::SCOPE_UNSPECIFIED}) {
+    Response response;
+    Add(response, "X-A", "a");
+    Add(response, "X-B", "b", scope);
+    ASSERT_OK_AND_ASSIGN(const auto set, RenderCredentials(response, kNow));
+    EXPECT_FALSE(set->organization_only) << scope;
+  }
+}
+
+// --- the principal table ---
+
+class PrincipalTableTest : public ::testing::Test {
+ protected:
+  static PrincipalPtr Make(uint8_t digest, const std::string& subject = "okta:ada", const std::string& session = "s1",
+                           const std::string& server = "srv_a") {
+    auto principal = std::make_shared<Principal>();
+    principal->key.digest.fill(digest);
+    principal->key.server_serial = 1;
+    principal->subject = subject;
+    principal->session_id = session;
+    principal->server_uid = server;
+    principal->valid_until = kNow + absl::Seconds(digest);
+    return principal;
+  }
+  static Invalidation Of(Invalidation::Kind kind, const std::string& key, int64_t generation = 0) {
+    Invalidation invalidation;
+    invalidation.set_kind(kind);
+    invalidation.set_key(key);
+    invalidation.set_generation(generation);
+    return invalidation;
+  }
+  static std::shared_ptr<const CredentialSet> Credentials(const std::vector<CredentialSet::Connection>& connections) {
+    auto set = std::make_shared<CredentialSet>();
+    set->connections = connections;
+    return set;
+  }
+  bool Survives(const PrincipalPtr& principal, const Invalidation& invalidation) {
+    table_.Insert(principal);
+    table_.Invalidate(invalidation);
+    EXPECT_EQ(principal->dead.load(), table_.Find(principal->key) == nullptr);
+    return !principal->dead.load();
+  }
+  PrincipalTable table_;
+};
+
+TEST_F(PrincipalTableTest, EveryKindHitsWhatItNamesAndNothingElse) {
+  std::string token;
+  for (int i = 0; i < 32; ++i) token += "07";
+  EXPECT_FALSE(Survives(Make(7), Of(Invalidation::TOKEN, token)));
+  EXPECT_TRUE(Survives(Make(8), Of(Invalidation::TOKEN, token)));
+  EXPECT_FALSE(Survives(Make(7), Of(Invalidation::SESSION, "s1")));
+  EXPECT_TRUE(Survives(Make(7), Of(Invalidation::SESSION, "s2")));
+  EXPECT_FALSE(Survives(Make(7), Of(Invalidation::SUBJECT, "okta:ada")));
+  EXPECT_TRUE(Survives(Make(7), Of(Invalidation::SUBJECT, "okta:ad")));
+  EXPECT_FALSE(Survives(Make(7), Of(Invalidation::SERVER, "srv_a")));
+  EXPECT_TRUE(Survives(Make(7), Of(Invalidation::SERVER, "srv_b")));
+  EXPECT_TRUE(Survives(Make(7), Of(Invalidation::SECRET, "srv_a/x")));
+  EXPECT_FALSE(Survives(Make(7), Of(Invalidation::CONNECTION, "not understood"))) << "to be on the safe side";
+}
+
+TEST_F(PrincipalTableTest, AConnectionTakesItsOlderCredentialsOnly) {
+  const auto hits = [&](const std::string& key, int64_t generation) {
+    const PrincipalPtr principal = Make(7);
+    const auto credentials = Credentials({{"app_a", 3}, {"sso:okta", 9}});
+    principal->set_credentials(credentials);
+    EXPECT_TRUE(Survives(principal, Of(Invalidation::CONNECTION, key, generation)));
+    EXPECT_EQ(credentials->dead.load(), principal->credentials() == nullptr);
+    return credentials->dead.load();
+  };
+  EXPECT_TRUE(hits("okta:ada\napp_a\n", 4));
+  EXPECT_TRUE(hits("okta:ada\nsso:okta\n", 10)) << "each of several connections counts";
+  EXPECT_TRUE(hits("okta:ada\napp_a\n", 0)) << "no generation: all";
+  EXPECT_FALSE(hits("okta:ada\napp_a\n", 3)) << "resolved after it";
+  EXPECT_FALSE(hits("okta:bob\napp_a\n", 4));
+  EXPECT_FALSE(hits("okta:ada\napp_b\n", 4));
+}
+
+TEST_F(PrincipalTableTest, ASecretTakesEverybodysCredentials) {
+  const PrincipalPtr principal = Make(7);
+  principal->set_credentials(Credentials({}));
+  EXPECT_TRUE(Survives(principal, Of(Invalidation::SECRET, "srv_a/x")));
+  EXPECT_EQ(principal->credentials(), nullptr);
+}
+
+// Workers keep their own pointers: what the table forgets must not live on there.
+TEST_F(PrincipalTableTest, WhoeverIsReplacedOrDisplacedIsDead) {
+  const PrincipalPtr first = Make(7);
+  table_.Insert(first);
+  table_.Insert(first);
+  EXPECT_FALSE(first->dead.load());
+  const PrincipalPtr renewed = Make(7);
+  table_.Insert(renewed);
+  EXPECT_TRUE(first->dead.load());
+  EXPECT_FALSE(renewed->dead.load());
+  table_.Erase(first);
+  EXPECT_EQ(table_.Find(renewed->key), renewed) << "erasing the old one does not take the new one";
+
+  std::vector<PrincipalPtr> many;
+  for (size_t i = 0; i < PrincipalTable::kMaxPerShard; ++i) {
+    many.push_back(Make(7));
+    many.back()->key.server_serial = 100 + i;
+    many.back()->valid_until = kNow + absl::Hours(1);
+    table_.Insert(many.back());
+  }
+  EXPECT_TRUE(renewed->dead.load()) << "what ends first makes room";
+  EXPECT_LE(table_.size(), PrincipalTable::kMaxPerShard);
+}
+
+TEST_F(PrincipalTableTest, TheSameTokenIsAnotherEntryForAnotherServer) {
+  const PrincipalPtr here = Make(7);
+  table_.Insert(here);
+  PrincipalKey elsewhere = here->key;
+  elsewhere.server_serial = 2;
+  EXPECT_EQ(table_.Find(elsewhere), nullptr);
+}
+
+}  // namespace
+}  // namespace sallyport::edge
