@@ -176,7 +176,7 @@ EdgeServer::~EdgeServer() { Shutdown(absl::ZeroDuration()); }
 int EdgeServer::port() const { return state_->engine->port(); }
 
 absl::Status EdgeServer::Ready() const {
-  if (!state_->control->has_snapshot())
+  if (!state_->routes->table()->loaded)
     return absl::UnavailableError("no configuration yet: the registry has not answered");
   if (state_->doors->tagger() == nullptr) return absl::UnavailableError("no session keys yet: authn has not answered");
   return absl::OkStatus();

@@ -59,6 +59,14 @@ absl::Status ReadJson(std::string_view body, Message& message) {
   return absl::OkStatus();
 }
 
+// "application/json", with or without parameters.
+bool IsJson(std::string_view content_type) {
+  constexpr std::string_view kJson = "application/json";
+  const std::string_view rest = content_type.substr(std::min(kJson.size(), content_type.size()));
+  return EqualIgnoreCase(content_type.substr(0, kJson.size()), kJson) &&
+         (rest.empty() || rest.front() == ';' || rest.front() == ' ');
+}
+
 std::string BearerOf(const RequestHead& head) {
   const HeaderField* field = head.Find(HeaderId::kAuthorization);
   if (field == nullptr || field->value.size() < 8 || !EqualIgnoreCase(field->value.substr(0, 7), "bearer ")) return "";
@@ -134,7 +142,7 @@ void ApiHandler::OnRequest(Exchange& exchange) {
                             R"({"error":"method_not_allowed","message":"use POST"})");
   }
   const HeaderField* content_type = head.Find(HeaderId::kContentType);
-  if (content_type == nullptr || !absl::StartsWithIgnoreCase(ToAbsl(content_type->value), "application/json")) {
+  if (content_type == nullptr || !IsJson(content_type->value)) {
     return exchange.Respond(415, {{"Content-Type", "application/json"}},
                             R"({"error":"unsupported_media_type","message":"send Content-Type: application/json"})");
   }

@@ -17,6 +17,7 @@ namespace {
 constexpr absl::Duration kRpcTimeout = absl::Seconds(5);
 // Below the shortest request timeout of known clients (60 s), with room for the call itself.
 constexpr absl::Duration kHold = absl::Seconds(25);
+constexpr auto kLookAgain = std::chrono::seconds(1);
 constexpr absl::Duration kHoldGet = absl::Minutes(30);
 constexpr std::string_view kOwnState = "sp1.";
 constexpr char kInitialized[] = "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}";
@@ -44,8 +45,8 @@ bool McpHandler::ResumeIfAsked(Exchange& exchange, McpCall& call) {
   for (const RpcMessage::InputResponse& response : call.message.input_responses) {
     if (!response.key.starts_with(kInputKeyPrefix)) continue;
     if (response.action == "decline" || response.action == "cancel") {
-      RespondJson(exchange, call, 200, DeclinedReply(call.message, call.entry->display_name));
       call.rule = "link.declined";
+      RespondJson(exchange, call, 200, DeclinedReply(call.message, call.entry->display_name));
       return true;
     }
   }
@@ -67,7 +68,7 @@ void McpHandler::Resume(Exchange& exchange, McpCall& call) {
   doors_.broker().async()->ResumeLink(
       rpc->context.get(), &rpc->request, &rpc->response,
       [this, rpc, ref = exchange.Defer(), token = in_flight_.Add(rpc->context.get())](const grpc::Status& status) {
-        const absl::Status result = FromGrpcStatus(status);
+        const absl::Status result = FromBroker(status);
         ref.Post([this, result](Exchange& live) {
           McpCall& waiting = CallOf(live);
           if (absl::IsInvalidArgument(result)) {
@@ -166,7 +167,7 @@ void McpHandler::SendSignal(Exchange& exchange, McpCall& call, const token_broke
       rpc->context.get(), &rpc->request, &rpc->response,
       [this, rpc, form, app_slug, ref = exchange.Defer(),
        token = in_flight_.Add(rpc->context.get())](const grpc::Status& status) {
-        const absl::Status result = FromGrpcStatus(status);
+        const absl::Status result = FromBroker(status);
         ref.Post([this, rpc, result, form, app_slug](Exchange& live) {
           McpCall& waiting = CallOf(live);
           if (!result.ok()) return RefuseStatus(live, waiting, result);
@@ -182,7 +183,8 @@ void McpHandler::SendSignal(Exchange& exchange, McpCall& call, const token_broke
 // --- waiting for the user to come back ---
 
 void McpHandler::Await(Exchange& exchange, McpCall& call, const std::string& app_uid, absl::Time until) {
-  if (!call.held) {
+  const bool first = !call.held;
+  if (first) {
     call.held = true;
     call.held_until = until;
     if (call.origin.empty()) {
@@ -200,13 +202,19 @@ void McpHandler::Await(Exchange& exchange, McpCall& call, const std::string& app
     MutexLock lock(waiters_mu_);
     waiters_[call.waiting_for].push_back({&exchange, ref});
   }
-  const auto left = std::chrono::milliseconds(absl::ToInt64Milliseconds(call.held_until - clock_.Now()));
-  exchange.worker().After(std::max(left, std::chrono::milliseconds(1)), [this, ref] {
+  // Whatever the wall clock says by then: it may have been set back.
+  const auto wake = [this, ref] {
     ref.Post([this](Exchange& live) {
       McpCall& waiting = CallOf(live);
-      if (!waiting.waiting_for.empty() && clock_.Now() >= waiting.held_until) WakeUp(live, waiting);
+      if (!waiting.waiting_for.empty()) WakeUp(live, waiting);
     });
-  });
+  };
+  // The account may have been linked between the broker's answer and our waiting for it: that would not be told again.
+  if (first && exchange.head().method == "POST") {
+    exchange.worker().After(kLookAgain, wake);
+  }
+  const auto left = std::chrono::milliseconds(absl::ToInt64Milliseconds(call.held_until - clock_.Now()));
+  exchange.worker().After(std::max(left, std::chrono::milliseconds(1)), wake);
 }
 
 void McpHandler::Hold(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/mcp/mcp_handler.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -38,10 +40,26 @@ bool IsOurToken(std::string_view token, const std::string& issuer) {
   return claims.ok() && claims->is_object() && claims->contains("iss") && (*claims)["iss"] == issuer;
 }
 
+// In whatever scheme and behind whatever separator: an upstream might find it there.
+bool HoldsOurToken(std::string_view credentials, const std::string& issuer) {
+  constexpr std::string_view kSeparators = " \t,;=\"";
+  while (!credentials.empty()) {
+    const size_t end = std::min(credentials.find_first_of(kSeparators), credentials.size());
+    if (end > 0 && IsOurToken(credentials.substr(0, end), issuer)) return true;
+    credentials.remove_prefix(std::min(end + 1, credentials.size()));
+  }
+  return false;
+}
+
 // W3C Trace Context: the trace id of traceparent, or nothing.
 std::string_view TraceId(const RequestHead& head) {
   const std::string_view parent = head.ValueOf("traceparent");
-  return parent.size() >= 55 && parent[2] == '-' && parent[35] == '-' ? parent.substr(3, 32) : std::string_view();
+  if (parent.size() < 55 || parent[2] != '-' || parent[35] != '-') return {};
+  const std::string_view id = parent.substr(3, 32);
+  // Anything else than what the format has must not get into an audit event, which holds UTF-8 only.
+  const bool hex =
+      std::all_of(id.begin(), id.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+  return hex ? id : std::string_view();
 }
 
 }  // namespace
@@ -87,7 +105,7 @@ void McpHandler::RespondJson(Exchange& exchange, McpCall& call, int status, cons
   if (!session.empty()) fields[count++] = {"Mcp-Session-Id", session};
   if (!call.origin.empty()) {
     fields[count++] = {"Access-Control-Allow-Origin", call.origin};
-    fields[count++] = {"Access-Control-Expose-Headers", "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version"};
+    fields[count++] = {"Access-Control-Expose-Headers", kCorsExposeHeaders};
     fields[count++] = {"Vary", "Origin"};
   }
   if (exchange.streaming()) {
@@ -116,10 +134,11 @@ void McpHandler::Refuse(Exchange& exchange, McpCall& call, const Reply& reply) {
   fields[count++] = {"Content-Type", "application/json"};
   fields[count++] = {"Cache-Control", "no-store"};
   if (!reply.challenge.empty()) fields[count++] = {"WWW-Authenticate", reply.challenge};
+  if (reply.status == 405) fields[count++] = {"Allow", kCorsAllowMethods};
   if (reply.retry_after > 0) fields[count++] = {"Retry-After", retry_after};
   if (!call.origin.empty()) {
     fields[count++] = {"Access-Control-Allow-Origin", call.origin};
-    fields[count++] = {"Access-Control-Expose-Headers", "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version"};
+    fields[count++] = {"Access-Control-Expose-Headers", kCorsExposeHeaders};
     fields[count++] = {"Vary", "Origin"};
   }
   exchange.Respond(reply.status, std::span<const Field>(fields, count), body);
@@ -142,6 +161,14 @@ bool McpHandler::FindRoute(Exchange& exchange, McpCall& call) {
     data.routes_generation = generation;
   }
   const std::string_view slug = exchange.head().path.substr(kPrefix.size());
+  if (!data.routes->loaded) {
+    Refuse(exchange, call,
+           {.status = 503,
+            .reason = "starting",
+            .message = "the configuration has not arrived yet; try again",
+            .retry_after = 1});
+    return false;
+  }
   const auto found = data.routes->by_slug.find(ToAbsl(slug));
   if (found == data.routes->by_slug.end() || (found->second != nullptr && !found->second->enabled)) {
     Refuse(exchange, call,
@@ -170,17 +197,16 @@ bool McpHandler::FindRoute(Exchange& exchange, McpCall& call) {
 bool McpHandler::CheckMethod(Exchange& exchange, McpCall& call) {
   const std::string_view method = exchange.head().method;
   if (method == "OPTIONS") {
+    call.rule = "preflight";  // Before the answer: its end may come at once.
+    const std::string allow_headers = CorsAllowHeaders(exchange.head().ValueOf("access-control-request-headers"));
     exchange.Respond(
         204,
         {{"Access-Control-Allow-Origin", call.origin.empty() ? std::string_view(site_.public_url) : call.origin},
-         {"Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS"},
-         {"Access-Control-Allow-Headers",
-          "Authorization, Content-Type, Accept, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id, "
-          "Last-Event-ID, X-Sallyport-Authorization"},
+         {"Access-Control-Allow-Methods", kCorsAllowMethods},
+         {"Access-Control-Allow-Headers", allow_headers},
          {"Access-Control-Max-Age", "600"},
          {"Vary", "Origin"}},
         "");
-    call.rule = "preflight";
     return false;
   }
   if (method != "POST" && method != "GET" && method != "DELETE") {
@@ -201,7 +227,7 @@ bool McpHandler::CheckMethod(Exchange& exchange, McpCall& call) {
 bool McpHandler::ReadToken(Exchange& exchange, McpCall& call) {
   const RequestHead& head = exchange.head();
   const ServerEntry& entry = *call.entry;
-  if (head.Count(HeaderId::kAuthorization) > 1) {
+  if (head.Count(HeaderId::kAuthorization) > 1 || head.Count(HeaderId::kSallyportAuthorization) > 1) {
     Refuse(exchange, call,
            {.status = 400,
             .rpc_code = -32600,
@@ -215,7 +241,20 @@ bool McpHandler::ReadToken(Exchange& exchange, McpCall& call) {
       call.token = TrimBlanks(field->value.substr(space + 1));
     }
   }
-  if (!entry.interactive && !call.token.empty() && IsOurToken(call.token, site_.public_url)) {
+  const auto holds_ours = [&](HeaderId id) {
+    const HeaderField* field = head.Find(id);
+    return field != nullptr && HoldsOurToken(field->value, site_.public_url);
+  };
+  if (entry.interactive && entry.app_passthrough && holds_ours(HeaderId::kSallyportAuthorization)) {
+    Refuse(exchange, call,
+           {.status = 400,
+            .rpc_code = -32600,
+            .reason = "own_token",
+            .message = "X-Sallyport-Authorization is for the upstream's credential; a token of this gateway never "
+                       "leaves"});
+    return false;
+  }
+  if (!entry.interactive && holds_ours(HeaderId::kAuthorization)) {
     Refuse(exchange, call,
            {.status = 401,
             .reason = "own_token",
@@ -249,7 +288,7 @@ PrincipalKey McpHandler::KeyOf(const McpCall& call) const {
 
 void McpHandler::DoorOne(Exchange& exchange, McpCall& call) {
   call.rule = call.entry->interactive ? "interactive" : "passthrough.jwt";
-  const absl::Time now = call.started;
+  const absl::Time now = clock_.Now();  // Not call.started: the body may have taken its time.
   // The same token on the same connection: no hash, no lookup.
   if (call.memo_serial == call.entry->serial && call.memo_token == call.token &&
       doors_.Usable(call.memo_principal, *call.entry, call.token, now)) {
@@ -308,12 +347,11 @@ void McpHandler::RefuseStatus(Exchange& exchange, McpCall& call, const absl::Sta
     case absl::StatusCode::kFailedPrecondition: {
       // `reason` lives as long as the exchange's answer is made.
       const std::string reason = detail.reason.empty() ? "credential_unavailable" : detail.reason;
-      Refuse(exchange, call,
-             {.status = 502,
-              .reason = reason,
-              .message = "the credential this server needs is not there; its administrator can add it"});
       call.rule = "credential_unavailable";
-      return;
+      return Refuse(exchange, call,
+                    {.status = 502,
+                     .reason = reason,
+                     .message = "the credential this server needs is not there; its administrator can add it"});
     }
     case absl::StatusCode::kInternal:
       return Refuse(exchange, call,
@@ -341,8 +379,8 @@ void McpHandler::Retry(Exchange& exchange, McpCall& call) {
   exchange.worker().After(kSkewDelay, [this, ref] {
     ref.Post([this](Exchange& live) {
       McpCall& waiting = CallOf(live);
+      waiting.rule = {};  // May be the principal's.
       waiting.principal.reset();
-      waiting.started = clock_.Now();
       if (FindRoute(live, waiting) && ReadToken(live, waiting)) OnRequest(live, waiting);
     });
   });
@@ -414,7 +452,7 @@ bool McpHandler::CheckSession(Exchange& exchange, McpCall& call) {
   if (field == nullptr || call.principal == nullptr || (call.scanned && call.message.modern)) return true;
   call.has_session = true;
   call.client_session.assign(field->value);
-  if (call.memo_session_principal == call.principal.get() && call.memo_session == field->value) {
+  if (call.memo_session_principal == call.principal && call.memo_session == field->value) {
     call.upstream_session.assign(call.memo_upstream_session);
     call.capabilities = call.memo_capabilities;
   } else {
@@ -434,7 +472,7 @@ bool McpHandler::CheckSession(Exchange& exchange, McpCall& call) {
     call.memo_session.assign(field->value);
     call.memo_upstream_session.assign(call.upstream_session);
     call.memo_capabilities = call.capabilities;
-    call.memo_session_principal = call.principal.get();
+    call.memo_session_principal = call.principal;
   }
   call.synthetic = SyntheticSessions::IsSynthetic(call.upstream_session);
   return true;
@@ -460,14 +498,14 @@ void McpHandler::Resolved(Exchange& exchange, McpCall& call, const absl::StatusO
 }
 
 // Pieces that exist for this request only; nothing of them is kept.
-bool McpHandler::RenderRequestScoped(Exchange& exchange, McpCall& call, std::string& head) {
+McpHandler::Rendered McpHandler::RenderRequestScoped(Exchange& exchange, McpCall& call, std::string& head) {
   const ServerEntry& entry = *call.entry;
   if (entry.app_passthrough) {
     const HeaderField* field =
         exchange.head().Find(entry.interactive ? HeaderId::kSallyportAuthorization : HeaderId::kAuthorization);
-    if (field != nullptr && !AppendField("Authorization", "", field->value, head)) return false;
+    if (field != nullptr && !AppendField("Authorization", "", field->value, head)) return Rendered::kUnencodable;
   }
-  if (call.principal != nullptr) return true;  // Rendered with the principal.
+  if (call.principal != nullptr) return Rendered::kReady;  // With the principal.
   for (const ServerEntry::OwnHeader& header : entry.own_headers) {
     if (call.token.empty()) {
       Refuse(exchange, call,
@@ -475,15 +513,15 @@ bool McpHandler::RenderRequestScoped(Exchange& exchange, McpCall& call, std::str
               .reason = "no_caller_token",
               .message = "this server forwards the caller's token: send one as Authorization: Bearer",
               .challenge = entry.challenge});
-      return false;
+      return Rendered::kAnswered;
     }
-    if (!AppendField(header.name, header.prefix, call.token, head)) return false;
+    if (!AppendField(header.name, header.prefix, call.token, head)) return Rendered::kUnencodable;
   }
-  return true;
+  return Rendered::kReady;
 }
 
-bool McpHandler::RenderRequest(Exchange& exchange, McpCall& call, std::string_view method, std::string_view session,
-                               size_t body_size) {
+McpHandler::Rendered McpHandler::RenderRequest(Exchange& exchange, McpCall& call, std::string_view method,
+                                               std::string_view session, size_t body_size) {
   const ServerEntry& entry = *call.entry;
   const RequestHead& request = exchange.head();
   std::string& head = exchange.upstream_head();
@@ -493,24 +531,27 @@ bool McpHandler::RenderRequest(Exchange& exchange, McpCall& call, std::string_vi
                     head);
   // A verified caller's session id is rewritten; an unverified one's goes on as it came.
   entry.rules.AppendFields(request, call.principal != nullptr ? HeaderId::kMcpSessionId : HeaderId::kOther, head);
-  if (!session.empty() && !AppendField("Mcp-Session-Id", "", session, head)) return false;
+  if (!session.empty() && !AppendField("Mcp-Session-Id", "", session, head)) return Rendered::kUnencodable;
   if (call.principal != nullptr) head.append(call.principal->header_lines);
   if (call.credentials != nullptr) head.append(call.credentials->header_lines);
-  if (!RenderRequestScoped(exchange, call, head)) return false;
+  if (const Rendered rendered = RenderRequestScoped(exchange, call, head); rendered != Rendered::kReady)
+    return rendered;
   FinishRequestHead(method, body_size, head);
-  return true;
+  return Rendered::kReady;
 }
 
 void McpHandler::Forward(Exchange& exchange, McpCall& call) {
   if (ReplayIfNeeded(exchange, call)) return;
-  if (!RenderRequest(exchange, call, exchange.head().method, call.upstream_session, exchange.body().size())) {
-    if (exchange.stats().status == 0) {
-      Refuse(exchange, call,
-             {.status = 500,
-              .reason = "credential_unencodable",
-              .message = "a credential of this request cannot be a header value"});
-    }
-    return;
+  switch (RenderRequest(exchange, call, exchange.head().method, call.upstream_session, exchange.body().size())) {
+    case Rendered::kReady:
+      break;
+    case Rendered::kAnswered:
+      return;
+    case Rendered::kUnencodable:
+      return Refuse(exchange, call,
+                    {.status = 500,
+                     .reason = "credential_unencodable",
+                     .message = "a credential of this request cannot be a header value"});
   }
   call.entry->metrics->in_flight->Increment();
   exchange.Forward(call.entry->target);

@@ -61,7 +61,7 @@ struct McpCall {
   std::string memo_session;
   std::string memo_upstream_session;
   uint8_t memo_capabilities = 0;
-  const Principal* memo_session_principal = nullptr;
+  PrincipalPtr memo_session_principal;  // Kept alive: an address alone could come to be somebody else's.
 
   void Clear();
 };
@@ -109,9 +109,11 @@ class McpHandler {
   void DoorTwo(Exchange& exchange, McpCall& call);
   void Resolved(Exchange& exchange, McpCall& call, const absl::StatusOr<Resolution>& resolution);
   void Forward(Exchange& exchange, McpCall& call);
-  bool RenderRequest(Exchange& exchange, McpCall& call, std::string_view method, std::string_view session,
-                     size_t body_size);
-  bool RenderRequestScoped(Exchange& exchange, McpCall& call, std::string& head);
+  // kAnswered: the exchange has its answer already and must not be touched.
+  enum class Rendered : uint8_t { kReady, kUnencodable, kAnswered };
+  Rendered RenderRequest(Exchange& exchange, McpCall& call, std::string_view method, std::string_view session,
+                         size_t body_size);
+  Rendered RenderRequestScoped(Exchange& exchange, McpCall& call, std::string& head);
   void Retry(Exchange& exchange, McpCall& call);
   PrincipalKey KeyOf(const McpCall& call) const;
 

@@ -12,7 +12,7 @@ namespace sallyport::edge {
 // with us again for nothing.
 bool McpHandler::CredentialRefused(const McpCall& call, const ResponseHead& head) const {
   if (head.status != 401) return false;
-  const bool callers_own = !call.entry->authenticates() && call.entry->app_passthrough;
+  const bool callers_own = !call.entry->interactive && call.entry->app_passthrough;
   return !callers_own;
 }
 
@@ -22,7 +22,7 @@ Verdict McpHandler::OnUpstreamHead(Exchange& /*exchange*/, McpCall& call, const 
   if (CredentialRefused(call, head)) return Verdict::kCollect;
   ResponseRules rules;
   rules.allowed_origin = call.origin;
-  rules.keep_challenge = !call.entry->authenticates() && call.entry->app_passthrough;
+  rules.keep_challenge = !call.entry->interactive && call.entry->app_passthrough;
   std::string tagged;
   if (const HeaderField* session = head.Find(HeaderId::kMcpSessionId);
       session != nullptr && call.principal != nullptr) {

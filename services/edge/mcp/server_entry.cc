@@ -27,6 +27,7 @@ std::chrono::milliseconds ToMillis(const google::protobuf::Duration& duration) {
 absl::Status CompileAppAuth(const AppAuth& app_auth, ServerEntry& entry, std::vector<std::string>& injected) {
   switch (app_auth.method_case()) {
     case AppAuth::kOauthAuthorization:
+      if (!entry.authenticates()) return absl::InvalidArgumentError("an account of the caller needs a verified caller");
       entry.per_user = true;
       entry.app_uid = app_auth.oauth_authorization().app_uid();
       break;
@@ -60,6 +61,7 @@ absl::Status CompileOutbound(const OutboundHeader& header, ServerEntry& entry) {
   own.piece = absl::StrCat("outbound_headers[", absl::AsciiStrToLower(header.name()), "]");
   switch (header.source_case()) {
     case OutboundHeader::kCallerIdentity:
+      if (!entry.authenticates()) return absl::InvalidArgumentError("caller identity needs a verified caller");
       own.claim = header.caller_identity().claim();
       entry.own_headers.push_back(std::move(own));
       return absl::OkStatus();
@@ -145,6 +147,7 @@ absl::StatusOr<std::shared_ptr<const ServerEntry>> CompileServer(const McpServer
 void Routes::Update(const RegistrySnapshot& snapshot) {
   const std::shared_ptr<const RouteTable> old = table();
   auto fresh = std::make_shared<RouteTable>();
+  fresh->loaded = true;
   for (const auto& [uid, server] : snapshot.servers_by_uid) {
     const auto before = old->by_uid.find(uid);
     std::shared_ptr<const ServerEntry> entry;

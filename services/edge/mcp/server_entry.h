@@ -78,6 +78,7 @@ absl::StatusOr<std::shared_ptr<const ServerEntry>> CompileServer(const registry:
 
 // All servers by slug. Immutable.
 struct RouteTable {
+  bool loaded = false;  // Before that nothing can be said about any server.
   absl::flat_hash_map<std::string, std::shared_ptr<const ServerEntry>> by_slug;
   absl::flat_hash_map<std::string, std::shared_ptr<const ServerEntry>> by_uid;
 };

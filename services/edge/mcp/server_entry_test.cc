@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/edge/mcp/server_entry.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/util/json_util.h>
+
+#include "sallyport/audit/v1/audit.pb.h"
+#include "tests/testing/status_matchers.h"
+
+namespace sallyport::edge {
+namespace {
+
+using ::sallyport::testing::IsOk;
+using ::sallyport::testing::StatusIs;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using Code = absl::StatusCode;
+
+constexpr char kInteractive[] = R"("agentAuth":{"interactive":{}})";
+constexpr char kOpen[] = R"("agentAuth":{"passthrough":{}})";
+constexpr char kJwt[] = R"("agentAuth":{"passthrough":{"jwtValidation":{"connector":"okta"}}})";
+
+registry::v1::McpServer Server(const std::string& fields) {
+  registry::v1::McpServer server;
+  const std::string json =
+      R"({"uid":"srv_a","slug":"a","version":"3","upstreamUrl":"https://api.example.com/mcp",)" + fields + "}";
+  const auto status =
+      google::protobuf::util::JsonStringToMessage(json, &server, google::protobuf::util::JsonParseOptions());
+  EXPECT_TRUE(status.ok()) << status.ToString();
+  return server;
+}
+absl::StatusOr<std::shared_ptr<const ServerEntry>> Compile(const std::string& fields) {
+  return CompileServer(Server(fields), "https://gw.example.com");
+}
+// What of the caller's fields goes upstream.
+std::string Kept(const ServerEntry& entry, const std::vector<std::string>& names) {
+  RequestHead head;
+  for (const auto& name : names) head.field_storage[head.field_count++] = {name, "v", ClassifyHeader(name)};
+  std::string out;
+  entry.rules.AppendFields(head, HeaderId::kOther, out);
+  return out;
+}
+
+TEST(ServerEntry, CarriesTargetIdentityAndLimits) {
+  ASSERT_OK_AND_ASSIGN(const auto entry, Compile(std::string(kOpen) + R"(,"appAuth":{"passthrough":{}},
+      "policy":{"bodyLimit":"100","connectTimeout":"0.250s","firstByteTimeout":"30s","auditRequired":true,
+      "allowedClientNetworks":["10.0.0.0/8"]})"));
+  EXPECT_EQ(entry->uid, "srv_a");
+  EXPECT_EQ(entry->display_name, "a");
+  EXPECT_EQ(entry->version, 3);
+  EXPECT_TRUE(entry->enabled);
+  EXPECT_EQ(entry->target.origin, "https://api.example.com");
+  EXPECT_EQ(entry->target.pool_key, "srv_a/3") << "no two servers share a connection";
+  EXPECT_EQ(entry->target.connect_timeout, std::chrono::milliseconds(250));
+  EXPECT_EQ(entry->target.first_byte_timeout, std::chrono::seconds(30));
+  EXPECT_EQ(entry->body_limit, 100U);
+  EXPECT_TRUE(entry->audit_required);
+  EXPECT_THAT(entry->allowed_client_networks, SizeIs(1));
+  audit::v1::Event event;
+  ASSERT_TRUE(event.ParseFromString(entry->audit_fields));
+  EXPECT_EQ(event.server_slug(), "a");
+  ASSERT_OK_AND_ASSIGN(const auto plain,
+                       Compile(std::string(kOpen) + R"(,"appAuth":{"passthrough":{}},"enabled":false)"));
+  EXPECT_EQ(plain->body_limit, 4U << 20);
+  EXPECT_FALSE(plain->enabled);
+}
+
+TEST(ServerEntry, ChallengesAreThoseOfTheirDoor) {
+  ASSERT_OK_AND_ASSIGN(const auto interactive, Compile(std::string(kInteractive) + R"(,"appAuth":{"bearer":{}})"));
+  EXPECT_TRUE(interactive->authenticates());
+  EXPECT_EQ(
+      interactive->challenge,
+      R"(Bearer resource_metadata="https://gw.example.com/.well-known/oauth-protected-resource/mcp/a", scope="mcp")");
+  EXPECT_NE(interactive->challenge_invalid.find(R"(scope="mcp", error="invalid_token")"), std::string::npos);
+  ASSERT_OK_AND_ASSIGN(const auto jwt, Compile(std::string(kJwt) + R"(,"appAuth":{"bearer":{}})"));
+  EXPECT_TRUE(jwt->authenticates());
+  EXPECT_EQ(jwt->challenge, "Bearer") << "a Passthrough server publishes no metadata";
+  EXPECT_EQ(jwt->challenge_invalid.substr(0, 28), R"(Bearer error="invalid_token")");
+  ASSERT_OK_AND_ASSIGN(const auto open, Compile(std::string(kOpen) + R"(,"appAuth":{"bearer":{}})"));
+  EXPECT_FALSE(open->authenticates());
+}
+
+TEST(ServerEntry, AppAuthenticationDecidesBrokerAndInjectedNames) {
+  ASSERT_OK_AND_ASSIGN(const auto bearer, Compile(std::string(kOpen) + R"(,"appAuth":{"bearer":{}})"));
+  EXPECT_TRUE(bearer->needs_broker && bearer->broker_without_own);
+  EXPECT_FALSE(bearer->per_user);
+  ASSERT_OK_AND_ASSIGN(const auto basic, Compile(std::string(kOpen) + R"(,"appAuth":{"basic":{"username":"u"}})"));
+  EXPECT_TRUE(basic->broker_without_own);
+  ASSERT_OK_AND_ASSIGN(const auto header,
+                       Compile(std::string(kOpen) + R"(,"appAuth":{"apiKey":{"name":"X-Api-Key"}})"));
+  EXPECT_TRUE(header->api_key_query.empty());
+  EXPECT_EQ(Kept(*header, {"x_api_key", "X-API-KEY", "X-Other"}), "X-Other: v\r\n") << "a caller must not pre-set it";
+  ASSERT_OK_AND_ASSIGN(const auto query,
+                       Compile(std::string(kOpen) + R"(,"appAuth":{"apiKey":{"name":"key","location":"QUERY"}})"));
+  EXPECT_EQ(query->api_key_query, "key");
+  ASSERT_OK_AND_ASSIGN(const auto oauth, Compile(std::string(kInteractive) +
+                                                 R"(,"appAuth":{"oauthAuthorization":{"app":"x","appUid":"app_x"}})"));
+  EXPECT_TRUE(oauth->per_user);
+  EXPECT_EQ(oauth->app_uid, "app_x");
+  ASSERT_OK_AND_ASSIGN(const auto passthrough, Compile(std::string(kOpen) + R"(,"appAuth":{"passthrough":{}})"));
+  EXPECT_TRUE(passthrough->app_passthrough);
+  EXPECT_FALSE(passthrough->needs_broker);
+  EXPECT_EQ(Kept(*passthrough, {"Authorization", "Cookie", "X-Forwarded-For", "Accept"}), "Accept: v\r\n");
+}
+
+TEST(ServerEntry, OutboundSourcesAreRenderedHereOrAskedOfTheBroker) {
+  ASSERT_OK_AND_ASSIGN(const auto entry, Compile(std::string(kInteractive) + R"(,"appAuth":{"passthrough":{}},
+      "outboundHeaders":[{"name":"X-User","callerIdentity":{"claim":"email"}},
+                         {"name":"X-Token","prefix":"Bearer ","forwardCallerToken":{}}])"));
+  ASSERT_THAT(entry->own_headers, SizeIs(2));
+  EXPECT_EQ(entry->own_headers[0].claim, "email");
+  EXPECT_EQ(entry->own_headers[0].piece, "outbound_headers[x-user]");
+  EXPECT_EQ(entry->own_headers[1].source, ServerEntry::OwnHeader::Source::kPresentedToken);
+  EXPECT_TRUE(entry->forwards_caller_token);
+  EXPECT_TRUE(entry->needs_broker) << "for our own tokens";
+  EXPECT_FALSE(entry->broker_without_own);
+  EXPECT_EQ(Kept(*entry, {"x_user", "X-TOKEN", "X-A"}), "X-A: v\r\n");
+  ASSERT_OK_AND_ASSIGN(const auto literal, Compile(std::string(kOpen) + R"(,"appAuth":{"passthrough":{}},
+      "outboundHeaders":[{"name":"X-Team","literal":{"value":"a"}}])"));
+  EXPECT_TRUE(literal->broker_without_own);
+  EXPECT_THAT(literal->own_headers, IsEmpty());
+}
+
+TEST(ServerEntry, RestrictedNamesAreDropped) {
+  ASSERT_OK_AND_ASSIGN(const auto entry, Compile(std::string(kOpen) + R"(,"appAuth":{"passthrough":{}},
+      "restrictedInboundHeaders":["x-internal-*"])"));
+  EXPECT_EQ(Kept(*entry, {"X-Internal-A", "x-internal-", "x_internal_b", "xinternal-a"}), "xinternal-a: v\r\n");
+}
+
+TEST(ServerEntry, WhatCannotBeExecutedIsNotRunWithARuleMissing) {
+  for (const std::string& fields : std::vector<std::string>{
+           std::string(R"("appAuth":{"bearer":{}})"), std::string(kOpen),
+           std::string(kOpen) + R"(,"appAuth":{"clientCredentials":{}})",
+           std::string(kOpen) + R"(,"appAuth":{"bearer":{}},"outboundHeaders":[{"name":"X-A"}])",
+           std::string(kOpen) + R"(,"appAuth":{"bearer":{}},"outboundHeaders":[{"name":"X-A","onBehalfOf":{}}])",
+           std::string(kOpen) + R"(,"appAuth":{"oauthAuthorization":{"app":"x"}})",
+           std::string(kOpen) +
+               R"(,"appAuth":{"bearer":{}},"outboundHeaders":[{"name":"X-A","callerIdentity":{"claim":"sub"}}])",
+           std::string(kOpen) + R"(,"appAuth":{"bearer":{}},"policy":{"allowedClientNetworks":["x"]})",
+           std::string(kOpen) + R"(,"appAuth":{"bearer":{}},"restrictedInboundHeaders":["x y"])"}) {
+    EXPECT_THAT(Compile(fields), StatusIs(Code::kInvalidArgument)) << fields;
+  }
+  registry::v1::McpServer server = Server(std::string(kOpen) + R"(,"appAuth":{"bearer":{}})");
+  server.set_upstream_url("ftp://x");
+  EXPECT_FALSE(CompileServer(server, "https://gw.example.com").ok());
+}
+
+TEST(Routes, KeepsEntriesOfUnchangedServersAndAnswersForBrokenOnes) {
+  Routes routes("https://gw.example.com");
+  RegistrySnapshot snapshot;
+  const auto put = [&](registry::v1::McpServer server) {
+    auto shared = std::make_shared<const registry::v1::McpServer>(server);
+    snapshot.servers_by_uid[server.uid()] = shared;
+    snapshot.servers_by_slug[server.slug()] = shared;
+  };
+  put(Server(std::string(kOpen) + R"(,"appAuth":{"bearer":{}})"));
+  routes.Update(snapshot);
+  const auto first = routes.table()->by_slug.at("a");
+  const uint64_t generation = routes.generation();
+  registry::v1::McpServer broken = Server(R"("appAuth":{"bearer":{}})");
+  broken.set_uid("srv_b");
+  broken.set_slug("b");
+  put(broken);
+  routes.Update(snapshot);
+  EXPECT_EQ(routes.table()->by_slug.at("a"), first);
+  EXPECT_EQ(routes.table()->by_slug.at("b"), nullptr) << "503, not 404";
+  EXPECT_GT(routes.generation(), generation);
+  registry::v1::McpServer changed = Server(std::string(kOpen) + R"(,"appAuth":{"passthrough":{}})");
+  changed.set_version(4);
+  put(changed);
+  routes.Update(snapshot);
+  EXPECT_NE(routes.table()->by_slug.at("a")->serial, first->serial) << "caches start anew";
+}
+
+}  // namespace
+}  // namespace sallyport::edge
