@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/edge/edge_options.h"
+
+#include <gmock/gmock.h>
+
+namespace sallyport::edge {
+namespace {
+
+SiteOptions Site(const std::string& url = "https://gw.example.com", bool loopback = false) {
+  SiteOptions site;
+  site.public_url = url;
+  site.public_host = url.substr(url.find("//") + 2);
+  site.public_is_loopback = loopback;
+  site.hosts = {site.public_host, "internal:8443"};
+  site.allowed_origins = {"https://app.example.com"};
+  site.trusted_proxies = *ParseNetworks({"10.0.0.0/8", "2001:db8::/32"}, "x");
+  return site;
+}
+
+RequestHead Head(const std::vector<std::string>& forwarded) {
+  RequestHead head;
+  for (const std::string& value : forwarded) {
+    head.field_storage[head.field_count++] = {"X-Forwarded-For", value, HeaderId::kXForwardedFor};
+  }
+  return head;
+}
+
+std::string Client(const std::string& peer, const std::vector<std::string>& forwarded) {
+  return ClientAddress(Site(), *NetworkAddress::Parse(peer), Head(forwarded)).ToString();
+}
+
+TEST(EdgeOptions, HostMustBeOneOfOurs) {
+  const SiteOptions site = Site();
+  for (const char* host : {"gw.example.com", "GW.Example.com", "internal:8443"}) {
+    RequestHead head;
+    head.host = host;
+    EXPECT_TRUE(HostAllowed(site, head)) << host;
+  }
+  for (const char* host : {"", "evil.example", "gw.example.com:8443", "gw.example.com.", "gw.example.com.evil.example",
+                           "internal", "gw.example.co", "127.0.0.1"}) {
+    RequestHead head;
+    head.host = host;
+    EXPECT_FALSE(HostAllowed(site, head)) << host;
+  }
+}
+
+TEST(EdgeOptions, OriginMustBeOursOrAllowed) {
+  const SiteOptions site = Site();
+  for (const char* origin : {"", "https://gw.example.com", "https://app.example.com"}) {
+    EXPECT_TRUE(OriginAllowed(site, origin)) << origin;
+  }
+  for (const char* origin : {"null", "http://gw.example.com", "https://gw.example.com:444", "https://gw.example.com/",
+                             "https://evil.example", "https://gw.example.com.evil.example", "http://localhost:3000",
+                             "http://127.0.0.1", "https://APP.example.com"}) {
+    EXPECT_FALSE(OriginAllowed(site, origin)) << origin;
+  }
+}
+
+TEST(EdgeOptions, LoopbackOriginsGoWhereWeAreLoopbackOurselves) {
+  const SiteOptions site = Site("http://127.0.0.1:8080", true);
+  for (const char* origin :
+       {"http://127.0.0.1:8080", "http://localhost:3000", "http://127.0.0.9", "http://[::1]:5173"}) {
+    EXPECT_TRUE(OriginAllowed(site, origin)) << origin;
+  }
+  for (const char* origin : {"null", "http://localhost.evil.example", "http://127.0.0.1.evil.example",
+                             "http://evil.example", "http://localhost:3000/", "http://192.168.0.1", "file://"}) {
+    EXPECT_FALSE(OriginAllowed(site, origin)) << origin;
+  }
+}
+
+TEST(EdgeOptions, ForwardedForIsBelievedOfTrustedProxiesOnly) {
+  EXPECT_EQ(Client("203.0.113.9", {"198.51.100.1"}), "203.0.113.9");
+  EXPECT_EQ(Client("10.0.0.1", {}), "10.0.0.1");
+  EXPECT_EQ(Client("10.0.0.1", {"198.51.100.1"}), "198.51.100.1");
+  EXPECT_EQ(Client("2001:db8::1", {"198.51.100.1"}), "198.51.100.1");
+}
+
+TEST(EdgeOptions, TheRightmostAddressThatIsNoProxyIsTheClient) {
+  EXPECT_EQ(Client("10.0.0.1", {"1.1.1.1, 198.51.100.1, 10.0.0.2"}), "198.51.100.1")
+      << "the left part is the client's say";
+  EXPECT_EQ(Client("10.0.0.1", {"1.1.1.1", "198.51.100.1 ,10.0.0.2"}), "198.51.100.1") << "several fields are one list";
+  EXPECT_EQ(Client("10.0.0.1", {"10.0.0.3, 10.0.0.2"}), "10.0.0.3");
+}
+
+TEST(EdgeOptions, NothingBeyondGarbageIsBelieved) {
+  for (const char* garbage :
+       {"", ",", "unknown", "_hidden", "198.51.100.1:80", "[2001::1]", "198.51.100", "%00", "1.2.3.4.5"}) {
+    EXPECT_EQ(Client("10.0.0.1", {std::string("1.1.1.1, ") + garbage}), "10.0.0.1") << garbage;
+    EXPECT_EQ(Client("10.0.0.1", {std::string("1.1.1.1, ") + garbage + ", 198.51.100.1"}), "198.51.100.1") << garbage;
+  }
+}
+
+}  // namespace
+}  // namespace sallyport::edge
