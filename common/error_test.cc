@@ -46,12 +46,6 @@ TEST(ErrorTest, OkStaysOk) {
   EXPECT_THAT(FromGrpcStatus(grpc::Status::OK), IsOk());
 }
 
-TEST(ErrorTest, UnknownWireCodeBecomesUnknown) {
-  int code = 77;  // Not a constant: GCC knows the enumeration's range.
-  EXPECT_THAT(FromGrpcStatus(grpc::Status(static_cast<grpc::StatusCode>(code), "odd")),
-              StatusIs(absl::StatusCode::kUnknown));
-}
-
 TEST(ErrorTest, GarbageInWireDetailsIsIgnored) {
   const absl::Status status = FromGrpcStatus(grpc::Status(grpc::StatusCode::NOT_FOUND, "gone", "\xff\xff\xff"));
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kNotFound, "gone"));

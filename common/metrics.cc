@@ -23,7 +23,7 @@ Metric& Guarded(const std::string& name, Make make, Spare spare) {
     return make();
   } catch (const std::exception& error) {
     Log(LogLevel::kError, "metric_refused", {{"metric", name}, {"error", error.what()}});
-    return *spare();
+    return spare();
   }
 }
 
@@ -35,7 +35,10 @@ prometheus::Counter& MetricCounter(const std::string& name, const std::string& h
       [&]() -> prometheus::Counter& {
         return prometheus::BuildCounter().Name(name).Help(help).Register(Registry()).Add(labels);
       },
-      [] { return new prometheus::Counter; });
+      []() -> prometheus::Counter& {
+        static auto* const unread = new prometheus::Counter;  // One for all: nobody reads it.
+        return *unread;
+      });
 }
 
 prometheus::Gauge& MetricGauge(const std::string& name, const std::string& help, const MetricLabels& labels) {
@@ -44,7 +47,10 @@ prometheus::Gauge& MetricGauge(const std::string& name, const std::string& help,
       [&]() -> prometheus::Gauge& {
         return prometheus::BuildGauge().Name(name).Help(help).Register(Registry()).Add(labels);
       },
-      [] { return new prometheus::Gauge; });
+      []() -> prometheus::Gauge& {
+        static auto* const unread = new prometheus::Gauge;
+        return *unread;
+      });
 }
 
 prometheus::Histogram& MetricHistogram(const std::string& name, const std::string& help, const MetricLabels& labels,
@@ -54,7 +60,10 @@ prometheus::Histogram& MetricHistogram(const std::string& name, const std::strin
       [&]() -> prometheus::Histogram& {
         return prometheus::BuildHistogram().Name(name).Help(help).Register(Registry()).Add(labels, buckets);
       },
-      [&] { return new prometheus::Histogram(buckets); });
+      []() -> prometheus::Histogram& {
+        static auto* const unread = new prometheus::Histogram(LatencyBuckets());
+        return *unread;
+      });
 }
 
 const std::vector<double>& LatencyBuckets() {

@@ -41,8 +41,9 @@ class SqlValue {
  public:
   using Variant = std::variant<std::monostate, int64_t, std::string>;
 
-  SqlValue(std::nullptr_t) {
-  }  // NOLINT: implicit on purpose, so that {{"a", nullptr}, {"b", 1}} reads well; so are the others.
+  // Implicit on purpose, so that {{"a", nullptr}, {"b", 1}} reads well.
+  // NOLINTBEGIN(google-explicit-constructor)
+  SqlValue(std::nullptr_t) {}
   template <typename T, std::enable_if_t<std::is_integral_v<T> || std::is_enum_v<T>, int> = 0>
   SqlValue(T value) : value_(static_cast<int64_t>(value)) {}
   SqlValue(const char* text) : value_(std::string(text)) {}
@@ -54,6 +55,7 @@ class SqlValue {
   SqlValue(const std::optional<T>& value) {
     if (value) value_ = SqlValue(*value).value_;
   }
+  // NOLINTEND(google-explicit-constructor)
 
   const Variant& variant() const { return value_; }
 

@@ -105,6 +105,9 @@ void ValidateJwtValidation(const v1::JwtValidation& jwt, const ValidationContext
   switch (jwt.keys_case()) {
     case v1::JwtValidation::kConnector:
       ValidateConnector(jwt.connector(), field + ".connector", context, findings);
+      if (!jwt.subject_claim().empty()) {
+        findings.Refuse(field + ".subjectClaim", "the connector has its own subject rule: leave it out");
+      }
       if (!jwt.issuer().empty()) findings.Refuse(field + ".issuer", "the connector has its own: leave it out");
       break;
     case v1::JwtValidation::kJwksUrl:

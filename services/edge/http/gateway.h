@@ -128,9 +128,10 @@ class Exchange {
   virtual const ExchangeStats& stats() const = 0;
 
   // --- answers ---
-  // One complete answer; copies what it is given. Content-Length, Date and Connection are the engine's. Fields whose
-  // name or value RFC 9110 forbids turn the answer into 500. For HEAD the body is counted but not sent. Not after
-  // StartStream.
+  // Any of these may end the exchange and call OnDone before it returns: nothing of the exchange may be used
+  // afterwards. One complete answer; copies what it is given. Content-Length, Date and Connection are the engine's.
+  // Fields whose name or value RFC 9110 forbids turn the answer into 500. For HEAD the body is counted but not sent.
+  // Not after StartStream.
   virtual void Respond(int status, std::span<const Field> fields, std::string_view body) = 0;
   void Respond(int status, std::initializer_list<Field> fields, std::string_view body) {
     Respond(status, std::span<const Field>(fields.begin(), fields.size()), body);
