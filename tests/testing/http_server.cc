@@ -2,6 +2,7 @@
 #include "tests/testing/http_server.h"
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <unistd.h>
 
@@ -120,6 +121,8 @@ struct TestHttpServer::Tls {
 };
 
 TestHttpServer::TestHttpServer(Handler handler, bool tls) : handler_(std::move(handler)) {
+  // OpenSSL writes with write(): a client that left would end the test program.
+  std::signal(SIGPIPE, SIG_IGN);
   if (tls) {
     tls_ = std::make_unique<Tls>();
     tls_->context.reset(SSL_CTX_new(TLS_server_method()));
