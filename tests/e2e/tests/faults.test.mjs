@@ -207,6 +207,113 @@ describe('two brokers and a strict, slow provider', { skip }, () => {
   it('leaves no secret anywhere', () => assertNoSecretLeaked(world));
 });
 
+// A provider that rotates strictly: the former refresh token dies at once, and using it again ends the whole family.
+describe('a broker that dies inside refreshes at a strict provider', { skip }, () => {
+  const ACCESS = 8;
+  const LEASE = 30000;  // Of one refresh.
+  // Of the three refreshes that are cut off:
+  const [DROPPED, ROTATED_LATER, ROTATED] = [0, 1, 2];
+  let world;
+  const victims = [];
+  const known = [];
+  let survivor;
+  before(async () => {
+    world = await startWorld('split', { users: 5 });
+    for (const i of [3, 4]) known.push({ i, token: (await obtainToken(world, 'github', world.persona(i))).accessToken });
+    world.provider.settings.accessSeconds = ACCESS;
+    for (const i of [DROPPED, ROTATED_LATER, ROTATED]) {
+      const { accessToken, browser } = await obtainToken(world, 'github', world.persona(i));
+      victims.push({ i, token: accessToken, browser });
+    }
+    world.provider.settings.accessSeconds = 3600;
+  });
+  after(() => world?.close());
+
+  const whoami = ({ token }) => callTool(world.gateway.mcpUrl('github'), 'whoami', {}, { token });
+  const refreshes = ({ i }) => world.provider.refreshes(world.account(i));
+  const link = (answer) => answer.message?.result?.isError && toolText(answer).match(/http\S+\/connect\/github\S*/)?.[0];
+  // How often a broker was asked.
+  const asked = async (name) => (await world.gateway.services.get(name).process.log()).split('"ResolveCredentials"').length;
+
+  // Every 500 ms, until it is settled: works again, or asks for the link. Until then it is 503 with Retry-After.
+  async function settled(victim, until) {
+    for (;;) {
+      const answer = await whoami(victim);
+      if (answer.status === 200) return { ...answer, at: Date.now() };
+      assert.equal(answer.status, 503, answer.body);
+      assert.ok(answer.headers['retry-after'], 'Retry-After');
+      assert.ok(Date.now() < until, `still 503 after the lease: ${answer.body}`);
+      await sleep(500);
+    }
+  }
+
+  it('costs one lease of 503, then works or asks for the link; nobody else notices', async () => {
+    const brokers = ['token_broker', 'token_broker_2'];
+    const calls = await Promise.all(brokers.map(asked));
+    for (const user of [...known, ...victims]) assert.equal(toolText(await whoami(user)), world.account(user.i));
+    const more = (await Promise.all(brokers.map(asked))).map((count, n) => count > calls[n]);
+    assert.equal(more.filter(Boolean).length, 1, 'the edge asks one broker as long as that lives');
+    const doomed = brokers[more.indexOf(true)];
+    survivor = brokers[more.indexOf(false)];
+    const last = world.provider.records.tokenRequests.at(-1).at;
+    await sleep(Math.max(0, last + ACCESS * 1000 + 100 - Date.now()));
+    const before = victims.map((victim) => refreshes(victim).length);
+    world.provider.stallRefresh(world.account(DROPPED), { thinkMs: 2000, dropIfGone: true });
+    world.provider.stallRefresh(world.account(ROTATED_LATER), { thinkMs: 2000 });
+    world.provider.stallRefresh(world.account(ROTATED), { answerMs: 2000 });
+    const running = load(async (n) => {
+      const user = known[n % known.length];
+      const answer = await whoami(user);
+      return { ...answer, ok: toolText(answer) === world.account(user.i) };
+    });
+    try {
+      const began = Date.now();
+      const cutOff = victims.map((victim) => whoami(victim));
+      await waitFor(() => victims.every((victim, n) => refreshes(victim).length === before[n] + 1), 'three refreshes to be under way', 5000);
+      await sleep(300);
+      assert.deepEqual(victims.map((user) => refreshes(user).at(-1).outcome), ['pending', 'pending', 'ok']);
+      await world.gateway.kill(doomed);
+      for (const answer of await Promise.all(cutOff)) assert.equal(answer.status, 503, answer.body);
+
+      // A waiting call looks about once a second, and what it finds is one more exchange away.
+      const limit = began + LEASE + 5000;
+      const ends = await Promise.all(victims.map((user) => settled(user, limit)));
+      assert.equal(toolText(ends[DROPPED]), world.account(DROPPED), 'the token was not used up: the second broker renews');
+      for (const i of [ROTATED_LATER, ROTATED]) assert.ok(link(ends[i]), `the rotated token is lost: ${ends[i].body}`);
+      for (const end of ends) assert.ok(end.at - began > LEASE - 2000 && end.at < limit, `settled after ${end.at - began} ms`);
+      const outcomes = victims.map((user, n) => refreshes(user).slice(before[n]).map(({ outcome }) => outcome));
+      assert.deepEqual(outcomes, [['dropped', 'ok'], ['ok', 'invalid_grant'], ['ok', 'invalid_grant']]);
+    } finally {
+      await running.stop();
+    }
+    const failed = running.results.filter((result) => !result.ok);
+    assert.equal(failed.length, 0, `${failed.length} of ${running.results.length} failed: ${summary(failed)}`);
+    assert.ok(running.results.length >= RATE * 25, `only ${running.results.length} calls were made`);
+  });
+
+  it('says why, and asks the provider no more', async () => {
+    const failures = (await world.gateway.services.get(survivor).process.log()).match(/"failure":"\w+"/g) ?? [];
+    assert.equal(failures.filter((failure) => failure.includes('rotation_response_lost')).length, 2, failures.join());
+    const before = world.provider.refreshes().length;
+    for (const i of [ROTATED_LATER, ROTATED]) assert.ok(link(await whoami(victims[i])));
+    assert.equal(world.provider.refreshes().length, before);
+  });
+
+  it('lets the users link again, each their own account', async () => {
+    for (const i of [ROTATED_LATER, ROTATED]) {
+      await victims[i].browser.act(link(await whoami(victims[i])), world.persona(i));
+      const back = await waitFor(async () => {
+        const answer = await whoami(victims[i]);
+        return !link(answer) && answer;
+      }, 'the new link to be known', 5000, 100);
+      assert.equal(toolText(back), world.account(i));
+    }
+    for (const user of [...known, ...victims]) assert.equal(toolText(await whoami(user)), world.account(user.i));
+  });
+
+  it('leaves no secret anywhere', () => assertNoSecretLeaked(world));
+});
+
 describe('kill -9 of authn in the middle of its own protocol', { skip }, () => {
   let world;
   before(async () => { world = await startWorld('split', { users: 1 }); });

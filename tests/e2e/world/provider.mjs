@@ -14,6 +14,8 @@ const random = (prefix) => `${prefix}_${randomBytes(18).toString('base64url')}`;
 //   accessSeconds   life of an access token; expires_in is sent unless sendExpiresIn is false
 //   answerDelayMs   between handling a token request and answering it
 //   issuerInCallback  RFC 9207 `iss`
+// stallRefresh(username, { thinkMs, dropIfGone, answerMs }): this user's next refresh is handled thinkMs after it came (not at all if
+// its sender is gone by then and dropIfGone is set), and answered answerMs after that.
 // failNext(kind, count): the next token requests are answered '429', '500', 'invalid_client', 'invalid_grant', 'html' or 'reset'.
 export async function startProvider({ users = [], clients = [], ...options } = {}) {
   const settings = {
@@ -22,6 +24,7 @@ export async function startProvider({ users = [], clients = [], ...options } = {
   };
   const state = {
     codes: new Map(), access: new Map(), refresh: new Map(), families: new Map(), sessions: new Map(), failures: [],
+    stalls: new Map(),
   };
   const records = { tokenRequests: [], revocations: [], authorizations: [], mcpRequests: [] };
   const secrets = new Set([...users.map((user) => user.password), ...clients.map((client) => client.client_secret).filter(Boolean)]);
@@ -104,13 +107,22 @@ export async function startProvider({ users = [], clients = [], ...options } = {
       record.outcome = 'invalid_client';
       return sendJson(res, 401, { error: 'invalid_client' });
     }
+    const owner = record.grant === 'refresh_token' && state.refresh.get(fields.get('refresh_token'))?.user.username;
+    const stall = state.stalls.get(owner) ?? {};
+    state.stalls.delete(owner);
+    if (owner) record.user = owner;
+    await sleep(stall.thinkMs ?? 0);
+    if (stall.dropIfGone && req.socket.destroyed) {
+      record.outcome = 'dropped';
+      return undefined;
+    }
     const result = record.grant === 'authorization_code' ? exchangeCode(fields, client)
       : record.grant === 'refresh_token' ? refresh(fields, client) : { error: 'unsupported_grant_type' };
     record.family = result.family?.id;
     record.user = result.family?.user.username;
     record.reused = result.reused ?? false;
     record.outcome = result.error ?? 'ok';
-    await sleep(settings.answerDelayMs);
+    await sleep(settings.answerDelayMs + (stall.answerMs ?? 0));
     if (result.error) return sendJson(res, 400, { error: result.error });
     return sendJson(res, 200, result.answer, { 'Cache-Control': 'no-store' });
   };
@@ -222,6 +234,7 @@ export async function startProvider({ users = [], clients = [], ...options } = {
       clients.push(client);
       if (client.client_secret) secrets.add(client.client_secret);
     },
+    stallRefresh: (username, stall) => state.stalls.set(username, stall),
     failNext: (kind, count = 1) => state.failures.push(...Array(count).fill(kind)),
     clearFailures: () => { state.failures.length = 0; },
     refreshes: (user) => records.tokenRequests.filter((r) => r.grant === 'refresh_token' && (!user || r.user === user)),
