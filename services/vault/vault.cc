@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/vault/vault.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -36,11 +37,33 @@ absl::Status CheckPut(const v1::PutRequest& request) {
   if (label_bytes > kMaxLabelBytes) {
     return InvalidField("labels", "are over 4 KiB");
   }
+  if (request.has_compare_version() && !request.only_if_changed()) {
+    return InvalidField("compare_version", "needs only_if_changed");
+  }
   if (!request.lease().empty() &&
       (request.has_expected_version() || request.keep_generation() || request.only_if_changed() || request.pin())) {
     return InvalidField("lease", "cannot be combined with expected_version, keep_generation, only_if_changed or pin");
   }
   return CheckState(request.state());
+}
+
+bool IsPartial(const v1::DeleteRequest& request) { return request.has_through_version() || !request.labels().empty(); }
+
+absl::Status CheckDelete(const v1::DeleteRequest& request) {
+  if (IsPartial(request) && request.has_expected_version()) {
+    return InvalidField("expected_version", "cannot be combined with through_version or labels");
+  }
+  return absl::OkStatus();
+}
+
+bool IsNamed(const v1::DeleteRequest& request, const VersionRow& version) {
+  if (request.has_through_version() && version.version > request.through_version()) {
+    return false;
+  }
+  return std::all_of(request.labels().begin(), request.labels().end(), [&](const auto& label) {
+    const auto found = version.labels.find(label.first);
+    return found != version.labels.end() && found->second == label.second;
+  });
 }
 
 }  // namespace
@@ -109,16 +132,25 @@ absl::StatusOr<v1::PutResponse> Vault::Put(const Caller& caller, const v1::PutRe
   return response;
 }
 
-absl::StatusOr<bool> Vault::IsUnchanged(Transaction& tx, const RecordRow& row, const v1::PutRequest& request) {
+absl::StatusOr<std::optional<VersionRow>> Vault::FindEqual(Transaction& tx, const RecordRow& row,
+                                                           const v1::PutRequest& request) {
   if (!request.only_if_changed() || row.head == 0) {
-    return false;
+    return std::nullopt;
   }
-  const absl::StatusOr<Secret> head = ledger_.OpenHead(tx, row);
-  if (absl::IsDataLoss(head.status()) && !Keyring::IsUnknownTerm(head.status())) {
-    return false;  // Damaged: entering the secret again is the remedy, and must work.
+  ASSIGN_OR_RETURN(auto version,
+                   FindVersion(tx, row.rid, request.has_compare_version() ? request.compare_version() : row.head));
+  if (!version.has_value() || version->role != VersionRole::kValue) {
+    return std::nullopt;
   }
-  RETURN_IF_ERROR(head.status());
-  return *head == Secret::Copy(request.payload());
+  const absl::StatusOr<Secret> stored = ledger_.Open(tx, row, *version);
+  if (absl::IsDataLoss(stored.status()) && !Keyring::IsUnknownTerm(stored.status())) {
+    return std::nullopt;  // Damaged: entering the secret again is the remedy, and must work.
+  }
+  RETURN_IF_ERROR(stored.status());
+  if (*stored != Secret::Copy(request.payload())) {
+    return std::nullopt;
+  }
+  return version;
 }
 
 absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const RecordId& id,
@@ -133,17 +165,16 @@ absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const Rec
   if (request.has_expected_version() && request.expected_version() != row.head) {
     return error::VersionConflict();
   }
-  ASSIGN_OR_RETURN(const bool unchanged, IsUnchanged(tx, row, request));
-  if (unchanged) {
-    ASSIGN_OR_RETURN(auto version, FindVersion(tx, row.rid, row.head));
-    if (request.pin() && version.has_value() && !version->pinned) {
-      version->pinned = true;
-      RETURN_IF_ERROR(SaveVersion(tx, *version));
+  ASSIGN_OR_RETURN(auto equal, FindEqual(tx, row, request));
+  if (equal.has_value()) {
+    if (request.pin() && !equal->pinned) {
+      equal->pinned = true;
+      RETURN_IF_ERROR(SaveVersion(tx, *equal));
     }
-    response.set_version(row.head);
+    response.set_version(equal->version);
     response.set_generation(row.generation);
     response.set_unchanged(true);
-    return AppendWrite(tx, caller, "put.unchanged", id, row.head, row.generation);
+    return AppendWrite(tx, caller, "put.unchanged", id, equal->version, row.generation);
   }
   if (id.kind == "link_flow") {
     RETURN_IF_ERROR(DropExpiredFlows(tx, now));
@@ -220,10 +251,18 @@ absl::StatusOr<v1::ListResponse> Vault::List(const Caller& caller, const v1::Lis
 
 absl::StatusOr<v1::DeleteResponse> Vault::Delete(const Caller& caller, const v1::DeleteRequest& request) {
   ASSIGN_OR_RETURN(const RecordId id, ParseRecordName(request.record()));
+  RETURN_IF_ERROR(CheckDelete(request));
   RETURN_IF_ERROR(Recorded(CheckAccess(caller, Operation::kDelete, id), caller, Operation::kDelete, id));
+  if (IsPartial(request)) {
+    // Versions that others refer to are kept from pruning by their pins; whoever may drop them must be who sets pins.
+    RETURN_IF_ERROR(Recorded(CheckAccess(caller, Operation::kPin, id), caller, Operation::kPin, id));
+  }
   v1::DeleteResponse response;
   RETURN_IF_ERROR(Write([&](Transaction& tx) -> absl::Status {
     ASSIGN_OR_RETURN(auto row, FindRecord(tx, id));
+    if (IsPartial(request) && row.has_value() && row->head != 0) {
+      return DeleteVersions(tx, caller, *row, request, response);
+    }
     if (request.has_expected_version() && request.expected_version() != (row.has_value() ? row->head : 0)) {
       return error::VersionConflict();
     }
@@ -245,6 +284,41 @@ absl::StatusOr<v1::DeleteResponse> Vault::Delete(const Caller& caller, const v1:
     return AppendWrite(tx, caller, "delete", id, 0, row->generation);
   }));
   return response;
+}
+
+absl::Status Vault::DeleteVersions(Transaction& tx, const Caller& caller, RecordRow& row,
+                                   const v1::DeleteRequest& request, v1::DeleteResponse& response) {
+  ASSIGN_OR_RETURN(const std::vector<VersionRow> versions, ListVersions(tx, row.rid));  // Highest first.
+  std::vector<int64_t> named;
+  const VersionRow* newest_left = nullptr;
+  for (const VersionRow& version : versions) {
+    if (version.role != VersionRole::kValue) {
+      continue;
+    }
+    if (IsNamed(request, version)) {
+      named.push_back(version.version);
+    } else if (newest_left == nullptr) {
+      newest_left = &version;
+    }
+  }
+  response.set_generation(row.generation);
+  if (named.empty()) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
+  if (newest_left == nullptr) {
+    RETURN_IF_ERROR(Ledger::Tombstone(tx, row, now));
+    response.set_generation(row.generation);
+    return AppendWrite(tx, caller, "delete", row.id, 0, row.generation);
+  }
+  for (const int64_t version : named) {
+    RETURN_IF_ERROR(EraseVersion(tx, row.rid, version));
+    RETURN_IF_ERROR(AppendWrite(tx, caller, "delete.version", row.id, version, row.generation));
+  }
+  row.head = newest_left->version;
+  row.labels = newest_left->labels;
+  row.updated_at = now;
+  return SaveRecord(tx, row);
 }
 
 absl::StatusOr<v1::PinResponse> Vault::Pin(const Caller& caller, const v1::PinRequest& request) {

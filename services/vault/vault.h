@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -74,7 +75,12 @@ class Vault {
                            v1::PutResponse& response);
   absl::Status PutLeased(Transaction& tx, const Caller& caller, const RecordId& id, const v1::PutRequest& request,
                          v1::PutResponse& response);
-  absl::StatusOr<bool> IsUnchanged(Transaction& tx, const RecordRow& row, const v1::PutRequest& request);
+  // The version that already holds the payload, if the request asks to look for one.
+  absl::StatusOr<std::optional<VersionRow>> FindEqual(Transaction& tx, const RecordRow& row,
+                                                      const v1::PutRequest& request);
+  // The Delete of some versions of a record that is no tombstone.
+  absl::Status DeleteVersions(Transaction& tx, const Caller& caller, RecordRow& row, const v1::DeleteRequest& request,
+                              v1::DeleteResponse& response);
   absl::StatusOr<bool> IsRepeat(Transaction& tx, const RecordRow& row, const LeaseRow& lease,
                                 const v1::PutRequest& request);
   absl::Status DropExpiredFlows(Transaction& tx, absl::Time now);
