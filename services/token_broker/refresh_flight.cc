@@ -17,6 +17,9 @@ constexpr absl::Duration kForcedInterval = absl::Seconds(30);
 constexpr absl::Duration kClientRejectedBackoff = absl::Seconds(60);
 constexpr absl::Duration kMaxRetryAfter = absl::Minutes(15);
 constexpr absl::Duration kMaxStoreWait = absl::Seconds(5);
+// Reason of a record whose former holder vanished, perhaps with an answer: remembered until a token is stored, so that
+// whoever finds the token refused can say why.
+constexpr char kHolderVanished[] = "holder_vanished";
 
 absl::Status Unavailable(absl::string_view message, absl::Duration retry_after) {
   return WithRetryAfter(absl::UnavailableError(message), std::max(retry_after, absl::Seconds(1)));
@@ -103,8 +106,9 @@ RefreshFlight::Next RefreshFlight::Acquire() {
     return Held(absl::Seconds(response->held().retry_after().seconds()) +
                 absl::Nanoseconds(response->held().retry_after().nanos()));
   }
+  took_over_ = (took_over_ && response->lease().generation() == lease_.generation()) || response->lease().took_over() ||
+               response->lease().metadata().reason() == kHolderVanished;
   lease_ = std::move(*response->mutable_lease());
-  took_over_ = took_over_ || lease_.took_over();
   return Examine(leased_at_);
 }
 
@@ -335,7 +339,7 @@ RefreshFlight::Next RefreshFlight::Fail(const ProviderError& error) {
   const absl::Duration backoff = Backoff(error);
   pending_ = HeadOrUnavailable("the provider could not renew this connection", backoff, now);
   status_.Clear();
-  status_.set_reason(error.code);
+  status_.set_reason(took_over_ ? kHolderVanished : error.code);
   *status_.mutable_backoff_until() = ToTimestamp(now + backoff);
   if (lease_.metadata().has_next_at()) {
     // Idle work that failed comes again, no sooner than backoff and no more than hourly.
@@ -374,20 +378,35 @@ RefreshFlight::Next RefreshFlight::Mark() {
   return Finish(std::move(pending_));
 }
 
-RefreshFlight::Next RefreshFlight::Release() {
-  vault::v1::ReleaseRequest request;
+absl::Status RefreshFlight::GiveBack() {
+  if (!took_over_ || StateOf(lease_.metadata()) != ConnectionView::State::kLinked) {
+    vault::v1::ReleaseRequest request;
+    *request.mutable_record() = ConnectionRecord(key_.subject, key_.connection);
+    request.set_lease(lease_.id());
+    return vault_.Release(request);
+  }
+  vault::v1::PutStatusRequest request;
   *request.mutable_record() = ConnectionRecord(key_.subject, key_.connection);
   request.set_lease(lease_.id());
+  request.set_reason(kHolderVanished);
+  if (lease_.metadata().has_backoff_until()) {
+    *request.mutable_backoff_until() = lease_.metadata().backoff_until();
+  }
+  if (lease_.metadata().has_next_at()) {
+    *request.mutable_next_at() = lease_.metadata().next_at();
+  }
+  const absl::Status status = vault_.PutStatus(request);
+  return absl::IsAborted(status) ? absl::OkStatus() : status;  // Not ours any more.
+}
+
+RefreshFlight::Next RefreshFlight::Release() {
   // One that could not be given back lapses by itself.
-  vault_.Release(request).IgnoreError();
+  GiveBack().IgnoreError();
   return Finish(std::move(pending_));
 }
 
 RefreshFlight::Next RefreshFlight::Recheck() {
-  vault::v1::ReleaseRequest request;
-  *request.mutable_record() = ConnectionRecord(key_.subject, key_.connection);
-  request.set_lease(lease_.id());
-  if (absl::Status status = vault_.Release(request); !status.ok()) {
+  if (!GiveBack().ok()) {
     return Finish(Unavailable("the outcome of a refresh could not be checked", absl::Seconds(1)));
   }
   return Then(Phase::kAcquire);

@@ -126,6 +126,7 @@ class RefreshFlight {
   Next Fail(const ProviderError& error);
   Next Finish(absl::StatusOr<SharedConnection> result);
   Next Then(Phase phase, absl::Duration wait = absl::ZeroDuration());
+  absl::Status GiveBack();
   // Gives the lease back, then ends with `result`.
   Next ReleaseWith(absl::StatusOr<SharedConnection> result);
   // The head if it can still be used and nobody refused it, else UNAVAILABLE.

@@ -265,8 +265,8 @@ class FakeVault final : public VaultClient {
     std::string out;
     for (const auto& [key, record] : records_) {
       absl::StrAppend(&out, record.generation, ",", record.epoch, ",", record.head, ",", record.state, ",",
-                      record.claim_until > clock_.Now(), record.claim_until == absl::InfinitePast(), ",",
-                      record.head == 0 ? "" : record.versions.at(record.head));
+                      record.reason, ",", record.claim_until > clock_.Now(), record.claim_until == absl::InfinitePast(),
+                      ",", record.head == 0 ? "" : record.versions.at(record.head));
       for (const Side& side : record.sides) absl::StrAppend(&out, ";", side.version, side.payload, side.shown_epoch);
     }
     for (const auto& [id, lease] : leases_) absl::StrAppend(&out, "|", id, static_cast<int>(lease.state));
