@@ -21,7 +21,8 @@ namespace sallyport::edge {
 // A client's connection and the exchange on it (one at a time; pipelined requests wait in the read buffer). Made once
 // and recycled for other clients.
 //
-// connection.cc reads requests, exchange.cc answers them, relay.cc passes the upstream's answers on.
+// connection.cc reads requests, request_body.cc their bodies, exchange.cc answers them, relay.cc passes the upstream's
+// answers on.
 class Connection final : public Exchange, public StreamOwner, public UpstreamClient, public Timer {
  public:
   explicit Connection(WorkerImpl& worker);
@@ -102,6 +103,17 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
   void ProcessInput();
   void ParseHead();
   void StartExchange();
+  void StartRequest();
+  void WatchClient();
+  void Discard();
+  void NextRequest();
+  void CloseGracefully();
+  void CloseStream();
+  void ReleaseInput();
+  // Refuses on the engine's own account and closes.
+  void Reject(int status, std::string_view reason);
+
+  // request_body.cc
   void ReadBody();
   // True when the body is whole. May refuse instead (then the phase is another).
   bool TakeBody();
@@ -111,16 +123,7 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
   // Bytes taken off the wire, or as Stream::Read.
   ssize_t ReadBodyBytes();
   void WaitForBody();
-  void StartRequest();
-  void WatchClient();
-  void Discard();
   void CheckBodyRate();
-  void NextRequest();
-  void CloseGracefully();
-  void CloseStream();
-  void ReleaseInput();
-  // Refuses on the engine's own account and closes.
-  void Reject(int status, std::string_view reason);
 
   // exchange.cc
   struct Framing {

@@ -47,7 +47,8 @@ struct UpstreamRequest {
   bool head_method = false;  // No body will come.
 };
 
-// One connection to an upstream, and the request on it.
+// One connection to an upstream, and the request on it. upstream_connect.cc makes it, upstream.cc sends, waits and
+// closes, upstream_response.cc reads the answer.
 class Upstream final : public StreamOwner, public Timer {
  public:
   explicit Upstream(WorkerImpl& worker);
@@ -76,7 +77,7 @@ class Upstream final : public StreamOwner, public Timer {
  private:
   enum class Phase : uint8_t { kClosed, kResolving, kConnecting, kHandshake, kHead, kBody, kIdle };
 
-  void OnTimer() override;
+  // upstream_connect.cc
   void Resolved(std::vector<NetworkAddress> addresses);
   // False when there is no address left to try.
   bool TryNextAddress();
@@ -84,9 +85,17 @@ class Upstream final : public StreamOwner, public Timer {
   void Connected();
   void StartTls();
   void ContinueHandshake();
+
+  // upstream.cc
+  void OnTimer() override;
   void StartRequest();
   void Send();
   void Sent();
+  void Fail(UpstreamError error);
+  UpstreamClient* Detach();
+  void ReleaseBuffer();
+
+  // upstream_response.cc
   void ReadHead();
   void ReadBody();
   // Gives what the buffer holds to the client; false if that ended this response or the client is gone.
@@ -94,10 +103,7 @@ class Upstream final : public StreamOwner, public Timer {
   size_t TakeBody(char*& data, bool& last);
   size_t DecodeChunks(char*& data, bool& last);
   void FinishResponse(char* data, size_t size);
-  void Fail(UpstreamError error);
   void Truncated();
-  UpstreamClient* Detach();
-  void ReleaseBuffer();
 
   WorkerImpl& worker_;
   Stream stream_;
