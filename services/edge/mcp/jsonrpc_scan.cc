@@ -4,78 +4,22 @@
 #include <algorithm>
 #include <simdjson.h>
 
+#include "services/edge/mcp/json_cursor.h"
+
 namespace sallyport::edge {
 namespace {
 
-constexpr int kMaxDepth = 64;
 constexpr std::string_view kProtocolVersionKey = "io.modelcontextprotocol/protocolVersion";
 constexpr std::string_view kCapabilitiesKey = "io.modelcontextprotocol/clientCapabilities";
 
-bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-
-void AppendUtf8(uint32_t code, std::string& out) {
-  const auto put = [&out](uint32_t byte) { out.push_back(static_cast<char>(byte)); };
-  if (code < 0x80) {
-    put(code);
-  } else if (code < 0x800) {
-    put(0xc0 | (code >> 6));
-    put(0x80 | (code & 0x3f));
-  } else if (code < 0x10000) {
-    put(0xe0 | (code >> 12));
-    put(0x80 | ((code >> 6) & 0x3f));
-    put(0x80 | (code & 0x3f));
-  } else {
-    put(0xf0 | (code >> 18));
-    put(0x80 | ((code >> 12) & 0x3f));
-    put(0x80 | ((code >> 6) & 0x3f));
-    put(0x80 | (code & 0x3f));
-  }
-}
-
-int HexValue(char c) {
-  if (IsDigit(c)) return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-// A cursor over the body; every Skip/Read leaves it behind what it took. Errors are sticky.
-class Scanner {
+// Reads what the gateway wants to know of one message.
+class Scanner : private JsonCursor {
  public:
-  Scanner(std::string_view body, RpcMessage& message) : body_(body), message_(message) {}
+  Scanner(std::string_view body, RpcMessage& message) : JsonCursor(body, message.scratch), message_(message) {}
 
   ScanError Run();
 
  private:
-  bool ok() const { return error_ == ScanError::kNone; }
-  void Fail(ScanError error) {
-    if (ok()) error_ = error;
-  }
-  char Peek() const { return at_ < body_.size() ? body_[at_] : '\0'; }
-  void SkipSpace() {
-    while (at_ < body_.size() && IsSpace(body_[at_])) ++at_;
-  }
-  bool Take(char c) {
-    if (Peek() != c) return false;
-    ++at_;
-    return true;
-  }
-
-  // The string at the cursor without quotes, unescaped (into scratch if need be).
-  std::string_view ReadString();
-  void SkipString();
-  void SkipNumber();
-  void SkipLiteral(std::string_view literal);
-  void SkipValue(int depth);
-  void SkipObject(int depth);
-  std::string_view RawValue(int depth);
-  std::string_view Unescape(std::string_view raw);
-  bool UnescapeUnicode(std::string_view raw, size_t& i, std::string& out);
-
-  // Calls member(key, begin) with the cursor at each value; begin is the offset of the key's quote.
-  template <typename Member>
-  void Object(int depth, Member member);
   void Once(uint32_t bit, uint32_t& seen) {
     if ((seen & bit) != 0) Fail(ScanError::kInvalidRequest);
     seen |= bit;
@@ -87,6 +31,13 @@ class Scanner {
     }
     return ReadString();
   }
+  // Into `out` if it is a string.
+  void ReadIfString(std::string_view& out) {
+    if (Peek() == '"')
+      out = ReadString();
+    else
+      SkipValue(2);
+  }
 
   void TopLevel();
   void Params();
@@ -96,208 +47,13 @@ class Scanner {
   void Batch();
   void InputResponses(int depth);
 
-  std::string_view body_;
   RpcMessage& message_;
-  size_t at_ = 0;
-  ScanError error_ = ScanError::kNone;
   bool has_result_ = false;
   bool has_method_ = false;
   bool params_elicitation_ = false;  // params.capabilities
   bool meta_elicitation_ = false;    // params._meta
   std::string_view uri_;
 };
-
-void Scanner::SkipString() {
-  ++at_;  // The opening quote.
-  while (at_ < body_.size()) {
-    const auto c = static_cast<unsigned char>(body_[at_]);
-    if (c == '"') {
-      ++at_;
-      return;
-    }
-    if (c < 0x20) return Fail(ScanError::kParse);
-    if (c == '\\') {
-      ++at_;
-      const char escaped = Peek();
-      if (escaped == 'u') {
-        if (body_.size() - at_ < 5) return Fail(ScanError::kParse);
-        for (size_t i = 1; i <= 4; ++i) {
-          if (HexValue(body_[at_ + i]) < 0) return Fail(ScanError::kParse);
-        }
-        at_ += 4;
-      } else if (std::string_view("\"\\/bfnrt").find(escaped) == std::string_view::npos || escaped == '\0') {
-        return Fail(ScanError::kParse);
-      }
-    }
-    ++at_;
-  }
-  Fail(ScanError::kParse);
-}
-
-std::string_view Scanner::ReadString() {
-  const size_t begin = at_ + 1;
-  SkipString();
-  if (!ok()) return {};
-  const std::string_view raw = body_.substr(begin, at_ - begin - 1);
-  return raw.find('\\') == std::string_view::npos ? raw : Unescape(raw);
-}
-
-bool Scanner::UnescapeUnicode(std::string_view raw, size_t& i, std::string& out) {
-  const auto unit = [&raw](size_t from) {
-    uint32_t value = 0;
-    for (size_t k = 0; k < 4; ++k) value = value * 16 + static_cast<uint32_t>(HexValue(raw[from + k]));
-    return value;
-  };
-  uint32_t code = unit(i + 1);
-  i += 4;
-  if (code >= 0xd800 && code < 0xdc00) {
-    if (raw.size() - i < 7 || raw[i + 1] != '\\' || raw[i + 2] != 'u') return false;
-    const uint32_t low = unit(i + 3);
-    if (low < 0xdc00 || low > 0xdfff) return false;
-    code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-    i += 6;
-  } else if (code >= 0xdc00 && code < 0xe000) {
-    return false;
-  }
-  AppendUtf8(code, out);
-  return true;
-}
-
-std::string_view Scanner::Unescape(std::string_view raw) {
-  std::string out;
-  out.reserve(raw.size());
-  for (size_t i = 0; i < raw.size(); ++i) {
-    if (raw[i] != '\\') {
-      out.push_back(raw[i]);
-      continue;
-    }
-    ++i;
-    switch (raw[i]) {
-      case 'b':
-        out.push_back('\b');
-        break;
-      case 'f':
-        out.push_back('\f');
-        break;
-      case 'n':
-        out.push_back('\n');
-        break;
-      case 'r':
-        out.push_back('\r');
-        break;
-      case 't':
-        out.push_back('\t');
-        break;
-      case 'u':
-        // A lone surrogate has no UTF-8: what the upstream would make of it cannot be known.
-        if (!UnescapeUnicode(raw, i, out)) Fail(ScanError::kInvalidRequest);
-        break;
-      default:
-        out.push_back(raw[i]);
-    }
-    if (!ok()) return {};
-  }
-  message_.scratch.push_back(std::move(out));
-  return message_.scratch.back();
-}
-
-void Scanner::SkipNumber() {
-  Take('-');
-  if (!Take('0')) {
-    if (!IsDigit(Peek())) return Fail(ScanError::kParse);
-    while (IsDigit(Peek())) ++at_;
-  }
-  if (Take('.')) {
-    if (!IsDigit(Peek())) return Fail(ScanError::kParse);
-    while (IsDigit(Peek())) ++at_;
-  }
-  if (Peek() == 'e' || Peek() == 'E') {
-    ++at_;
-    if (Peek() == '+' || Peek() == '-') ++at_;
-    if (!IsDigit(Peek())) return Fail(ScanError::kParse);
-    while (IsDigit(Peek())) ++at_;
-  }
-}
-
-void Scanner::SkipLiteral(std::string_view literal) {
-  if (body_.substr(at_, literal.size()) != literal) return Fail(ScanError::kParse);
-  at_ += literal.size();
-}
-
-void Scanner::SkipValue(int depth) {
-  if (depth > kMaxDepth) return Fail(ScanError::kParse);
-  switch (Peek()) {
-    case '"':
-      return SkipString();
-    case '{':
-      return SkipObject(depth);
-    case '[': {
-      ++at_;
-      SkipSpace();
-      if (Take(']')) return;
-      while (ok()) {
-        SkipValue(depth + 1);
-        SkipSpace();
-        if (Take(']')) return;
-        if (!Take(',')) return Fail(ScanError::kParse);
-        SkipSpace();
-      }
-      return;
-    }
-    case 't':
-      return SkipLiteral("true");
-    case 'f':
-      return SkipLiteral("false");
-    case 'n':
-      return SkipLiteral("null");
-    default:
-      return SkipNumber();
-  }
-}
-
-void Scanner::SkipObject(int depth) {
-  ++at_;
-  SkipSpace();
-  if (Take('}')) return;
-  while (ok()) {
-    if (Peek() != '"') return Fail(ScanError::kParse);
-    SkipString();
-    SkipSpace();
-    if (!ok() || !Take(':')) return Fail(ScanError::kParse);
-    SkipSpace();
-    SkipValue(depth + 1);
-    SkipSpace();
-    if (Take('}')) return;
-    if (!Take(',')) return Fail(ScanError::kParse);
-    SkipSpace();
-  }
-}
-
-std::string_view Scanner::RawValue(int depth) {
-  const size_t begin = at_;
-  SkipValue(depth);
-  return body_.substr(begin, at_ - begin);
-}
-
-template <typename Member>
-void Scanner::Object(int depth, Member member) {
-  if (depth > kMaxDepth || !Take('{')) return Fail(ScanError::kParse);
-  SkipSpace();
-  if (Take('}')) return;
-  while (ok()) {
-    if (Peek() != '"') return Fail(ScanError::kParse);
-    const size_t begin = at_;
-    const std::string_view key = ReadString();
-    SkipSpace();
-    if (!ok() || !Take(':')) return Fail(ScanError::kParse);
-    SkipSpace();
-    member(key, begin);
-    SkipSpace();
-    if (Take('}')) return;
-    if (!Take(',')) return Fail(ScanError::kParse);
-    SkipSpace();
-  }
-}
 
 void Scanner::InputResponses(int depth) {
   if (Peek() != '{') return SkipValue(depth);
@@ -317,7 +73,7 @@ void Scanner::InputResponses(int depth) {
     } else {
       SkipValue(depth + 1);
     }
-    response.range = {begin, at_};
+    response.range = {begin, at()};
     if (message_.input_responses.size() >= RpcMessage::kMaxInputResponses) return Fail(ScanError::kInvalidRequest);
     for (const auto& other : message_.input_responses) {
       if (other.key == key) return Fail(ScanError::kInvalidRequest);
@@ -366,22 +122,16 @@ void Scanner::Meta() {
 }
 
 void Scanner::Params() {
-  const size_t params_begin = at_;
+  const size_t params_begin = at();
   uint32_t seen = 0;
   Object(1, [&](std::string_view key, size_t begin) {
-    const auto range = [&] { return RpcMessage::Range{begin, at_}; };
+    const auto range = [&] { return RpcMessage::Range{begin, at()}; };
     if (key == "name") {
       Once(1, seen);
-      if (Peek() == '"')
-        message_.name = ReadString();
-      else
-        SkipValue(2);
+      ReadIfString(message_.name);
     } else if (key == "uri") {
       Once(2, seen);
-      if (Peek() == '"')
-        uri_ = ReadString();
-      else
-        SkipValue(2);
+      ReadIfString(uri_);
     } else if (key == "arguments") {
       Once(4, seen);
       message_.arguments = RawValue(2);
@@ -393,10 +143,7 @@ void Scanner::Params() {
       params_elicitation_ = Capabilities(2);
     } else if (key == "requestState") {
       Once(32, seen);
-      if (Peek() == '"')
-        message_.request_state = ReadString();
-      else
-        SkipValue(2);
+      ReadIfString(message_.request_state);
       message_.request_state_range = range();
     } else if (key == "inputResponses") {
       Once(64, seen);
@@ -407,7 +154,7 @@ void Scanner::Params() {
     }
   });
   if (!ok()) return;
-  message_.params = body_.substr(params_begin, at_ - params_begin);
+  message_.params = Since(params_begin);
 }
 
 void Scanner::TopLevel() {
@@ -444,7 +191,7 @@ void Scanner::TopLevel() {
 // The gateway does not act on single elements of a batch, but none may say something that two readers understand
 // differently, and the modern era has no batches.
 void Scanner::Batch() {
-  ++at_;
+  Take('[');
   SkipSpace();
   bool refused = Peek() == ']';
   if (Take(']')) return Fail(ScanError::kInvalidRequest);
@@ -478,9 +225,9 @@ ScanError Scanner::Run() {
     SkipValue(0);
   }
   SkipSpace();
-  if (ok() && at_ != body_.size()) Fail(ScanError::kParse);
+  if (ok() && !AtEnd()) Fail(ScanError::kParse);
   if (ok() && first != '[' && first != '{') Fail(ScanError::kInvalidRequest);
-  if (!ok() || first == '[') return error_;
+  if (!ok() || first == '[') return error();
   if (has_method_ == has_result_) Fail(ScanError::kInvalidRequest);
   message_.kind = has_result_           ? RpcMessage::Kind::kResponse
                   : message_.id.empty() ? RpcMessage::Kind::kNotification
@@ -488,7 +235,7 @@ ScanError Scanner::Run() {
   if (message_.method == "resources/read") message_.name = uri_;
   message_.elicitation_url =
       message_.modern ? meta_elicitation_ : message_.method == "initialize" && params_elicitation_;
-  return error_;
+  return error();
 }
 
 }  // namespace
@@ -508,7 +255,7 @@ std::vector<RpcMessage::Range> WidenToMembers(std::string_view body, std::vector
   std::vector<RpcMessage::Range> merged;
   for (const RpcMessage::Range& member : members) {
     size_t between = merged.empty() ? 0 : merged.back().end;
-    while (between < member.begin && (IsSpace(body[between]) || body[between] == ',')) ++between;
+    while (between < member.begin && (IsJsonSpace(body[between]) || body[between] == ',')) ++between;
     if (!merged.empty() && between == member.begin) {
       merged.back().end = member.end;
     } else {
@@ -517,9 +264,9 @@ std::vector<RpcMessage::Range> WidenToMembers(std::string_view body, std::vector
   }
   for (RpcMessage::Range& range : merged) {
     size_t after = range.end;
-    while (after < body.size() && IsSpace(body[after])) ++after;
+    while (after < body.size() && IsJsonSpace(body[after])) ++after;
     size_t before = range.begin;
-    while (before > 0 && IsSpace(body[before - 1])) --before;
+    while (before > 0 && IsJsonSpace(body[before - 1])) --before;
     if (after < body.size() && body[after] == ',') {
       range.end = after + 1;
     } else if (before > 0 && body[before - 1] == ',') {
