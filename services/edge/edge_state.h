@@ -23,5 +23,6 @@ struct WorkerData {
   absl::flat_hash_map<PrincipalKey, PrincipalPtr> principals;  // In front of the process's table.
   static constexpr size_t kMaxPrincipals = 20'000;
 };
+inline WorkerData& DataOf(Exchange& exchange) { return *static_cast<WorkerData*>(exchange.worker().context); }
 
 }  // namespace sallyport::edge

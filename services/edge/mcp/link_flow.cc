@@ -20,7 +20,6 @@ constexpr absl::Duration kHold = absl::Seconds(25);
 constexpr auto kLookAgain = std::chrono::seconds(1);
 constexpr absl::Duration kHoldGet = absl::Minutes(30);
 constexpr std::string_view kOwnState = "sp1.";
-constexpr char kInitialized[] = "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}";
 constexpr char kListChanged[] =
     "event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n\n";
 
@@ -141,7 +140,7 @@ void McpHandler::AnswerSynthetically(Exchange& exchange, McpCall& call, const to
   std::string session;
   if (call.message.method == "initialize" && !call.message.modern) {
     const uint8_t capabilities = call.message.elicitation_url ? kCapabilityElicitationUrl : uint8_t{0};
-    const std::string id = synthetic_.Create(call.message.params, "", capabilities);
+    const std::string id = synthetic_.Create(call.entry->uid, call.principal->subject, call.message.params);
     if (const auto tagger = doors_.tagger(); !id.empty() && tagger != nullptr) {
       session = tagger->Tag(call.principal->subject, call.entry->uid, id, capabilities);
     }
@@ -233,7 +232,8 @@ void McpHandler::WakeUp(Exchange& exchange, McpCall& call) {
     return exchange.EndStream();
   }
   call.principal->set_credentials(nullptr);
-  DoorTwo(exchange, call);
+  // Through door one too: the caller may have been revoked meanwhile.
+  StartAnew(exchange, call);
 }
 
 void McpHandler::StopWaiting(McpCall& call, const void* exchange) {
@@ -260,68 +260,6 @@ void McpHandler::OnConnection(const std::string& key) {
       if (waiting.waiting_for == key) WakeUp(live, waiting);
     });
   }
-}
-
-// --- sessions the edge opened itself ---
-
-// True if the upstream must hear the client's initialize first (or the session is not ours any more).
-bool McpHandler::ReplayIfNeeded(Exchange& exchange, McpCall& call) {
-  if (!call.synthetic || call.replay == McpCall::Replay::kDone) return false;
-  const auto session = synthetic_.Find(call.upstream_session);
-  if (session == nullptr) {
-    Refuse(exchange, call,
-           {.status = 404, .rpc_code = -32001, .reason = "session_not_found", .message = "Session not found"});
-    return true;
-  }
-  if (session->replayed) {
-    call.upstream_session = session->upstream_id;
-    call.replay = McpCall::Replay::kDone;
-    return false;
-  }
-  call.replay = McpCall::Replay::kInitialize;
-  call.replay_body =
-      absl::StrCat("{\"jsonrpc\":\"2.0\",\"id\":\"sallyport-replay\",\"method\":\"initialize\",\"params\":",
-                   session->initialize_params, "}");
-  SendReplay(exchange, call);
-  return true;
-}
-
-void McpHandler::SendReplay(Exchange& exchange, McpCall& call) {
-  std::string& head = exchange.upstream_head();
-  head.clear();
-  AppendRequestLine("POST", call.entry->target, {}, call.entry->api_key_query,
-                    call.credentials != nullptr ? std::string_view(call.credentials->query_value) : std::string_view(),
-                    head);
-  const bool rendered = AppendField("Content-Type", "", "application/json", head) &&
-                        AppendField("Accept", "", "application/json, text/event-stream", head) &&
-                        (call.replay_session.empty() || AppendField("Mcp-Session-Id", "", call.replay_session, head));
-  head.append(call.principal->header_lines);
-  if (call.credentials != nullptr) head.append(call.credentials->header_lines);
-  if (!rendered) return RefuseStatus(exchange, call, absl::InternalError("session id cannot be sent"));
-  FinishRequestHead("POST", call.replay_body.size(), head);
-  call.entry->metrics->in_flight->Increment();
-  exchange.Forward(call.entry->target, call.replay_body);
-}
-
-void McpHandler::OnReplayAnswer(Exchange& exchange, McpCall& call, const ResponseHead& head) {
-  if (head.status < 200 || head.status > 299) {
-    call.replay = McpCall::Replay::kDone;
-    // The client initializes anew, this time with the upstream itself.
-    synthetic_.Erase(call.upstream_session);
-    return Refuse(exchange, call,
-                  {.status = 404, .rpc_code = -32001, .reason = "session_not_found", .message = "Session not found"});
-  }
-  if (call.replay == McpCall::Replay::kInitialize) {
-    const HeaderField* session = head.Find(HeaderId::kMcpSessionId);
-    call.replay_session = session == nullptr ? "" : std::string(session->value);
-    call.replay = McpCall::Replay::kInitialized;
-    call.replay_body = kInitialized;
-    return SendReplay(exchange, call);
-  }
-  call.replay = McpCall::Replay::kDone;
-  synthetic_.SetReplayed(call.upstream_session, call.replay_session);
-  call.upstream_session = call.replay_session;
-  Forward(exchange, call);
 }
 
 }  // namespace sallyport::edge

@@ -14,57 +14,12 @@
 #include "services/edge/http/gateway.h"
 #include "services/edge/mcp/call_audit.h"
 #include "services/edge/mcp/doors.h"
-#include "services/edge/mcp/jsonrpc_scan.h"
 #include "services/edge/mcp/link_replies.h"
+#include "services/edge/mcp/mcp_call.h"
 #include "services/edge/mcp/server_entry.h"
 #include "services/edge/mcp/synthetic_sessions.h"
 
 namespace sallyport::edge {
-
-// One request to /mcp/<server>, from head to end. Reused by the connection's next request; what Clear leaves is a
-// memory of the connection, so that a client that repeats its token costs no hash and no lookup.
-struct McpCall {
-  ~McpCall();
-
-  std::shared_ptr<const ServerEntry> entry;
-  std::string_view token;   // Of Authorization: Bearer.
-  std::string_view origin;  // Allowed Origin, for CORS.
-  PrincipalPtr principal;
-  std::shared_ptr<const CredentialSet> credentials;
-  RpcMessage message;
-  bool scanned = false;
-  std::string upstream_session;  // What goes upstream; empty: none.
-  std::string client_session;    // As the client sent it.
-  uint8_t capabilities = 0;
-  bool has_session = false;
-
-  // Linking.
-  bool synthetic = false;  // The client's session is one of ours...
-  enum class Replay : uint8_t { kNone, kInitialize, kInitialized, kDone } replay = Replay::kNone;
-  std::string replay_body;
-  std::string replay_session;  // The upstream's id, once its initialize was answered.
-  bool resumed = false;        // A valid requestState of ours came along.
-  bool held = false;           // A stream is open while we wait for the account.
-  absl::Time held_until;
-  std::string waiting_for;  // Connection key.
-
-  int skew_retries = 0;
-  bool refreshed = false;  // A forced refresh was made for this call.
-  std::string_view rule;
-  audit::v1::Decision decision = audit::v1::DECISION_ALLOWED;
-  absl::Time started;
-
-  // Memory of the connection.
-  std::string memo_token;
-  uint64_t memo_serial = 0;
-  PrincipalPtr memo_principal;
-  std::string memo_session;
-  std::string memo_upstream_session;
-  uint8_t memo_capabilities = 0;
-  PrincipalPtr memo_session_principal;  // Kept alive: an address alone could come to be somebody else's.
-
-  void Clear();
-};
 
 // The doors of /mcp/<server>: who may come in, which credential goes out, and what the answer may carry.
 class McpHandler {
@@ -96,6 +51,8 @@ class McpHandler {
                    std::string_view session = {});
   void RespondEmpty(Exchange& exchange, McpCall& call, int status);
   void RefuseStatus(Exchange& exchange, McpCall& call, const absl::Status& status);
+  void RefuseUpstream(Exchange& exchange, McpCall& call, UpstreamError error);
+  void RefuseSession(Exchange& exchange, McpCall& call);
 
   // In order; each ends by calling the next, by an answer, or by deferring.
   bool FindRoute(Exchange& exchange, McpCall& call);
@@ -115,6 +72,8 @@ class McpHandler {
                          size_t body_size);
   Rendered RenderRequestScoped(Exchange& exchange, McpCall& call, std::string& head);
   void Retry(Exchange& exchange, McpCall& call);
+  // From the route on, as if the request had come just now.
+  void StartAnew(Exchange& exchange, McpCall& call);
   PrincipalKey KeyOf(const McpCall& call) const;
 
   // Unlinked users (link_flow.cc).
@@ -129,10 +88,15 @@ class McpHandler {
   void Await(Exchange& exchange, McpCall& call, const std::string& app_uid, absl::Time until);
   void WakeUp(Exchange& exchange, McpCall& call);
   void StopWaiting(McpCall& call, const void* exchange);
+  token_broker::v1::Call BindingOf(const McpCall& call) const;
+
+  // Sessions the edge opened itself (session_replay.cc).
   bool ReplayIfNeeded(Exchange& exchange, McpCall& call);
+  void AwaitReplay(Exchange& exchange, McpCall& call);
+  void OnReplayStep(Exchange& exchange, McpCall& call, const SyntheticSessions::Step& step);
   void SendReplay(Exchange& exchange, McpCall& call);
   void OnReplayAnswer(Exchange& exchange, McpCall& call, const ResponseHead& head);
-  token_broker::v1::Call BindingOf(const McpCall& call) const;
+  void LeaveSession(Exchange& exchange, McpCall& call);
 
   // Upstream said 401 (responses.cc).
   bool CredentialRefused(const McpCall& call, const ResponseHead& head) const;
@@ -153,8 +117,5 @@ class McpHandler {
   absl::flat_hash_map<std::string, std::vector<Waiter>> waiters_ ABSL_GUARDED_BY(waiters_mu_);
   InFlight in_flight_;
 };
-
-// Finds the call of an exchange again after an asynchronous step.
-McpCall& CallOf(Exchange& exchange);
 
 }  // namespace sallyport::edge

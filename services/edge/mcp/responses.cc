@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // What comes back from an upstream, and what of it the client may see.
-#include "absl/strings/str_cat.h"
-
 #include "common/json_log.h"
 #include "services/edge/edge_state.h"
 #include "services/edge/mcp/mcp_handler.h"
@@ -17,8 +15,7 @@ bool McpHandler::CredentialRefused(const McpCall& call, const ResponseHead& head
 }
 
 Verdict McpHandler::OnUpstreamHead(Exchange& /*exchange*/, McpCall& call, const ResponseHead& head, RelayHead& relay) {
-  if (call.replay == McpCall::Replay::kInitialize || call.replay == McpCall::Replay::kInitialized)
-    return Verdict::kCollect;
+  if (call.replaying()) return Verdict::kCollect;
   if (CredentialRefused(call, head)) return Verdict::kCollect;
   ResponseRules rules;
   rules.allowed_origin = call.origin;
@@ -45,9 +42,7 @@ Verdict McpHandler::OnUpstreamHead(Exchange& /*exchange*/, McpCall& call, const 
 
 void McpHandler::OnUpstreamBody(Exchange& exchange, McpCall& call, const ResponseHead& head,
                                 std::string_view /*body*/) {
-  if (call.replay == McpCall::Replay::kInitialize || call.replay == McpCall::Replay::kInitialized) {
-    return OnReplayAnswer(exchange, call, head);
-  }
+  if (call.replaying()) return OnReplayAnswer(exchange, call, head);
   AfterRefusal(exchange, call);
 }
 
@@ -82,11 +77,11 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
 }
 
 void McpHandler::OnUpstreamError(Exchange& exchange, McpCall& call, UpstreamError error) {
-  if (call.replay != McpCall::Replay::kNone) call.replay = McpCall::Replay::kDone;
-  const std::string message =
-      absl::StrCat("the upstream did not answer properly: ", std::string(UpstreamErrorName(error)));
-  Refuse(exchange, call,
-         {.status = UpstreamErrorStatus(error), .reason = UpstreamErrorName(error), .message = message});
+  if (call.replaying()) {
+    call.replay = McpCall::Replay::kDone;
+    synthetic_.Failed(call.entered_session, &exchange, error);
+  }
+  RefuseUpstream(exchange, call, error);
 }
 
 }  // namespace sallyport::edge

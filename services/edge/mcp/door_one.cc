@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who may come in: the token, and what authn says of it.
+#include <openssl/evp.h>
+
+#include "common/openssl.h"
+#include "services/edge/edge_state.h"
+#include "services/edge/mcp/mcp_handler.h"
+#include "services/edge/mcp/own_token.h"
+
+namespace sallyport::edge {
+namespace {
+
+std::string_view TrimBlanks(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  return text;
+}
+
+}  // namespace
+
+bool McpHandler::ReadToken(Exchange& exchange, McpCall& call) {
+  const RequestHead& head = exchange.head();
+  const ServerEntry& entry = *call.entry;
+  if (head.Count(HeaderId::kAuthorization) > 1 || head.Count(HeaderId::kSallyportAuthorization) > 1) {
+    Refuse(exchange, call,
+           {.status = 400,
+            .rpc_code = -32600,
+            .reason = "authorization_twice",
+            .message = "Authorization stands in the request twice"});
+    return false;
+  }
+  if (const HeaderField* field = head.Find(HeaderId::kAuthorization); field != nullptr) {
+    const size_t space = field->value.find(' ');
+    if (space != std::string_view::npos && EqualIgnoreCase(field->value.substr(0, space), "bearer")) {
+      call.token = TrimBlanks(field->value.substr(space + 1));
+    }
+  }
+  const auto holds_ours = [&](HeaderId id) {
+    const HeaderField* field = head.Find(id);
+    return field != nullptr && HoldsOurToken(field->value, site_.public_url);
+  };
+  if (entry.interactive && entry.app_passthrough && holds_ours(HeaderId::kSallyportAuthorization)) {
+    Refuse(exchange, call,
+           {.status = 400,
+            .rpc_code = -32600,
+            .reason = "own_token",
+            .message = "X-Sallyport-Authorization is for the upstream's credential; a token of this gateway never "
+                       "leaves"});
+    return false;
+  }
+  if (!entry.interactive && holds_ours(HeaderId::kAuthorization)) {
+    Refuse(exchange, call,
+           {.status = 401,
+            .reason = "own_token",
+            .message = "a token of this gateway is not for this server and never leaves",
+            .challenge = entry.challenge_invalid});
+    return false;
+  }
+  if (entry.authenticates() && call.token.empty()) {
+    Refuse(exchange, call,
+           {.status = 401, .reason = "no_token", .message = "sign in first", .challenge = entry.challenge});
+    return false;
+  }
+  return true;
+}
+
+PrincipalKey McpHandler::KeyOf(const McpCall& call) const {
+  PrincipalKey key;
+  unsigned int size = 0;
+  EVP_Digest(call.token.data(), call.token.size(), key.digest.data(), &size, GetAlgorithms().sha256, nullptr);
+  key.server_serial = call.entry->serial;
+  return key;
+}
+
+void McpHandler::DoorOne(Exchange& exchange, McpCall& call) {
+  call.rule = call.entry->interactive ? "interactive" : "passthrough.jwt";
+  const absl::Time now = clock_.Now();  // Not call.started: the body may have taken its time.
+  // The same token on the same connection: no hash, no lookup.
+  if (call.memo_serial == call.entry->serial && call.memo_token == call.token &&
+      doors_.Usable(call.memo_principal, *call.entry, call.token, now)) {
+    call.principal = call.memo_principal;
+    return Admitted(exchange, call);
+  }
+  const PrincipalKey key = KeyOf(call);
+  WorkerData& data = DataOf(exchange);
+  const auto own = data.principals.find(key);
+  if (own != data.principals.end() && doors_.Usable(own->second, *call.entry, call.token, now)) {
+    call.principal = own->second;
+  } else if (PrincipalPtr shared = doors_.Find(key); doors_.Usable(shared, *call.entry, call.token, now)) {
+    if (data.principals.size() >= WorkerData::kMaxPrincipals) data.principals.clear();
+    data.principals[key] = shared;
+    call.principal = std::move(shared);
+  }
+  if (call.principal != nullptr) {
+    call.memo_serial = call.entry->serial;
+    call.memo_token.assign(call.token);
+    call.memo_principal = call.principal;
+    return Admitted(exchange, call);
+  }
+  doors_.Authenticate(key, *call.entry, call.token,
+                      [this, ref = exchange.Defer()](const absl::StatusOr<PrincipalPtr>& result) {
+                        ref.Post([this, result](Exchange& live) {
+                          McpCall& waiting = CallOf(live);
+                          if (!result.ok()) return RefuseStatus(live, waiting, result.status());
+                          waiting.principal = *result;
+                          Admitted(live, waiting);
+                        });
+                      });
+}
+
+void McpHandler::Admitted(Exchange& exchange, McpCall& call) {
+  if (call.principal != nullptr && !call.principal->rule.empty()) {
+    call.rule = call.principal->rule;
+  }
+  if (call.principal != nullptr && call.principal->unencodable) {
+    return Refuse(exchange, call,
+                  {.status = 500,
+                   .reason = "identity_unencodable",
+                   .message = "your token lacks a claim this server forwards, or it cannot be a header value"});
+  }
+  if (!Scan(exchange, call) || !CheckModernHeaders(exchange, call) || !CheckSession(exchange, call)) return;
+  if (ResumeIfAsked(exchange, call)) return;
+  DoorTwo(exchange, call);
+}
+
+}  // namespace sallyport::edge

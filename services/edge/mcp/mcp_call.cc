@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/edge/mcp/mcp_call.h"
+
+#include <openssl/crypto.h>
+
+#include "services/edge/edge_state.h"
+
+namespace sallyport::edge {
+
+McpCall& CallOf(Exchange& exchange) { return static_cast<EdgeState*>(exchange.state())->mcp; }
+
+McpCall::~McpCall() { OPENSSL_cleanse(memo_token.data(), memo_token.size()); }
+
+void McpCall::Clear() {
+  entry.reset();
+  token = origin = {};
+  principal.reset();
+  credentials.reset();
+  scanned = false;
+  message.Clear();
+  upstream_session.clear();
+  client_session.clear();
+  capabilities = 0;
+  has_session = synthetic = resumed = held = refreshed = false;
+  replay = Replay::kNone;
+  entered_session.clear();
+  replay_body.clear();
+  replay_session.clear();
+  waiting_for.clear();
+  skew_retries = 0;
+  rule = {};
+  decision = audit::v1::DECISION_ALLOWED;
+}
+
+}  // namespace sallyport::edge

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gateway's own answers.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/error.h"
+#include "common/string_view.h"
+#include "services/edge/mcp/mcp_handler.h"
+
+namespace sallyport::edge {
+
+void McpHandler::RespondJson(Exchange& exchange, McpCall& call, int status, const std::string& body,
+                             std::string_view session) {
+  std::string cors;
+  Field fields[8];
+  size_t count = 0;
+  fields[count++] = {"Content-Type", "application/json"};
+  fields[count++] = {"Cache-Control", "no-store"};
+  if (!session.empty()) fields[count++] = {"Mcp-Session-Id", session};
+  if (!call.origin.empty()) {
+    fields[count++] = {"Access-Control-Allow-Origin", call.origin};
+    fields[count++] = {"Access-Control-Expose-Headers", kCorsExposeHeaders};
+    fields[count++] = {"Vary", "Origin"};
+  }
+  if (exchange.streaming()) {
+    exchange.WriteEvent(absl::StrCat("event: message\ndata: ", body, "\n\n"));
+    return exchange.EndStream();
+  }
+  exchange.Respond(status, std::span<const Field>(fields, count), body);
+}
+
+void McpHandler::RespondEmpty(Exchange& exchange, McpCall& call, int status) {
+  if (exchange.streaming()) return exchange.EndStream();
+  if (call.origin.empty()) return exchange.Respond(status, {}, "");
+  exchange.Respond(status, {{"Access-Control-Allow-Origin", call.origin}, {"Vary", "Origin"}}, "");
+}
+
+void McpHandler::Refuse(Exchange& exchange, McpCall& call, const Reply& reply) {
+  if (call.rule.empty() || reply.status == 401 || reply.status == 403) call.rule = reply.reason;
+  call.decision = reply.status == 401 || reply.status == 403 ? audit::v1::DECISION_DENIED : audit::v1::DECISION_FAILED;
+  const std::string_view id = call.scanned ? call.message.id : std::string_view();
+  const std::string body =
+      RpcError(id, reply.rpc_code, reply.message, absl::StrCat("{\"reason\":\"", ToAbsl(reply.reason), "\"}"));
+  if (exchange.streaming()) return RespondJson(exchange, call, reply.status, body);
+  const std::string retry_after = absl::StrCat(reply.retry_after);
+  Field fields[8];
+  size_t count = 0;
+  fields[count++] = {"Content-Type", "application/json"};
+  fields[count++] = {"Cache-Control", "no-store"};
+  if (!reply.challenge.empty()) fields[count++] = {"WWW-Authenticate", reply.challenge};
+  if (reply.status == 405) fields[count++] = {"Allow", kCorsAllowMethods};
+  if (reply.retry_after > 0) fields[count++] = {"Retry-After", retry_after};
+  if (!call.origin.empty()) {
+    fields[count++] = {"Access-Control-Allow-Origin", call.origin};
+    fields[count++] = {"Access-Control-Expose-Headers", kCorsExposeHeaders};
+    fields[count++] = {"Vary", "Origin"};
+  }
+  exchange.Respond(reply.status, std::span<const Field>(fields, count), body);
+}
+
+void McpHandler::RefuseUpstream(Exchange& exchange, McpCall& call, UpstreamError error) {
+  const std::string message =
+      absl::StrCat("the upstream did not answer properly: ", std::string(UpstreamErrorName(error)));
+  Refuse(exchange, call,
+         {.status = UpstreamErrorStatus(error), .reason = UpstreamErrorName(error), .message = message});
+}
+
+// A client that is told so initializes anew.
+void McpHandler::RefuseSession(Exchange& exchange, McpCall& call) {
+  Refuse(exchange, call,
+         {.status = 404, .rpc_code = -32001, .reason = "session_not_found", .message = "Session not found"});
+}
+
+void McpHandler::RefuseStatus(Exchange& exchange, McpCall& call, const absl::Status& status) {
+  const ErrorDetail detail = DetailOf(status);
+  const auto seconds =
+      static_cast<int>(std::max<int64_t>(1, absl::ToInt64Seconds(absl::Ceil(detail.retry_after, absl::Seconds(1)))));
+  switch (status.code()) {
+    case absl::StatusCode::kUnauthenticated:
+      return Refuse(exchange, call,
+                    {.status = 401,
+                     .reason = "invalid_token",
+                     .message = "sign in again",
+                     .challenge = call.entry->challenge_invalid});
+    case absl::StatusCode::kPermissionDenied:
+      if (detail.reason == "origin_not_allowed") {
+        return Refuse(exchange, call,
+                      {.status = 502,
+                       .reason = "origin_not_allowed",
+                       .message = "the configured credential may not be sent to this server's origin"});
+      }
+      return Refuse(exchange, call, {.status = 403, .reason = "not_allowed", .message = "you may not use this server"});
+    case absl::StatusCode::kAborted:
+      // Another service is ahead of our configuration: ours arrives any moment.
+      return Retry(exchange, call);
+    case absl::StatusCode::kFailedPrecondition: {
+      // `reason` lives as long as the exchange's answer is made.
+      const std::string reason = detail.reason.empty() ? "credential_unavailable" : detail.reason;
+      call.rule = "credential_unavailable";
+      return Refuse(exchange, call,
+                    {.status = 502,
+                     .reason = reason,
+                     .message = "the credential this server needs is not there; its administrator can add it"});
+    }
+    case absl::StatusCode::kInternal:
+      return Refuse(exchange, call,
+                    {.status = 500,
+                     .reason = "credential_unencodable",
+                     .message = "a credential cannot be sent as it is stored"});
+    default:
+      return Refuse(exchange, call,
+                    {.status = 503,
+                     .reason = "try_again",
+                     .message = "a part of the gateway does not answer; try again",
+                     .retry_after = seconds});
+  }
+}
+
+}  // namespace sallyport::edge
