@@ -161,10 +161,11 @@ void Doors::Authenticate(const PrincipalKey& key, const ServerEntry& entry, std:
           }
           table_.Insert(principal);
           // Revoked while authn was answering: the answer may be from before.
-          bool revoked = false;
-          for (const auto& invalidation : InvalidationsSince(call->seen)) {
-            revoked = revoked || EndsPrincipal(invalidation, *principal);
-          }
+          const auto since = InvalidationsSince(call->seen);
+          const bool revoked =
+              !since.has_value() || std::any_of(since->begin(), since->end(), [&](const auto& invalidation) {
+                return EndsPrincipal(invalidation, *principal);
+              });
           if (revoked) {
             principal->dead.store(true);
             table_.Erase(principal);
@@ -295,10 +296,12 @@ absl::StatusOr<Resolution> Doors::Keep(const token_broker::v1::ResolveCredential
     org_[serial].set = resolution.credentials;
   }
   // Unlinked, or replaced, while the broker was answering: good for this one call at most.
-  for (const auto& invalidation : InvalidationsSince(seen)) {
-    if (EndsCredentials(invalidation, scoped ? principal->subject : "", *resolution.credentials)) {
-      resolution.credentials->dead.store(true, std::memory_order_release);
-    }
+  const auto since = InvalidationsSince(seen);
+  const std::string& subject = scoped ? principal->subject : "";
+  if (!since.has_value() || std::any_of(since->begin(), since->end(), [&](const auto& invalidation) {
+        return EndsCredentials(invalidation, subject, *resolution.credentials);
+      })) {
+    resolution.credentials->dead.store(true, std::memory_order_release);
   }
   return resolution;
 }
@@ -320,10 +323,11 @@ uint64_t Doors::InvalidationsSeen() {
   return seen_;
 }
 
-std::vector<registry::v1::Invalidation> Doors::InvalidationsSince(uint64_t seen) {
+std::optional<std::vector<registry::v1::Invalidation>> Doors::InvalidationsSince(uint64_t seen) {
   MutexLock lock(recent_mu_);
-  const size_t count = std::min<size_t>(seen_ - seen, recent_.size());
-  return {recent_.end() - static_cast<std::ptrdiff_t>(count), recent_.end()};
+  const uint64_t count = seen_ - seen;
+  if (count > recent_.size()) return std::nullopt;
+  return std::vector<registry::v1::Invalidation>(recent_.end() - static_cast<std::ptrdiff_t>(count), recent_.end());
 }
 
 void Doors::OnUpdate(const ControlUpdate& update) {
@@ -332,23 +336,45 @@ void Doors::OnUpdate(const ControlUpdate& update) {
     MutexLock lock(mu_);
     listener = connection_listener_;
   }
+  if (!history_.empty() && !history_.ContinuedBy(*update.snapshot)) ForgetAll();
+  history_ = ConfigHistory::Of(*update.snapshot);
   for (const registry::v1::Invalidation& invalidation : update.invalidations) {
-    {
-      // Before the caches: an answer that arrives in between finds it here.
-      MutexLock lock(recent_mu_);
-      ++seen_;
-      recent_.push_back(invalidation);
-      if (recent_.size() > kRecentInvalidations) recent_.pop_front();
-    }
-    table_.Invalidate(invalidation);
-    if (invalidation.kind() == registry::v1::Invalidation::SECRET ||
-        invalidation.kind() == registry::v1::Invalidation::SERVER) {
-      MutexLock lock(org_mu_);
-      for (auto& [serial, organization] : org_) {
-        if (organization.set != nullptr) organization.set->dead.store(true, std::memory_order_release);
-      }
-    }
+    OnInvalidation(invalidation);
     if (invalidation.kind() == registry::v1::Invalidation::CONNECTION && listener) listener(invalidation.key());
+  }
+}
+
+void Doors::OnInvalidation(const registry::v1::Invalidation& invalidation) {
+  {
+    // Before the caches: an answer that arrives in between finds it here.
+    MutexLock lock(recent_mu_);
+    ++seen_;
+    recent_.push_back(invalidation);
+    if (recent_.size() > kRecentInvalidations) recent_.pop_front();
+  }
+  table_.Invalidate(invalidation);
+  if (invalidation.kind() == registry::v1::Invalidation::SECRET ||
+      invalidation.kind() == registry::v1::Invalidation::SERVER) {
+    EndOrganizationCredentials();
+  }
+}
+
+void Doors::ForgetAll() {
+  Log(LogLevel::kWarning, "configuration_of_another_history");
+  {
+    // As if more had come than is remembered.
+    MutexLock lock(recent_mu_);
+    ++seen_;
+    recent_.clear();
+  }
+  table_.InvalidateAll();
+  EndOrganizationCredentials();
+}
+
+void Doors::EndOrganizationCredentials() {
+  MutexLock lock(org_mu_);
+  for (auto& [serial, organization] : org_) {
+    if (organization.set != nullptr) organization.set->dead.store(true, std::memory_order_release);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "common/control_stream.h"
 #include "sallyport/authn/v1/authn.pb.h"
 #include "sallyport/token_broker/v1/token_broker.grpc.pb.h"
+#include "services/edge/mcp/config_history.h"
 #include "services/edge/mcp/credentials.h"
 #include "services/edge/mcp/in_flight.h"
 #include "services/edge/mcp/principal_cache.h"
@@ -83,9 +85,14 @@ class Doors {
   void CallResolve(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet* refused,
                    const std::string& flight);
   void FetchTagger();
-  // How many invalidations had come when a call began, and those since: its answer may be older than they are.
+  // How many invalidations had come when a call began, and those since: its answer may be older than they are. Nothing
+  // if they are not known any more, or the store was restored meanwhile: then the answer cannot be trusted.
   uint64_t InvalidationsSeen();
-  std::vector<registry::v1::Invalidation> InvalidationsSince(uint64_t seen);
+  std::optional<std::vector<registry::v1::Invalidation>> InvalidationsSince(uint64_t seen);
+  void OnInvalidation(const registry::v1::Invalidation& invalidation);
+  // The configuration is of another history: what was verified and resolved under the old one ends.
+  void ForgetAll();
+  void EndOrganizationCredentials();
   // Keeps a broker's answer for those whom it may serve.
   absl::StatusOr<Resolution> Keep(const token_broker::v1::ResolveCredentialsResponse& response, uint64_t serial,
                                   bool scoped, const PrincipalPtr& principal, uint64_t seen);
@@ -110,6 +117,7 @@ class Doors {
   Mutex recent_mu_;
   std::deque<registry::v1::Invalidation> recent_ ABSL_GUARDED_BY(recent_mu_);
   uint64_t seen_ ABSL_GUARDED_BY(recent_mu_) = 0;
+  ConfigHistory history_;  // Only OnUpdate's thread.
 
   SingleFlight<PrincipalKey, absl::StatusOr<PrincipalPtr>> authenticating_;
   SingleFlight<std::string, absl::StatusOr<Resolution>> resolving_;

@@ -3,6 +3,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include <google/protobuf/util/message_differencer.h>
 
 #include "common/json_log.h"
 #include "common/status_macros.h"
@@ -116,7 +117,7 @@ absl::StatusOr<std::shared_ptr<const ServerEntry>> CompileServer(const McpServer
   entry->version = server.version();
   entry->enabled = !server.has_enabled() || server.enabled();
   ASSIGN_OR_RETURN(entry->target, ParseUpstreamUrl(server.upstream_url()));
-  entry->target.pool_key = absl::StrCat(server.uid(), "/", server.version());
+  entry->target.pool_key = absl::StrCat(server.uid(), "/", entry->serial);
 
   switch (server.agent_auth().method_case()) {
     case registry::v1::AgentAuth::kInteractive:
@@ -144,22 +145,39 @@ absl::StatusOr<std::shared_ptr<const ServerEntry>> CompileServer(const McpServer
   return std::shared_ptr<const ServerEntry>(std::move(entry));
 }
 
+namespace {
+
+// The entry that may serve on, or null.
+std::shared_ptr<const ServerEntry> Unchanged(const RouteTable& old, const RegistrySnapshot::Server& server) {
+  const auto entry = old.by_uid.find(server->uid());
+  const auto source = old.sources_by_uid.find(server->uid());
+  if (entry == old.by_uid.end() || source == old.sources_by_uid.end()) return nullptr;
+  // The stream shares what did not change between its snapshots; a full one brings everything anew.
+  const bool same =
+      source->second == server || google::protobuf::util::MessageDifferencer::Equals(*source->second, *server);
+  return same ? entry->second : nullptr;
+}
+
+}  // namespace
+
 void Routes::Update(const RegistrySnapshot& snapshot) {
   const std::shared_ptr<const RouteTable> old = table();
   auto fresh = std::make_shared<RouteTable>();
   fresh->loaded = true;
+  fresh->history = ConfigHistory::Of(snapshot);
+  fresh->sources_by_uid = snapshot.servers_by_uid;
+  const bool continued = old->history.ContinuedBy(snapshot);
   for (const auto& [uid, server] : snapshot.servers_by_uid) {
-    const auto before = old->by_uid.find(uid);
-    std::shared_ptr<const ServerEntry> entry;
-    if (before != old->by_uid.end() && before->second->version == server->version()) {
-      entry = before->second;
-    } else if (auto compiled = CompileServer(*server, public_url_); compiled.ok()) {
+    std::shared_ptr<const ServerEntry> entry = continued ? Unchanged(*old, server) : nullptr;
+    if (entry == nullptr) {
+      auto compiled = CompileServer(*server, public_url_);
+      if (!compiled.ok()) {
+        // Not run with a rule missing: the route exists and answers 503 (see by_slug with a null entry).
+        Log(LogLevel::kError, "server_not_executable", {{"server", server->slug()}, {"status", compiled.status()}});
+        fresh->by_slug[server->slug()] = nullptr;
+        continue;
+      }
       entry = *std::move(compiled);
-    } else {
-      // Not run with a rule missing: the route exists and answers 503 (see by_slug with a null entry).
-      Log(LogLevel::kError, "server_not_executable", {{"server", server->slug()}, {"status", compiled.status()}});
-      fresh->by_slug[server->slug()] = nullptr;
-      continue;
     }
     fresh->by_slug[server->slug()] = entry;
     fresh->by_uid[uid] = std::move(entry);

@@ -16,13 +16,15 @@
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/edge/http/header_rules.h"
 #include "services/edge/http/upstream_target.h"
+#include "services/edge/mcp/config_history.h"
 #include "services/edge/mcp/server_metrics.h"
 
 namespace sallyport::edge {
 
 // One MCP server's configuration at one version, compiled for the request path. Immutable.
 struct ServerEntry : std::enable_shared_from_this<ServerEntry> {
-  // Unique per (uid, version) in this process: the caches' key.
+  // Of this compilation, unique in this process: the caches' key. Not (uid, version), which a store restored from a
+  // backup gives out anew.
   uint64_t serial = 0;
   std::string uid;
   std::string slug;
@@ -81,13 +83,17 @@ struct RouteTable {
   bool loaded = false;  // Before that nothing can be said about any server.
   absl::flat_hash_map<std::string, std::shared_ptr<const ServerEntry>> by_slug;
   absl::flat_hash_map<std::string, std::shared_ptr<const ServerEntry>> by_uid;
+  // What it was made of.
+  ConfigHistory history;
+  absl::flat_hash_map<std::string, RegistrySnapshot::Server> sources_by_uid;
 };
 
 // The current table; each worker keeps its own pointer and looks at `generation` once a request.
 class Routes {
  public:
   explicit Routes(std::string public_url) : public_url_(std::move(public_url)) {}
-  // Compiles what changed; unchanged servers keep their entries (and with them their cached credentials).
+  // Compiles what changed; servers with the same content keep their entries (and with them their cached callers and
+  // credentials), as long as the store's history goes on. After a restore nothing is kept.
   void Update(const RegistrySnapshot& snapshot);
   std::shared_ptr<const RouteTable> table() const;
   uint64_t generation() const { return generation_.load(std::memory_order_acquire); }

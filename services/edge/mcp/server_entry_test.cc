@@ -50,7 +50,7 @@ TEST(ServerEntry, CarriesTargetIdentityAndLimits) {
   EXPECT_EQ(entry->version, 3);
   EXPECT_TRUE(entry->enabled);
   EXPECT_EQ(entry->target.origin, "https://api.example.com");
-  EXPECT_EQ(entry->target.pool_key, "srv_a/3") << "no two servers share a connection";
+  EXPECT_EQ(entry->target.pool_key, "srv_a/" + std::to_string(entry->serial)) << "no two servers share a connection";
   EXPECT_EQ(entry->target.connect_timeout, std::chrono::milliseconds(250));
   EXPECT_EQ(entry->target.first_byte_timeout, std::chrono::seconds(30));
   EXPECT_EQ(entry->body_limit, 100U);
