@@ -174,9 +174,11 @@ TEST_F(EngineExchangeTest, AHeldStreamBeatsAndEnds) {
 }
 
 TEST_F(EngineExchangeTest, AForwardContinuesAHeldStream) {
-  std::string answer = JsonResponse("{\"a\":\n1}");
-  ServeUpstream([&](RawSocket& socket) {
-    while (!upstream->ReadRequest(socket).empty() && socket.Send(answer)) {
+  const std::string first = JsonResponse("{\"a\":\n1}");
+  const std::string second =
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9\r\n\r\ndata: x\n\n";
+  ServeUpstream([this, first, second, asked = std::make_shared<std::atomic<int>>(0)](RawSocket& socket) {
+    while (!upstream->ReadRequest(socket).empty() && socket.Send((*asked)++ == 0 ? first : second)) {
     }
   });
   gateway.on_request = [&](Exchange& exchange) {
@@ -189,7 +191,6 @@ TEST_F(EngineExchangeTest, AForwardContinuesAHeldStream) {
     client->Send(Post("{}"));
     EXPECT_THAT(client->ReadMessage(), EndsWith("event: message\ndata: {\"a\": 1}\n\n\r\n0\r\n\r\n"));
   }
-  answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9\r\n\r\ndata: x\n\n";
   const auto client = Connect();
   client->Send(Post("{}"));
   EXPECT_THAT(client->ReadMessage(), EndsWith("\r\n\r\n9\r\ndata: x\n\n\r\n0\r\n\r\n"));

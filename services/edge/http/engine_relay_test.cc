@@ -218,10 +218,9 @@ TEST_F(EngineRelayTest, BytesAfterTheBodySpoilTheConnection) {
 }
 
 TEST_F(EngineRelayTest, AnEarlySuccessIs502AnEarlyRefusalIsRelayed) {
-  std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-  ServeUpstream([&](RawSocket& socket) {
+  ServeUpstream([this](RawSocket& socket) {
     socket.ReadUntil("\r\n\r\n");  // The body stays in the way.
-    socket.Send(answer);
+    socket.Send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
     EXPECT_TRUE(Eventually([&] { return gateway.done().size() > 0; }));
   });
   gateway.body_limit = 64 << 20;
@@ -233,10 +232,9 @@ TEST_F(EngineRelayTest, AnEarlySuccessIs502AnEarlyRefusalIsRelayed) {
     EXPECT_EQ(StatusOf(client->ReadMessage()), 502);
   }
   engine.reset();
-  answer = "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno";
-  ServeUpstream([&](RawSocket& socket) {
+  ServeUpstream([this](RawSocket& socket) {
     socket.ReadUntil("\r\n\r\n");
-    socket.Send(answer);
+    socket.Send("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno");
     EXPECT_TRUE(Eventually([&] { return gateway.done().size() > 1; }));
   });
   StartEngine();
