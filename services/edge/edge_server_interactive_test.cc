@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/edge/edge_server_testing.h"
+
+// Door one, and links.
+namespace sallyport::edge {
+namespace {
+
+TEST_F(EdgeServerTest, WithoutATokenTheChallengeIsExact) {
+  const Reply reply = Post("org");
+  EXPECT_EQ(reply.status, 401);
+  EXPECT_EQ(
+      reply.Field("WWW-Authenticate"),
+      R"(Bearer resource_metadata="https://gw.example.com/.well-known/oauth-protected-resource/mcp/org", scope="mcp")");
+  EXPECT_EQ(Post("jwt").Field("WWW-Authenticate"), "Bearer");
+  EXPECT_EQ(Post("org", {"Authorization: Basic eDp5"}).status, 401);
+  EXPECT_EQ(Post("org", {"Authorization: Bearer "}).status, 401);
+  EXPECT_EQ(Post("org", {"Cookie: session=ada"}).status, 401) << "cookies mean nothing here";
+  const Reply invalid = Post("org", {Bearer("garbage")});
+  EXPECT_EQ(invalid.status, 401);
+  EXPECT_THAT(invalid.Field("WWW-Authenticate"), HasSubstr("error=\"invalid_token\""));
+  EXPECT_EQ(Post("org", {Bearer("ours-stranger")}).status, 403);
+  EXPECT_THAT(upstream_.requests(), IsEmpty());
+}
+
+TEST_F(EdgeServerTest, AuthorizationTwiceIsRefused) {
+  for (const char* slug : {"org", "through", "open"}) {
+    EXPECT_EQ(Post(slug, {Bearer("ours-ada"), "authorization: Bearer other"}).status, 400) << slug;
+  }
+  EXPECT_EQ(Post("agent", {Bearer("ours-ada"), "X-Sallyport-Authorization: a", "x-sallyport-authorization: b"}).status,
+            400);
+  EXPECT_THAT(upstream_.requests(), IsEmpty());
+}
+
+TEST_F(EdgeServerTest, AWarmRequestMakesNoRpc) {
+  ASSERT_EQ(Post("org", {Bearer("ours-ada")}).status, 200);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(Post("org", {Bearer("ours-ada")}).status, 200);
+  EXPECT_EQ(edge_->authenticate_calls(), 1U);
+  EXPECT_EQ(edge_->resolve_calls(), 1U);
+}
+
+TEST_F(EdgeServerTest, ARevokedSessionIsRefusedOnTheSameConnection) {
+  const auto socket = RawSocket::Connect(static_cast<uint16_t>(edge_->port()));
+  const std::string request = Render("POST", "/mcp/org", {Bearer("ours-ada")}, kCall);
+  socket->Send(request);
+  ASSERT_EQ(ParseReply(socket->ReadMessage()).status, 200);
+  authn_.SetStatus({grpc::StatusCode::UNAUTHENTICATED, "revoked"});
+  registry_.Invalidate(Invalidation::SESSION, "session-ada");
+  EXPECT_TRUE(Soon([&] {
+    socket->Send(request);
+    return ParseReply(socket->ReadMessage()).status == 401;
+  }));
+}
+
+TEST_F(EdgeServerTest, WhileAuthnIsDownUnknownCallersGet503) {
+  ASSERT_EQ(Post("org", {Bearer("ours-ada")}).status, 200);
+  authn_.SetStatus({grpc::StatusCode::UNAVAILABLE, "down"});
+  EXPECT_EQ(Post("org", {Bearer("ours-ada")}).status, 200);
+  const Reply reply = Post("org", {Bearer("ours-bob")});
+  EXPECT_EQ(reply.status, 503);
+  EXPECT_NE(reply.Field("Retry-After"), "");
+}
+
+TEST_F(EdgeServerTest, TheLinkSignalHasTheFormTheClientUnderstands) {
+  const Reply text = Post("user", {Bearer("ours-ada")});
+  EXPECT_EQ(text.Json()["result"]["isError"], true);
+  EXPECT_THAT(text.body, HasSubstr("https://gw.example.com/connect/user?for=x"));
+  const Reply modern = Post("user", {Bearer("ours-ada")}, ModernCall());
+  EXPECT_EQ(modern.Json()["result"]["resultType"], "input_required");
+  EXPECT_EQ(modern.Json()["result"]["requestState"], "sp1.state");
+
+  const Reply opened = Post("user", {Bearer("ours-ada")},
+                            R"({"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25",
+                                "capabilities":{"elicitation":{"url":{}}}}})");
+  const Reply legacy = Post("user", {Bearer("ours-ada"), "Mcp-Session-Id: " + opened.Field("Mcp-Session-Id")});
+  EXPECT_EQ(legacy.Json()["error"]["code"], -32042) << legacy.body;
+  EXPECT_THAT(upstream_.requests(), IsEmpty());
+}
+
+TEST_F(EdgeServerTest, WithoutAnAccountNotificationsAreTakenAndListsAreSynthetic) {
+  EXPECT_EQ(Post("user", {Bearer("ours-ada")}, R"({"jsonrpc":"2.0","method":"notifications/initialized"})").status,
+            202);
+  const Reply list = Post("user", {Bearer("ours-ada")}, R"({"jsonrpc":"2.0","id":1,"method":"tools/list"})");
+  EXPECT_EQ(list.Json()["result"]["tools"][0]["name"], "connect_account");
+  EXPECT_THAT(upstream_.requests(), IsEmpty());
+}
+
+std::string Retried(const std::string& action = "accept") {
+  return ModernCall(R"(, "requestState":"sp1.state","inputResponses":{"sallyport_link_github":{"action":")" + action +
+                    "\"}}");
+}
+
+TEST_F(EdgeServerTest, ALinkedRetryGoesUpstreamWithoutOurMembers) {
+  ASSERT_EQ(Post("user", {Bearer("ours-ada")}, ModernCall()).Json()["result"]["resultType"], "input_required");
+  broker_.Link("ada");
+  EXPECT_EQ(Post("user", {Bearer("ours-ada")}, Retried()).status, 200);
+  const std::string request = LastUpstream();
+  const std::string body = request.substr(request.find("\r\n\r\n") + 4);
+  EXPECT_EQ(body, ModernCall()) << "as the client first made it";
+  EXPECT_THAT(request, HasSubstr("Content-Length: " + std::to_string(body.size()) + "\r\n"));
+}
+
+TEST_F(EdgeServerTest, TheUpstreamsInputResponsesStay) {
+  ASSERT_EQ(Post("user", {Bearer("ours-ada")}, ModernCall()).Json()["result"]["resultType"], "input_required");
+  broker_.Link("ada");
+  Post(
+      "user", {Bearer("ours-ada")},
+      ModernCall(
+          R"(,"inputResponses":{"theirs":{"action":"accept"},"sallyport_link_github":{"action":"accept"}},"requestState":"sp1.state")"));
+  const std::string request = LastUpstream();
+  const json params = json::parse(request.substr(request.find("\r\n\r\n") + 4))["params"];
+  EXPECT_EQ(params["inputResponses"], json::parse(R"({"theirs":{"action":"accept"}})"));
+  EXPECT_FALSE(params.contains("requestState"));
+}
+
+TEST_F(EdgeServerTest, AForgedOrForeignStateIsRefused) {
+  ASSERT_EQ(Post("user", {Bearer("ours-ada")}, ModernCall()).Json()["result"]["resultType"], "input_required");
+  const Reply forged = Post("user", {Bearer("ours-ada")}, ModernCall(R"(,"requestState":"sp1.forged")"));
+  EXPECT_EQ(forged.status, 400);
+  EXPECT_EQ(forged.Json()["error"]["code"], -32602);
+  std::string other_call = Retried();
+  other_call.replace(other_call.find(R"("q":1)"), 5, R"("q":2)");
+  EXPECT_EQ(Post("user", {Bearer("ours-ada")}, other_call).status, 400) << "of another call";
+}
+
+TEST_F(EdgeServerTest, DecliningEndsTheCall) {
+  ASSERT_EQ(Post("user", {Bearer("ours-ada")}, ModernCall()).Json()["result"]["resultType"], "input_required");
+  for (const char* action : {"decline", "cancel"}) {
+    const Reply reply = Post("user", {Bearer("ours-ada")}, Retried(action));
+    EXPECT_EQ(reply.Json()["result"]["isError"], true) << action;
+  }
+  EXPECT_THAT(upstream_.requests(), IsEmpty());
+}
+
+TEST_F(EdgeServerTest, AWaitingCallCompletesWhenTheUserReturns) {
+  ASSERT_EQ(Post("user", {Bearer("ours-ada")}, ModernCall()).Json()["result"]["resultType"], "input_required");
+  const auto socket = RawSocket::Connect(static_cast<uint16_t>(edge_->port()));
+  socket->Send(Render("POST", "/mcp/user", {Bearer("ours-ada")}, Retried()));
+  EXPECT_THAT(socket->ReadUntil("\r\n\r\n"), HasSubstr("text/event-stream"));
+  EXPECT_THAT(upstream_.requests(), IsEmpty());
+  SetAnswer([](const std::string&) { return JsonResponse(R"({"jsonrpc":"2.0","id":8,"result":{"done":true}})"); });
+  broker_.Link("ada");
+  registry_.Invalidate(Invalidation::CONNECTION, "okta:ada\napp_x\n", 1);
+  EXPECT_THAT(socket->ReadUntil("\"done\":true"), HasSubstr("data: "));
+  EXPECT_THAT(upstream_.requests(), SizeIs(1));
+}
+
+TEST_F(EdgeServerTest, ALinkMadeJustBeforeWaitingIsNoticedWithoutBeingTold) {
+  ASSERT_EQ(Post("user", {Bearer("ours-ada")}, ModernCall()).Json()["result"]["resultType"], "input_required");
+  const auto socket = RawSocket::Connect(static_cast<uint16_t>(edge_->port()));
+  socket->Send(Render("POST", "/mcp/user", {Bearer("ours-ada")}, Retried()));
+  EXPECT_THAT(socket->ReadUntil("\r\n\r\n"), HasSubstr("text/event-stream"));
+  broker_.Link("ada");
+  EXPECT_THAT(socket->ReadUntil("\"result\""), HasSubstr("data: "));
+  EXPECT_THAT(upstream_.requests(), SizeIs(1));
+}
+
+}  // namespace
+}  // namespace sallyport::edge
