@@ -248,6 +248,11 @@ absl::Status Resolver::PlanUserPieces(Call& call) const {
     piece.uid = absl::StrCat("sso:", connector);
     piece.need.key = {call.passport->subject, piece.uid};
     piece.need.id_token = header.forward_caller_token().token() == registry::v1::ID;
+    if (auth.method_case() != AppAuth::kOauthAuthorization) {
+      // Else it is the app's token that was refused: a request names one version.
+      piece.need.refused_generation = call.request.refused_generation();
+      piece.need.refused_version = call.request.refused_version();
+    }
     call.user_pieces.push_back(std::move(piece));
   }
   for (Call::UserPiece& piece : call.user_pieces) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/resolver.h"
 
+#include <atomic>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -258,6 +260,41 @@ TEST_F(ResolverTest, ForwardedTokenOfASignInComesFromTheVault) {
   EXPECT_THAT(local, StatusIs(Code::kFailedPrecondition));
   EXPECT_EQ(ReasonOf(local.status()), "no_caller_token");
   EXPECT_EQ(theirs.pieces_size(), 0) << "a presented token is the edge's to forward";
+}
+
+TEST_F(ResolverTest, RefusedSignInTokenIsRenewedOnceAndThenThereIsNone) {
+  registry::v1::McpServer* server = AddServer("srv_f", "forward");
+  server->mutable_agent_auth()->mutable_interactive();
+  server->mutable_app_auth()->mutable_passthrough();
+  auto* header = server->add_outbound_headers();
+  header->set_name("X-User-Token");
+  header->mutable_forward_caller_token();
+  PutConnection("corp:ada", "sso:corp", absl::Minutes(1), absl::Hours(1));
+  std::atomic<int> asked{0};
+  provider_.SetHandler([&](const testing::HttpProvider::Request& /*request*/) -> testing::HttpProvider::Response {
+    ++asked;
+    return {200, R"({"access_token":"at1","refresh_token":"rt1","expires_in":3600})", "application/json", ""};
+  });
+  peers_.authn.connector.set_token_endpoint(provider_.Url("/idp/token"));
+  peers_.authn.connector.set_client_id("rp");
+  TokenBrokerServer& broker = StartBroker();
+  const std::string passport = peers_.authn.Sign(CallPassport("corp:ada", "srv_f"));
+  ASSERT_OK_AND_ASSIGN(const auto first, Resolve(broker, For("srv_f"), passport));
+  v1::ResolveCredentialsRequest refused = For("srv_f");
+  refused.set_refused_generation(first.pieces(0).generation());
+  refused.set_refused_version(first.pieces(0).version());
+
+  ASSERT_OK_AND_ASSIGN(const auto second, Resolve(broker, refused, passport));
+  ASSERT_OK_AND_ASSIGN(const auto late, Resolve(broker, refused, passport));
+  refused.set_refused_version(second.pieces(0).version());
+  const auto again = Resolve(broker, refused, passport);
+
+  EXPECT_EQ(first.pieces(0).value(), "at0-of-corp:ada");
+  EXPECT_EQ(second.pieces(0).value(), "at1");
+  EXPECT_EQ(late.pieces(0).value(), "at1") << "who saw the old one refused gets the new one";
+  EXPECT_THAT(again, StatusIs(Code::kFailedPrecondition));
+  EXPECT_EQ(ReasonOf(again.status()), "no_caller_token");
+  EXPECT_EQ(asked, 1) << "forced at most once per 30 s";
 }
 
 TEST_F(ResolverTest, ExpiredIdTokenIsRenewedAtTheConnector) {
