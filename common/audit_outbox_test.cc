@@ -66,7 +66,6 @@ class AuditOutboxTest : public ::testing::TestWithParam<bool> {
     std::string pattern = "/tmp/sallyport-outbox-XXXXXX";
     directory_ = mkdtemp(pattern.data());
     if (GetParam()) {
-      if (!TestPostgres::Available()) GTEST_SKIP() << "no PostgreSQL here";
       ASSERT_OK_AND_ASSIGN(connection_, TestPostgres::CreateDatabase());
     }
     database_ = Open();

@@ -37,7 +37,6 @@ class SqlTest : public ::testing::TestWithParam<Engine> {
   }
   void SetUp() override {
     if (GetParam() == Engine::kPostgresql) {
-      if (!TestPostgres::Available()) GTEST_SKIP() << "no PostgreSQL here";
       ASSERT_OK_AND_ASSIGN(connection_, TestPostgres::CreateDatabase());
     }
     database_ = Open();
@@ -378,7 +377,6 @@ TEST(SqlSqliteTest, AFileThatIsNoDatabaseIsDataLoss) {
 }
 
 TEST(SqlPostgresqlTest, BrokenConnectionsAreReplaced) {
-  if (!TestPostgres::Available()) GTEST_SKIP() << "no PostgreSQL here";
   ASSERT_OK_AND_ASSIGN(std::string connection, TestPostgres::CreateDatabase());
   Database::Options options;
   options.postgresql = connection;

@@ -34,9 +34,6 @@ class GrantsTest : public ::testing::TestWithParam<SqlDialect> {
  protected:
   void SetUp() override {
     if (GetParam() == SqlDialect::kPostgresql) {
-      if (!TestPostgres::Available()) {
-        GTEST_SKIP() << "no PostgreSQL here";
-      }
       config::v1::Database config;
       ASSERT_OK_AND_ASSIGN(const std::string connection, TestPostgres::CreateDatabase());
       config.set_postgresql(connection);

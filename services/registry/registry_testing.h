@@ -153,7 +153,6 @@ class EngineTest : public ::testing::TestWithParam<Engine> {
  protected:
   void SetUp() override {
     if (GetParam() == Engine::kPostgresql) {
-      if (!sallyport::testing::TestPostgres::Available()) GTEST_SKIP() << "no PostgreSQL here";
       ASSERT_OK_AND_ASSIGN(connection_, sallyport::testing::TestPostgres::CreateDatabase());
     }
     database_ = Open();

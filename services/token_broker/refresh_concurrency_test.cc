@@ -73,8 +73,7 @@ TEST_F(RefreshConcurrencyTest, TwoHundredCallsAtTheInstantOfExpiryOnTwoBrokersRe
 }
 
 TEST_F(RefreshConcurrencyTest, ReplicaThatWaitsHearsTheDoorbellAndFindsTheTokenInRedis) {
-  if (!::sallyport::testing::TestRedis::Available()) GTEST_SKIP() << "no redis-server";
-  const auto redis = *::sallyport::testing::TestRedis::Start();
+  ASSERT_OK_AND_ASSIGN(const auto redis, ::sallyport::testing::TestRedis::Start());
   redis_address_ = redis->address();
   provider_.SetHandler(StrictRotation(absl::Seconds(1)));
   PutConnection("corp:ada", kApp, absl::Hours(1), absl::Hours(1));

@@ -106,8 +106,7 @@ TEST_F(TokenCacheTest, SubjectIsForgottenWholeAndNobodyElse) {
 class SharedTokenCacheTest : public TokenCacheTest {
  protected:
   void SetUp() override {
-    if (!::sallyport::testing::TestRedis::Available()) GTEST_SKIP() << "no redis-server";
-    server_ = *::sallyport::testing::TestRedis::Start();
+    ASSERT_OK_AND_ASSIGN(server_, ::sallyport::testing::TestRedis::Start());
     RedisOptions options;
     options.address = server_->address();
     options.timeout = absl::Seconds(1);

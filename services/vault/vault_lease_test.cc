@@ -27,8 +27,8 @@ using Code = absl::StatusCode;
 class LeaseTest : public ::testing::TestWithParam<SqlDialect> {
  protected:
   void SetUp() override {
-    if (GetParam() == SqlDialect::kPostgresql && !sallyport::testing::TestPostgres::Available()) {
-      GTEST_SKIP() << "no PostgreSQL here";
+    if (GetParam() == SqlDialect::kPostgresql) {
+      ASSERT_THAT(sallyport::testing::TestPostgres::Start(), IsOk());
     }
     harness_ = std::make_unique<Harness>(GetParam());
     ASSERT_THAT(harness_->Put(Broker(), Connection(), "rt0"), IsOk());

@@ -62,8 +62,12 @@ class Server {
 
   absl::Status Start() {
     const std::string bin = BinDirectory();
+    if (bin.empty() || (geteuid() == 0 && getpwnam(kUser) == nullptr)) {
+      return absl::FailedPreconditionError(
+          "the PostgreSQL server (/usr/lib/postgresql/*/bin/initdb, account postgres) is missing: run tools/setup");
+    }
     directory_ = MakeServerDirectory("pg", kUser);
-    if (bin.empty() || directory_.empty()) return absl::FailedPreconditionError("no PostgreSQL here");
+    if (directory_.empty()) return absl::InternalError("no temporary directory for PostgreSQL");
     const std::string log = directory_ + "/log";
     const std::string data = directory_ + "/data";
     auto initdb =
@@ -92,7 +96,7 @@ class Server {
 
 }  // namespace
 
-bool TestPostgres::Available() { return !BinDirectory().empty() && (geteuid() != 0 || getpwnam(kUser) != nullptr); }
+absl::Status TestPostgres::Start() { return Server::Get().status(); }
 
 absl::StatusOr<std::string> TestPostgres::CreateDatabase() {
   static std::atomic<int> next{1};

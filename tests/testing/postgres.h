@@ -11,8 +11,8 @@ namespace sallyport::testing {
 // an unprivileged user; stopped when the program ends.
 class TestPostgres {
  public:
-  // False where the server's programs are not installed.
-  static bool Available();
+  // Starts it unless it runs. FAILED_PRECONDITION where it is not installed: a test that needs it fails then.
+  static absl::Status Start();
   // A fresh, empty database: its libpq connection string.
   static absl::StatusOr<std::string> CreateDatabase();
   // Breaks every connection to the databases, as a failover does.

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <unistd.h>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -29,9 +30,10 @@ bool Connects(const std::string& path) {
 
 }  // namespace
 
-bool TestRedis::Available() { return access(kProgram, X_OK) == 0; }
-
 absl::StatusOr<std::unique_ptr<TestRedis>> TestRedis::Start(const std::string& password) {
+  if (access(kProgram, X_OK) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(kProgram, " is missing: run tools/setup"));
+  }
   std::unique_ptr<TestRedis> redis(new TestRedis());
   redis->directory_ = MakeServerDirectory("redis");
   redis->password_ = password;

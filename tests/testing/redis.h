@@ -12,8 +12,8 @@ namespace sallyport::testing {
 // A private redis-server on a unix socket in a temporary directory, without persistence; stopped in the destructor.
 class TestRedis {
  public:
-  static bool Available();
-  // With a password: for user "default".
+  // With a password: for user "default". FAILED_PRECONDITION where it is not installed: a test that needs it fails
+  // then.
   static absl::StatusOr<std::unique_ptr<TestRedis>> Start(const std::string& password = "");
   ~TestRedis();
 

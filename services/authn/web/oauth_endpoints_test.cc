@@ -265,9 +265,6 @@ TEST_F(EndpointsTest, RegistrationRefusesByTransportAndContent) {
 
 // The whole flow on the engine of larger deployments.
 TEST(EndpointsOnPostgresqlTest, FlowAndFiftyParallelRedemptions) {
-  if (!TestPostgres::Available()) {
-    GTEST_SKIP() << "no PostgreSQL here";
-  }
   World::Options options;
   ASSERT_OK_AND_ASSIGN(options.postgresql, TestPostgres::CreateDatabase());
   World world(options);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { Browser } from '../world/browser.mjs';
-import { actInChromium, chromiumAvailable } from '../world/chromium.mjs';
+import { actInChromium } from '../world/chromium.mjs';
 import { CALLBACK, MemoryOAuth, connectClient, connectMcpRemote, person, personToTheEnd } from '../world/clients.mjs';
 import { assertNoSecretLeaked, obtainToken, startWorld, tokenRequest } from '../world/fixture.mjs';
 import { TOPOLOGIES } from '../world/gateway.mjs';
@@ -42,7 +42,7 @@ for (const topology of TOPOLOGIES) {
       }
     });
 
-    it('takes a person at Chromium through sign-in, consent and link', { skip: !chromiumAvailable && 'no Chromium' }, async () => {
+    it('takes a person at Chromium through sign-in, consent and link', async () => {
       let flow;
       const openUrl = async (authorizationUrl) => {
         flow = await actInChromium(authorizationUrl, world.persona(4), { stop: (target) => target.origin + target.pathname === CALLBACK });

@@ -13,11 +13,10 @@ const FLAGS = [
   '--disable-component-update', '--disable-sync',
 ];
 
-export const chromiumAvailable = existsSync(EXECUTABLE);
-
 // Opens `url` and plays `persona` (as in browser.mjs) until the browser is sent to a URL that `stop` accepts. Resolves with
 // { callback, visited, violations }: violations are what the page's content security policy blocked.
 export async function actInChromium(url, persona, { stop, timeoutMs = 60000 }) {
+  if (!existsSync(EXECUTABLE)) throw new Error(`${EXECUTABLE} is missing: run tools/setup`);
   const directory = await mkdtemp(path.join(os.tmpdir(), 'chromium-'));
   const context = await chromium.launchPersistentContext(directory, {
     executablePath: EXECUTABLE, args: FLAGS, headless: true, javaScriptEnabled: true,

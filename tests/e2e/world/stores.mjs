@@ -8,7 +8,7 @@ import { waitFor } from './http.mjs';
 
 async function postgresBin() {
   const versions = await readdir('/usr/lib/postgresql').catch(() => []);
-  if (versions.length === 0) throw new Error('no PostgreSQL server below /usr/lib/postgresql');
+  if (versions.length === 0) throw new Error('no PostgreSQL server below /usr/lib/postgresql: run tools/setup');
   return `/usr/lib/postgresql/${versions.sort((a, b) => Number(b) - Number(a))[0]}/bin`;
 }
 

@@ -5,7 +5,7 @@ import { after, describe, it } from 'node:test';
 import * as oidc from 'openid-client';
 import { createHash, randomBytes } from 'node:crypto';
 import { Browser, parseForms } from './browser.mjs';
-import { actInChromium, chromiumAvailable } from './chromium.mjs';
+import { actInChromium } from './chromium.mjs';
 import { createEchoListener } from '../../../tools/demo/echo-server.mjs';
 import { CALLBACK, connectClient, connectMcpRemote, person, personToTheEnd } from './clients.mjs';
 import { callTool, initialize, request, rpc, toolText } from './http-client.mjs';
@@ -58,7 +58,7 @@ describe('identity provider', async () => {
     assert.equal(page.status, 403);
   });
 
-  it('works in Chromium', { skip: !chromiumAvailable && 'no Chromium' }, async () => {
+  it('works in Chromium', async () => {
     const tokens = await signIn((url) => actInChromium(url, personaOf(idp.users[1]), { stop }));
     assert.equal(tokens.claims().sub, idp.users[1].sub);
   });
