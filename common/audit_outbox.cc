@@ -6,12 +6,11 @@
 #include <thread>
 #include <utility>
 
-#include <google/protobuf/util/time_util.h>
-
 #include "common/backoff.h"
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/mutex.h"
+#include "common/proto_time.h"
 #include "common/random.h"
 #include "common/rpc_server.h"
 #include "common/status_macros.h"
@@ -22,10 +21,6 @@ namespace {
 
 constexpr absl::Duration kCallTimeout = absl::Seconds(10);
 constexpr int kMaxBatchSize = 1000;
-
-google::protobuf::Timestamp ToTimestamp(absl::Time time) {
-  return google::protobuf::util::TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(time));
-}
 
 // A damaged row becomes an event that says so: it must neither stop the rows behind it nor vanish.
 audit::v1::Event ReadEvent(const Row& row, const std::string& source, absl::Time now) {

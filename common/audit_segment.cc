@@ -14,7 +14,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include <google/protobuf/util/time_util.h>
 #include <openssl/evp.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -26,6 +25,7 @@
 #include "common/json_log.h"
 #include "common/metrics.h"
 #include "common/mutex.h"
+#include "common/proto_time.h"
 #include "common/random.h"
 #include "common/status_macros.h"
 
@@ -314,7 +314,7 @@ void AuditSegments::State::FrameLost(uint64_t from, uint64_t to, std::string* ne
   event.set_source(options.source);
   event.set_boot(boot);
   event.set_sequence(to);
-  *event.mutable_at() = google::protobuf::util::TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(clock->Now()));
+  *event.mutable_at() = ToTimestamp(clock->Now());
   event.set_type("lost");
   event.set_lost_from(from);
   event.set_lost_to(to);
@@ -414,8 +414,7 @@ absl::Status AuditSegments::Append(audit::v1::Event event) {
   event.set_source(state.options.source);
   event.set_boot(state.boot);
   if (!event.has_at()) {
-    *event.mutable_at() =
-        google::protobuf::util::TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(state.clock->Now()));
+    *event.mutable_at() = ToTimestamp(state.clock->Now());
   }
   uint64_t ticket = 0;
   {

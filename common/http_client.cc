@@ -20,6 +20,7 @@
 
 #include "common/error.h"
 #include "common/files.h"
+#include "common/http_field.h"
 #include "common/mutex.h"
 #include "common/openssl.h"
 #include "common/status_macros.h"
@@ -66,12 +67,6 @@ struct Exchange {
   }
 };
 
-bool IsToken(absl::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || absl::StrContains("!#$%&'*+-.^_`|~", c);
-  });
-}
-
 absl::Status CheckRequest(const HttpRequest& request) {
   if (!IsToken(request.method)) return absl::InvalidArgumentError("http: malformed method");
   for (const auto& [name, value] : request.headers) {
@@ -81,7 +76,7 @@ absl::Status CheckRequest(const HttpRequest& request) {
         return absl::InvalidArgumentError(absl::StrCat("http: header ", name, " is set by the client itself"));
       }
     }
-    if (value.find_first_of(absl::string_view("\r\n\0", 3).data(), 0, 3) != std::string::npos) {
+    if (!IsFieldValue(value)) {
       return absl::InvalidArgumentError(absl::StrCat("http: header ", name, " has a character no header may have"));
     }
   }

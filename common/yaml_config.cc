@@ -26,6 +26,7 @@
 #include "common/base64url.h"
 #include "common/error.h"
 #include "common/files.h"
+#include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "sallyport/common/v1/secret.pb.h"
 
@@ -324,10 +325,7 @@ absl::Status Loader::FillDuration(const YAML::Node& node, const std::string& pat
       duration == -absl::InfiniteDuration() || absl::AbsDuration(duration) > absl::Hours(24 * 366 * 100)) {
     return Error(node, path, "must be a duration such as \"250ms\", \"5s\" or \"1h30m\"");
   }
-  google::protobuf::Duration proto;
-  proto.set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &duration));
-  proto.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
-  message->ParseFromString(proto.SerializeAsString());  // The message may be of a dynamic type.
+  message->ParseFromString(ToProtoDuration(duration).SerializeAsString());  // The message may be of a dynamic type.
   return absl::OkStatus();
 }
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 
 #include "common/error.h"
+#include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/authn/claims.h"
 #include "services/authn/errors.h"
@@ -20,12 +21,6 @@ constexpr size_t kMaxClaimBytes = 4096;
 absl::Status NotAllowed() {
   return WithReason(absl::PermissionDeniedError("you are signed in but not among those who may use this server"),
                     "not_allowed");
-}
-
-google::protobuf::Timestamp ToProto(absl::Time time) {
-  google::protobuf::Timestamp out;
-  out.set_seconds(absl::ToUnixSeconds(time));
-  return out;
 }
 
 v1::Role ToRole(const std::string& role) {
@@ -258,7 +253,7 @@ absl::StatusOr<v1::AuthenticateResponse> Authenticator::Admit(const ServerView& 
   principal.set_client_id(verified.client_id);
   principal.mutable_scopes()->Assign(verified.scopes.begin(), verified.scopes.end());
   principal.set_token_kind(verified.kind);
-  *principal.mutable_expires_at() = ToProto(verified.expires_at);
+  *principal.mutable_expires_at() = ToTimestamp(verified.expires_at);
   for (const std::string& role : passport.roles) {
     principal.add_roles(ToRole(role));
   }
@@ -269,7 +264,7 @@ absl::StatusOr<v1::AuthenticateResponse> Authenticator::Admit(const ServerView& 
     }
   }
   response.set_passport(passport.jwt);
-  *response.mutable_valid_until() = ToProto(passport.expires_at);
+  *response.mutable_valid_until() = ToTimestamp(passport.expires_at);
   response.set_session_id(verified.session_id);
   response.set_rule(rule);
   return response;

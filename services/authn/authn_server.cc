@@ -16,6 +16,7 @@
 #include "common/http_client.h"
 #include "common/json_log.h"
 #include "common/mutex.h"
+#include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/url.h"
 #include "services/authn/authn_service.h"
@@ -35,7 +36,7 @@ constexpr absl::Duration kMaxSession = absl::Hours(24 * 30);
 constexpr absl::Duration kPruneEvery = absl::Minutes(15);
 
 absl::Duration FromProto(bool given, const google::protobuf::Duration& duration, absl::Duration otherwise) {
-  return given ? absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos()) : otherwise;
+  return given ? FromProtoDuration(duration) : otherwise;
 }
 
 absl::Duration SessionLifetime(const config::v1::AuthnConfig& config) {

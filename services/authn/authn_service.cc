@@ -6,17 +6,12 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/error.h"
+#include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/authn/errors.h"
 
 namespace sallyport::authn {
 namespace {
-
-google::protobuf::Timestamp ToProto(absl::Time time) {
-  google::protobuf::Timestamp out;
-  out.set_seconds(absl::ToUnixSeconds(time));
-  return out;
-}
 
 void AddRoles(const std::vector<std::string>& roles, v1::Principal& principal) {
   for (const std::string& role : roles) {
@@ -32,7 +27,7 @@ v1::Principal ToPrincipal(const Passport& passport) {
   principal.set_name(passport.name);
   principal.mutable_groups()->Assign(passport.groups.begin(), passport.groups.end());
   principal.set_client_id(passport.client_id);
-  *principal.mutable_expires_at() = ToProto(passport.expires_at);
+  *principal.mutable_expires_at() = ToTimestamp(passport.expires_at);
   AddRoles(passport.roles, principal);
   return principal;
 }
@@ -137,7 +132,7 @@ absl::StatusOr<v1::GetPassportResponse> AuthnRpcs::GetPassport(const v1::GetPass
   ASSIGN_OR_RETURN(passport, parts_.passports.Mint(std::move(passport), caller.expires_at, now));
   v1::GetPassportResponse response;
   response.set_passport(passport.jwt);
-  *response.mutable_valid_until() = ToProto(passport.expires_at);
+  *response.mutable_valid_until() = ToTimestamp(passport.expires_at);
   *response.mutable_principal() = ToPrincipal(passport);
   response.mutable_principal()->set_issuer(caller.identity.issuer);
   return response;
@@ -155,7 +150,7 @@ absl::StatusOr<v1::GetEdgeKeysResponse> AuthnRpcs::GetEdgeKeys(absl::Time now) {
   for (std::string& key : keys.keys) {
     response.add_session_tag_keys(std::move(key));
   }
-  *response.mutable_refresh_after() = ToProto(keys.refresh_after);
+  *response.mutable_refresh_after() = ToTimestamp(keys.refresh_after);
   return response;
 }
 
@@ -226,7 +221,7 @@ absl::StatusOr<v1::RedeemAdminTokenResponse> AuthnRpcs::RedeemAdminToken(const s
   RETURN_IF_ERROR(parts_.admin_token.Redeem(token, now));
   v1::RedeemAdminTokenResponse response;
   response.set_access_token(minted.token);
-  *response.mutable_expires_at() = ToProto(minted.expires_at);
+  *response.mutable_expires_at() = ToTimestamp(minted.expires_at);
   return response;
 }
 

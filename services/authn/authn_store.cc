@@ -5,7 +5,7 @@
 
 #include "common/audit_outbox.h"
 #include "common/error.h"
-#include "common/files.h"
+#include "common/sql_config.h"
 #include "common/status_macros.h"
 
 namespace sallyport::authn {
@@ -36,16 +36,7 @@ absl::StatusOr<std::unique_ptr<Database>> OpenAuthnDatabase(const config::v1::Da
   if (config.engine_case() == config::v1::Database::ENGINE_NOT_SET) {
     return InvalidField("database", "needs sqlite or postgresql");
   }
-  Database::Options options;
-  options.sqlite_path = config.sqlite();
-  options.postgresql = config.postgresql();
-  if (!config.password_file().empty()) {
-    ASSIGN_OR_RETURN(options.password, ReadSecretFile(config.password_file()));
-  }
-  if (config.pool_size() > 0) {
-    options.pool_size = config.pool_size();
-  }
-  options.clock = &clock;
+  ASSIGN_OR_RETURN(Database::Options options, DatabaseOptionsFrom(config, clock));
   ASSIGN_OR_RETURN(std::unique_ptr<Database> database, Database::Open(std::move(options)));
   RETURN_IF_ERROR(database->Migrate(AuthnMigrations()));
   return database;

@@ -9,12 +9,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include <google/protobuf/util/time_util.h>
 
 #include "common/base64url.h"
 #include "common/crypto.h"
 #include "common/error.h"
 #include "common/json.h"
+#include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/url.h"
 
@@ -44,10 +44,6 @@ std::string ScopesOf(const config::v1::OidcConnector& oidc) {
 
 absl::Status Refused(absl::string_view reason) {
   return WithReason(absl::UnauthenticatedError("the identity provider did not confirm the sign-in"), reason);
-}
-
-google::protobuf::Timestamp ToTimestamp(absl::Time time) {
-  return google::protobuf::util::TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(time));
 }
 
 // OpenID Connect Core 3.1.3.3.

@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/hex.h"
 #include "common/json_log.h"
+#include "common/proto_time.h"
 #include "common/random.h"
 #include "common/rpc_server.h"
 #include "common/sql.h"
@@ -27,8 +28,7 @@ Invalidation Make(Invalidation::Kind kind, absl::string_view key, absl::Time now
   Invalidation invalidation;
   invalidation.set_kind(kind);
   invalidation.set_key(std::string(key));
-  invalidation.mutable_at()->set_seconds(absl::ToUnixSeconds(now));
-  invalidation.mutable_at()->set_nanos(static_cast<int>((absl::ToUnixNanos(now) % 1'000'000'000)));
+  *invalidation.mutable_at() = ToTimestamp(now);
   return invalidation;
 }
 

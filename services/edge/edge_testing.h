@@ -12,12 +12,12 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include <google/protobuf/util/json_util.h>
-#include <google/protobuf/util/time_util.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include "common/caller/caller.h"
 #include "common/mutex.h"
+#include "common/proto_time.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"
@@ -27,10 +27,6 @@
 
 // The services around an edge, as small as its tests need them. All thread-safe.
 namespace sallyport::edge {
-
-inline google::protobuf::Timestamp ToProto(absl::Time time) {
-  return google::protobuf::util::TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(time));
-}
 
 template <typename T>
 T FromJson(const std::string& json) {
@@ -101,17 +97,17 @@ class FakeAuthn final : public authn::v1::Authn::Service {
     principal.set_email(name + "@example.com");
     principal.set_token_kind(ours ? authn::v1::SALLYPORT : authn::v1::CONNECTOR_ACCESS);
     if (name == "evil") (*principal.mutable_claims())["email"] = "a\r\nX-Evil: 1";
-    *principal.mutable_expires_at() = ToProto(clock_.Now() + token_life_);
+    *principal.mutable_expires_at() = ToTimestamp(clock_.Now() + token_life_);
     response->set_passport("passport-" + name);
     response->set_session_id("session-" + name);
     response->set_rule("interactive.allow.everyone");
-    *response->mutable_valid_until() = ToProto(clock_.Now() + std::min(absl::Minutes(5), token_life_));
+    *response->mutable_valid_until() = ToTimestamp(clock_.Now() + std::min(absl::Minutes(5), token_life_));
     return grpc::Status::OK;
   }
   grpc::Status GetEdgeKeys(grpc::ServerContext* /*context*/, const authn::v1::GetEdgeKeysRequest* /*request*/,
                            authn::v1::GetEdgeKeysResponse* response) override {
     response->add_session_tag_keys(std::string(32, 'k'));
-    *response->mutable_refresh_after() = ToProto(clock_.Now() + absl::Hours(24));
+    *response->mutable_refresh_after() = ToTimestamp(clock_.Now() + absl::Hours(24));
     return grpc::Status::OK;
   }
   grpc::Status GetPassport(grpc::ServerContext* /*context*/, const authn::v1::GetPassportRequest* request,

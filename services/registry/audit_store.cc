@@ -8,15 +8,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
-#include <google/protobuf/util/time_util.h>
 
 #include "common/error.h"
+#include "common/proto_time.h"
 #include "common/status_macros.h"
 
 namespace sallyport::registry {
 namespace {
-
-using google::protobuf::util::TimeUtil;
 
 constexpr int kMaxBatch = 1000;
 constexpr int kRowsPerStatement = 40;
@@ -69,7 +67,7 @@ absl::Status Insert(Transaction& tx, const audit::v1::AppendRequest& request, in
       params.push_back({std::move(name), std::move(value)});
     };
     add("sequence", event.sequence());
-    add("at", TimeUtil::TimestampToMicroseconds(event.at()));
+    add("at", FromTimestamp(event.at()));
     add("type", Searchable(event.type()));
     add("subject", Searchable(event.subject()));
     add("uid", Searchable(event.server_uid()));
@@ -100,8 +98,8 @@ absl::StatusOr<Filter> MakeFilter(const audit::v1::ListEventsRequest& request) {
   if (request.decision() != audit::v1::DECISION_UNSPECIFIED) {
     filter.Add("decision = :decision", "decision", static_cast<int64_t>(request.decision()));
   }
-  if (request.has_since()) filter.Add("at >= :since", "since", TimeUtil::TimestampToMicroseconds(request.since()));
-  if (request.has_until()) filter.Add("at < :until", "until", TimeUtil::TimestampToMicroseconds(request.until()));
+  if (request.has_since()) filter.Add("at >= :since", "since", FromTimestamp(request.since()));
+  if (request.has_until()) filter.Add("at < :until", "until", FromTimestamp(request.until()));
   if (!request.page_token().empty()) {
     const std::vector<std::string> parts = absl::StrSplit(request.page_token(), absl::MaxSplits(':', 1));
     int64_t at = 0;

@@ -5,9 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include <google/protobuf/util/time_util.h>
 
 #include "common/json_log.h"
+#include "common/proto_time.h"
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "services/registry/diff.h"
@@ -15,13 +15,7 @@
 namespace sallyport::registry {
 namespace {
 
-using google::protobuf::util::TimeUtil;
-
 constexpr absl::Duration kKeepRetired = absl::Hours(24 * 30);
-
-google::protobuf::Timestamp ToProto(absl::Time time) {
-  return TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(time));
-}
 
 // Where each kind's secrets may go, and the fields that say so.
 std::string SecretOrigin(const v1::McpServer& server) { return OriginOf(server.upstream_url()); }
@@ -123,8 +117,8 @@ void Batch::Prepare(T& after, Change& change, Findings& findings) {
   const auto* before = dynamic_cast<const T*>(change.before.get());
   after.set_uid(change.uid);
   after.set_version(change.expected_version);
-  *after.mutable_created_at() = before != nullptr ? before->created_at() : ToProto(now_);
-  *after.mutable_updated_at() = before != nullptr ? before->updated_at() : ToProto(now_);
+  *after.mutable_created_at() = before != nullptr ? before->created_at() : ToTimestamp(now_);
+  *after.mutable_updated_at() = before != nullptr ? before->updated_at() : ToTimestamp(now_);
   Normalize(after);
 
   ValidationContext context;
@@ -273,7 +267,7 @@ absl::Status Batch::PutSecrets(Change& change) {
     field.secret->set_set(true);
     field.secret->set_version(entry->second.version);
     field.secret->set_vault_record(record);
-    *field.secret->mutable_updated_at() = ToProto(now_);
+    *field.secret->mutable_updated_at() = ToTimestamp(now_);
   });
   change.plan.puts.clear();  // The values are in the vault now; the diff goes by versions.
   return absl::OkStatus();
@@ -361,7 +355,7 @@ absl::Status Batch::Commit() {
     if (change->unchanged()) continue;
     SetVersion(*change->after, change->expected_version + 1);
     const auto* updated = change->after->GetDescriptor()->FindFieldByName("updated_at");
-    change->after->GetReflection()->MutableMessage(change->after.get(), updated)->CopyFrom(ToProto(now_));
+    change->after->GetReflection()->MutableMessage(change->after.get(), updated)->CopyFrom(ToTimestamp(now_));
   }
   const absl::Status written = catalog_.database_.Write([&](Transaction& tx) -> absl::Status {
     for (const auto& change : changes_) {

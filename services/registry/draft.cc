@@ -4,14 +4,12 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
-#include <google/protobuf/util/time_util.h>
 
-#include "services/registry/header_names.h"
+#include "common/http_field.h"
+#include "common/proto_time.h"
 
 namespace sallyport::registry {
 namespace {
-
-using google::protobuf::util::TimeUtil;
 
 constexpr size_t kMaxSecretBytes = 32 << 10;
 
@@ -36,18 +34,16 @@ void SetReference(const std::string& record, int64_t version, absl::Time updated
   secret.set_set(true);
   secret.set_version(version);
   secret.set_vault_record(record);
-  *secret.mutable_updated_at() = TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(updated_at));
+  *secret.mutable_updated_at() = ToTimestamp(updated_at);
 }
 
-absl::Time UpdatedAt(const common::v1::Secret& secret) {
-  return absl::FromUnixMicros(TimeUtil::TimestampToMicroseconds(secret.updated_at()));
-}
+absl::Time UpdatedAt(const common::v1::Secret& secret) { return FromTimestamp(secret.updated_at()); }
 
 void CheckValue(const SecretField& field, Findings& findings) {
   const std::string& value = field.secret->value();
   if (value.empty()) findings.Refuse(field.json_path, "is empty: leave it out to keep the stored value, or set clear");
   if (value.size() > kMaxSecretBytes) findings.Refuse(field.json_path, "exceeds 32 KiB");
-  if (!IsFieldValue(value)) {
+  if (!IsTrimmedFieldValue(value)) {
     findings.Refuse(field.json_path,
                     "holds line breaks, control characters or surrounding blanks: is it pasted whole?");
   }

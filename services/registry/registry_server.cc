@@ -7,9 +7,9 @@
 
 #include "common/audit_outbox.h"
 #include "common/caller/passport.h"
-#include "common/files.h"
 #include "common/json_log.h"
 #include "common/networks.h"
+#include "common/sql_config.h"
 #include "common/status_macros.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "services/registry/registry_service.h"
@@ -54,18 +54,6 @@ class Connectors {
 
 std::vector<std::string> Texts(const google::protobuf::RepeatedPtrField<std::string>& values) {
   return {values.begin(), values.end()};
-}
-
-absl::StatusOr<Database::Options> DatabaseOptions(const config::v1::Database& config, const Clock& clock) {
-  Database::Options options;
-  options.sqlite_path = config.sqlite();
-  options.postgresql = config.postgresql();
-  if (!config.password_file().empty()) {
-    ASSIGN_OR_RETURN(options.password, ReadSecretFile(config.password_file()));
-  }
-  if (config.pool_size() > 0) options.pool_size = config.pool_size();
-  options.clock = &clock;
-  return options;
 }
 
 }  // namespace
@@ -137,7 +125,7 @@ absl::StatusOr<std::unique_ptr<RegistryServer>> RegistryServer::Start(const conf
   State& state = *server->state_;
   if (config.has_audit_retention()) state.audit_retention = absl::Seconds(config.audit_retention().seconds());
 
-  ASSIGN_OR_RETURN(Database::Options database_options, DatabaseOptions(config.database(), clock));
+  ASSIGN_OR_RETURN(Database::Options database_options, DatabaseOptionsFrom(config.database(), clock));
   ASSIGN_OR_RETURN(state.database, Database::Open(std::move(database_options)));
   RETURN_IF_ERROR(state.database->Migrate(Store::Migrations()));
   // The store's identity exists before anybody can ask for it: afterwards reading it never writes.

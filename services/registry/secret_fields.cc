@@ -3,8 +3,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/http_field.h"
 #include "sallyport/registry/v1/mcp_server.pb.h"
-#include "services/registry/header_names.h"
 
 namespace sallyport::registry {
 namespace {
@@ -37,7 +37,7 @@ void WalkRepeated(Message& message, const FieldDescriptor* field, const Path& pa
     Message* element = reflection->MutableRepeatedMessage(&message, field, i);
     const Path child = path.Child(field);
     const auto* header = dynamic_cast<const v1::OutboundHeader*>(element);
-    const std::string key = header != nullptr ? NormalizeHeaderName(header->name()) : absl::StrCat(i);
+    const std::string key = header != nullptr ? NormalizeFieldName(header->name()) : absl::StrCat(i);
     Walk(*element, {absl::StrCat(child.record, ".", key), absl::StrCat(child.json, "[", i, "]")}, visit);
   }
 }

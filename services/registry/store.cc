@@ -4,8 +4,8 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
-#include <google/protobuf/util/time_util.h>
 
+#include "common/proto_time.h"
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "services/registry/audit_store.h"
@@ -159,7 +159,7 @@ absl::Status Store::AppendInvalidations(Transaction& tx,
   ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
   int64_t part = 0;
   for (v1::Invalidation invalidation : invalidations) {
-    *invalidation.mutable_at() = google::protobuf::util::TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(now));
+    *invalidation.mutable_at() = ToTimestamp(now);
     RETURN_IF_ERROR(AppendChange(tx, revision, part++, kInvalidation, "", false, invalidation.SerializeAsString()));
   }
   return absl::OkStatus();

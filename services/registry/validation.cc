@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/http_field.h"
 #include "services/registry/header_names.h"
 #include "services/registry/urls.h"
 
@@ -164,7 +165,7 @@ void ValidateApiKey(const v1::AppAuth::ApiKey& key, Findings& findings) {
     return;
   }
   ValidateOutboundName(key.name(), field + ".name", findings);
-  if (!key.prefix().empty() && !IsFieldValue(absl::StrCat(key.prefix(), "x"))) {
+  if (!key.prefix().empty() && !IsTrimmedFieldValue(absl::StrCat(key.prefix(), "x"))) {
     findings.Refuse(field + ".prefix", "holds bytes a header value cannot");
   }
 }
@@ -200,7 +201,8 @@ void ValidateAppAuth(const v1::McpServer& server, const ValidationContext& conte
       return ValidateApiKey(app_auth.api_key(), findings);
     case v1::AppAuth::kBasic:
       if (app_auth.basic().username().empty()) findings.Refuse("appAuth.basic.username", "is required");
-      if (app_auth.basic().username().find(':') != std::string::npos || !IsFieldValue(app_auth.basic().username())) {
+      if (app_auth.basic().username().find(':') != std::string::npos ||
+          !IsTrimmedFieldValue(app_auth.basic().username())) {
         findings.Refuse("appAuth.basic.username", "must not hold ':' or control characters (RFC 7617 section 2)");
       }
       return;
@@ -232,7 +234,7 @@ void ValidateOutboundSource(const v1::OutboundHeader& header, const std::string&
     case v1::OutboundHeader::kLiteral:
       if (header.literal().content_case() == v1::OutboundHeader::Literal::CONTENT_NOT_SET) {
         findings.Refuse(field + ".literal", "needs value or secretValue");
-      } else if (header.literal().has_value() && !IsFieldValue(header.literal().value())) {
+      } else if (header.literal().has_value() && !IsTrimmedFieldValue(header.literal().value())) {
         findings.Refuse(field + ".literal.value", "holds bytes a header value cannot");
       }
       return;
@@ -248,7 +250,7 @@ void ValidateOutboundSource(const v1::OutboundHeader& header, const std::string&
 std::string AppAuthHeader(const v1::AppAuth& app_auth) {
   switch (app_auth.method_case()) {
     case v1::AppAuth::kApiKey:
-      return app_auth.api_key().location() == v1::QUERY ? "" : NormalizeHeaderName(app_auth.api_key().name());
+      return app_auth.api_key().location() == v1::QUERY ? "" : NormalizeFieldName(app_auth.api_key().name());
     case v1::AppAuth::METHOD_NOT_SET:
       return "";
     default:
@@ -265,10 +267,10 @@ void ValidateOutboundHeaders(const v1::McpServer& server, Findings& findings) {
     const v1::OutboundHeader& header = server.outbound_headers(i);
     const std::string field = absl::StrCat("outboundHeaders[", i, "]");
     ValidateOutboundName(header.name(), field + ".name", findings);
-    if (!header.prefix().empty() && !IsFieldValue(absl::StrCat(header.prefix(), "x"))) {
+    if (!header.prefix().empty() && !IsTrimmedFieldValue(absl::StrCat(header.prefix(), "x"))) {
       findings.Refuse(field + ".prefix", "holds bytes a header value cannot");
     }
-    const auto [writer, fresh] = writers.emplace(NormalizeHeaderName(header.name()), field);
+    const auto [writer, fresh] = writers.emplace(NormalizeFieldName(header.name()), field);
     if (!fresh) {
       findings.Refuse(field + ".name", absl::StrCat("is written by ", writer->second, " too: remove one of the two"));
     }

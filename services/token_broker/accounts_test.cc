@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "common/proto_time.h"
 #include "services/token_broker/background.h"
 #include "services/token_broker/http_token_endpoint.h"
 #include "services/token_broker/testing/broker_test_base.h"

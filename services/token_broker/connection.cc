@@ -6,22 +6,10 @@
 
 #include "absl/strings/str_join.h"
 
+#include "common/proto_time.h"
 #include "common/status_macros.h"
 
 namespace sallyport::token_broker {
-
-google::protobuf::Timestamp ToTimestamp(absl::Time time) {
-  const int64_t micros = absl::ToUnixMicros(time);
-  google::protobuf::Timestamp timestamp;
-  const int64_t seconds = micros >= 0 ? micros / 1'000'000 : (micros - 999'999) / 1'000'000;
-  timestamp.set_seconds(seconds);
-  timestamp.set_nanos(static_cast<int32_t>((micros - seconds * 1'000'000) * 1000));
-  return timestamp;
-}
-
-absl::Time FromTimestamp(const google::protobuf::Timestamp& timestamp) {
-  return absl::FromUnixSeconds(timestamp.seconds()) + absl::Nanoseconds(timestamp.nanos());
-}
 
 ConnectionView::State StateOf(const vault::v1::RecordMetadata& metadata) {
   if (metadata.head() == 0 || metadata.state() == "REVOKE_PENDING" || metadata.state() == "REVOKED" ||

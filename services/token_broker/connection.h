@@ -70,7 +70,4 @@ v1::TokenSet Linked(const TokenAnswer& answer, const std::vector<std::string>& a
 // are never missing: providers take them without listing or naming them alike.
 std::vector<std::string> MissingScopes(const std::vector<std::string>& granted, const std::vector<std::string>& needed);
 
-google::protobuf::Timestamp ToTimestamp(absl::Time time);
-absl::Time FromTimestamp(const google::protobuf::Timestamp& timestamp);
-
 }  // namespace sallyport::token_broker

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/json_log.h"
+#include "common/proto_time.h"
 #include "common/rpc_server.h"
 
 namespace sallyport::token_broker {

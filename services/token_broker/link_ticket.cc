@@ -8,6 +8,7 @@
 #include "common/base64url.h"
 #include "common/crypto.h"
 #include "common/error.h"
+#include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/token_broker/connection.h"
 

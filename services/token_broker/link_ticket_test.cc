@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "common/proto_time.h"
 #include "services/token_broker/connection.h"
 #include "tests/testing/status_matchers.h"
 

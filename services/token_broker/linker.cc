@@ -11,6 +11,7 @@
 #include "common/error.h"
 #include "common/hex.h"
 #include "common/json_log.h"
+#include "common/proto_time.h"
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "common/url.h"

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 
 #include "common/error.h"
+#include "common/proto_time.h"
 
 namespace sallyport::token_broker {
 namespace {

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include <gtest/gtest.h>
 
+#include "common/proto_time.h"
 #include "services/token_broker/refresh_flight.h"
 #include "services/token_broker/testing/fake_vault.h"
 #include "services/token_broker/testing/model_provider.h"

@@ -2,6 +2,7 @@
 #include "services/token_broker/revoker.h"
 
 #include "common/error.h"
+#include "common/proto_time.h"
 #include "common/status_macros.h"
 
 namespace sallyport::token_broker {

@@ -16,6 +16,7 @@
 #include "common/http_client.h"
 #include "common/json_log.h"
 #include "common/networks.h"
+#include "common/proto_time.h"
 #include "common/random.h"
 #include "common/redis_client.h"
 #include "common/status_macros.h"
@@ -42,16 +43,12 @@ namespace {
 
 constexpr absl::Duration kRefreshGrace = absl::Seconds(20);
 
-absl::Duration FromProto(const google::protobuf::Duration& duration) {
-  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
-}
-
 absl::StatusOr<RedisOptions> RedisOptionsFrom(const config::v1::TokenBrokerConfig::Redis& redis) {
   RedisOptions options;
   options.address = redis.address();
   options.username = redis.username();
   if (redis.has_timeout()) {
-    options.timeout = FromProto(redis.timeout());
+    options.timeout = FromProtoDuration(redis.timeout());
   }
   if (!redis.password_file().empty()) {
     absl::StatusOr<Secret> password = ReadSecretFile(redis.password_file());
@@ -135,7 +132,7 @@ absl::Status ValidateTokenBrokerConfig(const config::v1::TokenBrokerConfig& conf
   if (config.has_redis() && config.redis().address().empty()) {
     violations.push_back({"redis.address", "required: \"host:port\" or \"unix:/path\""});
   }
-  if (config.has_idle_refresh() && FromProto(config.idle_refresh()) < absl::Hours(1)) {
+  if (config.has_idle_refresh() && FromProtoDuration(config.idle_refresh()) < absl::Hours(1)) {
     violations.push_back({"idleRefresh", "must be at least 1h"});
   }
   const auto& networks = config.deployment().egress().oauth_networks();
@@ -238,7 +235,7 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   invalidations = std::make_unique<Invalidations>(peers.registry, *cache, *runner);
   Refresher::Options refreshing;
   if (config.has_idle_refresh()) {
-    refreshing.flight.idle_refresh = FromProto(config.idle_refresh());
+    refreshing.flight.idle_refresh = FromProtoDuration(config.idle_refresh());
   }
   refresher = std::make_unique<Refresher>(
       *vault, *endpoint, cache.get(), clock, refreshing,

@@ -11,6 +11,7 @@
 #include "common/hex.h"
 #include "common/json_log.h"
 #include "common/metrics.h"
+#include "common/proto_time.h"
 #include "sallyport/token_broker/v1/state.pb.h"
 
 namespace sallyport::token_broker {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/vault/envelope.h"
 #include "services/vault/errors.h"
@@ -148,35 +149,14 @@ v1::RecordMetadata ToMetadata(const RecordRow& row) {
   out.set_state(row.state);
   out.set_reason(row.reason);
   if (row.backoff_until != absl::InfinitePast()) {
-    SetTime(row.backoff_until, out.mutable_backoff_until());
+    *out.mutable_backoff_until() = ToTimestamp(row.backoff_until);
   }
   if (row.next_at != absl::InfinitePast()) {
-    SetTime(row.next_at, out.mutable_next_at());
+    *out.mutable_next_at() = ToTimestamp(row.next_at);
   }
   out.mutable_labels()->insert(row.labels.begin(), row.labels.end());
-  SetTime(row.updated_at, out.mutable_updated_at());
+  *out.mutable_updated_at() = ToTimestamp(row.updated_at);
   return out;
-}
-
-absl::Time FromProto(const google::protobuf::Timestamp& time) {
-  return absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
-}
-
-void SetTime(absl::Time time, google::protobuf::Timestamp* out) {
-  const int64_t micros = absl::ToUnixMicros(time);
-  int64_t seconds = micros / 1'000'000;
-  int64_t rest = micros % 1'000'000;
-  if (rest < 0) {
-    --seconds;
-    rest += 1'000'000;
-  }
-  out->set_seconds(seconds);
-  out->set_nanos(static_cast<int32_t>(rest * 1000));
-}
-
-void SetDuration(absl::Duration duration, google::protobuf::Duration* out) {
-  out->set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &duration));
-  out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
 }
 
 }  // namespace sallyport::vault

@@ -58,8 +58,4 @@ v1::RecordMetadata ToMetadata(const RecordRow& row);
 // What a record's state may look like; empty is fine.
 absl::Status CheckState(const std::string& state);
 
-absl::Time FromProto(const google::protobuf::Timestamp& time);
-void SetTime(absl::Time time, google::protobuf::Timestamp* out);
-void SetDuration(absl::Duration duration, google::protobuf::Duration* out);
-
 }  // namespace sallyport::vault

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/error.h"
+#include "common/proto_time.h"
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "services/vault/envelope.h"
@@ -183,7 +184,7 @@ absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const Rec
     RETURN_IF_ERROR(Ledger::BeginGeneration(tx, row));
   }
   Ledger::Value value = {request.payload(), {request.labels().begin(), request.labels().end()}};
-  value.next_at = request.has_next_at() ? FromProto(request.next_at()) : absl::InfinitePast();
+  value.next_at = request.has_next_at() ? FromTimestamp(request.next_at()) : absl::InfinitePast();
   value.state = request.state();
   value.pin = request.pin();
   RETURN_IF_ERROR(ledger_.WriteHead(tx, row, row.last_version + 1, value, now));

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/json_log.h"
+#include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/vault/ledger.h"
 
@@ -31,7 +32,7 @@ absl::StatusOr<v1::GetStatusResponse> VaultAdmin::GetStatus() {
       out->set_term(static_cast<int32_t>(term.term));
       out->set_state(term.state);
       out->set_kek_id(term.wrapped.key_id);
-      SetTime(term.created_at, out->mutable_created_at());
+      *out->mutable_created_at() = ToTimestamp(term.created_at);
       if (term.state == "active") {
         active = term.term;
         response.set_kek_id(term.wrapped.key_id);

@@ -9,6 +9,7 @@
 #include "common/hex.h"
 #include "common/json_log.h"
 #include "common/metrics.h"
+#include "common/proto_time.h"
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "services/vault/envelope.h"
@@ -74,7 +75,7 @@ absl::Status Vault::Grant(Transaction& tx, const Caller& caller, const RecordId&
   ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
   ASSIGN_OR_RETURN(RecordRow row, Ledger::Find(tx, id));
   if (row.claim_until > now) {
-    SetDuration(std::min(row.claim_until - now, kAskAgain), response.mutable_held()->mutable_retry_after());
+    *response.mutable_held()->mutable_retry_after() = ToProtoDuration(std::min(row.claim_until - now, kAskAgain));
     *response.mutable_held()->mutable_metadata() = ToMetadata(row);
     return absl::OkStatus();
   }
@@ -111,7 +112,7 @@ absl::Status Vault::Grant(Transaction& tx, const Caller& caller, const RecordId&
   out.set_head(row.head);
   out.set_payload(std::string(payload.Expose()));
   *out.mutable_metadata() = ToMetadata(row);
-  SetDuration(ttl, out.mutable_remaining());
+  *out.mutable_remaining() = ToProtoDuration(ttl);
   audit::v1::Event event = MakeEvent("secret.read", audit::v1::DECISION_ALLOWED, "lease", caller);
   SetRecord(id, row.head, row.generation, event);
   return trail_.Append(tx, std::move(event));
@@ -199,7 +200,7 @@ absl::Status Vault::PutLeased(Transaction& tx, const Caller& caller, const Recor
   }
 
   Ledger::Value value = {request.payload(), {request.labels().begin(), request.labels().end()}};
-  value.next_at = request.has_next_at() ? FromProto(request.next_at()) : absl::InfinitePast();
+  value.next_at = request.has_next_at() ? FromTimestamp(request.next_at()) : absl::InfinitePast();
   value.state = request.state();
   if (as_head) {
     if (current) {
@@ -287,8 +288,8 @@ absl::StatusOr<v1::PutStatusResponse> Vault::PutStatus(const Caller& caller, con
       row.state = request.state();
     }
     row.reason = request.reason();
-    row.backoff_until = request.has_backoff_until() ? FromProto(request.backoff_until()) : absl::InfinitePast();
-    row.next_at = request.has_next_at() ? FromProto(request.next_at()) : absl::InfinitePast();
+    row.backoff_until = request.has_backoff_until() ? FromTimestamp(request.backoff_until()) : absl::InfinitePast();
+    row.next_at = request.has_next_at() ? FromTimestamp(request.next_at()) : absl::InfinitePast();
     row.claim_until = absl::InfinitePast();
     row.updated_at = now;
     held.lease.state = LeaseState::kEnded;

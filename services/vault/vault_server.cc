@@ -7,8 +7,8 @@
 
 #include "common/audit_outbox.h"
 #include "common/error.h"
-#include "common/files.h"
 #include "common/rpc_server.h"
+#include "common/sql_config.h"
 #include "common/status_macros.h"
 #include "services/vault/access.h"
 #include "services/vault/directory_kek.h"
@@ -27,20 +27,6 @@ class NoKeys final : public PassportKeySource {
  public:
   absl::StatusOr<std::string> FetchJwks() override { return absl::UnavailableError("no channel to authn"); }
 };
-
-absl::StatusOr<Database::Options> DatabaseOptions(const config::v1::Database& config, const Clock& clock) {
-  Database::Options options;
-  options.sqlite_path = config.sqlite();
-  options.postgresql = config.postgresql();
-  options.clock = &clock;
-  if (config.pool_size() > 0) {
-    options.pool_size = config.pool_size();
-  }
-  if (!config.password_file().empty()) {
-    ASSIGN_OR_RETURN(options.password, ReadSecretFile(config.password_file()));
-  }
-  return options;
-}
 
 std::unique_ptr<PassportVerifier> MakeVerifier(const config::v1::VaultConfig& config, const VaultPeers& peers) {
   std::unique_ptr<PassportKeySource> keys;
@@ -105,7 +91,7 @@ struct VaultServer::Parts {
 };
 
 absl::Status VaultServer::Parts::OpenStore(const config::v1::VaultConfig& config) {
-  ASSIGN_OR_RETURN(Database::Options options, DatabaseOptions(config.database(), *clock));
+  ASSIGN_OR_RETURN(Database::Options options, DatabaseOptionsFrom(config.database(), *clock));
   ASSIGN_OR_RETURN(database, Database::Open(std::move(options)));
   RETURN_IF_ERROR(database->Migrate(VaultMigrations()));
   kek = std::make_unique<DirectoryKek>(config.kek().directory());

@@ -4,11 +4,11 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
-#include <google/protobuf/util/time_util.h>
 
 #include "common/base64url.h"
 #include "common/crypto.h"
 #include "common/files.h"
+#include "common/proto_time.h"
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "sallyport/authn/v1/authn.pb.h"
@@ -32,8 +32,7 @@ absl::Status WithAdminToken(ApiClient& api, const std::string& file, const Termi
   RETURN_IF_ERROR(api.CallAnonymously("sallyport.authn.v1.Authn/RedeemAdminToken", request, &response));
   Login login;
   login.access_token = Secret(std::move(*response.mutable_access_token()));
-  login.expires_at =
-      absl::FromUnixMicros(google::protobuf::util::TimeUtil::TimestampToMicroseconds(response.expires_at()));
+  login.expires_at = FromTimestamp(response.expires_at());
   RETURN_IF_ERROR(api.Save(std::move(login)));
   terminal.out << "signed in at " << api.url() << " as the first administrator, for one hour; the token in " << file
                << " is used up\n";

@@ -13,6 +13,7 @@
 #include <google/protobuf/util/json_util.h>
 #include <google/protobuf/util/time_util.h>
 
+#include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "sallyport/audit/v1/audit.pb.h"
 #include "sallyport/authn/v1/authn.pb.h"
@@ -92,7 +93,7 @@ absl::Status PrintAudit(ApiClient& api, const AuditQuery& query, const Terminal&
   request.set_server_slug(query.server);
   if (!query.since.empty()) {
     ASSIGN_OR_RETURN(const absl::Time since, ParseSince(query.since, terminal.now()));
-    *request.mutable_since() = TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(since));
+    *request.mutable_since() = ToTimestamp(since);
   }
   std::vector<audit::v1::Event> events;
   do {

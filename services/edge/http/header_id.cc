@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <bit>
 
 namespace sallyport::edge {
 namespace {
@@ -91,19 +91,6 @@ constexpr auto kFirstOfLength = [] {
   return first;
 }();
 
-constexpr auto kNormal = [] {
-  std::array<char, 256> table{};
-  for (int byte = 'a'; byte <= 'z'; ++byte) {
-    table[static_cast<size_t>(byte)] = static_cast<char>(byte);
-    table[static_cast<size_t>(byte - 'a' + 'A')] = static_cast<char>(byte);
-  }
-  for (char byte : std::string_view("!#$%&'*+-.^`|~0123456789")) {
-    table[static_cast<unsigned char>(byte)] = byte;
-  }
-  table['_'] = '-';
-  return table;
-}();
-
 char Lower(char byte) { return byte >= 'A' && byte <= 'Z' ? static_cast<char>(byte + ('a' - 'A')) : byte; }
 
 HeaderId ClassifyNormalized(std::string_view name, size_t full_length) {
@@ -125,10 +112,16 @@ HeaderId ClassifyNormalized(std::string_view name, size_t full_length) {
 constexpr uint64_t Bit(HeaderId id) { return uint64_t{1} << static_cast<unsigned>(id); }
 static_assert(static_cast<unsigned>(HeaderId::kXRewriteUrl) < 64);
 
-constexpr uint64_t kHopByHop = Bit(HeaderId::kConnection) | Bit(HeaderId::kKeepAlive) |
-                               Bit(HeaderId::kProxyConnection) | Bit(HeaderId::kTe) | Bit(HeaderId::kTrailer) |
-                               Bit(HeaderId::kTransferEncoding) | Bit(HeaderId::kUpgrade) |
-                               Bit(HeaderId::kHttp2Settings) | Bit(HeaderId::kProxyAuthenticate);
+constexpr uint64_t kHopByHop = [] {
+  uint64_t bits = 0;
+  for (std::string_view name : kHopByHopFields) {
+    for (const Known& known : kKnown) {
+      bits |= known.name == name ? Bit(known.id) : 0;
+    }
+  }
+  return bits;
+}();
+static_assert(std::popcount(kHopByHop) == int{kHopByHopFields.size()});
 constexpr uint64_t kAlways = Bit(HeaderId::kAuthorization) | Bit(HeaderId::kProxyAuthorization) |
                              Bit(HeaderId::kCookie) | Bit(HeaderId::kForwarded) | Bit(HeaderId::kXForwarded) |
                              Bit(HeaderId::kXForwardedFor) | Bit(HeaderId::kXForwardedProto) | Bit(HeaderId::kXRealIp) |
@@ -143,8 +136,6 @@ constexpr uint64_t kResponse =
     Bit(HeaderId::kServiceWorkerAllowed) | Bit(HeaderId::kLink) | Bit(HeaderId::kNel) | Bit(HeaderId::kReportTo);
 
 }  // namespace
-
-char NormalNameByte(char byte) { return kNormal[static_cast<unsigned char>(byte)]; }
 
 bool ClassifyToken(std::string_view name, HeaderId& id) {
   char normal[kLongestKnown];
@@ -184,32 +175,5 @@ bool EqualIgnoreCase(std::string_view a, std::string_view b) {
 bool IsHopByHop(HeaderId id) { return (kHopByHop & Bit(id)) != 0; }
 bool IsAlwaysDropped(HeaderId id) { return (kAlways & Bit(id)) != 0; }
 bool IsDroppedFromResponse(HeaderId id) { return (kResponse & Bit(id)) != 0; }
-
-bool IsToken(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return NormalNameByte(c) != 0; });
-}
-
-bool IsFieldValue(std::string_view text) {
-  constexpr uint64_t kOnes = 0x0101010101010101;
-  constexpr uint64_t kHighs = 0x8080808080808080;
-  const auto is_bad = [](char c) {
-    const auto byte = static_cast<unsigned char>(c);
-    return (byte < 0x20 && byte != '\t') || byte == 0x7f;
-  };
-  // Eight bytes at a time: tokens of a kilobyte come with every request. A word that holds a byte below 0x20 or 0x7f
-  // (or one the borrow makes look like it) is looked at byte by byte.
-  size_t at = 0;
-  for (; at + sizeof(uint64_t) <= text.size(); at += sizeof(uint64_t)) {
-    uint64_t word = 0;
-    std::memcpy(&word, text.data() + at, sizeof(word));
-    const uint64_t below_space = (word - kOnes * 0x20) & ~word & kHighs;
-    const uint64_t difference = word ^ (kOnes * 0x7f);
-    const uint64_t is_delete = (difference - kOnes) & ~difference & kHighs;
-    if ((below_space | is_delete) != 0 && std::any_of(text.data() + at, text.data() + at + sizeof(word), is_bad)) {
-      return false;
-    }
-  }
-  return std::none_of(text.begin() + static_cast<std::ptrdiff_t>(at), text.end(), is_bad);
-}
 
 }  // namespace sallyport::edge

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "common/http_field.h"
+
 namespace sallyport::edge {
 
 // Field names the gateway knows. A name is classified once, when it is parsed; every later question is about the
@@ -76,20 +78,11 @@ bool EqualNames(std::string_view a, std::string_view b);
 // ASCII case-insensitive only.
 bool EqualIgnoreCase(std::string_view a, std::string_view b);
 
-// Hop-by-hop (RFC 9110 section 7.6.1): connection, keep-alive, proxy-connection, te, trailer, transfer-encoding,
-// upgrade, http2-settings, proxy-authenticate.
+// One of kHopByHopFields.
 bool IsHopByHop(HeaderId id);
 // Never forwarded to an upstream, whatever the configuration says (beside hop-by-hop).
 bool IsAlwaysDropped(HeaderId id);
 // Never relayed from an upstream to a client (beside hop-by-hop).
 bool IsDroppedFromResponse(HeaderId id);
-
-// The byte in the form names are compared in (lower case, '-' for '_'); 0 for a byte that no token has.
-char NormalNameByte(char byte);
-
-// RFC 9110 section 5.6.2: at least one tchar and nothing else.
-bool IsToken(std::string_view text);
-// No CR, LF, NUL or other control but HTAB.
-bool IsFieldValue(std::string_view text);
 
 }  // namespace sallyport::edge

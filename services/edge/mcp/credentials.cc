@@ -4,10 +4,10 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include <google/protobuf/util/time_util.h>
 #include <openssl/crypto.h>
 
 #include "common/error.h"
+#include "common/proto_time.h"
 #include "sallyport/audit/v1/audit.pb.h"
 #include "services/edge/http/header_rules.h"
 
@@ -19,10 +19,6 @@ using token_broker::v1::ResolveCredentialsResponse;
 // Organization credentials are asked for again after 5 minutes, and kept 15 minutes if the broker cannot be asked.
 constexpr absl::Duration kLife = absl::Minutes(5);
 constexpr absl::Duration kOutageLife = absl::Minutes(15);
-
-absl::Time FromProto(const google::protobuf::Timestamp& time) {
-  return absl::FromUnixMicros(google::protobuf::util::TimeUtil::TimestampToMicroseconds(time));
-}
 
 void NoteUse(const ResolveCredentialsResponse::Piece& piece, CredentialSet& set) {
   audit::v1::Event fragment;
@@ -55,8 +51,8 @@ absl::StatusOr<std::shared_ptr<const CredentialSet>> RenderCredentials(const Res
       return WithReason(absl::InternalError(absl::StrCat(piece.piece(), " cannot be a header value")),
                         "credential_unencodable");
     }
-    if (piece.has_expires_at()) hard_end = std::min(hard_end, FromProto(piece.expires_at()));
-    if (piece.has_renew_at()) set->renew_at = std::min(set->renew_at, FromProto(piece.renew_at()));
+    if (piece.has_expires_at()) hard_end = std::min(hard_end, FromTimestamp(piece.expires_at()));
+    if (piece.has_renew_at()) set->renew_at = std::min(set->renew_at, FromTimestamp(piece.renew_at()));
     if (!piece.connection().empty()) set->connections.push_back({piece.connection(), piece.generation()});
     if (!piece.connection().empty() && (piece.piece() == "app_auth" || set->version == 0)) {
       set->generation = piece.generation();

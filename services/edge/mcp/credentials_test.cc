@@ -2,9 +2,9 @@
 #include "services/edge/mcp/credentials.h"
 
 #include <gmock/gmock.h>
-#include <google/protobuf/util/time_util.h>
 
 #include "common/error.h"
+#include "common/proto_time.h"
 #include "sallyport/audit/v1/audit.pb.h"
 #include "services/edge/mcp/principal_cache.h"
 #include "tests/testing/status_matchers.h"
@@ -21,9 +21,7 @@ using registry::v1::Invalidation;
 
 const absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
 
-google::protobuf::Timestamp At(absl::Duration after) {
-  return google::protobuf::util::TimeUtil::MicrosecondsToTimestamp(absl::ToUnixMicros(kNow + after));
-}
+google::protobuf::Timestamp At(absl::Duration after) { return ToTimestamp(kNow + after); }
 
 Response::Piece& Add(Response& response, const std::string& name, const std::string& value,
                      token_broker::v1::Scope scope = token_broker::v1::ORG) {

@@ -4,12 +4,12 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include <google/protobuf/util/time_util.h>
 
 #include "common/error.h"
 #include "common/hex.h"
 #include "common/json_log.h"
 #include "common/metrics.h"
+#include "common/proto_time.h"
 #include "common/rpc_server.h"
 #include "common/status_macros.h"
 #include "common/string_view.h"
@@ -24,10 +24,6 @@ constexpr absl::Duration kAuthenticateTimeout = absl::Seconds(5);
 constexpr absl::Duration kResolveTimeout = absl::Seconds(25);
 // While invalidations do not arrive, what was verified longer ago is asked again.
 constexpr absl::Duration kBlindTrust = absl::Seconds(30);
-
-absl::Time FromProto(const google::protobuf::Timestamp& time) {
-  return absl::FromUnixMicros(google::protobuf::util::TimeUtil::TimestampToMicroseconds(time));
-}
 
 // An outage says nothing about the caller; everything else is a verdict.
 bool IsOutage(const absl::Status& status) { return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status); }
@@ -90,8 +86,9 @@ PrincipalPtr Doors::MakePrincipal(const PrincipalKey& key, const ServerEntry& en
   principal->rule = response.rule();
   principal->own_token = verified.token_kind() == authn::v1::SALLYPORT;
   principal->verified_at = clock_.Now();
-  principal->valid_until = FromProto(response.valid_until());
-  principal->token_expires_at = verified.has_expires_at() ? FromProto(verified.expires_at()) : principal->valid_until;
+  principal->valid_until = FromTimestamp(response.valid_until());
+  principal->token_expires_at =
+      verified.has_expires_at() ? FromTimestamp(verified.expires_at()) : principal->valid_until;
   principal->renew_at = principal->verified_at + (principal->valid_until - principal->verified_at) * 0.8;
   for (const ServerEntry::OwnHeader& header : entry.own_headers) {
     std::string value;
@@ -416,7 +413,7 @@ void Doors::FetchTagger() {
         }
         tagger_ = std::make_shared<SessionTagger>(std::vector<std::string>(call->response.session_tag_keys().begin(),
                                                                            call->response.session_tag_keys().end()));
-        tagger_refresh_ = call->response.has_refresh_after() ? FromProto(call->response.refresh_after())
+        tagger_refresh_ = call->response.has_refresh_after() ? FromTimestamp(call->response.refresh_after())
                                                              : clock_.Now() + absl::Minutes(10);
         tagger_refresh_ = std::max(tagger_refresh_, clock_.Now() + absl::Seconds(1));
       });

@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/proto_time.h"
 #include "common/random.h"
 #include "common/rpc_server.h"
 #include "sallyport/token_broker/v1/token_broker.grpc.pb.h"

@@ -17,6 +17,7 @@
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/mutex.h"
+#include "common/proto_time.h"
 #include "services/token_broker/connection.h"
 #include "services/token_broker/vault_client.h"
 
