@@ -16,6 +16,7 @@
 #include <gtest/gtest.h>
 
 #include "common/caller/caller.h"
+#include "common/error.h"
 #include "common/mutex.h"
 #include "common/proto_time.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
@@ -141,7 +142,8 @@ class FakeAuthn final : public authn::v1::Authn::Service {
   int calls_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
-// Servers whose uid begins with "srv_org" have one API key; those with "srv_user" need a linked account.
+// Servers whose uid begins with "srv_org" have one API key; those with "srv_user" need a linked account; to those with
+// "srv_signin" the token of the sign-in goes as X-Token.
 class FakeBroker final : public token_broker::v1::TokenBroker::Service {
  public:
   using Request = token_broker::v1::ResolveCredentialsRequest;
@@ -172,6 +174,18 @@ class FakeBroker final : public token_broker::v1::TokenBroker::Service {
       piece.set_version(version_);
       piece.set_name("Authorization");
       piece.set_value(absl::StrCat("Bearer app-token-of-", subject, "-v", version_));
+    } else if (absl::StartsWith(request->server_uid(), "srv_signin")) {
+      if (request->refused_version() == version_ && !renews_) {
+        return ToGrpcStatus(WithReason(absl::FailedPreconditionError("no token"), "no_caller_token"));
+      }
+      if (request->refused_version() == version_) ++version_;
+      piece.set_piece("outbound_headers[x-token]");
+      piece.set_scope(token_broker::v1::TOKEN);
+      piece.set_connection("sso:okta");
+      piece.set_generation(generation_);
+      piece.set_version(version_);
+      piece.set_name("X-Token");
+      piece.set_value(absl::StrCat("sign-in-v", version_));
     } else {
       piece.set_scope(scope_);
       piece.set_name(key_name_);
@@ -219,6 +233,11 @@ class FakeBroker final : public token_broker::v1::TokenBroker::Service {
     MutexLock lock(mu_);
     scope_ = scope;
   }
+  // False: a sign-in's token that was refused cannot be had newer.
+  void SetRenews(bool renews) {
+    MutexLock lock(mu_);
+    renews_ = renews;
+  }
   // Empty: in the query.
   void SetKeyName(const std::string& name) {
     MutexLock lock(mu_);
@@ -246,6 +265,7 @@ class FakeBroker final : public token_broker::v1::TokenBroker::Service {
   std::set<std::string> linked_ ABSL_GUARDED_BY(mu_);
   int64_t generation_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t version_ ABSL_GUARDED_BY(mu_) = 1;
+  bool renews_ ABSL_GUARDED_BY(mu_) = true;
   int calls_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<Request> requests_ ABSL_GUARDED_BY(mu_);
   std::vector<std::string> passports_ ABSL_GUARDED_BY(mu_);

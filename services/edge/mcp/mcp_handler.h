@@ -100,6 +100,7 @@ class McpHandler {
 
   // Upstream said 401 (responses.cc).
   bool CredentialRefused(const McpCall& call, const ResponseHead& head) const;
+  bool ForwardsSignInToken(const Exchange& exchange, const McpCall& call) const;
   void AfterRefusal(Exchange& exchange, McpCall& call);
 
   const SiteOptions& site_;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What comes back from an upstream, and what of it the client may see.
+#include "common/error.h"
 #include "common/json_log.h"
 #include "services/edge/edge_state.h"
 #include "services/edge/mcp/mcp_handler.h"
@@ -46,14 +47,29 @@ void McpHandler::OnUpstreamBody(Exchange& exchange, McpCall& call, const Respons
   AfterRefusal(exchange, call);
 }
 
+// The token of the sign-in behind our own is kept and renewed for the user, like an app's. What the agent supplied
+// itself is refused first, where there is both.
+bool McpHandler::ForwardsSignInToken(const Exchange& exchange, const McpCall& call) const {
+  const bool agents = call.entry->app_passthrough && exchange.head().Find(HeaderId::kSallyportAuthorization) != nullptr;
+  return !agents && !call.entry->per_user && call.principal != nullptr && call.credentials != nullptr &&
+         !call.credentials->connections.empty();
+}
+
 void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
   call.entry->metrics->credential_refused->Increment();
   const bool per_user = call.entry->per_user && call.principal != nullptr && call.credentials != nullptr;
-  if (per_user && !call.refreshed) {
+  const bool sign_in = ForwardsSignInToken(exchange, call);
+  if ((per_user || sign_in) && !call.refreshed) {
     call.refreshed = true;
     doors_.Refresh(*call.entry, call.principal, *call.credentials,
-                   [this, ref = exchange.Defer()](const absl::StatusOr<Resolution>& resolution) {
-                     ref.Post([this, resolution](Exchange& live) { Resolved(live, CallOf(live), resolution); });
+                   [this, sign_in, ref = exchange.Defer()](const absl::StatusOr<Resolution>& resolution) {
+                     ref.Post([this, sign_in, resolution](Exchange& live) {
+                       McpCall& waiting = CallOf(live);
+                       // Not to be had newer: what the upstream said stands.
+                       if (sign_in && ReasonOf(resolution.status()) == "no_caller_token")
+                         return AfterRefusal(live, waiting);
+                       Resolved(live, waiting, resolution);
+                     });
                    });
     return;
   }
@@ -63,7 +79,7 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
     link.set_reason(token_broker::v1::LinkRequired::NEEDS_REAUTH);
     return NeedsLink(exchange, call, link);
   }
-  if (call.entry->app_passthrough) {
+  if (call.entry->app_passthrough && !sign_in) {
     return Refuse(exchange, call,
                   {.status = 502,
                    .reason = "agent_credential_refused",
@@ -73,7 +89,9 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
   Refuse(exchange, call,
          {.status = 502,
           .reason = "credential_refused",
-          .message = "the upstream refused the configured credential; its administrator must renew it"});
+          .message = sign_in ? "the upstream refused the configured credential or the token of your sign-in; sign in "
+                               "again, or ask the server's administrator"
+                             : "the upstream refused the configured credential; its administrator must renew it"});
 }
 
 void McpHandler::OnUpstreamError(Exchange& exchange, McpCall& call, UpstreamError error) {
