@@ -9,7 +9,10 @@
 
 #include "common/base64url.h"
 #include "common/error.h"
+#include "common/http_field.h"
+#include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "common/string_view.h"
 #include "common/url.h"
 #include "services/token_broker/link_scopes.h"
 
@@ -35,15 +38,6 @@ absl::Status OriginNotAllowed(absl::string_view what) {
 absl::Status NoCallerToken() {
   return WithReason(absl::FailedPreconditionError("the caller's sign-in gave no token that could be forwarded"),
                     "no_caller_token");
-}
-
-// A value that leaves as a header must be one: what is stored with a line break in it fails the request, it is never
-// cleaned.
-bool IsHeaderValue(absl::string_view value) {
-  return std::none_of(value.begin(), value.end(), [](char c) {
-    const auto byte = static_cast<unsigned char>(c);
-    return (byte < 0x20 && byte != '\t') || byte == 0x7f;
-  });
 }
 
 }  // namespace
@@ -158,7 +152,8 @@ absl::Status Resolver::AddSecret(Call& call, const std::string& piece, const std
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<const Secret> value,
                    secrets_.Read(OrganizationRecord("server_secret", secret.vault_record()), secret.version()));
-  if (!in_query && !IsHeaderValue(value->Expose())) {
+  // What is stored with a line break in it fails the request; it is never cleaned.
+  if (!in_query && !IsFieldValue(ToStd(value->Expose()))) {
     return WithReason(
         absl::FailedPreconditionError(absl::StrCat(piece, " holds bytes no header may have; enter it again")),
         "credential_missing");
@@ -281,7 +276,7 @@ absl::Status Resolver::AddUserPiece(Call& call, const SharedConnection& view) {
     return absl::OkStatus();
   }
   const Secret& token = piece.need.id_token ? view->id_token : view->access_token;
-  if (!IsHeaderValue(token.Expose())) {
+  if (!IsFieldValue(ToStd(token.Expose()))) {
     return absl::InternalError("a stored token is no header value");
   }
   call.AddPiece(piece.piece, piece.scope, piece.name, absl::StrCat(piece.prefix, token.Expose()), false, piece.uid,
