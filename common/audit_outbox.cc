@@ -3,8 +3,12 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <deque>
+#include <future>
 #include <thread>
 #include <utility>
+
+#include "absl/strings/str_cat.h"
 
 #include "common/backoff.h"
 #include "common/error.h"
@@ -21,6 +25,12 @@ namespace {
 
 constexpr absl::Duration kCallTimeout = absl::Seconds(10);
 constexpr int kMaxBatchSize = 1000;
+// More than can be written within the limit of a decision.
+constexpr size_t kMaxWaiting = 10'000;
+
+absl::Status AuditUnavailable(absl::string_view why, absl::Duration retry_after) {
+  return WithRetryAfter(WithReason(absl::UnavailableError(why), "audit_unavailable"), retry_after);
+}
 
 // A damaged row becomes an event that says so: it must neither stop the rows behind it nor vanish.
 audit::v1::Event ReadEvent(const Row& row, const std::string& source, absl::Time now) {
@@ -61,6 +71,80 @@ struct AuditOutbox::Shipper {
   }
 };
 
+// One thread writes what waits, all in one transaction.
+class AuditOutbox::Recorder {
+ public:
+  explicit Recorder(AuditOutbox& outbox) : outbox_(outbox) {}
+
+  ~Recorder() {
+    {
+      MutexLock lock(mu_);
+      stopping_ = true;
+    }
+    changed_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+
+  absl::Status Record(audit::v1::Event event) {
+    std::future<absl::Status> done;
+    {
+      MutexLock lock(mu_);
+      if (stopping_ || waiting_.size() >= kMaxWaiting) {
+        return AuditUnavailable("too many decisions wait to be recorded", absl::Seconds(1));
+      }
+      if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
+      waiting_.push_back({std::move(event), {}});
+      // Each waits for its own: waking all callers with each event would take the time the writer needs.
+      done = waiting_.back().done.get_future();
+    }
+    changed_.notify_one();
+    if (done.wait_for(absl::ToChronoMilliseconds(kRecordLimit)) != std::future_status::ready) {
+      return AuditUnavailable("the audit event was not written in time", absl::Seconds(1));
+    }
+    absl::Status written = done.get();
+    if (written.ok() || ReasonOf(written) == "audit_unavailable") return written;
+    return AuditUnavailable("the audit event cannot be written", absl::Seconds(1));
+  }
+
+ private:
+  struct Waiting {
+    audit::v1::Event event;
+    std::promise<absl::Status> done;
+  };
+
+  void Run() {
+    while (true) {
+      std::deque<Waiting> batch;
+      {
+        MutexLock lock(mu_);
+        while (waiting_.empty() && !stopping_) {
+          changed_.wait(mu_);
+        }
+        if (waiting_.empty()) return;
+        batch.swap(waiting_);
+      }
+      Write(batch);
+    }
+  }
+
+  void Write(std::deque<Waiting>& batch) {
+    const absl::Status written = outbox_.database_.Write([&](Transaction& tx) -> absl::Status {
+      for (const Waiting& waiting : batch) RETURN_IF_ERROR(outbox_.Append(tx, waiting.event));
+      return absl::OkStatus();
+    });
+    if (!written.ok()) Log(LogLevel::kError, "audit_write_failed", {{"error", written}, {"events", batch.size()}});
+    for (Waiting& waiting : batch) waiting.done.set_value(written);
+    if (written.ok()) outbox_.Kick();
+  }
+
+  AuditOutbox& outbox_;
+  Mutex mu_;
+  std::condition_variable_any changed_;
+  std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mu_);
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread thread_;  // Started under mu_, by the first event.
+};
+
 std::vector<std::string> AuditOutbox::Schema() {
   return {
       "CREATE TABLE audit_outbox (sequence BIGINT PRIMARY KEY, event TEXT NOT NULL)",
@@ -71,9 +155,18 @@ std::vector<std::string> AuditOutbox::Schema() {
 }
 
 AuditOutbox::AuditOutbox(Database& database, const Clock& clock, Options options)
-    : database_(database), clock_(clock), options_(std::move(options)) {}
+    : database_(database),
+      clock_(clock),
+      options_(std::move(options)),
+      depth_(MetricGauge("sallyport_audit_outbox_depth", "Audit events in the service's database, not yet shipped.",
+                         {{"source", options_.source}})),
+      refused_(MetricCounter("sallyport_audit_outbox_refused_total",
+                             "Audit events refused, with what they tell about, because the outbox was full.",
+                             {{"source", options_.source}})),
+      recorder_(std::make_unique<Recorder>(*this)) {}
 
 AuditOutbox::~AuditOutbox() {
+  recorder_.reset();  // Writes what waits, and may still kick the shipper.
   if (shipper_ == nullptr) return;
   {
     MutexLock lock(shipper_->mu);
@@ -83,31 +176,44 @@ AuditOutbox::~AuditOutbox() {
   shipper_->thread.join();
 }
 
-absl::Status AuditOutbox::Append(Transaction& tx, audit::v1::Event event) {
+absl::StatusOr<int64_t> AuditOutbox::LimitFrom(int64_t configured, absl::string_view field) {
+  if (configured == 0) return kDefaultLimit;
+  if (configured < kMinLimit) return InvalidField(field, absl::StrCat("must be at least ", kMinLimit));
+  return configured;
+}
+
+void AuditOutbox::SetDepth(int64_t depth) { depth_.Set(static_cast<double>(depth)); }
+
+absl::Status AuditOutbox::Append(Transaction& tx, audit::v1::Event event, Admit admit) {
   RETURN_IF_ERROR(tx.Exec("INSERT INTO audit_outbox_state (id, boot, last_sequence) VALUES (1, :boot, 0) "
                           "ON CONFLICT (id) DO NOTHING",
                           {{"boot", RandomToken("", 16)}})
                       .status());
+  // Numbers have no gaps and are shipped in order, so first and last say how many there are, without counting.
   ASSIGN_OR_RETURN(const auto row, tx.QueryRow("UPDATE audit_outbox_state SET last_sequence = last_sequence + 1 "
-                                               "WHERE id = 1 RETURNING boot, last_sequence"));
+                                               "WHERE id = 1 RETURNING boot, last_sequence, "
+                                               "(SELECT MIN(sequence) FROM audit_outbox) AS oldest"));
   if (!row) return absl::InternalError("audit outbox: its counter is missing");
+  const int64_t waiting = row->IsNull("oldest") ? 0 : row->Int("last_sequence") - row->Int("oldest");
+  if (waiting >= options_.limit && admit == Admit::kIfRoom) {
+    refused_.Increment();
+    return AuditUnavailable("the audit outbox is full: the audit store has taken nothing for too long",
+                            absl::Seconds(5));
+  }
   event.set_source(options_.source);
   event.set_boot(row->Text("boot"));
   event.set_sequence(static_cast<uint64_t>(row->Int("last_sequence")));
   if (!event.has_at()) {
     *event.mutable_at() = ToTimestamp(clock_.Now());
   }
-  return tx
-      .Exec("INSERT INTO audit_outbox (sequence, event) VALUES (:sequence, :event)",
-            {{"sequence", event.sequence()}, {"event", Bytes{event.SerializeAsString()}}})
-      .status();
-}
-
-absl::Status AuditOutbox::Record(audit::v1::Event event) {
-  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) { return Append(tx, event); }));
-  Kick();
+  RETURN_IF_ERROR(tx.Exec("INSERT INTO audit_outbox (sequence, event) VALUES (:sequence, :event)",
+                          {{"sequence", event.sequence()}, {"event", Bytes{event.SerializeAsString()}}})
+                      .status());
+  SetDepth(waiting + 1);
   return absl::OkStatus();
 }
+
+absl::Status AuditOutbox::Record(audit::v1::Event event) { return recorder_->Record(std::move(event)); }
 
 absl::StatusOr<int64_t> AuditOutbox::ShipOnce(const Sink& sink) {
   audit::v1::AppendRequest batch;
@@ -132,13 +238,15 @@ absl::StatusOr<int64_t> AuditOutbox::ShipOnce(const Sink& sink) {
 }
 
 absl::StatusOr<int64_t> AuditOutbox::Pending() {
-  int64_t count = 0;
+  int64_t pending = 0;
   RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
-    ASSIGN_OR_RETURN(const auto row, tx.QueryRow("SELECT COUNT(*) AS pending FROM audit_outbox"));
-    count = row ? row->Int("pending") : 0;
+    ASSIGN_OR_RETURN(const auto row, tx.QueryRow("SELECT last_sequence, (SELECT MIN(sequence) FROM audit_outbox) AS "
+                                                 "oldest FROM audit_outbox_state WHERE id = 1"));
+    pending = !row || row->IsNull("oldest") ? 0 : row->Int("last_sequence") - row->Int("oldest") + 1;
     return absl::OkStatus();
   }));
-  return count;
+  SetDepth(pending);
+  return pending;
 }
 
 void AuditOutbox::StartShipping(Sink sink) {
@@ -151,6 +259,7 @@ void AuditOutbox::StartShipping(Sink sink) {
     absl::Duration wait = absl::ZeroDuration();
     while (!shipper_->Wait(wait, !failing)) {
       auto shipped = ShipOnce(shipper_->sink);
+      Pending().status().IgnoreError();  // For the metric; other replicas write too.
       if (!shipped.ok()) {
         // Once per outage: it is retried for as long as it takes.
         if (!failing) {
@@ -162,7 +271,12 @@ void AuditOutbox::StartShipping(Sink sink) {
       }
       failing = false;
       backoff.Reset();
-      wait = *shipped > 0 ? absl::ZeroDuration() : options_.poll;
+      if (*shipped >= options_.batch_size) {
+        wait = absl::ZeroDuration();
+        continue;
+      }
+      if (*shipped > 0 && shipper_->Wait(options_.pause, false)) return;
+      wait = options_.poll;
     }
   });
 }

@@ -9,10 +9,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include <grpcpp/channel.h>
 
 #include "common/clock.h"
+#include "common/metrics.h"
 #include "common/sql.h"
 #include "sallyport/audit/v1/audit.pb.h"
 
@@ -32,8 +34,26 @@ class AuditOutbox {
     int batch_size = 500;
     // How often to look for what other replicas wrote; Kick() is faster for one's own.
     absl::Duration poll = absl::Milliseconds(500);
+    // Rest after a batch that was not full: each batch costs a synced write here and in the store, which would
+    // otherwise compete with what is being recorded, event by event.
+    absl::Duration pause = absl::Milliseconds(100);
     absl::Duration max_backoff = absl::Seconds(30);
+    // How many events may wait to be shipped. From then on events are refused, and with them what they tell about.
+    int64_t limit = kDefaultLimit;
   };
+  static constexpr int64_t kDefaultLimit = 1'000'000;
+  static constexpr int64_t kMinLimit = 1'000;
+  // What a service's configuration says; INVALID_ARGUMENT naming `field`.
+  static absl::StatusOr<int64_t> LimitFrom(int64_t configured, absl::string_view field);
+
+  enum class Admit {
+    kIfRoom,
+    // Also beyond the limit: for the end of what was admitted when it began.
+    kAlways,
+  };
+
+  // A decision fails when its event is not written within this time.
+  static constexpr absl::Duration kRecordLimit = absl::Milliseconds(250);
 
   // Statements that create its tables, for one of the service's migrations.
   static std::vector<std::string> Schema();
@@ -42,9 +62,12 @@ class AuditOutbox {
   AuditOutbox(Database& database, const Clock& clock, Options options);
   ~AuditOutbox();
 
-  // Sets source, boot, sequence and, if absent, the time. Durable with the transaction.
-  absl::Status Append(Transaction& tx, audit::v1::Event event);
-  // Append in a transaction of its own, for decisions that write nothing else.
+  // Sets source, boot, sequence and, if absent, the time. Durable with the transaction. UNAVAILABLE (reason
+  // "audit_unavailable") at the limit; the transaction must fail then.
+  absl::Status Append(Transaction& tx, audit::v1::Event event, Admit admit = Admit::kIfRoom);
+  // For decisions that write nothing else: returns when the event is durable. Events that wait at the same time share
+  // one transaction, so that a burst of decisions costs one sync to disk and not one each. UNAVAILABLE (reason
+  // "audit_unavailable") if it is not durable within kRecordLimit (it may become so later) or at the limit.
   absl::Status Record(audit::v1::Event event);
 
   // Starts the shipper thread; once.
@@ -58,10 +81,15 @@ class AuditOutbox {
 
  private:
   struct Shipper;
+  class Recorder;
+  void SetDepth(int64_t depth);
   Database& database_;
   const Clock& clock_;
   const Options options_;
+  prometheus::Gauge& depth_;
+  prometheus::Counter& refused_;
   std::unique_ptr<Shipper> shipper_;
+  std::unique_ptr<Recorder> recorder_;
 };
 
 // Audit.Append over a channel, 10 s a call.

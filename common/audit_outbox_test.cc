@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/audit_outbox.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <filesystem>
+#include <future>
 #include <map>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include <gtest/gtest.h>
 
+#include "common/error.h"
+#include "common/metrics.h"
+#include "common/status_macros.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/postgres.h"
 #include "tests/testing/status_matchers.h"
@@ -175,6 +181,148 @@ TEST_P(AuditOutboxTest, ADamagedRowBecomesALoss) {
   EXPECT_EQ(events[0].type(), "lost");
   EXPECT_EQ(events[0].lost_from(), 1U);
   EXPECT_EQ(events[1].type(), "b");
+}
+
+class FullOutboxTest : public AuditOutboxTest {
+ protected:
+  void SetUp() override {
+    AuditOutboxTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    AuditOutbox::Options options;
+    options.source = "vault";
+    options.batch_size = 2;
+    options.limit = 3;
+    outbox_ = std::make_unique<AuditOutbox>(*database_, clock_, options);
+    for (int i = 0; i < 3; ++i) ASSERT_THAT(outbox_->Record(Typed("x")), IsOk());
+  }
+  absl::Status Append(AuditOutbox::Admit admit = AuditOutbox::Admit::kIfRoom) {
+    return database_->Write([&](Transaction& tx) { return outbox_->Append(tx, Typed("y"), admit); });
+  }
+  static void ExpectRefused(const absl::Status& status) {
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kUnavailable));
+    EXPECT_EQ(ReasonOf(status), "audit_unavailable");
+    EXPECT_GT(DetailOf(status).retry_after, absl::ZeroDuration());
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Engines, FullOutboxTest, ::testing::Values(false, true),
+                         [](const auto& engine) { return engine.param ? "Postgresql" : "Sqlite"; });
+
+TEST_P(FullOutboxTest, RefusesDecisionsAndWhatStandsInTheirTransaction) {
+  ExpectRefused(outbox_->Record(Typed("y")));
+  ASSERT_THAT(database_->Write([](Transaction& tx) { return tx.Exec("CREATE TABLE thing (id BIGINT)").status(); }),
+              IsOk());
+  ExpectRefused(database_->Write([&](Transaction& tx) -> absl::Status {
+    RETURN_IF_ERROR(tx.Exec("INSERT INTO thing (id) VALUES (1)").status());
+    return outbox_->Append(tx, Typed("y"));
+  }));
+  EXPECT_THAT(database_->Read([](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT id FROM thing"));
+    EXPECT_TRUE(rows.empty()) << "nothing happens unrecorded";
+    return absl::OkStatus();
+  }),
+              IsOk());
+  EXPECT_EQ(*outbox_->Pending(), 3);
+}
+
+TEST_P(FullOutboxTest, StillTakesTheEndOfWhatWasAdmitted) {
+  EXPECT_THAT(Append(AuditOutbox::Admit::kAlways), IsOk());
+  EXPECT_EQ(*outbox_->Pending(), 4);
+  ExpectRefused(Append());
+}
+
+TEST_P(FullOutboxTest, GoesOnWithoutAGapOnceTheStoreTakesEventsAgain) {
+  ExpectRefused(Append());
+  ASSERT_THAT(outbox_->ShipOnce(store_.sink()), IsOk());
+  EXPECT_THAT(Append(), IsOk());
+  EXPECT_THAT(outbox_->Record(Typed("y")), IsOk());
+  ExpectRefused(Append());
+  while (*outbox_->ShipOnce(store_.sink()) > 0) {
+  }
+  ASSERT_EQ(store_.events().size(), 5U);
+  EXPECT_EQ(store_.events().back().sequence(), 5U);
+  EXPECT_THAT(Append(), IsOk()) << "and when it is empty";
+}
+
+TEST_P(FullOutboxTest, ItsDepthAndRefusalsAreMetrics) {
+  ExpectRefused(Append());
+  EXPECT_GE(MetricCounter("sallyport_audit_outbox_refused_total", "", {{"source", "vault"}}).Value(), 1);
+  ASSERT_EQ(*outbox_->Pending(), 3);
+  const prometheus::Gauge& depth = MetricGauge("sallyport_audit_outbox_depth", "", {{"source", "vault"}});
+  EXPECT_EQ(depth.Value(), 3);
+  ASSERT_THAT(outbox_->ShipOnce(store_.sink()), IsOk());
+  ASSERT_EQ(*outbox_->Pending(), 1);
+  EXPECT_EQ(depth.Value(), 1);
+}
+
+TEST(AuditOutboxLimitTest, HasADefaultAndALeastValue) {
+  EXPECT_EQ(*AuditOutbox::LimitFrom(0, "f"), AuditOutbox::kDefaultLimit);
+  EXPECT_EQ(*AuditOutbox::LimitFrom(1000, "f"), 1000);
+  EXPECT_THAT(AuditOutbox::LimitFrom(999, "f"), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(AuditOutbox::LimitFrom(-1, "f"), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+// While another writer holds the database, decisions pile up; all of them are in the next transaction.
+TEST_P(AuditOutboxTest, WhatWaitsTogetherIsOneTransaction) {
+  constexpr int kCallers = 32;
+  std::promise<void> holding;
+  std::promise<void> release;
+  std::thread holder([&] {
+    EXPECT_THAT(database_->Write([&](Transaction&) {
+      holding.set_value();
+      release.get_future().wait_for(std::chrono::seconds(10));
+      return absl::OkStatus();
+    }),
+                IsOk());
+  });
+  holding.get_future().wait();
+  std::atomic<int> failed{0};
+  std::vector<std::thread> callers;
+  for (int i = 0; i < kCallers; ++i) {
+    callers.emplace_back([&] {
+      const absl::Status status = outbox_->Record(Typed("x"));
+      if (!status.ok()) {
+        EXPECT_EQ(ReasonOf(status), "audit_unavailable");
+        ++failed;
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(failed, kCallers) << "refused in time, though the database takes longer";
+  EXPECT_EQ(*outbox_->Pending(), 0);
+  release.set_value();
+  holder.join();
+  outbox_.reset();  // Writes what still waits.
+  outbox_ = MakeOutbox(*database_);
+  EXPECT_EQ(*outbox_->Pending(), kCallers);
+  if (!GetParam()) return;
+  EXPECT_THAT(database_->Read([](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const auto row, tx.QueryRow("SELECT COUNT(DISTINCT CAST(xmin AS TEXT)) AS n FROM audit_outbox"));
+    EXPECT_LE(row->Int("n"), 2) << "the first, alone, and all that came while it waited";
+    return absl::OkStatus();
+  }),
+              IsOk());
+}
+
+TEST_P(AuditOutboxTest, ManyCallersGetTheirEventsInAnyOrderAndEachOnce) {
+  constexpr int kCallers = 32;
+  constexpr int kEach = 20;
+  std::vector<std::thread> callers;
+  for (int i = 0; i < kCallers; ++i) {
+    callers.emplace_back([&, i] {
+      for (int j = 0; j < kEach; ++j) {
+        // On a busy machine one may be refused; it is then tried again, as a client would.
+        const std::string type = std::to_string(i) + "." + std::to_string(j);
+        while (!outbox_->Record(Typed(type)).ok()) {
+        }
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  while (*outbox_->ShipOnce(store_.sink()) > 0) {
+  }
+  std::set<std::string> types;
+  for (const Event& event : store_.events()) types.insert(event.type());
+  EXPECT_EQ(types.size(), static_cast<size_t>(kCallers * kEach));
 }
 
 }  // namespace

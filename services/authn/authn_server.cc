@@ -47,6 +47,10 @@ absl::Duration AccessTokenLifetime(const config::v1::AuthnConfig& config) {
   return FromProto(config.has_access_token_lifetime(), config.access_token_lifetime(), kDefaultAccessToken);
 }
 
+absl::StatusOr<int64_t> AuditLimit(const config::v1::AuthnConfig& config) {
+  return AuditOutbox::LimitFrom(config.database().audit_outbox_limit(), "database.auditOutboxLimit");
+}
+
 absl::Status CheckPublicUrl(const std::string& public_url) {
   constexpr char kField[] = "deployment.publicUrl";
   const absl::StatusOr<Url> url = Url::Parse(public_url);
@@ -85,7 +89,7 @@ absl::Status ValidateAuthnConfig(const config::v1::AuthnConfig& config) {
   if (session < kMinSession || session > kMaxSession) {
     return InvalidField("sessionLifetime", "must be 1 min to 30 days");
   }
-  return absl::OkStatus();
+  return AuditLimit(config).status();
 }
 
 // Members in order of construction: each uses only what stands above it.
@@ -108,7 +112,7 @@ struct AuthnServer::State {
         roles(settings.roles()),
         stream(the_peers.registry, the_clock),
         servers(stream, roles),
-        audit(*database, the_clock),
+        audit(*database, the_clock, AuditLimit(settings).value_or(AuditOutbox::kDefaultLimit)),
         revocations(*database, the_peers.registry),
         sessions(*database, SessionLifetime(settings)),
         grants(*database, &audit),

@@ -122,6 +122,11 @@ ServiceConfigs DeriveConfigs(const StandaloneConfig& config) {
     *configs.authn.mutable_access_token_lifetime() = config.access_token_lifetime();
   }
 
+  for (config::v1::Database* database :
+       {configs.vault.mutable_database(), configs.registry.mutable_database(), configs.authn.mutable_database()}) {
+    database->set_audit_outbox_limit(config.audit_outbox_limit());
+  }
+
   *configs.token_broker.mutable_deployment() = deployment;
   configs.token_broker.set_data_directory(data + "/token-broker");
   if (config.has_redis()) *configs.token_broker.mutable_redis() = config.redis();

@@ -109,10 +109,10 @@ absl::Status Vault::Settled(absl::Status result, const Caller& caller, Operation
 }
 
 absl::Status Vault::AppendWrite(Transaction& tx, const Caller& caller, absl::string_view rule, const RecordId& id,
-                                int64_t version, int64_t generation) {
+                                int64_t version, int64_t generation, AuditOutbox::Admit admit) {
   audit::v1::Event event = MakeEvent("secret.write", DECISION_ALLOWED, rule, caller);
   SetRecord(id, version, generation, event);
-  return trail_.Append(tx, std::move(event));
+  return trail_.Append(tx, std::move(event), admit);
 }
 
 absl::StatusOr<v1::PutResponse> Vault::Put(const Caller& caller, const v1::PutRequest& request) {

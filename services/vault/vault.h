@@ -69,7 +69,7 @@ class Vault {
   // For what a transaction answered: damage is recorded.
   absl::Status Settled(absl::Status result, const Caller& caller, Operation operation, const RecordId& id);
   absl::Status AppendWrite(Transaction& tx, const Caller& caller, absl::string_view rule, const RecordId& id,
-                           int64_t version, int64_t generation);
+                           int64_t version, int64_t generation, AuditOutbox::Admit admit = AuditOutbox::Admit::kIfRoom);
 
   absl::Status PutUnleased(Transaction& tx, const Caller& caller, const RecordId& id, const v1::PutRequest& request,
                            v1::PutResponse& response);

@@ -32,6 +32,10 @@ constexpr absl::Duration kEndedLeaseKept = absl::Hours(1);
 constexpr absl::Duration kOpenLeaseKept = absl::Hours(24 * 30);
 constexpr size_t kMaxReasonBytes = 256;
 
+// A lease is given only while its event can be recorded. What then ends it is recorded beyond the limit too: a token
+// that the provider has already changed must not be lost to a full outbox.
+constexpr AuditOutbox::Admit kEnding = AuditOutbox::Admit::kAlways;
+
 constexpr char kNeedsReauth[] = "NEEDS_REAUTH";
 
 std::string DigestOf(const std::string& lease) { return HexEncode(Sha256(lease)); }
@@ -229,7 +233,7 @@ absl::Status Vault::PutLeased(Transaction& tx, const Caller& caller, const Recor
                      current ? "put.lease"
                      : heals ? "put.healed"
                              : "put.side",
-                     id, version, row.generation);
+                     id, version, row.generation, kEnding);
 }
 
 absl::StatusOr<v1::ReleaseResponse> Vault::Release(const Caller& caller, const v1::ReleaseRequest& request) {
@@ -254,7 +258,7 @@ absl::StatusOr<v1::ReleaseResponse> Vault::Release(const Caller& caller, const v
       held->row.claim_until = absl::InfinitePast();
       RETURN_IF_ERROR(SaveRecord(tx, held->row));
     }
-    return AppendWrite(tx, caller, "release", id, 0, held->row.generation);
+    return AppendWrite(tx, caller, "release", id, 0, held->row.generation, kEnding);
   }));
   return v1::ReleaseResponse();
 }
@@ -296,7 +300,7 @@ absl::StatusOr<v1::PutStatusResponse> Vault::PutStatus(const Caller& caller, con
     RETURN_IF_ERROR(SaveLease(tx, held.lease));
     RETURN_IF_ERROR(EraseVersion(tx, row.rid, held.lease.version));
     RETURN_IF_ERROR(SaveRecord(tx, row));
-    return AppendWrite(tx, caller, "put_status", id, 0, row.generation);
+    return AppendWrite(tx, caller, "put_status", id, 0, row.generation, kEnding);
   }));
   return v1::PutStatusResponse();
 }

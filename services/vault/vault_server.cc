@@ -22,6 +22,8 @@
 namespace sallyport::vault {
 namespace {
 
+constexpr char kLimit[] = "database.auditOutboxLimit";
+
 // A sealed vault that could not be asked for its keys would find nobody to say so.
 class NoKeys final : public PassportKeySource {
  public:
@@ -50,6 +52,9 @@ absl::Status ValidateVaultConfig(const config::v1::VaultConfig& config) {
   }
   if (config.database().pool_size() < 0 || config.database().pool_size() > 512) {
     violations.push_back({"database.poolSize", "must be 1 to 512"});
+  }
+  if (const auto limit = AuditOutbox::LimitFrom(config.database().audit_outbox_limit(), kLimit); !limit.ok()) {
+    violations.push_back(DetailOf(limit.status()).violations.at(0));
   }
   if (config.deployment_id().size() > 128) {
     violations.push_back({"deploymentId", "is longer than 128 bytes"});
@@ -95,8 +100,10 @@ absl::Status VaultServer::Parts::OpenStore(const config::v1::VaultConfig& config
   ASSIGN_OR_RETURN(database, Database::Open(std::move(options)));
   RETURN_IF_ERROR(database->Migrate(VaultMigrations()));
   kek = std::make_unique<DirectoryKek>(config.kek().directory());
-  outbox = std::make_unique<AuditOutbox>(*database, *clock, AuditOutbox::Options{.source = "vault"});
-  trail = std::make_unique<AuditTrail>(*database, *outbox);
+  ASSIGN_OR_RETURN(const int64_t audit_limit, AuditOutbox::LimitFrom(config.database().audit_outbox_limit(), kLimit));
+  outbox =
+      std::make_unique<AuditOutbox>(*database, *clock, AuditOutbox::Options{.source = "vault", .limit = audit_limit});
+  trail = std::make_unique<AuditTrail>(*outbox);
   keyring = std::make_unique<Keyring>(*database, *kek, Keyring::Options{config.deployment_id()});
   std::function<void()> after_shred;
   if (!config.database().sqlite().empty()) {

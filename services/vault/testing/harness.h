@@ -77,7 +77,7 @@ struct Harness {
       std::abort();
     }
     outbox = std::make_unique<AuditOutbox>(*database, clock, AuditOutbox::Options{.source = "vault"});
-    trail = std::make_unique<AuditTrail>(*database, *outbox);
+    trail = std::make_unique<AuditTrail>(*outbox);
     Restart();
   }
 
