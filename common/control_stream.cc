@@ -21,6 +21,9 @@ namespace {
 
 using registry::v1::WatchEvent;
 
+// Of all parts of an event together: tens of thousands of servers.
+constexpr size_t kMaxEventBytes = 256 << 20;
+
 template <typename Map>
 auto* Find(const Map& map, absl::string_view key) {
   const auto found = map.find(key);
@@ -105,6 +108,39 @@ ControlUpdate Advance(const RegistrySnapshot& before, const WatchEvent& event) {
   return update;
 }
 
+// Puts the parts of an event together (WatchEvent.more).
+class Assembly {
+ public:
+  enum class Result { kWhole, kPart, kBroken };
+  // kWhole: `event` holds all parts now. kBroken: this stream is of no use any more; nothing of the event is to be
+  // applied.
+  Result Add(WatchEvent& event) {
+    if (bytes_ == 0 && !event.more()) {
+      return Result::kWhole;
+    }
+    const bool first = bytes_ == 0;
+    const bool continues = event.store_id() == whole_.store_id() && event.revision() == whole_.revision() &&
+                           event.event_case() == whole_.event_case();
+    bytes_ += event.ByteSizeLong();
+    if ((!first && !continues) || event.has_heartbeat() || bytes_ > kMaxEventBytes) {
+      return Result::kBroken;
+    }
+    whole_.MergeFrom(event);
+    if (event.more()) {
+      return Result::kPart;
+    }
+    whole_.set_more(false);
+    event.Clear();
+    event.Swap(&whole_);
+    bytes_ = 0;
+    return Result::kWhole;
+  }
+
+ private:
+  WatchEvent whole_;
+  size_t bytes_ = 0;
+};
+
 }  // namespace
 
 const registry::v1::McpServer* RegistrySnapshot::ServerByUid(absl::string_view uid) const {
@@ -185,6 +221,7 @@ std::shared_ptr<grpc::ClientContext> ControlStream::State::Open(registry::v1::Wa
   }
   request->set_store_id(snapshot->store_id);
   request->set_revision(snapshot->revision);
+  request->set_accepts_parts(true);
   // No deadline: the watchdog ends a silent stream, and Stop ends any.
   call = std::make_shared<grpc::ClientContext>();
   open = false;
@@ -202,7 +239,21 @@ bool ControlStream::State::Follow() {
   const auto reader = stub->Watch(context.get(), request);
   WatchEvent event;
   bool any = false;
+  Assembly assembly;
   while (reader->Read(&event)) {
+    const Assembly::Result result = assembly.Add(event);
+    if (result == Assembly::Result::kBroken) {
+      Log(LogLevel::kError, "control_stream_broken", {{"revision", event.revision()}});
+      context->TryCancel();
+      while (reader->Read(&event)) {
+      }
+      break;
+    }
+    if (result == Assembly::Result::kPart) {
+      MutexLock lock(mu);
+      heard = std::chrono::steady_clock::now();
+      continue;
+    }
     if (!any) {
       Log(LogLevel::kInfo, "control_stream_open", {{"revision", event.revision()}, {"full", event.has_snapshot()}});
     }

@@ -292,6 +292,82 @@ TEST_F(ControlStreamTest, GarbageIsNoSeed) {
   EXPECT_THAT(stream_->Seed(Delta(3).SerializeAsString()), StatusIs(Code::kInvalidArgument));
 }
 
+// Part `index` of `count`, with servers "srv_<index>".
+WatchEvent Part(WatchEvent event, int index, int count) {
+  if (event.has_snapshot()) {
+    AddServer(event.mutable_snapshot(), "srv_" + std::to_string(index), "s" + std::to_string(index), 1);
+  } else {
+    AddServer(event.mutable_delta(), "srv_" + std::to_string(index), "s" + std::to_string(index), 1);
+  }
+  event.set_more(index + 1 < count);
+  return event;
+}
+
+TEST_F(ControlStreamTest, ASnapshotInPartsIsAppliedAtOnce) {
+  StartWithServer();
+  EXPECT_TRUE(script_.AwaitRequest(1).accepts_parts());
+  for (int i = 0; i < 3; ++i) script_.Send(Part(Snapshot(9), i, 3));
+  const ControlUpdate update = AwaitUpdate(2);
+  EXPECT_TRUE(update.full);
+  EXPECT_EQ(update.snapshot->revision, 9);
+  EXPECT_EQ(update.snapshot->servers_by_uid.size(), 3U) << "one update with all, and the old server is gone";
+  script_.Send(Delta(10));
+  EXPECT_EQ(AwaitUpdate(3).snapshot->servers_by_uid.size(), 3U);
+}
+
+TEST_F(ControlStreamTest, ADeltaInPartsIsAppliedAtOnce) {
+  StartWithServer();
+  for (int i = 0; i < 2; ++i) script_.Send(Part(Delta(8), i, 2));
+  const ControlUpdate update = AwaitUpdate(2);
+  EXPECT_FALSE(update.full);
+  EXPECT_EQ(update.snapshot->servers_by_uid.size(), 3U);
+}
+
+TEST_F(ControlStreamTest, OfAnEventThatIsCutOffNothingIsApplied) {
+  StartWithServer();
+  script_.Send(Part(Snapshot(9), 0, 3));
+  script_.Send(Part(Snapshot(9), 1, 3));
+  script_.EndStream();
+  EXPECT_EQ(script_.AwaitRequest(2).revision(), 7) << "asks again from what it has";
+  EXPECT_NE(stream_->snapshot()->ServerByUid("srv_a"), nullptr);
+  script_.Send(Part(Snapshot(9), 2, 3));
+  EXPECT_EQ(AwaitUpdate(2).snapshot->servers_by_uid.size(), 1U) << "what came before the cut is forgotten";
+}
+
+TEST_F(ControlStreamTest, AnythingBetweenPartsEndsTheStreamAndAppliesNothing) {
+  StartWithServer();
+  WatchEvent heartbeat;
+  heartbeat.set_store_id("store-1");
+  heartbeat.set_revision(9);
+  heartbeat.mutable_heartbeat();
+  const std::vector<WatchEvent> intruders = {heartbeat, Delta(9), Part(Snapshot(10), 1, 2),
+                                             Part(Snapshot(9, "store-2"), 1, 2)};
+  for (size_t i = 0; i < intruders.size(); ++i) {
+    script_.Send(Part(Snapshot(9), 0, 2));
+    script_.Send(intruders[i]);
+    EXPECT_EQ(script_.AwaitRequest(i + 2).revision(), 7);
+    EXPECT_EQ(stream_->snapshot()->revision, 7);
+  }
+}
+
+TEST_F(ControlStreamTest, AnExportAboveTheMessageLimitSeedsAnotherStream) {
+  RegistrySnapshot large;
+  large.store_id = "store-1";
+  large.revision = 1;
+  for (int i = 0; i < 5000; ++i) {
+    auto server = std::make_shared<registry::v1::McpServer>();
+    server->set_uid("srv_" + std::to_string(i));
+    server->set_slug("s" + std::to_string(i));
+    server->set_description(std::string(1000, 'x'));
+    large.servers_by_uid[server->uid()] = server;
+    large.servers_by_slug[server->slug()] = server;
+  }
+  const std::string exported = ExportSnapshot(large);
+  ASSERT_GT(exported.size(), 4U << 20);
+  ASSERT_THAT(stream_->Seed(exported), IsOk());
+  EXPECT_EQ(stream_->snapshot()->servers_by_uid.size(), 5000U);
+}
+
 TEST_F(ControlStreamTest, StopsWhileTheRegistryIsAway) {
   server_->Shutdown(absl::ZeroDuration());
   stream_->Start();

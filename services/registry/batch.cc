@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/error.h"
 #include "common/json_log.h"
 #include "common/proto_time.h"
 #include "common/random.h"
@@ -106,7 +107,7 @@ absl::Status Batch::Load() {
     RETURN_IF_ERROR(Parse(apps, apps_));
     ASSIGN_OR_RETURN(const auto credentials, Store::List(tx, ResourceTraits<v1::Credential>::kKind));
     RETURN_IF_ERROR(Parse(credentials, credentials_));
-    ASSIGN_OR_RETURN(const auto retired, Store::AllRetired(tx, now_));
+    ASSIGN_OR_RETURN(const auto retired, Store::AllRetired(tx));
     for (const Store::Retired& secret : retired) retired_[secret.record] = secret;
     return absl::OkStatus();
   });
@@ -139,7 +140,8 @@ void Batch::Prepare(T& after, Change& change, Findings& findings) {
       OriginField(before != nullptr ? *before : nothing, after),
       [this](const std::string& record) {
         const auto retired = retired_.find(record);
-        return retired == retired_.end() ? std::nullopt : std::optional<Store::Retired>(retired->second);
+        const bool kept = retired != retired_.end() && retired->second.until > now_;
+        return kept ? std::optional<Store::Retired>(retired->second) : std::nullopt;
       },
       findings);
 }
@@ -245,19 +247,26 @@ void Batch::Preview() {
   }
 }
 
+absl::Status Batch::AnnounceSecrets() {
+  write_ = RandomToken("", 16);
+  for (const auto& change : changes_) {
+    for (const SecretPlan::Put& put : change->plan.puts) announced_.push_back({write_, put.record, change->vault_kind});
+  }
+  if (announced_.empty()) return absl::OkStatus();
+  return catalog_.database_.Write([&](Transaction& tx) { return Store::BeginSecretWrites(tx, announced_, now_); });
+}
+
 absl::Status Batch::PutSecrets(Change& change) {
   std::map<std::string, SecretVault::Stored> stored;
   for (const SecretPlan::Put& put : change.plan.puts) {
-    ASSIGN_OR_RETURN(stored[put.path], catalog_.vault_.Put(change.vault_kind, put.record, put.value, writer_.passport));
+    ASSIGN_OR_RETURN(stored[put.path], catalog_.vault_.Put(change.vault_kind, put.record, {put.value, put.base, write_},
+                                                           writer_.passport));
   }
   ForEachSecret(*change.after, [&](const SecretField& field) {
     const auto entry = stored.find(field.path);
     if (entry == stored.end()) return;
     const std::string record = absl::StrCat(change.uid, "/", field.path);
-    if (const auto former = retired_.find(record);
-        former != retired_.end() && former->second.version != entry->second.version) {
-      change.replaced.push_back({record, former->second.version, now_, ""});
-    }
+    if (retired_.count(record) > 0) change.superseded.emplace_back(record, entry->second.version);
     const int64_t old_version = field.secret->version();
     if (field.secret->set() && old_version == entry->second.version) return;
     if (field.secret->set()) {
@@ -293,14 +302,14 @@ absl::Status Batch::Save(Transaction& tx, Change& change) {
   }
   // Erased after the commit; should that fail, housekeeping finds them here.
   for (const SecretPlan::Old& old : change.plan.erase) {
-    RETURN_IF_ERROR(Store::Retire(tx, {old.record, change.vault_kind, old.version, old.updated_at, old.origin, now_}));
+    RETURN_IF_ERROR(
+        Store::Retire(tx, {old.record, change.vault_kind, old.version, old.updated_at, old.origin, Store::kErasing}));
   }
-  // Whatever is referred to again must not be erased when its retirement ends.
-  std::vector<std::string> in_use;
-  ForEachSecret(*change.after, [&](const SecretField& field) {
-    if (field.secret->set()) in_use.push_back(field.secret->vault_record());
-  });
-  for (const std::string& record : in_use) RETURN_IF_ERROR(Store::ForgetRetired(tx, record));
+  for (const auto& [record, version] : change.superseded) RETURN_IF_ERROR(Store::Supersede(tx, record, version));
+  // Whatever is referred to again must not be erased when its retirement ends, and cannot be once that has begun.
+  for (const SecretPlan::Old& old : change.plan.resumed) {
+    RETURN_IF_ERROR(Store::Resume(tx, old.record, old.version));
+  }
 
   audit::v1::Event event;
   event.set_type(change.before ? "config.updated" : "config.created");
@@ -331,25 +340,31 @@ void Batch::CleanUp(const Change& change) {
     report(catalog_.vault_.Unpin(change.vault_kind, old.record, old.version, writer_.passport), old.record);
   }
   std::vector<Store::Retired> erase;
-  for (const SecretPlan::Old& old : change.plan.erase) erase.push_back({old.record, change.vault_kind});
+  for (const SecretPlan::Old& old : change.plan.erase) erase.push_back({old.record, change.vault_kind, old.version});
+  for (const auto& [record, version] : change.superseded) {
+    const Store::Retired& former = retired_.at(record);
+    if (former.version < version) erase.push_back(former);
+  }
   report(catalog_.Erase(erase, writer_.passport), "cleared");
 }
 
-// Lost against another writer: nobody can know the records of resources that were never created.
-void Batch::Withdraw() {
-  for (const auto& change : changes_) {
-    if (change->before != nullptr) continue;
-    ForEachSecret(*change->after, [&](const SecretField& field) {
-      if (!field.secret->set()) return;
-      const absl::Status erased =
-          catalog_.vault_.Delete(change->vault_kind, field.secret->vault_record(), writer_.passport);
-      if (!erased.ok()) Log(LogLevel::kWarning, "secret_cleanup_failed", {{"status", erased}});
-    });
-  }
+// This write is certain not to be stored: what it has put into the vault, and nobody else's, goes. Where the vault does
+// not answer now, housekeeping goes on.
+void Batch::Withdraw(bool vault_may_still_store) {
+  if (announced_.empty()) return;
+  absl::Status status = catalog_.database_.Write([&](Transaction& tx) { return Store::GiveUpSecretWrite(tx, write_); });
+  status.Update(catalog_.TakeBack(announced_, writer_.passport, vault_may_still_store));
+  if (!status.ok()) Log(LogLevel::kWarning, "secret_cleanup_failed", {{"status", status}});
 }
 
 absl::Status Batch::Commit() {
-  for (const auto& change : changes_) RETURN_IF_ERROR(PutSecrets(*change));
+  RETURN_IF_ERROR(AnnounceSecrets());
+  for (const auto& change : changes_) {
+    if (const absl::Status put = PutSecrets(*change); !put.ok()) {
+      Withdraw(true);
+      return put;
+    }
+  }
   Diff();
   for (const auto& change : changes_) {
     if (change->unchanged()) continue;
@@ -358,14 +373,17 @@ absl::Status Batch::Commit() {
     change->after->GetReflection()->MutableMessage(change->after.get(), updated)->CopyFrom(ToTimestamp(now_));
   }
   const absl::Status written = catalog_.database_.Write([&](Transaction& tx) -> absl::Status {
+    if (!announced_.empty()) RETURN_IF_ERROR(Store::SettleSecretWrites(tx, write_, announced_.size()));
     for (const auto& change : changes_) {
       if (!change->unchanged()) RETURN_IF_ERROR(Save(tx, *change));
     }
     for (const auto& change : changes_) RETURN_IF_ERROR(CheckAppStillThere(tx, *change));
     return absl::OkStatus();
   });
-  // After UNAVAILABLE it may be there all the same.
-  if (absl::IsAborted(written) || absl::IsAlreadyExists(written)) Withdraw();
+  // After another UNAVAILABLE it may be there all the same; housekeeping finds out.
+  const bool lost =
+      absl::IsAborted(written) || absl::IsAlreadyExists(written) || ReasonOf(written) == "audit_unavailable";
+  if (lost) Withdraw(false);
   RETURN_IF_ERROR(written);
   catalog_.audit_.Kick();
   for (const auto& change : changes_) CleanUp(*change);

@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "services/registry/catalog.h"
@@ -43,6 +44,8 @@ class Batch {
     int64_t expected_version = 0;
     SecretPlan plan;
     std::vector<SecretPlan::Old> replaced;  // Versions to unpin.
+    // Records with a retired version that a new value takes the place of, and the version of that value.
+    std::vector<std::pair<std::string, int64_t>> superseded;
     std::vector<v1::Warning> warnings;
     std::vector<v1::ApplyResponse::FieldChange> changes;
     // Not asked for, but follows from another change of the batch.
@@ -62,11 +65,13 @@ class Batch {
   template <typename T>
   void Prepare(T& after, Change& change, Findings& findings);
   void AllowFirstOrigin(const v1::McpServer& server);
+  // Lists what PutSecrets is about to store, so that it is taken back should this write not be.
+  absl::Status AnnounceSecrets();
   absl::Status PutSecrets(Change& change);
   absl::Status Save(Transaction& tx, Change& change);
   absl::Status CheckAppStillThere(Transaction& tx, const Change& change);
   void CleanUp(const Change& change);
-  void Withdraw();
+  void Withdraw(bool vault_may_still_store);
 
   Catalog& catalog_;
   const Writer& writer_;
@@ -75,6 +80,8 @@ class Batch {
   std::map<std::string, v1::App> apps_;
   std::map<std::string, v1::Credential> credentials_;
   std::map<std::string, Store::Retired> retired_;
+  std::string write_;  // Id of this write in the vault; set once secrets are announced.
+  std::vector<Store::SecretWrite> announced_;
   std::optional<std::set<std::string>> connectors_;
   std::vector<ErrorDetail::Violation> violations_;
   std::vector<std::unique_ptr<Change>> changes_;

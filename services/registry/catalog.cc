@@ -16,6 +16,8 @@ namespace {
 
 constexpr int kMaxPage = 1000;
 constexpr int kDefaultPage = 100;
+// A write whose outcome is unknown after this long is given up.
+constexpr absl::Duration kUnsettledWriteKept = absl::Hours(1);
 
 template <typename T>
 absl::StatusOr<Catalog::Written<T>> Written(Batch& batch, bool dry_run) {
@@ -105,18 +107,17 @@ absl::Status Catalog::Delete(const std::string& slug, int64_t version, const Wri
     }
     RETURN_IF_ERROR(Store::Remove(tx, ResourceTraits<T>::kKind, *stored));
     // Its secrets, those of former authentication types too. Should the vault not answer now, housekeeping goes on.
-    const absl::Time now = clock_.Now();
-    ASSIGN_OR_RETURN(erase, Store::AllRetired(tx, now));
+    ASSIGN_OR_RETURN(erase, Store::AllRetired(tx));
     erase.erase(std::remove_if(erase.begin(), erase.end(),
                                [&](const auto& secret) { return !absl::StartsWith(secret.record, stored->uid + "/"); }),
                 erase.end());
     ForEachSecret(resource, [&](const SecretField& field) {
       if (!field.secret->set()) return;
       erase.push_back({field.secret->vault_record(), std::string(ResourceTraits<T>::kSecretKind),
-                       field.secret->version(), now, ""});
+                       field.secret->version(), clock_.Now(), ""});
     });
     for (Store::Retired& secret : erase) {
-      secret.until = now;
+      secret.until = Store::kErasing;
       RETURN_IF_ERROR(Store::Retire(tx, secret));
     }
     return audit_.Append(tx, DeletionEvent(ResourceTraits<T>::kKind, *stored, writer));
@@ -204,21 +205,41 @@ absl::StatusOr<v1::ApplyResponse> Catalog::Apply(const v1::ApplyRequest& request
   return response;
 }
 
-absl::Status Catalog::EraseExpiredSecrets() {
+absl::Status Catalog::EraseUnusedSecrets() {
   std::vector<Store::Retired> expired;
-  RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
-    ASSIGN_OR_RETURN(expired, Store::ExpiredRetired(tx, clock_.Now()));
+  std::vector<Store::SecretWrite> given_up;
+  const absl::Time now = clock_.Now();
+  // Decided in the store first: from here on no write can refer to any of them, so the vault may forget them whenever
+  // it answers.
+  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(expired, Store::ClaimExpired(tx, now));
+    ASSIGN_OR_RETURN(given_up, Store::GiveUpSecretWrites(tx, now - kUnsettledWriteKept));
     return absl::OkStatus();
   }));
-  return Erase(expired, "");
+  absl::Status first = Erase(expired, "");
+  first.Update(TakeBack(given_up, "", false));
+  return first;
 }
 
 absl::Status Catalog::Erase(const std::vector<Store::Retired>& secrets, const std::string& passport) {
   absl::Status first;
   for (const Store::Retired& secret : secrets) {
-    absl::Status status = vault_.Delete(secret.vault_kind, secret.record, passport);
+    absl::Status status = vault_.DeleteThrough(secret.vault_kind, secret.record, secret.version, passport);
     if (status.ok()) {
-      status = database_.Write([&](Transaction& tx) { return Store::ForgetRetired(tx, secret.record); });
+      status = database_.Write([&](Transaction& tx) { return Store::ForgetErased(tx, secret.record, secret.version); });
+    }
+    first.Update(status);
+  }
+  return first;
+}
+
+absl::Status Catalog::TakeBack(const std::vector<Store::SecretWrite>& writes, const std::string& passport,
+                               bool keep_listed) {
+  absl::Status first;
+  for (const Store::SecretWrite& write : writes) {
+    absl::Status status = vault_.DeleteWrittenBy(write.vault_kind, write.record, write.write, passport);
+    if (status.ok() && !keep_listed) {
+      status = database_.Write([&](Transaction& tx) { return Store::ForgetSecretWrite(tx, write); });
     }
     first.Update(status);
   }

@@ -61,7 +61,8 @@ class Planner {
     switch (field.secret->input_case()) {
       case common::v1::Secret::kValue:
         CheckValue(field, findings_);
-        plan_.puts.push_back({field.path, field.json_path, record, field.secret->value()});
+        plan_.puts.push_back({field.path, field.json_path, record, field.secret->value(),
+                              before == old.end() ? 0 : before->second.secret.version()});
         if (before != old.end()) {  // Version and time of what is there, until the vault says it changed.
           const common::v1::Secret kept = before->second.secret;
           SetReference(record, kept.version(), UpdatedAt(kept), *field.secret);
@@ -108,6 +109,7 @@ class Planner {
     if (const auto former = retired(record); former) {
       if (former->origin != new_origin_) RefuseMove(field);
       SetReference(record, former->version, former->updated_at, *field.secret);
+      plan_.resumed.push_back({record, former->version, former->updated_at, former->origin});
       return;
     }
     if (field.required) findings_.Refuse(field.json_path, "is required: give its value");

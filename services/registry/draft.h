@@ -23,6 +23,7 @@ struct SecretPlan {
     std::string json_path;
     std::string record;
     std::string value;
+    int64_t base = 0;  // The version referred to so far; 0: none.
   };
   struct Old {
     std::string record;
@@ -30,9 +31,10 @@ struct SecretPlan {
     absl::Time updated_at;
     std::string origin;
   };
-  std::vector<Put> puts;    // Values given.
-  std::vector<Old> retire;  // Of a former type: kept, so that switching back works.
-  std::vector<Old> erase;   // Cleared.
+  std::vector<Put> puts;     // Values given.
+  std::vector<Old> retire;   // Of a former type: kept, so that switching back works.
+  std::vector<Old> erase;    // Cleared.
+  std::vector<Old> resumed;  // Retired before, and referred to again.
 };
 
 // Finds where a secret may be sent. Empty: decided elsewhere (credentials carry their own origins).

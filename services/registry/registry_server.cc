@@ -18,6 +18,7 @@
 namespace sallyport::registry {
 namespace {
 
+constexpr char kLimit[] = "database.auditOutboxLimit";
 constexpr absl::Duration kConnectorsFresh = absl::Seconds(30);
 constexpr absl::Duration kKeepChanges = absl::Hours(24);
 constexpr absl::Duration kDefaultAuditRetention = absl::Hours(24 * 90);
@@ -94,7 +95,7 @@ struct RegistryServer::State {
       };
       report("changes", database->Write([&](Transaction& tx) { return Store::PruneChanges(tx, now - kKeepChanges); }));
       report("audit", audit_store->DeleteBefore(now - audit_retention));
-      report("secrets", catalog->EraseExpiredSecrets());
+      report("secrets", catalog->EraseUnusedSecrets());
     }
   }
 };
@@ -111,6 +112,9 @@ absl::Status ValidateRegistryConfig(const config::v1::RegistryConfig& config) {
   };
   networks(config.deployment().egress().upstream_networks(), "deployment.egress.upstreamNetworks");
   networks(config.deployment().egress().oauth_networks(), "deployment.egress.oauthNetworks");
+  if (const auto limit = AuditOutbox::LimitFrom(config.database().audit_outbox_limit(), kLimit); !limit.ok()) {
+    violations.push_back(DetailOf(limit.status()).violations.at(0));
+  }
   if (config.has_audit_retention() && config.audit_retention().seconds() < 3600) {
     violations.push_back({"auditRetention", "must be at least 1h"});
   }
@@ -133,6 +137,7 @@ absl::StatusOr<std::unique_ptr<RegistryServer>> RegistryServer::Start(const conf
 
   AuditOutbox::Options audit_options;
   audit_options.source = "registry";
+  ASSIGN_OR_RETURN(audit_options.limit, AuditOutbox::LimitFrom(config.database().audit_outbox_limit(), kLimit));
   state.audit = std::make_unique<AuditOutbox>(*state.database, clock, audit_options);
   state.audit_store = std::make_unique<AuditStore>(*state.database);
   Catalog::Options options;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -41,6 +42,7 @@ class FakeVault final : public vault::v1::Vault::Service {
  public:
   struct Record {
     std::map<int64_t, std::string> versions;
+    std::map<int64_t, std::map<std::string, std::string>> labels;
     std::set<int64_t> pinned;
     int64_t head = 0;  // 0: deleted.
     int64_t last = 0;
@@ -49,26 +51,9 @@ class FakeVault final : public vault::v1::Vault::Service {
 
   grpc::Status Put(grpc::ServerContext* context, const vault::v1::PutRequest* request,
                    vault::v1::PutResponse* response) override {
-    MutexLock lock(mu_);
-    ++puts_;
-    if (down_) return {grpc::StatusCode::UNAVAILABLE, "vault is sealed"};
-    EXPECT_TRUE(request->pin() && request->only_if_changed() && request->keep_generation());
-    EXPECT_EQ(request->record().owner_type(), vault::v1::ORG);
-    EXPECT_EQ(request->record().owner_id(), "default");
-    Record& record = records_[Key(request->record())];
-    const auto passport = context->client_metadata().find(kPassportMetadata);
-    record.passport = passport == context->client_metadata().end()
-                          ? ""
-                          : std::string(passport->second.data(), passport->second.size());
-    if (record.head != 0 && record.versions[record.head] == request->payload()) {
-      response->set_unchanged(true);
-    } else {
-      record.head = ++record.last;
-      record.versions[record.head] = request->payload();
-    }
-    record.pinned.insert(record.head);
-    response->set_version(record.head);
-    return grpc::Status::OK;
+    const grpc::Status status = StoreValue(context, request, response);
+    RunHook(after_put_);
+    return status;
   }
   grpc::Status Pin(grpc::ServerContext* /*context*/, const vault::v1::PinRequest* request,
                    vault::v1::PinResponse* /*response*/) override {
@@ -84,16 +69,29 @@ class FakeVault final : public vault::v1::Vault::Service {
   }
   grpc::Status Delete(grpc::ServerContext* /*context*/, const vault::v1::DeleteRequest* request,
                       vault::v1::DeleteResponse* /*response*/) override {
+    RunHook(before_delete_);
     MutexLock lock(mu_);
     if (down_) return {grpc::StatusCode::UNAVAILABLE, "vault is sealed"};
-    const auto record = records_.find(Key(request->record()));
-    if (record == records_.end()) return {grpc::StatusCode::NOT_FOUND, "no such record"};
-    record->second.head = 0;
-    record->second.versions.clear();
-    record->second.pinned.clear();
+    EXPECT_TRUE(request->has_through_version() || request->labels_size() == 1) << "never the whole record, blindly";
+    const auto found = records_.find(Key(request->record()));
+    if (found == records_.end()) return {grpc::StatusCode::NOT_FOUND, "no such record"};
+    Record& record = found->second;
+    std::erase_if(record.versions, [&](const auto& version) {
+      if (request->has_through_version() && version.first > request->through_version()) return false;
+      for (const auto& [name, value] : request->labels()) {
+        if (record.labels[version.first][name] != value) return false;
+      }
+      record.pinned.erase(version.first);
+      return true;
+    });
+    record.head = record.versions.empty() ? 0 : record.versions.rbegin()->first;
     return grpc::Status::OK;
   }
 
+  // What happens right before the next Delete is carried out, or right after the next Put was, before it is answered;
+  // once.
+  void BeforeDelete(std::function<void()> hook) { SetHook(before_delete_, std::move(hook)); }
+  void AfterPut(std::function<void()> hook) { SetHook(after_put_, std::move(hook)); }
   void SetDown(bool down) {
     MutexLock lock(mu_);
     down_ = down;
@@ -119,8 +117,49 @@ class FakeVault final : public vault::v1::Vault::Service {
   }
 
  private:
+  grpc::Status StoreValue(grpc::ServerContext* context, const vault::v1::PutRequest* request,
+                          vault::v1::PutResponse* response) {
+    MutexLock lock(mu_);
+    ++puts_;
+    if (down_) return {grpc::StatusCode::UNAVAILABLE, "vault is sealed"};
+    EXPECT_TRUE(request->pin() && request->keep_generation());
+    EXPECT_EQ(request->only_if_changed(), request->has_compare_version());
+    EXPECT_EQ(request->record().owner_type(), vault::v1::ORG);
+    EXPECT_EQ(request->record().owner_id(), "default");
+    Record& record = records_[Key(request->record())];
+    const auto passport = context->client_metadata().find(kPassportMetadata);
+    record.passport = passport == context->client_metadata().end()
+                          ? ""
+                          : std::string(passport->second.data(), passport->second.size());
+    const auto base = record.versions.find(request->compare_version());
+    int64_t version = request->compare_version();
+    if (base != record.versions.end() && base->second == request->payload()) {
+      response->set_unchanged(true);
+    } else {
+      version = record.head = ++record.last;
+      record.versions[version] = request->payload();
+      record.labels[version] = {request->labels().begin(), request->labels().end()};
+    }
+    record.pinned.insert(version);
+    response->set_version(version);
+    return grpc::Status::OK;
+  }
+  void SetHook(std::function<void()>& hook, std::function<void()> to) {
+    MutexLock lock(mu_);
+    hook = std::move(to);
+  }
+  void RunHook(std::function<void()>& hook) {
+    std::function<void()> run;
+    {
+      MutexLock lock(mu_);
+      run.swap(hook);
+    }
+    if (run) run();
+  }
   static std::string Key(const vault::v1::RecordName& name) { return name.kind() + " " + name.name(); }
   mutable Mutex mu_;
+  std::function<void()> before_delete_;
+  std::function<void()> after_put_;
   bool down_ ABSL_GUARDED_BY(mu_) = false;
   int puts_ ABSL_GUARDED_BY(mu_) = 0;
   std::map<std::string, Record> records_ ABSL_GUARDED_BY(mu_);

@@ -8,6 +8,8 @@ namespace sallyport::registry {
 namespace {
 
 constexpr absl::Duration kTimeout = absl::Seconds(5);
+// Label of a version: the id of the write that stored it.
+constexpr char kWriteLabel[] = "write";
 
 vault::v1::RecordName Name(const std::string& kind, const std::string& record) {
   vault::v1::RecordName name;
@@ -23,13 +25,17 @@ vault::v1::RecordName Name(const std::string& kind, const std::string& record) {
 SecretVault::SecretVault(const std::shared_ptr<grpc::Channel>& vault) : stub_(vault::v1::Vault::NewStub(vault)) {}
 
 absl::StatusOr<SecretVault::Stored> SecretVault::Put(const std::string& kind, const std::string& record,
-                                                     const std::string& value, const std::string& passport) {
+                                                     const Value& value, const std::string& passport) {
   vault::v1::PutRequest request;
   *request.mutable_record() = Name(kind, record);
-  request.set_payload(value);
+  request.set_payload(value.text);
   request.set_keep_generation(true);
-  request.set_only_if_changed(true);
+  if (value.base != 0) {
+    request.set_only_if_changed(true);
+    request.set_compare_version(value.base);
+  }
   request.set_pin(true);
+  (*request.mutable_labels())[kWriteLabel] = value.write;
   vault::v1::PutResponse response;
   const auto context = MakeClientContext(kTimeout, passport);
   const grpc::Status status = stub_->Put(context.get(), request, &response);
@@ -48,9 +54,23 @@ absl::Status SecretVault::Unpin(const std::string& kind, const std::string& reco
   return FromGrpcStatus(stub_->Pin(context.get(), request, &response));
 }
 
-absl::Status SecretVault::Delete(const std::string& kind, const std::string& record, const std::string& passport) {
+absl::Status SecretVault::DeleteThrough(const std::string& kind, const std::string& record, int64_t version,
+                                        const std::string& passport) {
   vault::v1::DeleteRequest request;
   *request.mutable_record() = Name(kind, record);
+  request.set_through_version(version);
+  return Delete(request, passport);
+}
+
+absl::Status SecretVault::DeleteWrittenBy(const std::string& kind, const std::string& record, const std::string& write,
+                                          const std::string& passport) {
+  vault::v1::DeleteRequest request;
+  *request.mutable_record() = Name(kind, record);
+  (*request.mutable_labels())[kWriteLabel] = write;
+  return Delete(request, passport);
+}
+
+absl::Status SecretVault::Delete(const vault::v1::DeleteRequest& request, const std::string& passport) {
   vault::v1::DeleteResponse response;
   const auto context = MakeClientContext(kTimeout, passport);
   absl::Status status = FromGrpcStatus(stub_->Delete(context.get(), request, &response));

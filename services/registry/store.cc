@@ -30,6 +30,12 @@ std::vector<std::string> CatalogSchema() {
   };
 }
 
+std::vector<std::string> SecretWriteSchema() {
+  return {
+      "CREATE TABLE secret_write (write TEXT NOT NULL, record TEXT NOT NULL, vault_kind TEXT NOT NULL, at BIGINT "
+      "NOT NULL, given_up BIGINT NOT NULL, PRIMARY KEY (write, record))"};
+}
+
 constexpr char kInvalidation[] = "Invalidation";
 
 template <typename T>
@@ -78,7 +84,7 @@ absl::Status AppendChange(Transaction& tx, int64_t revision, int64_t part, absl:
 }  // namespace
 
 std::vector<Migration> Store::Migrations() {
-  return {{1, CatalogSchema()}, {2, AuditOutbox::Schema()}, {3, AuditStore::Schema()}};
+  return {{1, CatalogSchema()}, {2, AuditOutbox::Schema()}, {3, AuditStore::Schema()}, {4, SecretWriteSchema()}};
 }
 
 absl::StatusOr<std::string> Store::StoreId(Transaction& tx) {
@@ -254,22 +260,85 @@ Store::Retired RetiredFromRow(const Row& row) {
 }
 }  // namespace
 
-absl::StatusOr<std::vector<Store::Retired>> Store::AllRetired(Transaction& tx, absl::Time now) {
-  ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT * FROM retired_secret WHERE until > :now", {{"now", now}}));
+absl::StatusOr<std::vector<Store::Retired>> Store::AllRetired(Transaction& tx) {
+  ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT * FROM retired_secret"));
   std::vector<Retired> all;
   for (const Row& row : rows) all.push_back(RetiredFromRow(row));
   return all;
 }
 
-absl::Status Store::ForgetRetired(Transaction& tx, absl::string_view record) {
-  return tx.Exec("DELETE FROM retired_secret WHERE record = :record", {{"record", record}}).status();
+absl::Status Store::Resume(Transaction& tx, absl::string_view record, int64_t version) {
+  ASSIGN_OR_RETURN(
+      const int64_t resumed,
+      tx.Exec("DELETE FROM retired_secret WHERE record = :record AND version = :version AND until > :erasing",
+              {{"record", record}, {"version", version}, {"erasing", kErasing}}));
+  if (resumed == 1) return absl::OkStatus();
+  return absl::AbortedError("a secret of the former type was erased meanwhile: give its value");
 }
 
-absl::StatusOr<std::vector<Store::Retired>> Store::ExpiredRetired(Transaction& tx, absl::Time now) {
-  ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT * FROM retired_secret WHERE until <= :now", {{"now", now}}));
+absl::Status Store::Supersede(Transaction& tx, absl::string_view record, int64_t version) {
+  RETURN_IF_ERROR(tx.Exec("DELETE FROM retired_secret WHERE record = :record AND version >= :version",
+                          {{"record", record}, {"version", version}})
+                      .status());
+  return tx
+      .Exec("UPDATE retired_secret SET until = :erasing WHERE record = :record",
+            {{"erasing", kErasing}, {"record", record}})
+      .status();
+}
+
+absl::StatusOr<std::vector<Store::Retired>> Store::ClaimExpired(Transaction& tx, absl::Time now) {
+  RETURN_IF_ERROR(
+      tx.Exec("UPDATE retired_secret SET until = :erasing WHERE until <= :now", {{"erasing", kErasing}, {"now", now}})
+          .status());
+  ASSIGN_OR_RETURN(const Rows rows,
+                   tx.Query("SELECT * FROM retired_secret WHERE until = :erasing", {{"erasing", kErasing}}));
   std::vector<Retired> expired;
   for (const Row& row : rows) expired.push_back(RetiredFromRow(row));
   return expired;
+}
+
+absl::Status Store::ForgetErased(Transaction& tx, absl::string_view record, int64_t version) {
+  return tx
+      .Exec("DELETE FROM retired_secret WHERE record = :record AND version = :version AND until = :erasing",
+            {{"record", record}, {"version", version}, {"erasing", kErasing}})
+      .status();
+}
+
+absl::Status Store::BeginSecretWrites(Transaction& tx, const std::vector<SecretWrite>& writes, absl::Time now) {
+  for (const SecretWrite& write : writes) {
+    RETURN_IF_ERROR(
+        tx.Exec("INSERT INTO secret_write (write, record, vault_kind, at, given_up) VALUES (:write, "
+                ":record, :kind, :now, 0)",
+                {{"write", write.write}, {"record", write.record}, {"kind", write.vault_kind}, {"now", now}})
+            .status());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Store::SettleSecretWrites(Transaction& tx, absl::string_view write, size_t count) {
+  ASSIGN_OR_RETURN(const int64_t settled,
+                   tx.Exec("DELETE FROM secret_write WHERE write = :write AND given_up = 0", {{"write", write}}));
+  if (settled == static_cast<int64_t>(count)) return absl::OkStatus();
+  return absl::AbortedError("the write took too long and was given up: write it again");
+}
+
+absl::Status Store::GiveUpSecretWrite(Transaction& tx, absl::string_view write) {
+  return tx.Exec("UPDATE secret_write SET given_up = 1 WHERE write = :write", {{"write", write}}).status();
+}
+
+absl::StatusOr<std::vector<Store::SecretWrite>> Store::GiveUpSecretWrites(Transaction& tx, absl::Time before) {
+  RETURN_IF_ERROR(tx.Exec("UPDATE secret_write SET given_up = 1 WHERE at < :before", {{"before", before}}).status());
+  ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT write, record, vault_kind FROM secret_write WHERE given_up = 1"));
+  std::vector<SecretWrite> writes;
+  for (const Row& row : rows) writes.push_back({row.Text("write"), row.Text("record"), row.Text("vault_kind")});
+  return writes;
+}
+
+absl::Status Store::ForgetSecretWrite(Transaction& tx, const SecretWrite& write) {
+  return tx
+      .Exec("DELETE FROM secret_write WHERE write = :write AND record = :record",
+            {{"write", write.write}, {"record", write.record}})
+      .status();
 }
 
 }  // namespace sallyport::registry

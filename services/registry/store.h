@@ -49,20 +49,44 @@ class Store {
   static absl::StatusOr<v1::WatchEvent> Snapshot(Transaction& tx);
   static absl::Status PruneChanges(Transaction& tx, absl::Time before);
 
-  // A secret no longer referred to, kept so that switching back works.
+  // A version of a secret that nothing refers to any more, kept so that switching back works.
   struct Retired {
     std::string record;
     std::string vault_kind;
     int64_t version = 0;
     absl::Time updated_at;
     std::string origin;  // Where it may go; empty: anywhere its resource may.
-    absl::Time until;
+    absl::Time until;    // kErasing: nobody may refer to it again, the vault is being told.
   };
+  static constexpr absl::Time kErasing = absl::InfinitePast();
   static absl::Status Retire(Transaction& tx, const Retired& retired);
-  // Those still kept at `now`.
-  static absl::StatusOr<std::vector<Retired>> AllRetired(Transaction& tx, absl::Time now);
-  static absl::Status ForgetRetired(Transaction& tx, absl::string_view record);
-  static absl::StatusOr<std::vector<Retired>> ExpiredRetired(Transaction& tx, absl::Time now);
+  // All that are on the list, whatever their time.
+  static absl::StatusOr<std::vector<Retired>> AllRetired(Transaction& tx);
+  // Takes one off the list because it is referred to again. ABORTED if it is being erased or was.
+  static absl::Status Resume(Transaction& tx, absl::string_view record, int64_t version);
+  // `version` of this record is referred to now: what is on the list is to be erased if it is older, and forgotten if
+  // it is not (a vault restored to an earlier state gives numbers out again).
+  static absl::Status Supersede(Transaction& tx, absl::string_view record, int64_t version);
+  // Marks those whose time is over, and answers all that are to be erased.
+  static absl::StatusOr<std::vector<Retired>> ClaimExpired(Transaction& tx, absl::Time now);
+  // After the vault has erased it.
+  static absl::Status ForgetErased(Transaction& tx, absl::string_view record, int64_t version);
+
+  // A value that a write puts into the vault before it is known whether the write will be stored. Listed before, taken
+  // off by the transaction of the write; what stays belongs to a write that lost, failed or died, and is taken back.
+  struct SecretWrite {
+    std::string write;
+    std::string record;
+    std::string vault_kind;
+  };
+  static absl::Status BeginSecretWrites(Transaction& tx, const std::vector<SecretWrite>& writes, absl::Time now);
+  // ABORTED unless all `count` entries of the write are there: it was given up because it took too long.
+  static absl::Status SettleSecretWrites(Transaction& tx, absl::string_view write, size_t count);
+  // From now on this write cannot be stored.
+  static absl::Status GiveUpSecretWrite(Transaction& tx, absl::string_view write);
+  // The same for all that were begun before `before`; answers every entry of a write that was given up.
+  static absl::StatusOr<std::vector<SecretWrite>> GiveUpSecretWrites(Transaction& tx, absl::Time before);
+  static absl::Status ForgetSecretWrite(Transaction& tx, const SecretWrite& write);
 
  private:
   static absl::StatusOr<int64_t> NextRevision(Transaction& tx);

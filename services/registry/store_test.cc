@@ -198,29 +198,107 @@ TEST_P(StoreTest, AnAppMayHaveTheSlugOfAServer) {
   EXPECT_THAT(Snapshot().snapshot().mcp_servers(), SizeIs(1));
 }
 
-TEST_P(StoreTest, RetiredSecretsAreKeptUntilTheirTime) {
-  const absl::Time now = absl::FromUnixSeconds(1'800'000'000);
-  const auto retired = [&](absl::Time at, bool expired) {
+class RetiredSecretTest : public StoreTest {
+ protected:
+  static constexpr absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
+  void Retire(int64_t version, absl::Time until) {
+    ASSERT_THAT(Write([&](Transaction& tx) {
+                  return Store::Retire(tx, {"srv_a/x", "server_secret", version, kNow, "https://a.example.com", until});
+                }),
+                IsOk());
+  }
+  std::vector<std::string> Claim(absl::Time now) {
     std::vector<std::string> records;
-    EXPECT_THAT(database_->Read([&](Transaction& tx) -> absl::Status {
-      ASSIGN_OR_RETURN(const auto all, expired ? Store::ExpiredRetired(tx, at) : Store::AllRetired(tx, at));
-      for (const auto& one : all) records.push_back(one.record);
-      return absl::OkStatus();
-    }),
+    EXPECT_THAT(Write([&](Transaction& tx) -> absl::Status {
+                  records.clear();
+                  ASSIGN_OR_RETURN(const auto all, Store::ClaimExpired(tx, now));
+                  for (const auto& one : all) records.push_back(absl::StrCat(one.record, " ", one.version));
+                  return absl::OkStatus();
+                }),
                 IsOk());
     return records;
+  }
+  absl::Status Resume(int64_t version) {
+    return Write([&](Transaction& tx) { return Store::Resume(tx, "srv_a/x", version); });
+  }
+  absl::Status Supersede(int64_t version) {
+    return Write([&](Transaction& tx) { return Store::Supersede(tx, "srv_a/x", version); });
+  }
+};
+INSTANTIATE_ENGINES(RetiredSecretTest);
+
+TEST_P(RetiredSecretTest, AreKeptUntilTheirTimeAndListedUntilErased) {
+  Retire(3, kNow + absl::Hours(1));
+  EXPECT_THAT(Claim(kNow), IsEmpty());
+  EXPECT_THAT(Claim(kNow + absl::Hours(1)), ElementsAre("srv_a/x 3"));
+  EXPECT_THAT(Claim(kNow), ElementsAre("srv_a/x 3")) << "again, should the vault not have answered";
+  ASSERT_THAT(Write([](Transaction& tx) { return Store::ForgetErased(tx, "srv_a/x", 3); }), IsOk());
+  EXPECT_THAT(Claim(kNow + absl::Hours(1)), IsEmpty());
+}
+
+TEST_P(RetiredSecretTest, CanBeResumedOnceAndOnlyBeforeErasingBegins) {
+  Retire(3, kNow + absl::Hours(1));
+  EXPECT_THAT(Resume(2), StatusIs(Code::kAborted));
+  EXPECT_THAT(Resume(3), IsOk());
+  EXPECT_THAT(Resume(3), StatusIs(Code::kAborted));
+  Retire(3, kNow + absl::Hours(1));
+  EXPECT_THAT(Claim(kNow + absl::Hours(1)), ElementsAre("srv_a/x 3"));
+  EXPECT_THAT(Resume(3), StatusIs(Code::kAborted));
+}
+
+TEST_P(RetiredSecretTest, ANewerVersionInUseSupersedesThem) {
+  Retire(3, kNow + absl::Hours(1));
+  ASSERT_THAT(Supersede(4), IsOk());
+  EXPECT_THAT(Claim(kNow), ElementsAre("srv_a/x 3")) << "at once";
+  Retire(3, kNow + absl::Hours(1));
+  ASSERT_THAT(Supersede(2), IsOk());
+  EXPECT_THAT(Claim(kNow + absl::Hours(1)), IsEmpty()) << "erasing through 3 would take what is in use";
+}
+
+TEST_P(RetiredSecretTest, ForgettingTheErasedLeavesWhatWasRetiredSince) {
+  Retire(3, Store::kErasing);
+  Retire(4, kNow + absl::Hours(1));
+  ASSERT_THAT(Write([](Transaction& tx) { return Store::ForgetErased(tx, "srv_a/x", 3); }), IsOk());
+  ASSERT_THAT(Write([](Transaction& tx) { return Store::ForgetErased(tx, "srv_a/x", 4); }), IsOk());
+  EXPECT_THAT(Claim(kNow + absl::Hours(1)), ElementsAre("srv_a/x 4"));
+}
+
+TEST_P(StoreTest, AWriteIsSettledOnceAndNotAfterItWasGivenUp) {
+  const absl::Time now = absl::FromUnixSeconds(1'800'000'000);
+  const auto begin = [&](const std::string& id, absl::Time at) {
+    return Write([&](Transaction& tx) {
+      return Store::BeginSecretWrites(tx, {{id, "srv_a/x", "server_secret"}, {id, "srv_a/y", "server_secret"}}, at);
+    });
   };
-  ASSERT_THAT(
-      Write([&](Transaction& tx) {
-        return Store::Retire(tx, {"srv_a/x", "server_secret", 3, now, "https://a.example.com", now + absl::Hours(1)});
-      }),
-      IsOk());
-  EXPECT_THAT(retired(now, false), ElementsAre("srv_a/x"));
-  EXPECT_THAT(retired(now, true), IsEmpty());
-  EXPECT_THAT(retired(now + absl::Hours(1), false), IsEmpty());
-  EXPECT_THAT(retired(now + absl::Hours(1), true), ElementsAre("srv_a/x"));
-  ASSERT_THAT(Write([](Transaction& tx) { return Store::ForgetRetired(tx, "srv_a/x"); }), IsOk());
-  EXPECT_THAT(retired(now + absl::Hours(1), true), IsEmpty());
+  const auto settle = [&](const std::string& id) {
+    return Write([&](Transaction& tx) { return Store::SettleSecretWrites(tx, id, 2); });
+  };
+  const auto given_up = [&](absl::Time before) {
+    std::vector<std::string> found;
+    EXPECT_THAT(Write([&](Transaction& tx) -> absl::Status {
+                  found.clear();
+                  ASSIGN_OR_RETURN(const auto writes, Store::GiveUpSecretWrites(tx, before));
+                  for (const auto& write : writes) found.push_back(absl::StrCat(write.write, " ", write.record));
+                  return absl::OkStatus();
+                }),
+                IsOk());
+    return found;
+  };
+  ASSERT_THAT(begin("one", now), IsOk());
+  ASSERT_THAT(begin("two", now + absl::Minutes(5)), IsOk());
+  ASSERT_THAT(begin("three", now), IsOk());
+  EXPECT_THAT(settle("one"), IsOk());
+  EXPECT_THAT(settle("one"), StatusIs(Code::kAborted));
+  EXPECT_THAT(settle("unknown"), StatusIs(Code::kAborted));
+  EXPECT_THAT(given_up(now), IsEmpty());
+  EXPECT_THAT(given_up(now + absl::Minutes(1)), ::testing::UnorderedElementsAre("three srv_a/x", "three srv_a/y"));
+  EXPECT_THAT(settle("three"), StatusIs(Code::kAborted));
+  ASSERT_THAT(Write([](Transaction& tx) {
+                return Store::ForgetSecretWrite(tx, {"three", "srv_a/x", "server_secret"});
+              }),
+              IsOk());
+  EXPECT_THAT(given_up(now), ElementsAre("three srv_a/y"));
+  EXPECT_THAT(settle("two"), IsOk());
 }
 
 }  // namespace

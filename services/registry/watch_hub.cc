@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/status_macros.h"
+#include "services/registry/event_parts.h"
 #include "services/registry/store.h"
 
 namespace sallyport::registry {
@@ -135,6 +136,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchEvent>, publ
       : hub_(hub), on_done_(std::move(on_done)) {}
 
   void Begin(const v1::WatchRequest& request) {
+    accepts_parts_ = request.accepts_parts();
     const absl::Status status = hub_.Subscribe(this, request.store_id(), request.revision());
     if (!status.ok()) End(status);
   }
@@ -143,7 +145,11 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchEvent>, publ
     MutexLock lock(mu_);
     if (finished_) return;
     if (queue_.size() >= kMaxQueued) return EndLocked(absl::ResourceExhaustedError("watcher does not read"));
-    queue_.push_back(std::move(event));
+    if (accepts_parts_) {
+      for (WatchHub::Event& part : SplitEvent(std::move(event))) queue_.push_back(std::move(part));
+    } else {
+      queue_.push_back(std::move(event));
+    }
     if (!writing_) WriteNext();
   }
   void OnClosed() override { End(absl::UnavailableError("registry is shutting down")); }
@@ -192,6 +198,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchEvent>, publ
 
   WatchHub& hub_;
   const std::function<void(const absl::Status&)> on_done_;
+  bool accepts_parts_ = false;  // Set before the hub knows of this.
   Mutex mu_;
   std::deque<WatchHub::Event> queue_ ABSL_GUARDED_BY(mu_);
   WatchHub::Event current_ ABSL_GUARDED_BY(mu_);

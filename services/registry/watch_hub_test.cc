@@ -7,7 +7,10 @@
 
 #include <gmock/gmock.h>
 
+#include "common/control_stream.h"
 #include "common/status_macros.h"
+#include "sallyport/registry/v1/registry.grpc.pb.h"
+#include "services/registry/event_parts.h"
 #include "services/registry/registry_testing.h"
 
 namespace sallyport::registry {
@@ -226,6 +229,106 @@ TEST_P(WatchHubTest, HeartbeatsNameStoreAndRevision) {
   EXPECT_TRUE(watcher.events()[1]->has_heartbeat());
   EXPECT_EQ(watcher.events()[1]->revision(), 1);
   EXPECT_EQ(watcher.events()[1]->store_id(), watcher.events()[0]->store_id());
+}
+
+TEST(SplitEventTest, SmallEventsGoWhole) {
+  auto event = std::make_shared<v1::WatchEvent>();
+  event->mutable_snapshot()->add_mcp_servers()->set_uid("srv_a");
+  EXPECT_THAT(SplitEvent(event), ElementsAre(event));
+  auto heartbeat = std::make_shared<v1::WatchEvent>();
+  heartbeat->mutable_heartbeat();
+  EXPECT_THAT(SplitEvent(heartbeat, 0), ElementsAre(heartbeat));
+}
+
+TEST(SplitEventTest, PartsTogetherAreTheEventInOrder) {
+  auto event = std::make_shared<v1::WatchEvent>();
+  event->set_store_id("store");
+  event->set_revision(7);
+  v1::WatchEvent::Delta& delta = *event->mutable_delta();
+  for (int i = 0; i < 20; ++i) {
+    delta.add_mcp_servers()->set_uid("srv_" + std::to_string(i));
+    delta.add_deleted_mcp_server_uids("srv_old_" + std::to_string(i));
+    delta.add_invalidations()->set_key(std::to_string(i));
+  }
+  delta.mutable_mcp_servers(3)->set_description(std::string(500, 'x'));  // Above the size of a part, all by itself.
+  const auto parts = SplitEvent(event, 100);
+  ASSERT_GT(parts.size(), 5U);
+  v1::WatchEvent together;
+  for (const auto& part : parts) {
+    EXPECT_EQ(part->more(), part != parts.back());
+    EXPECT_EQ(part->store_id(), "store");
+    EXPECT_EQ(part->revision(), 7);
+    EXPECT_TRUE(part->ByteSizeLong() < 200 || part->delta().mcp_servers_size() == 1);
+    together.MergeFrom(*part);
+  }
+  together.clear_more();
+  EXPECT_EQ(together.SerializeAsString(), event->SerializeAsString());
+}
+
+class WatchService final : public v1::Registry::WithCallbackMethod_Watch<v1::Registry::Service> {
+ public:
+  explicit WatchService(WatchHub& hub) : hub_(hub) {}
+  grpc::ServerWriteReactor<v1::WatchEvent>* Watch(grpc::CallbackServerContext* /*context*/,
+                                                  const v1::WatchRequest* request) override {
+    return MakeWatchReactor(hub_, *request, [](const absl::Status&) {});
+  }
+
+ private:
+  WatchHub& hub_;
+};
+
+// Over the network and a channel with gRPC's own limit of 4 MiB a message.
+TEST_P(WatchHubTest, ARegistryOfThousandsOfServersCanBeFollowed) {
+  constexpr int kServers = 5000;
+  ASSERT_THAT(Write([](Transaction& tx) -> absl::Status {
+                for (int i = 0; i < kServers; ++i) {
+                  v1::McpServer server;
+                  server.set_uid("srv_" + std::to_string(i));
+                  server.set_slug("s" + std::to_string(i));
+                  server.set_version(1);
+                  server.set_description(std::string(1000, 'x'));
+                  RETURN_IF_ERROR(
+                      Store::Save(tx, "McpServer", {server.uid(), server.slug(), 1, server.SerializeAsString()}, 0));
+                }
+                return absl::OkStatus();
+              }),
+              IsOk());
+  WatchHub hub(*database_);
+  WatchService service(hub);
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&service);
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  const auto channel = grpc::CreateChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials());
+
+  {
+    const auto stub = v1::Registry::NewStub(channel);
+    grpc::ClientContext context;
+    const auto reader = stub->Watch(&context, {});
+    v1::WatchEvent event;
+    EXPECT_FALSE(reader->Read(&event)) << "too large for a watcher that takes no parts and has this limit";
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  }
+  ControlStream stream(channel, clock_);
+  stream.Start();
+  EXPECT_TRUE(stream.WaitForSnapshot(absl::Seconds(30)));
+  EXPECT_EQ(stream.snapshot()->servers_by_uid.size(), static_cast<size_t>(kServers));
+  stream.Stop();
+
+  // What a follower missed may be as large.
+  ControlStream resumed(channel, clock_);
+  v1::WatchEvent first;
+  first.set_store_id(stream.snapshot()->store_id);
+  first.set_revision(1);
+  first.mutable_snapshot();
+  ASSERT_THAT(resumed.Seed(first.SerializeAsString()), IsOk());
+  resumed.Start();
+  EXPECT_THAT(resumed.WaitForServerVersion("srv_4999", 1, absl::Seconds(30)), IsOk());
+  EXPECT_EQ(resumed.snapshot()->servers_by_uid.size(), static_cast<size_t>(kServers) - 1) << "all but the first";
+  resumed.Stop();
+  hub.Stop();
+  server->Shutdown(std::chrono::system_clock::now());
 }
 
 }  // namespace
