@@ -193,7 +193,7 @@ absl::Status AuditSegments::State::Recover() {
   }
   RETURN_IF_ERROR(old.status());
   alignas(Page) char bytes[kPageSize] = {};
-  std::memcpy(bytes, old->data(), old->size());
+  std::memcpy(bytes, old->data(), old->size());  // NOLINT(bugprone-not-null-terminated-result): a page, no string.
   const auto* former = reinterpret_cast<const Page*>(bytes);
   if (former->head.magic != kPageMagic) {
     return absl::OkStatus();  // Closed cleanly.
@@ -278,7 +278,7 @@ absl::Status AuditSegments::State::BeginSegment() {
   }
   const std::string header = audit_format::Header(options.source, boot, last, chain);
   size = static_cast<int64_t>(header.size());
-  const absl::Status status = WriteAll(fd, header, path);
+  absl::Status status = WriteAll(fd, header, path);
   if (!status.ok()) {
     close(std::exchange(fd, -1));
     unlink(path.c_str());
@@ -324,7 +324,7 @@ void AuditSegments::State::FrameLost(uint64_t from, uint64_t to, std::string* ne
 }
 
 absl::Status AuditSegments::State::WriteBuffer(std::string next_chain, uint64_t next_last) {
-  const absl::Status status = WriteAll(fd, buffer, path);
+  absl::Status status = WriteAll(fd, buffer, path);
   const uint64_t lost_now = std::exchange(framed_lost, 0);
   if (!status.ok()) {
     // Half a record must not stand in front of the next one.

@@ -144,7 +144,7 @@ absl::Status AuditShipper::State::ReadBatch(audit::v1::AppendRequest* request) {
   size_t total = 0;
   uint64_t last = last_shipped[reader->boot()];
   while (request->events_size() < options.batch && total < kMaxBatchBytes) {
-    const absl::Status next = reader->Next(&bytes);
+    absl::Status next = reader->Next(&bytes);
     if (!next.ok()) {
       return next;
     }
@@ -219,7 +219,7 @@ absl::Status AuditShipper::State::ShipSegment(const audit_format::SegmentFile& f
     audit::v1::AppendRequest request;
     const absl::Status read = ReadBatch(&request);
     if (request.events_size() > 0) {
-      if (const absl::Status sent = Send(request); !sent.ok()) {
+      if (absl::Status sent = Send(request); !sent.ok()) {
         // The batch is read again; a seek back to where it began cannot fail but for a bug, then the file is.
         reader.reset();
         RETURN_IF_ERROR(OpenSegment(file));

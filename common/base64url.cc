@@ -10,11 +10,11 @@ namespace {
 constexpr char kStandard[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 constexpr char kUrlSafe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-using DecodeTable = std::array<int8_t, 256>;
+using DecodeTable = std::array<int, 256>;
 constexpr DecodeTable MakeTable(const char* alphabet) {
   DecodeTable table{};
   for (auto& entry : table) entry = -1;
-  for (int i = 0; i < 64; ++i) table[static_cast<unsigned char>(alphabet[i])] = static_cast<int8_t>(i);
+  for (int i = 0; i < 64; ++i) table[static_cast<unsigned char>(alphabet[i])] = i;
   return table;
 }
 constexpr DecodeTable kStandardTable = MakeTable(kStandard);

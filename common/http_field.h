@@ -15,9 +15,9 @@ namespace sallyport {
 namespace http_field_internal {
 inline constexpr auto kNormal = [] {
   std::array<char, 256> table{};
-  for (int byte = 'a'; byte <= 'z'; ++byte) {
-    table[static_cast<size_t>(byte)] = static_cast<char>(byte);
-    table[static_cast<size_t>(byte - 'a' + 'A')] = static_cast<char>(byte);
+  for (size_t byte = 'a'; byte <= 'z'; ++byte) {
+    table[byte] = static_cast<char>(byte);
+    table[byte - 'a' + 'A'] = static_cast<char>(byte);
   }
   for (char byte : std::string_view("!#$%&'*+-.^`|~0123456789")) {
     table[static_cast<unsigned char>(byte)] = byte;

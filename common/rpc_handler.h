@@ -51,10 +51,11 @@ class RpcHandler {
       return Finish(call, std::forward<Act>(act)(*call.caller));
     } else {
       Result result = std::forward<Act>(act)(*call.caller);
-      if (result.ok()) {
+      const absl::Status status = result.status();
+      if (status.ok()) {
         *response = *std::move(result);
       }
-      return Finish(call, result.status());
+      return Finish(call, status);
     }
   }
 

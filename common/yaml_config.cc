@@ -441,7 +441,7 @@ absl::Status LoadYaml(absl::string_view text, const std::string& file_name, Mess
   if (text.size() > kMaxYamlBytes) {
     return InvalidField("", absl::StrCat(file_name, ": is larger than 4 MiB"));
   }
-  const absl::Status status = ParseAndFill(text, file_name, options, local, message);
+  absl::Status status = ParseAndFill(text, file_name, options, local, message);
   if (lines != nullptr) {
     *lines = std::move(local);
   }

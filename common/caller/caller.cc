@@ -14,7 +14,7 @@
 namespace sallyport {
 namespace {
 
-absl::string_view View(grpc::string_ref ref) { return {ref.data(), ref.size()}; }
+absl::string_view View(const grpc::string_ref& ref) { return {ref.data(), ref.size()}; }
 
 // What the access option asks of the passport, beside that it verifies.
 absl::Status CheckAccess(common::v1::Access access, const std::optional<Passport>& passport) {

@@ -82,7 +82,7 @@ JwtValidator::Builder& JwtValidator::Builder::IgnoreAudience() {
   ignore_audience_ = true;
   return *this;
 }
-JwtValidator::Builder& JwtValidator::Builder::ExpectType(std::string typ) {
+JwtValidator::Builder& JwtValidator::Builder::ExpectType(absl::string_view typ) {
   std::string lower = absl::AsciiStrToLower(typ);
   types_.insert(absl::StartsWith(lower, "application/") ? lower.substr(12) : lower);
   return *this;

@@ -69,7 +69,7 @@ class JwtValidator {
     Builder& IgnoreAudience();
     // "at+jwt"; compared case-insensitively without "application/". Several calls: any of them. An empty type: absent
     // is accepted.
-    Builder& ExpectType(std::string typ);
+    Builder& ExpectType(absl::string_view typ);
     Builder& IgnoreType();
     // "sub" is a non-empty string.
     Builder& RequireSubject();

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <tuple>
 #include <utility>
 
 #include "common/jose/jwk.h"
@@ -46,8 +47,8 @@ absl::StatusOr<std::string> RawToDer(absl::string_view raw, size_t coordinate) {
     return BadSignature();
   }
   if (ECDSA_SIG_set0(parsed.get(), r.get(), s.get()) != 1) return BadSignature();
-  r.release();  // Owned by `parsed` now.
-  s.release();
+  std::ignore = r.release();  // Owned by `parsed` now.
+  std::ignore = s.release();
   unsigned char* der = nullptr;
   const int length = i2d_ECDSA_SIG(parsed.get(), &der);
   if (length <= 0) return BadSignature();

@@ -277,7 +277,7 @@ void AuthnServer::State::Stop() {
 AuthnServer::AuthnServer() = default;
 
 absl::StatusOr<std::unique_ptr<AuthnServer>> AuthnServer::Start(const config::v1::AuthnConfig& config,
-                                                                const Clock& clock, AuthnPeers peers) {
+                                                                const Clock& clock, const AuthnPeers& peers) {
   RETURN_IF_ERROR(ValidateAuthnConfig(config));
   ASSIGN_OR_RETURN(std::unique_ptr<Database> database, OpenAuthnDatabase(config.database(), clock));
   ASSIGN_OR_RETURN(std::unique_ptr<HttpClient> http, MakeHttpClient(config.deployment().egress(), clock));

@@ -29,7 +29,7 @@ class AuthnServer final : public RunningService {
   // Opens and migrates the database, reads connectors' files. Peers need not be up yet: until they are, Ready says what
   // is missing and RPCs that need it answer UNAVAILABLE.
   static absl::StatusOr<std::unique_ptr<AuthnServer>> Start(const config::v1::AuthnConfig& config, const Clock& clock,
-                                                            AuthnPeers peers);
+                                                            const AuthnPeers& peers);
   ~AuthnServer() override;
 
   // What "edge", "token_broker", "registry" or "vault" calls authn by, in the same process.

@@ -100,7 +100,7 @@ absl::StatusOr<std::string> OidcLogin::AuthorizationUrl(const Connector& connect
   for (const auto& [name, value] : connector.config().oidc().authorization_params()) {
     // Never ours to be overridden.
     const bool taken =
-        std::any_of(fields.begin(), fields.end(), [&](const auto& field) { return field.first == name; });
+        std::any_of(fields.begin(), fields.end(), [&name = name](const auto& field) { return field.first == name; });
     if (!taken && !(name == "prompt" && !prompt.empty())) {
       fields.emplace_back(name, value);
     }

@@ -78,6 +78,7 @@ absl::StatusOr<bool> Revocations::IsRevoked(absl::string_view jti) const {
 
 absl::Status Revocations::PublishSessions(const std::vector<std::string>& ids, absl::Time now) {
   std::vector<Invalidation> invalidations;
+  invalidations.reserve(ids.size());
   for (const std::string& id : ids) {
     invalidations.push_back(Make(Invalidation::SESSION, id, now));
   }

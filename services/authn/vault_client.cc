@@ -50,7 +50,7 @@ class GrpcVaultClient final : public VaultClient {
 
 }  // namespace
 
-std::unique_ptr<VaultClient> MakeVaultClient(std::shared_ptr<grpc::Channel> channel) {
+std::unique_ptr<VaultClient> MakeVaultClient(const std::shared_ptr<grpc::Channel>& channel) {
   return std::make_unique<GrpcVaultClient>(channel);
 }
 

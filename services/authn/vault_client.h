@@ -33,7 +33,7 @@ class VaultClient {
 };
 
 // Lazy: `channel` may lead nowhere yet. Each call is bounded by 5 s.
-std::unique_ptr<VaultClient> MakeVaultClient(std::shared_ptr<grpc::Channel> channel);
+std::unique_ptr<VaultClient> MakeVaultClient(const std::shared_ptr<grpc::Channel>& channel);
 
 // Records of owner SYSTEM "authn".
 vault::v1::RecordName SystemRecord(const std::string& kind, const std::string& name);

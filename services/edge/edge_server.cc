@@ -110,7 +110,7 @@ absl::Status ValidateEdgeConfig(const config::v1::EdgeConfig& config) {
 }
 
 absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::EdgeConfig& config, const Clock& clock,
-                                                              EdgePeers peers) {
+                                                              const EdgePeers& peers) {
   RETURN_IF_ERROR(ValidateEdgeConfig(config));
   std::unique_ptr<EdgeServer> server(new EdgeServer());
   server->state_ = std::make_unique<State>();

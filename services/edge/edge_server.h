@@ -27,7 +27,7 @@ absl::Status ValidateEdgeConfig(const config::v1::EdgeConfig& config);
 class EdgeServer final : public RunningService {
  public:
   static absl::StatusOr<std::unique_ptr<EdgeServer>> Start(const config::v1::EdgeConfig& config, const Clock& clock,
-                                                           EdgePeers peers);
+                                                           const EdgePeers& peers);
   ~EdgeServer() override;
   int port() const;
   absl::Status Ready() const override;

@@ -360,7 +360,7 @@ void Batch::Withdraw(bool vault_may_still_store) {
 absl::Status Batch::Commit() {
   RETURN_IF_ERROR(AnnounceSecrets());
   for (const auto& change : changes_) {
-    if (const absl::Status put = PutSecrets(*change); !put.ok()) {
+    if (absl::Status put = PutSecrets(*change); !put.ok()) {
       Withdraw(true);
       return put;
     }

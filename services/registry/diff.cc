@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include <google/protobuf/util/json_util.h>
 #include <nlohmann/json.hpp>
 
@@ -17,9 +18,10 @@ using Leaves = std::map<std::string, std::string>;
 
 void Collect(const nlohmann::json& value, const std::string& path, Leaves& leaves) {
   if (value.is_object() && !value.empty()) {
-    for (const auto& [key, member] : value.items()) Collect(member, path.empty() ? key : path + "." + key, leaves);
+    for (const auto& [key, member] : value.items())
+      Collect(member, path.empty() ? key : absl::StrCat(path, ".", key), leaves);
   } else if (value.is_array() && !value.empty()) {
-    for (size_t i = 0; i < value.size(); ++i) Collect(value[i], path + "[" + std::to_string(i) + "]", leaves);
+    for (size_t i = 0; i < value.size(); ++i) Collect(value[i], absl::StrCat(path, "[", i, "]"), leaves);
   } else if (!path.empty()) {  // A message without any field has no leaf at all.
     leaves[path] = value.dump();
   }

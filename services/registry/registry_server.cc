@@ -122,7 +122,7 @@ absl::Status ValidateRegistryConfig(const config::v1::RegistryConfig& config) {
 }
 
 absl::StatusOr<std::unique_ptr<RegistryServer>> RegistryServer::Start(const config::v1::RegistryConfig& config,
-                                                                      const Clock& clock, RegistryPeers peers) {
+                                                                      const Clock& clock, const RegistryPeers& peers) {
   RETURN_IF_ERROR(ValidateRegistryConfig(config));
   std::unique_ptr<RegistryServer> server(new RegistryServer());
   server->state_ = std::make_unique<State>(clock, peers);

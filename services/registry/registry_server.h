@@ -26,7 +26,7 @@ class RegistryServer final : public RunningService {
  public:
   // Opens and migrates the database; peers need not be up yet.
   static absl::StatusOr<std::unique_ptr<RegistryServer>> Start(const config::v1::RegistryConfig& config,
-                                                               const Clock& clock, RegistryPeers peers);
+                                                               const Clock& clock, const RegistryPeers& peers);
   ~RegistryServer() override;
   std::shared_ptr<grpc::Channel> InProcessChannel(const std::string& caller);
   // Connects a channel that a service which started earlier already holds.

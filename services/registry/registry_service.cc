@@ -168,7 +168,7 @@ class RegistryService final : public v1::Registry::WithCallbackMethod_Watch<v1::
   template <typename Response, typename Act>
   Status Write(absl::string_view method, ServerContext* context, Response* response, const Act& act) {
     return rpc_.Handle(method, context, response, [&](const Caller& caller) -> absl::Status {
-      const absl::Status status = act(WriterFrom(caller));
+      absl::Status status = act(WriterFrom(caller));
       if (status.ok()) parts_.hub.Kick();
       return status;
     });

@@ -13,7 +13,7 @@ constexpr int kBatch = 50;
 
 }  // namespace
 
-Background::Background(std::shared_ptr<grpc::Channel> authn, VaultClient& vault, Connections& connections,
+Background::Background(const std::shared_ptr<grpc::Channel>& authn, VaultClient& vault, Connections& connections,
                        Refresher& refresher, Revoker& revoker, TaskRunner& runner, const Clock& clock,
                        absl::Duration interval)
     : authn_(authn::v1::Authn::NewStub(authn)),

@@ -20,8 +20,8 @@ namespace sallyport::token_broker {
 class Background {
  public:
   // All outlive this; `runner` must be stopped before this is destroyed.
-  Background(std::shared_ptr<grpc::Channel> authn, VaultClient& vault, Connections& connections, Refresher& refresher,
-             Revoker& revoker, TaskRunner& runner, const Clock& clock, absl::Duration interval);
+  Background(const std::shared_ptr<grpc::Channel>& authn, VaultClient& vault, Connections& connections,
+             Refresher& refresher, Revoker& revoker, TaskRunner& runner, const Clock& clock, absl::Duration interval);
 
   // Rounds begin, `interval` apart with jitter.
   void Start();

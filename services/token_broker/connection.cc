@@ -108,11 +108,11 @@ v1::TokenSet Linked(const TokenAnswer& answer, const std::vector<std::string>& a
 
 std::vector<std::string> MissingScopes(const std::vector<std::string>& granted,
                                        const std::vector<std::string>& needed) {
-  static const auto* const kProtocol = new std::set<std::string>{
+  static const auto* const protocol = new std::set<std::string>{
       "openid", "profile", "email", "address", "phone", "offline_access", "offline.access", "offline", "refresh_token"};
   std::vector<std::string> missing;
   for (const std::string& scope : needed) {
-    if (kProtocol->count(scope) == 0 && std::find(granted.begin(), granted.end(), scope) == granted.end()) {
+    if (protocol->count(scope) == 0 && std::find(granted.begin(), granted.end(), scope) == granted.end()) {
       missing.push_back(scope);
     }
   }

@@ -140,7 +140,7 @@ bool Connections::Answer(const Need& need, const SharedConnection& view, int att
   return false;
 }
 
-void Connections::Renew(const Need& need, const SharedConnection& head, int attempts, Callback done) {
+void Connections::Renew(const Need& need, const SharedConnection& head, int attempts, const Callback& done) {
   RefreshWish wish;
   if (need.refused_version != 0) {
     wish = {RefreshWish::Reason::kForced, need.refused_generation, need.refused_version};

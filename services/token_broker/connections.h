@@ -50,7 +50,7 @@ class Connections {
   absl::StatusOr<SharedConnection> Look(const Need& need);
   // True when done.
   bool Answer(const Need& need, const SharedConnection& view, int attempts, const Callback& done);
-  void Renew(const Need& need, const SharedConnection& head, int attempts, Callback done);
+  void Renew(const Need& need, const SharedConnection& head, int attempts, const Callback& done);
 
   VaultClient& vault_;
   TokenCache& cache_;

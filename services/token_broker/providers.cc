@@ -65,7 +65,8 @@ std::vector<std::string> MetadataUrls(const std::string& issuer) {
           absl::StrCat(url->origin(), trimmed, "/.well-known/openid-configuration")};
 }
 
-Providers::Providers(std::shared_ptr<grpc::Channel> authn, HttpClient& http, SecretReader& secrets, const Clock& clock)
+Providers::Providers(const std::shared_ptr<grpc::Channel>& authn, HttpClient& http, SecretReader& secrets,
+                     const Clock& clock)
     : authn_(authn::v1::Authn::NewStub(authn)), http_(http), secrets_(secrets), clock_(clock) {}
 
 absl::StatusOr<ProviderMetadata> Providers::FetchMetadata(const std::string& issuer) {

@@ -34,7 +34,7 @@ std::vector<std::string> MetadataUrls(const std::string& issuer);
 class Providers {
  public:
   // All outlive this.
-  Providers(std::shared_ptr<grpc::Channel> authn, HttpClient& http, SecretReader& secrets, const Clock& clock);
+  Providers(const std::shared_ptr<grpc::Channel>& authn, HttpClient& http, SecretReader& secrets, const Clock& clock);
 
   absl::StatusOr<Provider> ForApp(const registry::v1::App& app);
   // A sign-in connector, for refreshing sign-in tokens.

@@ -208,7 +208,7 @@ absl::Status Resolver::AddStaticPieces(Call& call) {
 
 absl::Status Resolver::PlanUserPieces(Call& call) const {
   const AppAuth& auth = call.server->app_auth();
-  const absl::Status anonymous = absl::UnauthenticatedError("this server needs to know its caller");
+  absl::Status anonymous = absl::UnauthenticatedError("this server needs to know its caller");
   if (auth.method_case() == AppAuth::kOauthAuthorization) {
     if (!call.passport.has_value()) {
       return anonymous;

@@ -277,7 +277,8 @@ absl::Status TokenBrokerServer::Parts::Listen(const config::v1::TokenBrokerConfi
 }
 
 absl::StatusOr<std::unique_ptr<TokenBrokerServer>> TokenBrokerServer::Start(const config::v1::TokenBrokerConfig& config,
-                                                                            const Clock& clock, BrokerPeers peers) {
+                                                                            const Clock& clock,
+                                                                            const BrokerPeers& peers) {
   RETURN_IF_ERROR(ValidateTokenBrokerConfig(config));
   std::unique_ptr<TokenBrokerServer> broker(new TokenBrokerServer);
   broker->parts_ = std::make_unique<Parts>();

@@ -30,7 +30,7 @@ class TokenBrokerServer final : public RunningService {
  public:
   // Fails if the audit directory cannot be used or the port be bound. `clock` outlives it.
   static absl::StatusOr<std::unique_ptr<TokenBrokerServer>> Start(const config::v1::TokenBrokerConfig& config,
-                                                                  const Clock& clock, BrokerPeers peers);
+                                                                  const Clock& clock, const BrokerPeers& peers);
   ~TokenBrokerServer() override;
 
   // A channel on which `caller` ("edge") is who calls.

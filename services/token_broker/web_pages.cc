@@ -96,7 +96,7 @@ namespace {
 
 // A page that ends here, in plain words.
 WebResponse Message(int status, const std::string& host, absl::string_view title, absl::string_view text,
-                    page::Html extra = {}) {
+                    const page::Html& extra = {}) {
   page::Page page;
   page.title = std::string(title);
   page.place = page::Place::kInside;

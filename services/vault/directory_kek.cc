@@ -97,15 +97,15 @@ absl::Status DirectoryKek::Load() {
   }
   absl::StatusOr<Secret> current = ReadKey(absl::StrCat(directory_, "/", kCurrent));
   std::string current_id;
-  if (current.ok()) {
-    current_id = KeyId(*current);
-    keys[current_id] = std::make_shared<const Secret>(*std::move(current));
-  }
+  if (current.ok()) current_id = KeyId(*current);
+  const absl::Status usable = current.ok()
+                                  ? absl::OkStatus()
+                                  : absl::NotFoundError(absl::StrCat("no usable key: ", current.status().message()));
+  if (current.ok()) keys[current_id] = std::make_shared<const Secret>(*std::move(current));
   MutexLock lock(mu_);
   keys_ = std::move(keys);
   current_ = current_id;
-  return current.ok() ? absl::OkStatus()
-                      : absl::NotFoundError(absl::StrCat("no usable key: ", current.status().message()));
+  return usable;
 }
 
 std::shared_ptr<const Secret> DirectoryKek::Find(const std::string& key_id) const {

@@ -71,7 +71,7 @@ bool IsNamed(const v1::DeleteRequest& request, const VersionRow& version) {
 
 absl::Status Vault::Run(absl::Status (Database::*method)(const Work&), const Work& work) {
   RETURN_IF_ERROR(keyring_.EnsureActive(clock_.Now()));
-  const absl::Status result = (database_.*method)(work);
+  absl::Status result = (database_.*method)(work);
   if (!Keyring::IsUnknownTerm(result)) {
     return result;
   }
@@ -80,7 +80,7 @@ absl::Status Vault::Run(absl::Status (Database::*method)(const Work&), const Wor
 }
 
 absl::Status Vault::Write(const Work& work) {
-  const absl::Status result = Run(&Database::Write, work);
+  absl::Status result = Run(&Database::Write, work);
   if (result.ok()) {
     trail_.Kick();
   }

@@ -130,7 +130,7 @@ std::vector<std::unique_ptr<grpc::Service>> VaultServer::Parts::MakeServices(
 }
 
 absl::StatusOr<std::unique_ptr<VaultServer>> VaultServer::Start(const config::v1::VaultConfig& config,
-                                                                const Clock& clock, VaultPeers peers) {
+                                                                const Clock& clock, const VaultPeers& peers) {
   RETURN_IF_ERROR(ValidateVaultConfig(config));
   std::unique_ptr<VaultServer> server(new VaultServer());
   server->parts_ = std::make_unique<Parts>();

@@ -29,7 +29,7 @@ class VaultServer final : public RunningService {
  public:
   // Fails if the store cannot be opened or the port be bound. `clock` must outlive it.
   static absl::StatusOr<std::unique_ptr<VaultServer>> Start(const config::v1::VaultConfig& config, const Clock& clock,
-                                                            VaultPeers peers);
+                                                            const VaultPeers& peers);
   ~VaultServer() override;
 
   // A channel on which `caller` ("token_broker") is who calls.

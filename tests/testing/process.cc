@@ -62,6 +62,7 @@ absl::StatusOr<pid_t> Spawn(const std::vector<std::string>& argv, const std::str
   const int output = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (output < 0) return absl::InternalError(absl::StrCat("cannot open ", log));
   std::vector<char*> arguments;
+  arguments.reserve(argv.size() + 1);
   for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   const passwd* entry = UserToBecome(user);

@@ -196,7 +196,7 @@ void PrintError(const absl::Status& status, const Terminal& terminal) {
 absl::Status Execute(const Parsed& parsed, const Terminal& terminal, bool& sent) {
   if (parsed.local_command) return parsed.local_command(terminal);
   ASSIGN_OR_RETURN(ApiClient api, ApiClient::Create(parsed.target, terminal));
-  const absl::Status done = parsed.api_command(api, terminal);
+  absl::Status done = parsed.api_command(api, terminal);
   sent = api.sent();
   return done;
 }
@@ -214,7 +214,7 @@ int Run(std::vector<std::string> arguments, const Terminal& terminal) {
     return app.exit(error, terminal.out, terminal.err) == 0 ? kDone : kBadUsage;
   }
   bool sent = false;
-  const absl::Status done = Execute(parsed, terminal, sent);
+  absl::Status done = Execute(parsed, terminal, sent);
   if (done.ok()) return kDone;
   if (parsed.is_diff && absl::IsAlreadyExists(done)) return kFailed;
   PrintError(done, terminal);

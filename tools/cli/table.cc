@@ -7,6 +7,7 @@ namespace sallyport::cli {
 
 std::string FormatTable(const std::vector<std::string>& titles, const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> widths;
+  widths.reserve(titles.size());
   for (const std::string& title : titles) widths.push_back(title.size());
   for (const std::vector<std::string>& row : rows) {
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());

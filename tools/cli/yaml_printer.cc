@@ -67,6 +67,7 @@ class Printer {
     out_ += "\n";
     const Reflection* reflection = message.GetReflection();
     std::vector<const Message*> entries;
+    entries.reserve(static_cast<size_t>(reflection->FieldSize(message, field)));
     for (int i = 0; i < reflection->FieldSize(message, field); ++i) {
       entries.push_back(&reflection->GetRepeatedMessage(message, field, i));
     }

@@ -311,7 +311,7 @@ absl::StatusOr<Client> Clients::Authenticate(absl::string_view authorization_hea
     if (body.Has("client_id") && body.Get("client_id") != reading.id) {
       continue;
     }
-    const absl::StatusOr<Client> client = Find(reading.id);
+    absl::StatusOr<Client> client = Find(reading.id);
     if (!client.ok() && !absl::IsNotFound(client.status()) && !absl::IsInvalidArgument(client.status())) {
       return client.status();
     }

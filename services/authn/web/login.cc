@@ -63,6 +63,7 @@ absl::StatusOr<WebResponse> LoginFlow::Login(const WebRequest& request, absl::Ti
     return Redirect(WithParameters("/login/local", {{"connector", chosen->id()}, {"return_to", return_to}}));
   }
   std::vector<LoginChoice> choices;
+  choices.reserve(usable.size());
   for (const Connector* connector : usable) {
     choices.push_back({connector->id(), connector->display_name(), connector->type() == Connector::Type::kLocal});
   }

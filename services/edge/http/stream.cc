@@ -38,7 +38,8 @@ struct Stream::WaitAllocator {
 
   explicit WaitAllocator(WaitMemory* wait_memory) : memory(wait_memory) {}
   template <typename U>
-  WaitAllocator(const WaitAllocator<U>& other) : memory(other.memory) {}
+  WaitAllocator(const WaitAllocator<U>& other)  // NOLINT(google-explicit-constructor): an allocator must convert.
+      : memory(other.memory) {}
   T* allocate(size_t count) {
     const size_t size = count * sizeof(T);
     if (!memory->taken && size <= WaitMemory::kBytes) {
@@ -199,7 +200,7 @@ void Stream::ReportClosed() {
 }
 
 bool Stream::PeekReadable() const {
-  char byte;
+  char byte = 0;
   return !(::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN);
 }
 

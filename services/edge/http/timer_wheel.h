@@ -23,7 +23,7 @@ class Timer {
   Millis deadline() const { return deadline_; }
 
  protected:
-  virtual ~Timer();
+  virtual ~Timer();  // NOLINT(*-virtual-class-destructor): it unlinks; owners hold the derived class.
   virtual void OnTimer() = 0;
 
  private:

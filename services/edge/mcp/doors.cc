@@ -50,7 +50,7 @@ struct Doors::Stubs {
   std::unique_ptr<token_broker::v1::TokenBroker::Stub> broker;
 };
 
-Doors::Doors(std::shared_ptr<grpc::Channel> authn, std::shared_ptr<grpc::Channel> token_broker,
+Doors::Doors(const std::shared_ptr<grpc::Channel>& authn, const std::shared_ptr<grpc::Channel>& token_broker,
              const ControlStream& control, const Clock& clock, Options options)
     : stubs_(std::make_unique<Stubs>(authn, token_broker)), control_(control), clock_(clock), options_(options) {}
 Doors::~Doors() = default;

@@ -41,8 +41,8 @@ class Doors {
     absl::Duration authn_outage_grace = absl::Minutes(15);
   };
   // `control` says whether invalidations still arrive; all outlive this.
-  Doors(std::shared_ptr<grpc::Channel> authn, std::shared_ptr<grpc::Channel> token_broker, const ControlStream& control,
-        const Clock& clock, Options options);
+  Doors(const std::shared_ptr<grpc::Channel>& authn, const std::shared_ptr<grpc::Channel>& token_broker,
+        const ControlStream& control, const Clock& clock, Options options);
   ~Doors();
 
   // --- door one ---

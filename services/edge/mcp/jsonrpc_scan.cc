@@ -33,10 +33,11 @@ class Scanner : private JsonCursor {
   }
   // Into `out` if it is a string.
   void ReadIfString(std::string_view& out) {
-    if (Peek() == '"')
+    if (Peek() == '"') {
       out = ReadString();
-    else
+    } else {
       SkipValue(2);
+    }
   }
 
   void TopLevel();
@@ -171,10 +172,11 @@ void Scanner::TopLevel() {
       if (first == '{' || first == '[' || first == 't' || first == 'f') Fail(ScanError::kInvalidRequest);
     } else if (key == "params") {
       Once(4, seen);
-      if (Peek() == '{')
+      if (Peek() == '{') {
         Params();
-      else
+      } else {
         SkipValue(1);
+      }
     } else if (key == "result" || key == "error") {
       Once(key == "result" ? 8 : 16, seen);
       SkipValue(1);

@@ -161,7 +161,7 @@ void McpHandler::SendSignal(Exchange& exchange, McpCall& call, const token_broke
   rpc->request.set_server_uid(call.entry->uid);
   rpc->request.set_app_uid(link.app_uid());
   if (form == LinkForm::kInputRequired) *rpc->request.mutable_call() = BindingOf(call);
-  const std::string app_slug = link.app_slug();
+  const std::string& app_slug = link.app_slug();
   doors_.broker().async()->StartLink(
       rpc->context.get(), &rpc->request, &rpc->response,
       [this, rpc, form, app_slug, ref = exchange.Defer(),

@@ -40,10 +40,9 @@ json TextResult(const RpcMessage& message, const std::string& text, bool is_erro
 
 std::string NegotiatedVersion(const RpcMessage& message) {
   const json params = json::parse(message.params.begin(), message.params.end(), nullptr, false);
-  const std::string asked =
-      params.is_object() && params.contains("protocolVersion") && params["protocolVersion"].is_string()
-          ? params["protocolVersion"].get<std::string>()
-          : "";
+  std::string asked = params.is_object() && params.contains("protocolVersion") && params["protocolVersion"].is_string()
+                          ? params["protocolVersion"].get<std::string>()
+                          : "";
   for (std::string_view version : kLegacyVersions) {
     if (asked == version) return asked;
   }

@@ -17,7 +17,7 @@ std::string SyntheticSessions::Create(std::string_view server_uid, std::string_v
   session.server_uid = std::string(server_uid);
   session.subject = std::string(subject);
   session.initialize_params = std::string(initialize_params);
-  const std::string id = session.id;
+  std::string id = session.id;
   Calls calls;
   {
     MutexLock lock(mu_);
