@@ -646,8 +646,9 @@ TEST_P(SecretRaceTest, AClearedSecretsErasureSparesTheValueThatFollows) {
 TEST_P(SecretRaceTest, SwitchingBackToWhatIsBeingErasedIsRefused) {
   ASSERT_THAT(Create<v1::McpServer>(kBearer), IsOk());
   ASSERT_THAT(Update<v1::McpServer>(kOpen), IsOk());
-  vault_.AfterPut([this] {  // Between reading what is kept and storing.
-    clock_.Advance(absl::Hours(24 * 31));
+  clock_.Advance(absl::Hours(24 * 30) - absl::Minutes(10));
+  vault_.AfterPut([this] {  // Between reading what is kept and storing, long before the write would be given up.
+    clock_.Advance(absl::Minutes(20));
     EXPECT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
   });
   std::string another = WithValue("other");
