@@ -47,8 +47,9 @@ class BrokerTestBase : public ::testing::Test {
     server->mutable_app_auth()->mutable_oauth_authorization()->set_app_uid(kApp);
     server->mutable_agent_auth()->mutable_interactive();
   }
+  // Before the members of a fixture go, the clock above all, which the brokers' threads read.
+  void TearDown() override { brokers_.clear(); }
   ~BrokerTestBase() override {
-    brokers_.clear();
     for (const std::string& directory : directories_) std::filesystem::remove_all(directory);
   }
 
