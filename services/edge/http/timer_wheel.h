@@ -15,6 +15,7 @@ class TimerWheel;
 
 // A deadline of something that lives as long as its node. Moving a deadline later costs one store: the wheel notices
 // when it comes by. So a timer may be re-set on every request.
+// NOLINTNEXTLINE(cppcoreguidelines-virtual-class-destructor): nobody deletes by this base; owners hold what derives.
 class Timer {
  public:
   Timer() = default;
@@ -23,7 +24,7 @@ class Timer {
   Millis deadline() const { return deadline_; }
 
  protected:
-  virtual ~Timer();  // NOLINT(*-virtual-class-destructor): it unlinks; owners hold the derived class.
+  virtual ~Timer();
   virtual void OnTimer() = 0;
 
  private:
