@@ -10,11 +10,11 @@ namespace {
 constexpr char kStandard[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 constexpr char kUrlSafe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-using DecodeTable = std::array<int, 256>;
+using DecodeTable = std::array<int8_t, 256>;
 constexpr DecodeTable MakeTable(const char* alphabet) {
   DecodeTable table{};
   for (auto& entry : table) entry = -1;
-  for (int i = 0; i < 64; ++i) table[static_cast<unsigned char>(alphabet[i])] = i;
+  for (int i = 0; i < 64; ++i) table[static_cast<unsigned char>(alphabet[i])] = static_cast<int8_t>(i);
   return table;
 }
 constexpr DecodeTable kStandardTable = MakeTable(kStandard);
@@ -44,7 +44,7 @@ absl::StatusOr<std::string> Decode(absl::string_view text, const DecodeTable& ta
   uint32_t bits = 0;
   int count = 0;
   for (const char c : text) {
-    const int value = table[static_cast<unsigned char>(c)];
+    const int8_t value = table[static_cast<unsigned char>(c)];
     if (value < 0) return absl::InvalidArgumentError("base64: character outside the alphabet");
     bits = (bits << 6 | static_cast<uint32_t>(value)) & 0xffff;
     count += 6;

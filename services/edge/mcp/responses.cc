@@ -24,10 +24,8 @@ Verdict McpHandler::OnUpstreamHead(Exchange& /*exchange*/, McpCall& call, const 
   std::string tagged;
   if (const HeaderField* session = head.Find(HeaderId::kMcpSessionId);
       session != nullptr && call.principal != nullptr) {
-    if (call.synthetic) {
+    if (call.synthetic || session->value == call.upstream_session) {
       rules.session_id = call.client_session;  // The client goes on under the id it knows.
-    } else if (session->value == call.upstream_session) {
-      rules.session_id = call.client_session;
     } else if (const auto tagger = doors_.tagger(); tagger != nullptr) {
       const uint8_t capabilities =
           call.scanned && call.message.elicitation_url ? kCapabilityElicitationUrl : uint8_t{0};
