@@ -47,10 +47,15 @@ std::string QuoteConnectionValue(absl::string_view value) {
 void DropNotice(void* /*unused*/, const char* /*message*/) {}
 
 absl::Status CreateFile(const std::string& path) {
-  // Made here because SQLite would make it readable for everybody; its journal files take over the mode.
-  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) return absl::UnavailableError(absl::StrCat("cannot open database ", path, ": ", strerror(errno)));
-  close(fd);
+  // Made here because SQLite would make it readable for everybody; its journal files take over the mode. One that is
+  // there is not opened: closing any descriptor of a file drops all POSIX locks this process holds on it, and another
+  // process (a backup) would then take itself for the only user and delete the journal under our connections.
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd >= 0) {
+    close(fd);
+  } else if (errno != EEXIST) {
+    return absl::UnavailableError(absl::StrCat("cannot open database ", path, ": ", strerror(errno)));
+  }
   return absl::OkStatus();
 }
 

@@ -364,6 +364,42 @@ TEST(SqlSqliteTest, FileIsPrivateAndIsAlsoWhenItsNameHasSpaces) {
   std::filesystem::remove_all(directory);
 }
 
+// What `sqlite3 file "…"` prints: another process looks at the file.
+std::string FromAnotherProcess(const std::string& path, const std::string& command) {
+  const std::string line = absl::StrCat("sqlite3 '", path, "' \"", command, "\" 2>&1");
+  std::FILE* pipe = popen(line.c_str(), "r");  // NOLINT(cert-env33-c): a constant program on a path of ours.
+  std::string output;
+  char buffer[256];
+  while (pipe != nullptr && std::fgets(buffer, sizeof(buffer), pipe) != nullptr) output += buffer;
+  if (pipe != nullptr) pclose(pipe);
+  return output;
+}
+
+// A process that wrongly takes itself for the file's only user deletes the journal on leaving, and what we commit from
+// then on goes into a file without a name.
+TEST(SqlSqliteTest, ABackupByAnotherProcessLosesNothing) {
+  std::string pattern = "/tmp/sallyport-sql-XXXXXX";
+  const std::string directory = mkdtemp(pattern.data());
+  {
+    Database::Options options;
+    options.sqlite_path = directory + "/store.db";
+    ASSERT_OK_AND_ASSIGN(auto database, Database::Open(std::move(options)));
+    ASSERT_THAT(database->Migrate({{1, {"CREATE TABLE t (a BIGINT)"}}}), IsOk());
+    const auto insert = [&] {
+      return database->Write([](Transaction& tx) { return tx.Exec("INSERT INTO t (a) VALUES (1)").status(); });
+    };
+    ASSERT_THAT(insert(), IsOk());
+    ASSERT_THAT(database->Read([](Transaction& tx) { return tx.Query("SELECT a FROM t").status(); }), IsOk());
+
+    EXPECT_EQ(FromAnotherProcess(directory + "/store.db", absl::StrCat(".backup ", directory, "/copy.db")), "");
+    ASSERT_THAT(insert(), IsOk());
+
+    EXPECT_EQ(FromAnotherProcess(directory + "/store.db", "SELECT COUNT(*) FROM t"), "2\n");
+    EXPECT_EQ(FromAnotherProcess(directory + "/copy.db", "SELECT COUNT(*) FROM t"), "1\n");
+  }
+  std::filesystem::remove_all(directory);
+}
+
 TEST(SqlSqliteTest, AFileThatIsNoDatabaseIsDataLoss) {
   std::string pattern = "/tmp/sallyport-sql-XXXXXX";
   const std::string directory = mkdtemp(pattern.data());
