@@ -32,6 +32,25 @@ absl::Status AuditUnavailable(absl::string_view why, absl::Duration retry_after)
   return WithRetryAfter(WithReason(absl::UnavailableError(why), "audit_unavailable"), retry_after);
 }
 
+uint64_t FirstOf(const audit::v1::Event& event) {
+  return event.type() == "lost" ? event.lost_from() : event.sequence();
+}
+
+// Tells the store that events up to the one before `first` are gone: it lost them (a restore), or it would wait for
+// them for ever.
+absl::StatusOr<uint64_t> SendGap(const AuditOutbox::Sink& sink, uint64_t from, const audit::v1::Event& first) {
+  audit::v1::AppendRequest request;
+  audit::v1::Event& gap = *request.add_events();
+  gap.set_source(first.source());
+  gap.set_boot(first.boot());
+  gap.set_sequence(FirstOf(first) - 1);
+  *gap.mutable_at() = first.at();
+  gap.set_type("lost");
+  gap.set_lost_from(from);
+  gap.set_lost_to(gap.sequence());
+  return sink(request);
+}
+
 // A damaged row becomes an event that says so: it must neither stop the rows behind it nor vanish.
 audit::v1::Event ReadEvent(const Row& row, const std::string& source, absl::Time now) {
   const auto sequence = static_cast<uint64_t>(row.Int("sequence"));
@@ -226,15 +245,58 @@ absl::StatusOr<int64_t> AuditOutbox::ShipOnce(const Sink& sink) {
     return absl::OkStatus();
   }));
   if (batch.events().empty()) return 0;
-  ASSIGN_OR_RETURN(const uint64_t stored_through, sink(batch));
+  absl::StatusOr<uint64_t> stored_through = sink(batch);
+  if (ReasonOf(stored_through.status()) == "sequence_reused") {
+    RETURN_IF_ERROR(BeginBoot(batch.events(0).boot()));
+    return 0;
+  }
+  if (stored_through.ok() && *stored_through + 1 < FirstOf(batch.events(0))) {
+    RETURN_IF_ERROR(SendGap(sink, *stored_through + 1, batch.events(0)).status());
+    stored_through = sink(batch);
+  }
+  RETURN_IF_ERROR(stored_through.status());
   int64_t deleted = 0;
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
     // Never more than was sent, whatever the answer: a store that was reset to another state must not make us forget.
-    const uint64_t last = std::min(stored_through, batch.events(batch.events_size() - 1).sequence());
-    ASSIGN_OR_RETURN(deleted, tx.Exec("DELETE FROM audit_outbox WHERE sequence <= :last", {{"last", last}}));
+    // And none of another boot, which another replica may have begun meanwhile.
+    const uint64_t last = std::min(*stored_through, batch.events(batch.events_size() - 1).sequence());
+    ASSIGN_OR_RETURN(deleted, tx.Exec("DELETE FROM audit_outbox WHERE sequence <= :last AND EXISTS (SELECT 1 FROM "
+                                      "audit_outbox_state WHERE id = 1 AND boot = :boot)",
+                                      {{"last", last}, {"boot", batch.events(0).boot()}}));
     return absl::OkStatus();
   }));
   return deleted;
+}
+
+absl::Status AuditOutbox::BeginBoot(const std::string& reused) {
+  Log(LogLevel::kWarning, "audit_boot_begun", {{"source", options_.source}});
+  return database_.Write([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const auto state, tx.QueryRow("SELECT boot FROM audit_outbox_state WHERE id = 1"));
+    if (!state || state->Text("boot") != reused) return absl::OkStatus();  // Another replica was faster.
+    ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT sequence, event, :boot AS boot FROM audit_outbox ORDER BY "
+                                               "sequence",
+                                               {{"boot", reused}}));
+    const std::string boot = RandomToken("", 16);
+    uint64_t sequence = 0;
+    // In order, so that no number is given to two rows on the way: none grows.
+    for (const Row& row : rows) {
+      audit::v1::Event event = ReadEvent(row, options_.source, clock_.Now());
+      event.set_boot(boot);
+      event.set_sequence(++sequence);
+      if (event.type() == "lost") {
+        event.set_lost_from(sequence);
+        event.set_lost_to(sequence);
+      }
+      RETURN_IF_ERROR(
+          tx.Exec("UPDATE audit_outbox SET sequence = :new, event = :event WHERE sequence = :old",
+                  {{"new", sequence}, {"event", Bytes{event.SerializeAsString()}}, {"old", row.Int("sequence")}})
+              .status());
+    }
+    return tx
+        .Exec("UPDATE audit_outbox_state SET boot = :boot, last_sequence = :last WHERE id = 1",
+              {{"boot", boot}, {"last", sequence}})
+        .status();
+  });
 }
 
 absl::StatusOr<int64_t> AuditOutbox::Pending() {

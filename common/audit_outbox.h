@@ -74,7 +74,9 @@ class AuditOutbox {
   void StartShipping(Sink sink);
   // Makes the shipper look at once; call it after a commit.
   void Kick();
-  // Ships one batch: how many events were deleted because they are stored. Also used by the shipper.
+  // Ships one batch: how many events were deleted because they are stored. Also used by the shipper. A store that lacks
+  // earlier events (it was restored) is told that they are lost; one that has others under our numbers (we were
+  // restored) makes us begin a new boot.
   absl::StatusOr<int64_t> ShipOnce(const Sink& sink);
   // Events not yet stored.
   absl::StatusOr<int64_t> Pending();
@@ -83,6 +85,8 @@ class AuditOutbox {
   struct Shipper;
   class Recorder;
   void SetDepth(int64_t depth);
+  // Numbers what waits from 1, under a new boot, unless `reused` is the boot no more.
+  absl::Status BeginBoot(const std::string& reused);
   Database& database_;
   const Clock& clock_;
   const Options options_;

@@ -29,7 +29,7 @@ using testing::IsOk;
 using testing::StatusIs;
 using testing::TestPostgres;
 
-// An audit store: idempotent by (source, boot, sequence).
+// An audit store: idempotent by (source, boot, sequence), stored through the last number before the first gap.
 class FakeStore {
  public:
   AuditOutbox::Sink sink() {
@@ -39,9 +39,26 @@ class FakeStore {
     const std::lock_guard<std::mutex> lock(mu_);
     ++calls_;
     if (down_) return absl::UnavailableError("down");
-    for (const Event& event : request.events()) events_[{event.boot(), event.sequence()}] = event;
+    for (const Event& event : request.events()) {
+      const auto known = events_.find({event.boot(), event.sequence()});
+      if (known != events_.end() && known->second.type() != event.type()) {
+        return WithReason(absl::FailedPreconditionError("another one"), "sequence_reused");
+      }
+    }
+    uint64_t& through = stored_through_[request.events(0).boot()];
+    for (const Event& event : request.events()) {
+      events_[{event.boot(), event.sequence()}] = event;
+      const uint64_t from = event.type() == "lost" ? event.lost_from() : event.sequence();
+      if (from <= through + 1) through = std::max(through, event.sequence());
+    }
     changed_.notify_all();
-    return request.events(request.events_size() - 1).sequence();
+    return through;
+  }
+  // Restored from a backup of the time when it held nothing of any boot.
+  void Forget() {
+    const std::lock_guard<std::mutex> lock(mu_);
+    events_.clear();
+    stored_through_.clear();
   }
   void SetDown(bool down) {
     const std::lock_guard<std::mutex> lock(mu_);
@@ -62,6 +79,7 @@ class FakeStore {
   std::mutex mu_;
   std::condition_variable changed_;
   std::map<std::pair<std::string, uint64_t>, Event> events_;
+  std::map<std::string, uint64_t> stored_through_;
   bool down_ = false;
   int calls_ = 0;
 };
@@ -181,6 +199,45 @@ TEST_P(AuditOutboxTest, ADamagedRowBecomesALoss) {
   EXPECT_EQ(events[0].type(), "lost");
   EXPECT_EQ(events[0].lost_from(), 1U);
   EXPECT_EQ(events[1].type(), "b");
+}
+
+TEST_P(AuditOutboxTest, AStoreThatLostEventsIsToldSoAndGoesOn) {
+  EXPECT_THAT(outbox_->Record(Typed("a")), IsOk());
+  EXPECT_THAT(outbox_->Record(Typed("b")), IsOk());
+  ASSERT_THAT(outbox_->ShipOnce(store_.sink()), IsOk());
+  store_.Forget();
+  EXPECT_THAT(outbox_->Record(Typed("c")), IsOk());
+
+  EXPECT_EQ(outbox_->ShipOnce(store_.sink()).value_or(-1), 1);
+
+  const std::vector<Event> events = store_.events();
+  ASSERT_EQ(events.size(), 2U);
+  EXPECT_EQ(events[0].type(), "lost");
+  EXPECT_EQ(events[0].lost_from(), 1U);
+  EXPECT_EQ(events[0].lost_to(), 2U);
+  EXPECT_EQ(events[1].type(), "c");
+  EXPECT_EQ(*outbox_->Pending(), 0);
+}
+
+TEST_P(AuditOutboxTest, AfterItsOwnDatabaseWasRestoredNumbersGivenOutAgainGetANewBoot) {
+  EXPECT_THAT(outbox_->Record(Typed("a")), IsOk());
+  ASSERT_THAT(outbox_->ShipOnce(store_.sink()), IsOk());
+  EXPECT_THAT(outbox_->Record(Typed("b")), IsOk());
+  EXPECT_THAT(outbox_->Record(Typed("c")), IsOk());
+  ASSERT_THAT(outbox_->ShipOnce(store_.sink()), IsOk());
+  // As in a backup made before "b".
+  ASSERT_THAT(database_->Write(
+                  [](Transaction& tx) { return tx.Exec("UPDATE audit_outbox_state SET last_sequence = 1").status(); }),
+              IsOk());
+  for (const char* type : {"d", "e", "f", "g"}) EXPECT_THAT(outbox_->Record(Typed(type)), IsOk());
+
+  for (int i = 0; i < 10 && *outbox_->Pending() > 0; ++i) ASSERT_THAT(outbox_->ShipOnce(store_.sink()), IsOk());
+
+  std::map<std::string, std::string> types;  // By boot.
+  for (const Event& event : store_.events()) types[event.boot()] += event.type();
+  ASSERT_EQ(types.size(), 2U);
+  EXPECT_EQ(std::min(types.begin()->second, types.rbegin()->second), "abc");
+  EXPECT_EQ(std::max(types.begin()->second, types.rbegin()->second), "defg") << "none taken for one that is known";
 }
 
 class FullOutboxTest : public AuditOutboxTest {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -51,8 +52,8 @@ std::string Searchable(const std::string& text) {
   return absl::StrReplaceAll(text, {{absl::string_view("\0", 1), "?"}});
 }
 
-// Events begin..end-1 in one statement: most of what a row costs is reading its SQL.
-absl::Status Insert(Transaction& tx, const audit::v1::AppendRequest& request, int begin, int end) {
+// Events begin..end-1 in one statement: most of what a row costs is reading its SQL. How many were not there yet.
+absl::StatusOr<int64_t> Insert(Transaction& tx, const audit::v1::AppendRequest& request, int begin, int end) {
   std::string sql =
       "INSERT INTO audit_event (source, boot, sequence, at, type, subject, server_uid, server_slug, decision, body) "
       "VALUES ";
@@ -76,7 +77,40 @@ absl::Status Insert(Transaction& tx, const audit::v1::AppendRequest& request, in
     add("body", Bytes{event.SerializeAsString()});
     sql += ')';
   }
-  return tx.Exec(sql + " ON CONFLICT DO NOTHING", params).status();
+  return tx.Exec(sql + " ON CONFLICT DO NOTHING", params);
+}
+
+// Some of the batch were there already. As a rule they were sent twice; but a source whose database was restored from a
+// backup gives its numbers out again, and what it sends under them is news that must not be taken for known.
+absl::Status RefuseReused(Transaction& tx, const audit::v1::AppendRequest& request) {
+  absl::flat_hash_map<int64_t, const audit::v1::Event*> sent;
+  int64_t first = std::numeric_limits<int64_t>::max();
+  int64_t last = 0;
+  for (const audit::v1::Event& event : request.events()) {
+    const auto sequence = static_cast<int64_t>(event.sequence());
+    sent[sequence] = &event;
+    first = std::min(first, sequence);
+    last = std::max(last, sequence);
+  }
+  ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT sequence, at, type FROM audit_event WHERE source = :source AND "
+                                             "boot = :boot AND sequence >= :first AND sequence <= :last",
+                                             {{"source", request.events(0).source()},
+                                              {"boot", request.events(0).boot()},
+                                              {"first", first},
+                                              {"last", last}}));
+  for (const Row& row : rows) {
+    const auto found = sent.find(row.Int("sequence"));
+    if (found == sent.end()) continue;
+    const audit::v1::Event& event = *found->second;
+    // To the microsecond, which is what the column keeps.
+    const bool same_time = absl::ToUnixMicros(row.TimeAt("at")) == absl::ToUnixMicros(FromTimestamp(event.at()));
+    if (!same_time || row.Text("type") != Searchable(event.type())) {
+      return WithReason(absl::FailedPreconditionError(
+                            absl::StrCat("event ", event.sequence(), " of this boot is another one: begin a new boot")),
+                        "sequence_reused");
+    }
+  }
+  return absl::OkStatus();
 }
 
 struct Filter {
@@ -142,9 +176,13 @@ absl::StatusOr<audit::v1::AppendResponse> AuditStore::Append(const audit::v1::Ap
       const int64_t from = event.type() == "lost" ? static_cast<int64_t>(event.lost_from()) : sequence;
       if (from <= stored_through + 1 && sequence > stored_through) stored_through = sequence;
     }
+    int64_t inserted = 0;
     for (int begin = 0; begin < request.events_size(); begin += kRowsPerStatement) {
-      RETURN_IF_ERROR(Insert(tx, request, begin, std::min(begin + kRowsPerStatement, request.events_size())));
+      ASSIGN_OR_RETURN(const int64_t rows,
+                       Insert(tx, request, begin, std::min(begin + kRowsPerStatement, request.events_size())));
+      inserted += rows;
     }
+    if (inserted < request.events_size()) RETURN_IF_ERROR(RefuseReused(tx, request));
     response.set_stored_through(static_cast<uint64_t>(stored_through));
     return tx
         .Exec(

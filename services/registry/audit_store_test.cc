@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <google/protobuf/util/time_util.h>
 
+#include "common/error.h"
 #include "services/registry/registry_testing.h"
 
 namespace sallyport::registry {
@@ -52,6 +53,18 @@ TEST_P(AuditStoreTest, TheSameBatchTwiceIsStoredOnce) {
   EXPECT_EQ(*Append(batch), 2U);
   EXPECT_EQ(*Append({Event(2), Event(3)}), 3U) << "overlapping";
   EXPECT_THAT(List(), ElementsAre(3, 2, 1));
+}
+
+TEST_P(AuditStoreTest, AnotherEventUnderAKnownNumberIsRefused) {
+  EXPECT_EQ(*Append({Event(1), Event(2)}), 2U);
+  audit::v1::Event later = Event(2);
+  *later.mutable_at() = TimeUtil::SecondsToTimestamp(1'900'000'000);
+
+  const auto refused = Append({later, Event(3)});
+
+  EXPECT_THAT(refused, StatusIs(Code::kFailedPrecondition));
+  EXPECT_EQ(ReasonOf(refused.status()), "sequence_reused");
+  EXPECT_THAT(List(), ElementsAre(2, 1)) << "nothing of the batch is stored";
 }
 
 TEST_P(AuditStoreTest, SourcesAndBootsCountForThemselves) {
