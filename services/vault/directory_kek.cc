@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/vault/directory_kek.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <fcntl.h>
@@ -63,6 +64,18 @@ std::vector<std::string> EntryNames(const std::string& directory, std::error_cod
     names.push_back(it->path().filename().string());
   }
   return names;
+}
+
+// Linked to its name, not renamed over it: of two replicas that start together on one directory, the second uses the
+// key of the first, which may already have sealed something with it.
+absl::Status WriteFirstKey(const std::string& directory) {
+  const std::string draft = absl::StrCat(directory, "/.", RandomToken("", 8));
+  RETURN_IF_ERROR(WriteFileAtomic(draft, RandomSecret(kKeySize).Expose(), 0400));
+  const absl::Cleanup remove_draft = [&draft] { ::unlink(draft.c_str()); };
+  if (::link(draft.c_str(), absl::StrCat(directory, "/", kFirstKey).c_str()) != 0 && errno != EEXIST) {
+    return absl::UnavailableError(absl::StrCat("cannot make the first key in ", directory));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status SyncDirectory(const std::string& directory) {
@@ -147,17 +160,19 @@ absl::StatusOr<Secret> DirectoryKek::Unwrap(const Wrapped& wrapped, absl::string
 absl::Status DirectoryKek::CreateFirst() {
   RETURN_IF_ERROR(MakeDirectories(directory_, 0700));
   std::error_code failed;
-  const std::vector<std::string> names = EntryNames(directory_, failed);
+  std::vector<std::string> names = EntryNames(directory_, failed);
   if (failed) {
     return absl::UnavailableError(absl::StrCat("cannot read ", directory_, ": ", failed.message()));
   }
+  names.erase(std::remove_if(names.begin(), names.end(), [](const std::string& name) { return name[0] == '.'; }),
+              names.end());
   // A first key without the link is what a crash between the two steps below leaves.
   const bool interrupted = names.size() == 1 && names[0] == kFirstKey;
   if (!names.empty() && !interrupted) {
     return absl::OkStatus();
   }
   if (!interrupted) {
-    RETURN_IF_ERROR(WriteFileAtomic(absl::StrCat(directory_, "/", kFirstKey), RandomSecret(kKeySize).Expose(), 0400));
+    RETURN_IF_ERROR(WriteFirstKey(directory_));
   }
   if (::symlink(kFirstKey, absl::StrCat(directory_, "/", kCurrent).c_str()) != 0 && errno != EEXIST) {
     return absl::UnavailableError(absl::StrCat("cannot make the link current in ", directory_));

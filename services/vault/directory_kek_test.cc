@@ -2,7 +2,11 @@
 #include "services/vault/directory_kek.h"
 
 #include <fstream>
+#include <set>
+#include <string>
+#include <thread>
 #include <unistd.h>
+#include <vector>
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -45,6 +49,21 @@ TEST_F(DirectoryKekTest, FirstKeyIsMadeOnceWithMode0400) {
   ASSERT_EQ(::stat(Path("current").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 07777, 0400u);
   EXPECT_EQ(info.st_size, 32);
+}
+
+TEST_F(DirectoryKekTest, ReplicasThatStartTogetherHaveOneKey) {
+  std::vector<std::string> ids(8);
+  std::vector<std::thread> replicas;
+  replicas.reserve(ids.size());
+  for (std::string& id : ids) {
+    replicas.emplace_back([&] {
+      DirectoryKek kek(directory_.File("kek"));
+      if (kek.CreateFirst().ok()) id = kek.Status().value_or("none");
+    });
+  }
+  for (std::thread& replica : replicas) replica.join();
+
+  EXPECT_EQ(std::set<std::string>(ids.begin(), ids.end()), std::set<std::string>{*kek_.Status()});
 }
 
 TEST_F(DirectoryKekTest, InterruptedCreationIsFinished) {

@@ -71,7 +71,8 @@ absl::Status Keyring::EnsureActive(absl::Time now) {
   if (state().state == "ACTIVE") {
     return absl::OkStatus();
   }
-  if (now < last_attempt_ + kRetry) {
+  // Also when the clock was set back since.
+  if (now >= last_attempt_ && now < last_attempt_ + kRetry) {
     return error::Sealed(state().reason);
   }
   last_attempt_ = now;

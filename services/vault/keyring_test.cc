@@ -17,7 +17,8 @@ using ::sallyport::testing::StatusIs;
 using testing::Harness;
 using Code = absl::StatusCode;
 
-class KeyringTest : public ::testing::Test {
+// Engine for engine: what decides between SEALED and new keys is what the store says.
+class KeyringTest : public ::testing::TestWithParam<SqlDialect> {
  protected:
   // One secret in the store, the process gone.
   void Populate() {
@@ -44,31 +45,36 @@ class KeyringTest : public ::testing::Test {
   }
   std::string KekPath(const std::string& name = "") { return harness_.directory.File("kek/" + name); }
 
-  Harness harness_;
+  Harness harness_{GetParam()};
   std::string deployment_id_;
 };
 
-TEST_F(KeyringTest, EmptyStoreGetsKeysAndBecomesActive) {
+INSTANTIATE_TEST_SUITE_P(Engines, KeyringTest, ::testing::Values(SqlDialect::kSqlite, SqlDialect::kPostgresql),
+                         [](const auto& engine) {
+                           return engine.param == SqlDialect::kSqlite ? "Sqlite" : "Postgresql";
+                         });
+
+TEST_P(KeyringTest, EmptyStoreGetsKeysAndBecomesActive) {
   EXPECT_EQ(harness_.keyring->state().state, "SEALED");
   ASSERT_THAT(harness_.keyring->EnsureActive(harness_.clock.Now()), IsOk());
   EXPECT_EQ(harness_.keyring->state().state, "ACTIVE");
   EXPECT_EQ(harness_.keyring->state().deployment_id.substr(0, 4), "dep_");
 }
 
-TEST_F(KeyringTest, SecretsSurviveARestart) {
+TEST_P(KeyringTest, SecretsSurviveARestart) {
   Populate();
   harness_.Restart();
   EXPECT_EQ(harness_.Payload(testing::Broker(), testing::Connection()), "refresh-token");
   EXPECT_EQ(harness_.keyring->state().deployment_id, deployment_id_);
 }
 
-TEST_F(KeyringTest, ConfiguredDeploymentIdIsTaken) {
+TEST_P(KeyringTest, ConfiguredDeploymentIdIsTaken) {
   harness_.Restart("dep_mine");
   ASSERT_THAT(harness_.keyring->EnsureActive(harness_.clock.Now()), IsOk());
   EXPECT_EQ(harness_.keyring->state().deployment_id, "dep_mine");
 }
 
-TEST_F(KeyringTest, WrongKekStaysSealed) {
+TEST_P(KeyringTest, WrongKekStaysSealed) {
   Populate();
   std::filesystem::remove_all(KekPath());
   DirectoryKek other(KekPath());
@@ -76,14 +82,14 @@ TEST_F(KeyringTest, WrongKekStaysSealed) {
   ExpectSealed("wrong_kek");
 }
 
-TEST_F(KeyringTest, MissingKekDirectoryStaysSealedAndIsNotMade) {
+TEST_P(KeyringTest, MissingKekDirectoryStaysSealedAndIsNotMade) {
   Populate();
   std::filesystem::remove_all(KekPath());
   ExpectSealed("kek_missing");
   EXPECT_FALSE(std::filesystem::exists(KekPath()));
 }
 
-TEST_F(KeyringTest, EmptyKekDirectoryStaysSealedAndEmpty) {
+TEST_P(KeyringTest, EmptyKekDirectoryStaysSealedAndEmpty) {
   Populate();
   std::filesystem::remove_all(KekPath());
   std::filesystem::create_directory(KekPath());
@@ -91,13 +97,13 @@ TEST_F(KeyringTest, EmptyKekDirectoryStaysSealedAndEmpty) {
   EXPECT_TRUE(std::filesystem::is_empty(KekPath()));
 }
 
-TEST_F(KeyringTest, EmptiedKeyringTableStaysSealed) {
+TEST_P(KeyringTest, EmptiedKeyringTableStaysSealed) {
   Populate();
   harness_.Sql("DELETE FROM keyring");
   ExpectSealed("keyring_missing");
 }
 
-TEST_F(KeyringTest, EmptiedKeyringStaysSealedEvenIfOnlyTheDeploymentIdIsLeft) {
+TEST_P(KeyringTest, EmptiedKeyringStaysSealedEvenIfOnlyTheDeploymentIdIsLeft) {
   Populate();
   for (const char* table : {"keyring", "owner_key", "record", "record_version"}) {
     harness_.Sql(absl::StrCat("DELETE FROM ", table));
@@ -105,7 +111,7 @@ TEST_F(KeyringTest, EmptiedKeyringStaysSealedEvenIfOnlyTheDeploymentIdIsLeft) {
   ExpectSealed("keyring_missing");
 }
 
-TEST_F(KeyringTest, EmptiedKeyringStaysSealedEvenIfOnlyASecretIsLeft) {
+TEST_P(KeyringTest, EmptiedKeyringStaysSealedEvenIfOnlyASecretIsLeft) {
   Populate();
   for (const char* table : {"keyring", "owner_key", "record", "vault_meta"}) {
     harness_.Sql(absl::StrCat("DELETE FROM ", table));
@@ -113,24 +119,24 @@ TEST_F(KeyringTest, EmptiedKeyringStaysSealedEvenIfOnlyASecretIsLeft) {
   ExpectSealed("keyring_missing");
 }
 
-TEST_F(KeyringTest, KeyringWithoutAnActiveTermStaysSealed) {
+TEST_P(KeyringTest, KeyringWithoutAnActiveTermStaysSealed) {
   Populate();
   harness_.Sql("UPDATE keyring SET state = 'decrypt_only'");
   ExpectSealed("keyring_missing");
 }
 
-TEST_F(KeyringTest, AnotherDeploymentIdInTheConfigurationStaysSealed) {
+TEST_P(KeyringTest, AnotherDeploymentIdInTheConfigurationStaysSealed) {
   Populate();
   ExpectSealed("deployment_mismatch", "dep_other");
 }
 
-TEST_F(KeyringTest, AnotherDeploymentIdInTheStoreStaysSealed) {
+TEST_P(KeyringTest, AnotherDeploymentIdInTheStoreStaysSealed) {
   Populate();
   harness_.Sql("UPDATE vault_meta SET value = 'dep_other'");
   ExpectSealed("deployment_mismatch");
 }
 
-TEST_F(KeyringTest, SwappedSeedsStaySealed) {
+TEST_P(KeyringTest, SwappedSeedsStaySealed) {
   Populate();
   ASSERT_THAT(harness_.admin->RotateTerm(testing::Service("edge")), IsOk());
   const Rows rows = harness_.Query("SELECT term, wrapped FROM keyring ORDER BY term");
@@ -140,20 +146,20 @@ TEST_F(KeyringTest, SwappedSeedsStaySealed) {
   ExpectSealed("wrong_kek");
 }
 
-TEST_F(KeyringTest, DamagedCanaryStaysSealed) {
+TEST_P(KeyringTest, DamagedCanaryStaysSealed) {
   Populate();
   harness_.Sql("UPDATE record_version SET sealed = :w WHERE rid = (SELECT rid FROM record WHERE kind = 'canary')",
                {{"w", Bytes{std::string(132, 'x')}}});
   ExpectSealed("wrong_kek");
 }
 
-TEST_F(KeyringTest, MissingCanaryStaysSealed) {
+TEST_P(KeyringTest, MissingCanaryStaysSealed) {
   Populate();
   harness_.Sql("DELETE FROM record WHERE kind = 'canary'");
   ExpectSealed("wrong_kek");
 }
 
-TEST_F(KeyringTest, UnsealsByItselfWhenTheKeyComesBack) {
+TEST_P(KeyringTest, UnsealsByItselfWhenTheKeyComesBack) {
   Populate();
   std::filesystem::rename(KekPath(), harness_.directory.File("away"));
   ExpectSealed("kek_missing");
@@ -164,7 +170,7 @@ TEST_F(KeyringTest, UnsealsByItselfWhenTheKeyComesBack) {
   EXPECT_THAT(harness_.keyring->EnsureActive(harness_.clock.Now()), IsOk());
 }
 
-TEST_F(KeyringTest, SealedByAdminStaysSealedUntilRestart) {
+TEST_P(KeyringTest, SealedByAdminStaysSealedUntilRestart) {
   Populate();
   ASSERT_THAT(harness_.admin->Seal(testing::Service("edge")), IsOk());
   harness_.clock.Advance(absl::Hours(1));
@@ -177,7 +183,7 @@ TEST_F(KeyringTest, SealedByAdminStaysSealedUntilRestart) {
   EXPECT_EQ(harness_.Payload(testing::Broker(), testing::Connection()), "refresh-token");
 }
 
-TEST_F(KeyringTest, LoadedSeedsGoOnServingWithoutTheProvider) {
+TEST_P(KeyringTest, LoadedSeedsGoOnServingWithoutTheProvider) {
   Populate();
   std::filesystem::remove_all(KekPath());
   EXPECT_EQ(harness_.Payload(testing::Broker(), testing::Connection()), "refresh-token");
@@ -185,7 +191,7 @@ TEST_F(KeyringTest, LoadedSeedsGoOnServingWithoutTheProvider) {
   EXPECT_FALSE(harness_.admin->RotateTerm(testing::Service("edge")).ok());
 }
 
-TEST_F(KeyringTest, RotatedTermLeavesOldDataReadableAndRewrapMovesIt) {
+TEST_P(KeyringTest, RotatedTermLeavesOldDataReadableAndRewrapMovesIt) {
   Populate();
   ASSERT_EQ(harness_.admin->RotateTerm(testing::Service("edge"))->term(), 2);
   EXPECT_EQ(harness_.Payload(testing::Broker(), testing::Connection()), "refresh-token");
@@ -199,7 +205,7 @@ TEST_F(KeyringTest, RotatedTermLeavesOldDataReadableAndRewrapMovesIt) {
   EXPECT_EQ(harness_.Payload(testing::Broker(), testing::Connection()), "refresh-token");
 }
 
-TEST_F(KeyringTest, NewKekIsTakenByRewrapAndTheOldMayGo) {
+TEST_P(KeyringTest, NewKekIsTakenByRewrapAndTheOldMayGo) {
   Populate();
   const std::string old_id = harness_.admin->GetStatus()->kek_id();
   WriteFileAtomic(KekPath("kek-2"), std::string(32, 'n'), 0400).IgnoreError();
@@ -213,7 +219,7 @@ TEST_F(KeyringTest, NewKekIsTakenByRewrapAndTheOldMayGo) {
   EXPECT_EQ(harness_.Payload(testing::Broker(), testing::Connection()), "refresh-token");
 }
 
-TEST_F(KeyringTest, AnotherReplicasTermIsLearntWhenMet) {
+TEST_P(KeyringTest, AnotherReplicasTermIsLearntWhenMet) {
   Populate();
   DirectoryKek kek(KekPath());
   Keyring other(*harness_.database, kek, {});
