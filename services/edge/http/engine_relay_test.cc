@@ -278,11 +278,12 @@ TEST_F(EngineRelayTest, ASilentUpstreamIs504) {
 }
 
 TEST_F(EngineRelayTest, AConnectionClosedWhileIdleIsNotUsed) {
-  std::atomic<bool> close_now{false};
-  ServeUpstream([&](RawSocket& socket) {
+  // Shared: the second connection looks at it when this function may have returned.
+  const auto close_now = std::make_shared<std::atomic<bool>>(false);
+  ServeUpstream([this, close_now](RawSocket& socket) {
     upstream->ReadRequest(socket);
     socket.Send(JsonResponse("{}"));
-    EXPECT_TRUE(Eventually([&] { return close_now.load(); }));
+    EXPECT_TRUE(Eventually([&] { return close_now->load(); }));
     socket.Close();
   });
   StartEngine();
@@ -290,7 +291,7 @@ TEST_F(EngineRelayTest, AConnectionClosedWhileIdleIsNotUsed) {
   client->Send(Post("{}"));
   EXPECT_EQ(StatusOf(client->ReadMessage()), 200);
   ASSERT_TRUE(Eventually([&] { return engine->counters().upstream_idle == 1; }));
-  close_now = true;
+  *close_now = true;
   ASSERT_TRUE(Eventually([&] { return engine->counters().upstream_idle == 0; }));
   client->Send(Post("{}"));
   EXPECT_EQ(StatusOf(client->ReadMessage()), 200);
