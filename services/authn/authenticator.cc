@@ -93,6 +93,11 @@ absl::StatusOr<Grant> Authenticator::LiveGrant(const AccessToken& token, absl::T
   if (revoked) {
     return InvalidToken("revoked");
   }
+  std::optional<Identity> current = parts_.connectors.Current(grant->user);
+  if (!current.has_value()) {
+    return InvalidToken("user_gone");
+  }
+  grant->user = *std::move(current);
   return grant;
 }
 

@@ -103,7 +103,11 @@ absl::StatusOr<v1::GetPassportResponse> AuthnRpcs::GetPassport(const v1::GetPass
     ASSIGN_OR_RETURN(caller, parts_.authenticator.AuthenticateApi(request.api_token(), now));
   } else {
     ASSIGN_OR_RETURN(Session session, parts_.sessions.FindByHeader(request.cookie(), now));
-    caller.identity = std::move(session.user);
+    std::optional<Identity> user = parts_.connectors.Current(session.user);
+    if (!user.has_value()) {
+      return absl::UnauthenticatedError("nobody is signed in");
+    }
+    caller.identity = *std::move(user);
     caller.client_id = "console";
     caller.session_id = session.id;
     caller.roles = parts_.roles.RolesOf(caller.identity);
@@ -241,7 +245,7 @@ absl::StatusOr<v1::RevokeUserResponse> AuthnRpcs::RevokeUser(const Caller& calle
                                      caller.passport.has_value() ? caller.passport->subject : "");
   (*event.mutable_details())["user"] = subject.substr(0, 256);
   RETURN_IF_ERROR(parts_.audit.Record(std::move(event)));
-  ASSIGN_OR_RETURN(std::vector<std::string> sessions, parts_.sessions.EndSubject(subject));
+  ASSIGN_OR_RETURN(std::vector<std::string> sessions, parts_.sessions.EndSubject(subject, now));
   ASSIGN_OR_RETURN(std::vector<std::string> grants, parts_.grants.RevokeSubject(subject, now));
   RETURN_IF_ERROR(parts_.revocations.PublishSubject(subject, now));
   v1::RevokeUserResponse response;

@@ -12,6 +12,7 @@
 
 #include "common/error.h"
 #include "common/files.h"
+#include "common/json.h"
 #include "common/json_log.h"
 #include "common/networks.h"
 #include "common/status_macros.h"
@@ -139,9 +140,9 @@ absl::StatusOr<AcceptedKind> KindOf(const Jwt& jwt, bool take_access, bool take_
   return InvalidToken("wrong_type");
 }
 
-std::vector<std::string> Groups(const Jwt& jwt, const std::string& claim) {
-  std::vector<std::string> groups = jwt.Strings(claim.c_str()).value_or(std::vector<std::string>{});
-  if (const std::optional<std::string> single = jwt.String(claim.c_str()); single.has_value()) {
+std::vector<std::string> Groups(const nlohmann::json& claims, const std::string& claim) {
+  std::vector<std::string> groups = JsonStrings(claims, claim.c_str()).value_or(std::vector<std::string>{});
+  if (const std::optional<std::string> single = JsonString(claims, claim.c_str()); single.has_value()) {
     groups = {*single};
   }
   groups.erase(std::remove_if(groups.begin(), groups.end(),
@@ -161,6 +162,16 @@ std::vector<std::string> Scopes(const Jwt& jwt) {
     }
   }
   return {};
+}
+
+const std::string& GroupsClaim(const OidcConnector& oidc) {
+  static const auto& standard = *new std::string("groups");
+  return oidc.groups_claim().empty() ? standard : oidc.groups_claim();
+}
+
+// Some issuers send the boolean as a string.
+bool EmailVerified(const nlohmann::json& claims) {
+  return JsonBool(claims, "email_verified").value_or(false) || JsonString(claims, "email_verified") == "true";
 }
 
 // The client the token was issued to: RFC 9068, OpenID Connect, Entra v1, Okta.
@@ -236,17 +247,17 @@ absl::StatusOr<Secret> Connector::GetClientSecret(absl::Time now) const {
   return std::move(value.payload);
 }
 
-absl::StatusOr<Jwt> Connector::VerifySigned(absl::string_view token, const JwtValidator& validator,
-                                            absl::Time now) const {
+absl::StatusOr<Jwt> Connector::VerifySigned(absl::string_view token, const JwtValidator& validator, absl::Time now,
+                                            size_t max_size) const {
   if (type() != Type::kOidc) {
     return InvalidToken("wrong_issuer");
   }
   absl::StatusOr<Jwt> jwt = absl::UnknownError("");
   if (state_->keys.has_value()) {
-    jwt = VerifyJwt(token, *state_->keys, validator, now);
+    jwt = VerifyJwt(token, *state_->keys, validator, now, max_size);
   } else {
     ASSIGN_OR_RETURN(auto discovery, GetDiscovery(now));
-    jwt = state_->jwks.Verify(token, discovery->jwks_uri, validator, now);
+    jwt = state_->jwks.Verify(token, discovery->jwks_uri, validator, now, max_size);
   }
   if (!jwt.ok()) {
     return TokenError(jwt.status());
@@ -293,11 +304,33 @@ absl::StatusOr<Identity> Connector::IdentityFromClaims(const Jwt& jwt, AcceptedK
   identity.connector = id();
   identity.issuer = issuer();
   identity.email = jwt.String("email").value_or("");
-  // Some issuers send the boolean as a string.
-  identity.email_verified = jwt.Bool("email_verified").value_or(false) || jwt.String("email_verified") == "true";
+  identity.email_verified = EmailVerified(jwt.json());
   identity.name = jwt.String("name").value_or("");
-  identity.groups = Groups(jwt, oidc.groups_claim().empty() ? "groups" : oidc.groups_claim());
+  identity.groups = Groups(jwt.json(), GroupsClaim(oidc));
   return identity;
+}
+
+bool Connector::NeedsUserInfo(const Identity& identity) const {
+  return identity.email.empty() || identity.name.empty() || identity.groups.empty();
+}
+
+bool Connector::AddUserInfo(absl::string_view body, absl::string_view sub, Identity& identity) const {
+  const absl::StatusOr<nlohmann::json> claims = ParseJsonObject(body, {.max_bytes = kMaxIdTokenBytes});
+  if (!claims.ok() || sub.empty() || JsonString(*claims, "sub") != std::string(sub)) {
+    return false;
+  }
+  // The address and whether it is verified come from one place.
+  if (identity.email.empty()) {
+    identity.email = JsonString(*claims, "email").value_or("");
+    identity.email_verified = !identity.email.empty() && EmailVerified(*claims);
+  }
+  if (identity.name.empty()) {
+    identity.name = JsonString(*claims, "name").value_or("");
+  }
+  if (identity.groups.empty()) {
+    identity.groups = Groups(*claims, GroupsClaim(config_.oidc()));
+  }
+  return true;
 }
 
 Identity Connector::IdentityOfLocalUser(const config::v1::LocalConnector::User& user) const {
@@ -355,6 +388,22 @@ const Connector* Connectors::Find(absl::string_view id) const {
     }
   }
   return nullptr;
+}
+
+std::optional<Identity> Connectors::Current(const Identity& identity) const {
+  const Connector* connector = Find(identity.connector);
+  if (connector == nullptr) {
+    return std::nullopt;
+  }
+  if (connector->type() != Connector::Type::kLocal) {
+    return identity.issuer == connector->issuer() ? std::optional<Identity>(identity) : std::nullopt;
+  }
+  for (const auto& user : connector->config().local().users()) {
+    if (Identity current = connector->IdentityOfLocalUser(user); current.subject == identity.subject) {
+      return current;
+    }
+  }
+  return std::nullopt;
 }
 
 bool Connectors::SpeaksFor(const Identity& identity) const {

@@ -29,6 +29,12 @@ struct IdTokenExpectation {
   std::string access_token;
 };
 
+// Who an ID token names. `sub` is its bare claim: what UserInfo must repeat (OpenID Connect Core 5.3.2).
+struct SignInIdentity {
+  Identity identity;
+  std::string sub;
+};
+
 enum class AcceptedKind { kAccessToken, kIdToken };
 
 // Rules a server sets for tokens of a connector.
@@ -53,6 +59,10 @@ struct AcceptedToken {
 // One way to sign in and one issuer whose tokens may be accepted. Immutable but for caches; thread-safe.
 class Connector {
  public:
+  // The issuer itself hands an ID token to us, so it may be larger than what a caller sends in a header: one that names
+  // 200 groups is.
+  static constexpr size_t kMaxIdTokenBytes = 64 << 10;
+
   enum class Type { kOidc, kLocal };
 
   // `keys`: those of jwks_file, or none.
@@ -83,8 +93,15 @@ class Connector {
 
   // The ID token of a sign-in (OpenID Connect Core 3.1.3.7; RFC 7519). Its azp, if there, must be our client_id, and
   // must be there with several audiences. UNAUTHENTICATED if refused, UNAVAILABLE if keys cannot be had.
-  absl::StatusOr<Identity> VerifyIdToken(absl::string_view jwt, const IdTokenExpectation& expected,
-                                         absl::Time now) const;
+  absl::StatusOr<SignInIdentity> VerifyIdToken(absl::string_view jwt, const IdTokenExpectation& expected,
+                                               absl::Time now) const;
+
+  // Does the ID token leave open what rules and headers may ask for? Many issuers put the claims of the scopes `email`
+  // and `profile` into UserInfo alone (OpenID Connect Core 5.4).
+  bool NeedsUserInfo(const Identity& identity) const;
+  // Adds what `identity` lacks from a UserInfo response (OpenID Connect Core 5.3.2). False, and nothing is added, if it
+  // is no JSON object or its `sub` is another one.
+  bool AddUserInfo(absl::string_view body, absl::string_view sub, Identity& identity) const;
 
   // A token of this issuer that a caller presents at door one, of a kind the connector accepts: an access token must
   // not look like an ID token (nonce, at_hash, c_hash, typ id+jwt), and the reverse. Errors as VerifyIdToken.
@@ -103,7 +120,8 @@ class Connector {
  private:
   struct State;
   // Signature and what `validator` checks; one more fetch of the keys if the kid is new.
-  absl::StatusOr<Jwt> VerifySigned(absl::string_view token, const JwtValidator& validator, absl::Time now) const;
+  absl::StatusOr<Jwt> VerifySigned(absl::string_view token, const JwtValidator& validator, absl::Time now,
+                                   size_t max_size = kMaxJwsSize) const;
 
   config::v1::Connector config_;
   std::string display_name_;
@@ -123,6 +141,9 @@ class Connectors {
   const Connector* Find(absl::string_view id) const;
   // In the order of the configuration.
   const std::vector<std::unique_ptr<Connector>>& all() const { return connectors_; }
+  // A signed-in user as the configuration has them now: local users with their present groups, others as they were.
+  // Nothing if the connector, or the local user, is gone: sessions and grants outlive a change of the configuration.
+  std::optional<Identity> Current(const Identity& identity) const;
   // Is the connector of `identity` the one who may say who owns its email, and does it say so?
   bool SpeaksFor(const Identity& identity) const;
 

@@ -162,10 +162,11 @@ TEST_F(ConnectorsTest, EachTokenKindHasItsOwnSubjectClaim) {
 
   ASSERT_OK_AND_ASSIGN(AcceptedToken access,
                        Corp().VerifyPresented(idp_.Token(kNow, {{"uid", "u1"}}), {{"api://mcp"}, {}}, kNow));
-  ASSERT_OK_AND_ASSIGN(Identity id, Corp().VerifyIdToken(IdToken({{"tid", "t"}, {"oid", "o"}}), {"n", ""}, kNow));
+  ASSERT_OK_AND_ASSIGN(const SignInIdentity id,
+                       Corp().VerifyIdToken(IdToken({{"tid", "t"}, {"oid", "o"}}), {"n", ""}, kNow));
 
   EXPECT_EQ(access.identity.subject, "corp:u1");
-  EXPECT_EQ(id.subject, "corp:t|o");
+  EXPECT_EQ(id.identity.subject, "corp:t|o");
   EXPECT_THAT(Corp().VerifyIdToken(IdToken({{"tid", "t|o"}, {"oid", "x"}}), {"n", ""}, kNow),
               StatusIs(absl::StatusCode::kUnauthenticated));
   EXPECT_THAT(Refusal(idp_.Token(kNow)), StatusIs(absl::StatusCode::kUnauthenticated));
@@ -195,8 +196,87 @@ TEST_F(ConnectorsTest, MetadataOfAnotherIssuerIsNotUsed) {
 }
 
 TEST_F(ConnectorsTest, TakesAGoodIdToken) {
-  ASSERT_OK_AND_ASSIGN(Identity identity, Corp().VerifyIdToken(IdToken({{"azp", "client"}}), {"n", ""}, kNow));
-  EXPECT_EQ(identity.subject, "corp:ann");
+  ASSERT_OK_AND_ASSIGN(const SignInIdentity identity,
+                       Corp().VerifyIdToken(IdToken({{"azp", "client"}}), {"n", ""}, kNow));
+  EXPECT_EQ(identity.identity.subject, "corp:ann");
+  EXPECT_EQ(identity.sub, "ann");
+}
+
+TEST_F(ConnectorsTest, AnIdTokenMayNameTwoHundredGroupsThoughACallersTokenMayNot) {
+  std::vector<std::string> groups;
+  for (int i = 0; i < 200; ++i) groups.push_back(absl::StrCat("8a6f1c5e-0000-4000-8000-", 100000000000 + i));
+  ASSERT_OK_AND_ASSIGN(const SignInIdentity identity,
+                       Corp().VerifyIdToken(IdToken({{"groups", groups}}), {"n", ""}, kNow));
+  EXPECT_EQ(identity.identity.groups.size(), 200U);
+  EXPECT_FALSE(Refusal(idp_.Token(kNow, {{"groups", groups}})).ok());
+}
+
+TEST_F(ConnectorsTest, UserInfoFillsWhatTheIdTokenLeavesOpen) {
+  Identity identity;
+  identity.name = "Ann of the token";
+  ASSERT_TRUE(Corp().NeedsUserInfo(identity));
+
+  EXPECT_TRUE(Corp().AddUserInfo(
+      R"({"sub":"ann","email":"ann@x.example","email_verified":true,"name":"Other","groups":["staff"]})", "ann",
+      identity));
+
+  EXPECT_EQ(identity.email, "ann@x.example");
+  EXPECT_TRUE(identity.email_verified);
+  EXPECT_EQ(identity.name, "Ann of the token");
+  EXPECT_EQ(identity.groups, std::vector<std::string>{"staff"});
+  EXPECT_FALSE(Corp().NeedsUserInfo(identity));
+}
+
+TEST_F(ConnectorsTest, UserInfoOfSomebodyElseAddsNothing) {
+  for (const char* body :
+       {R"({"sub":"eve","email":"eve@x.example"})", R"({"email":"eve@x.example"})", "[]", "eyJ.x.y"}) {
+    Identity identity;
+    EXPECT_FALSE(Corp().AddUserInfo(body, "ann", identity)) << body;
+    EXPECT_TRUE(identity.email.empty());
+  }
+}
+
+// Whether an address is verified is said by who names it.
+TEST_F(ConnectorsTest, UserInfoDoesNotVerifyTheAddressOfTheIdToken) {
+  Identity identity;
+  identity.email = "ceo@x.example";
+  EXPECT_TRUE(Corp().AddUserInfo(R"({"sub":"ann","email":"ann@x.example","email_verified":true})", "ann", identity));
+  EXPECT_EQ(identity.email, "ceo@x.example");
+  EXPECT_FALSE(identity.email_verified);
+}
+
+TEST_F(ConnectorsTest, SessionsAndGrantsFollowTheConfigurationOfLocalUsers) {
+  auto& local = *config_.Add();
+  local.set_id("local");
+  auto& carol = *local.mutable_local()->add_users();
+  carol.set_username("carol");
+  carol.set_password_hash(HashPassword(Secret(std::string("secret"))));
+  carol.add_groups("staff");
+  Corp();
+  Identity signed_in;
+  signed_in.subject = "local:carol";
+  signed_in.connector = "local";
+  signed_in.issuer = kLocalIssuer;
+  signed_in.groups = {"admins"};
+
+  ASSERT_TRUE(connectors_->Current(signed_in).has_value());
+  EXPECT_EQ(connectors_->Current(signed_in)->groups, std::vector<std::string>{"staff"});
+
+  signed_in.subject = "local:dave";
+  EXPECT_FALSE(connectors_->Current(signed_in).has_value()) << "no such user any more";
+}
+
+TEST_F(ConnectorsTest, UsersOfAConnectorThatIsGoneOrAnotherIssuersAreGone) {
+  Corp();
+  Identity signed_in;
+  signed_in.subject = "corp:ann";
+  signed_in.connector = "corp";
+  signed_in.issuer = kIssuer;
+  EXPECT_TRUE(connectors_->Current(signed_in).has_value());
+  signed_in.issuer = "https://former.example";
+  EXPECT_FALSE(connectors_->Current(signed_in).has_value());
+  signed_in.connector = "former";
+  EXPECT_FALSE(connectors_->Current(signed_in).has_value());
 }
 
 struct BadIdToken {

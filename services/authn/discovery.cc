@@ -62,6 +62,7 @@ absl::StatusOr<Discovery> ParseDiscovery(absl::string_view json, const std::stri
   ASSIGN_OR_RETURN(out.jwks_uri, Endpoint(document, "jwks_uri", true, plain_ok));
   ASSIGN_OR_RETURN(out.revocation_endpoint, Endpoint(document, "revocation_endpoint", false, plain_ok));
   ASSIGN_OR_RETURN(out.end_session_endpoint, Endpoint(document, "end_session_endpoint", false, plain_ok));
+  ASSIGN_OR_RETURN(out.userinfo_endpoint, Endpoint(document, "userinfo_endpoint", false, plain_ok));
   out.iss_parameter_supported = JsonBool(document, "authorization_response_iss_parameter_supported").value_or(false);
   out.token_endpoint_auth_method = AuthMethod(document, has_client_secret);
   return out;

@@ -16,6 +16,8 @@ struct Discovery {
   std::string jwks_uri;
   std::string revocation_endpoint;
   std::string end_session_endpoint;
+  // Empty: the issuer has none.
+  std::string userinfo_endpoint;
   // RFC 9207 section 3: answers carry `iss`, and one without it is refused.
   bool iss_parameter_supported = false;
   // "client_secret_basic", "client_secret_post" or "none": what this client uses.

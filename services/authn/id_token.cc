@@ -35,8 +35,8 @@ std::string HalfHash(JwsAlgorithm algorithm, absl::string_view text) {
 
 }  // namespace
 
-absl::StatusOr<Identity> Connector::VerifyIdToken(absl::string_view jwt_text, const IdTokenExpectation& expected,
-                                                  absl::Time now) const {
+absl::StatusOr<SignInIdentity> Connector::VerifyIdToken(absl::string_view jwt_text, const IdTokenExpectation& expected,
+                                                        absl::Time now) const {
   if (client_id().empty() || expected.nonce.empty()) {
     return absl::FailedPreconditionError("nobody can sign in with this connector");
   }
@@ -49,7 +49,7 @@ absl::StatusOr<Identity> Connector::VerifyIdToken(absl::string_view jwt_text, co
                                                .RequireSubject()
                                                .RequireIssuedAt()
                                                .Build());
-  ASSIGN_OR_RETURN(Jwt jwt, VerifySigned(jwt_text, validator, now));
+  ASSIGN_OR_RETURN(Jwt jwt, VerifySigned(jwt_text, validator, now, kMaxIdTokenBytes));
   if (jwt.String("nonce") != expected.nonce) {
     return InvalidToken("wrong_nonce");
   }
@@ -63,7 +63,10 @@ absl::StatusOr<Identity> Connector::VerifyIdToken(absl::string_view jwt_text, co
       jwt.String("at_hash") != HalfHash(jwt.algorithm(), expected.access_token)) {
     return InvalidToken("wrong_at_hash");
   }
-  return IdentityFromClaims(jwt, AcceptedKind::kIdToken);
+  SignInIdentity verified;
+  ASSIGN_OR_RETURN(verified.identity, IdentityFromClaims(jwt, AcceptedKind::kIdToken));
+  verified.sub = jwt.String("sub").value_or("");
+  return verified;
 }
 
 }  // namespace sallyport::authn

@@ -50,13 +50,13 @@ absl::StatusOr<std::shared_ptr<const JwkSet>> JwksCache::Get(const std::string& 
 }
 
 absl::StatusOr<Jwt> JwksCache::Verify(absl::string_view token, const std::string& url, const JwtValidator& validator,
-                                      absl::Time now) {
-  const std::optional<UnverifiedJwt> peek = PeekJwt(token);
+                                      absl::Time now, size_t max_size) {
+  const std::optional<UnverifiedJwt> peek = PeekJwt(token, max_size);
   if (!peek.has_value()) {
     return InvalidToken("malformed_token");
   }
   ASSIGN_OR_RETURN(auto keys, Get(url, peek->kid, now));
-  return VerifyJwt(token, *keys, validator, now);
+  return VerifyJwt(token, *keys, validator, now, max_size);
 }
 
 }  // namespace sallyport::authn

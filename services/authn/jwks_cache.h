@@ -48,7 +48,7 @@ class JwksCache {
                                                     absl::Time now);
   // VerifyJwt with the keys of `url`.
   absl::StatusOr<Jwt> Verify(absl::string_view token, const std::string& url, const JwtValidator& validator,
-                             absl::Time now);
+                             absl::Time now, size_t max_size = kMaxJwsSize);
 
   DocumentFetcher& fetcher() { return fetcher_; }
 

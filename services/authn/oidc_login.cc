@@ -14,6 +14,7 @@
 #include "common/crypto.h"
 #include "common/error.h"
 #include "common/json.h"
+#include "common/json_log.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/url.h"
@@ -147,6 +148,27 @@ absl::StatusOr<HttpRequest> OidcLogin::TokenRequest(const Connector& connector, 
   return request;
 }
 
+absl::Status OidcLogin::AddUserInfo(const Connector& connector, const std::string& endpoint, absl::string_view sub,
+                                    SignedIn& signed_in) const {
+  if (endpoint.empty() || !connector.NeedsUserInfo(signed_in.identity)) {
+    return absl::OkStatus();
+  }
+  HttpRequest request;
+  request.url = endpoint;
+  request.timeout = kTokenTimeout;
+  request.headers = {{"Accept", "application/json"},
+                     {"Authorization", absl::StrCat("Bearer ", signed_in.tokens.access_token())}};
+  ASSIGN_OR_RETURN(const HttpResponse response, fetch_(std::move(request)));
+  if (response.status >= 500) {
+    // A person whose groups are not known would be kept out for as long as the session lasts.
+    return absl::UnavailableError("the identity provider's UserInfo endpoint is failing");
+  }
+  if (response.status != 200 || !connector.AddUserInfo(response.body, sub, signed_in.identity)) {
+    Log(LogLevel::kWarning, "userinfo_not_used", {{"connector", connector.id()}, {"http_status", response.status}});
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<OidcLogin::SignedIn> OidcLogin::Redeem(const Connector& connector, absl::string_view code,
                                                       absl::string_view state, absl::string_view browser_cookie,
                                                       absl::Time now) const {
@@ -156,10 +178,12 @@ absl::StatusOr<OidcLogin::SignedIn> OidcLogin::Redeem(const Connector& connector
   ASSIGN_OR_RETURN(const HttpResponse response, fetch_(std::move(request)));
   SignedIn signed_in;
   ASSIGN_OR_RETURN(signed_in.tokens, ParseTokens(response, ScopesOf(connector.config().oidc()), now));
-  ASSIGN_OR_RETURN(signed_in.identity, connector.VerifyIdToken(signed_in.tokens.id_token(),
-                                                               {.nonce = Derived(browser_cookie, "nonce", state),
-                                                                .access_token = signed_in.tokens.access_token()},
-                                                               now));
+  ASSIGN_OR_RETURN(SignInIdentity verified, connector.VerifyIdToken(signed_in.tokens.id_token(),
+                                                                    {.nonce = Derived(browser_cookie, "nonce", state),
+                                                                     .access_token = signed_in.tokens.access_token()},
+                                                                    now));
+  signed_in.identity = std::move(verified.identity);
+  RETURN_IF_ERROR(AddUserInfo(connector, discovery->userinfo_endpoint, verified.sub, signed_in));
   return signed_in;
 }
 

@@ -39,12 +39,16 @@ class OidcLogin {
     Identity identity;
     token_broker::v1::TokenSet tokens;
   };
-  // Redeems the code and verifies the ID token. UNAUTHENTICATED if the provider refuses the code or the token does not
-  // hold; UNAVAILABLE if it cannot be reached. What the provider says is never repeated in the error.
+  // Redeems the code, verifies the ID token and asks UserInfo for what that leaves open. UNAUTHENTICATED if the
+  // provider refuses the code or the token does not hold; UNAVAILABLE if it cannot be reached. What the provider says
+  // is never repeated in the error.
   absl::StatusOr<SignedIn> Redeem(const Connector& connector, absl::string_view code, absl::string_view state,
                                   absl::string_view browser_cookie, absl::Time now) const;
 
  private:
+  // A provider that refuses UserInfo, or answers for somebody else, signs in all the same, with what the ID token says.
+  absl::Status AddUserInfo(const Connector& connector, const std::string& endpoint, absl::string_view sub,
+                           SignedIn& signed_in) const;
   absl::StatusOr<HttpRequest> TokenRequest(const Connector& connector, const Discovery& discovery,
                                            absl::string_view code, absl::string_view verifier, absl::Time now) const;
 

@@ -77,7 +77,10 @@ absl::StatusOr<Browser> Recognize(const Context& context, const WebRequest& requ
   browser.session_cookie = CookieValue(cookies, kSessionCookie);
   absl::StatusOr<Session> session = context.parts.sessions.Find(browser.session_cookie, now);
   if (session.ok()) {
-    browser.session = *std::move(session);
+    if (std::optional<Identity> user = context.parts.connectors.Current(session->user); user.has_value()) {
+      session->user = *std::move(user);
+      browser.session = *std::move(session);
+    }
   } else if (!absl::IsUnauthenticated(session.status())) {
     return session.status();
   }

@@ -105,6 +105,60 @@ TEST_F(LoginTest, ProviderSignInMakesASessionAndKeepsItsTokens) {
   EXPECT_EQ(world_.Events("login").size(), 1U);
 }
 
+class UserInfoTest : public LoginTest {
+ protected:
+  UserInfoTest() {
+    nlohmann::json discovery = nlohmann::json::parse(world_.issuer.Discovery());
+    discovery["userinfo_endpoint"] = "https://idp.example.com/userinfo";
+    world_.fetcher.Serve(world_.issuer.issuer() + "/.well-known/openid-configuration", DumpJson(discovery));
+  }
+  // Signs in with an ID token that says nothing but who it is.
+  WebResponse SignIn(int userinfo_status, const std::string& userinfo) {
+    const Form begun = BeginOidc();
+    Answer(begun, {{"email", nullptr}});
+    world_.userinfo.status = userinfo_status;
+    world_.userinfo.body = userinfo;
+    return Finish(begun);
+  }
+  Identity User() {
+    const absl::StatusOr<Session> session = world_.sessions.Find(browser_.cookies[kSessionCookie], world_.clock.Now());
+    EXPECT_THAT(session, IsOk());
+    return session.ok() ? session->user : Identity();
+  }
+};
+
+TEST_F(UserInfoTest, ClaimsOfItsScopesComeFromThere) {
+  ASSERT_EQ(SignIn(200, R"({"sub":"ann","email":"ann@example.com","email_verified":true,"groups":["staff"]})").status(),
+            303);
+  EXPECT_EQ(User().email, "ann@example.com");
+  EXPECT_TRUE(User().email_verified);
+  EXPECT_EQ(User().groups, std::vector<std::string>{"staff"});
+  ASSERT_EQ(world_.userinfo.requests.size(), 1U);
+  EXPECT_EQ(world_.userinfo.requests[0].url, "https://idp.example.com/userinfo");
+}
+
+TEST_F(UserInfoTest, AnAnswerAboutSomebodyElseIsNotUsed) {
+  ASSERT_EQ(SignIn(200, R"({"sub":"eve","email":"ceo@example.com","email_verified":true})").status(), 303);
+  EXPECT_EQ(User().email, "");
+}
+
+TEST_F(UserInfoTest, OneThatRefusesSignsInWithWhatTheIdTokenSays) {
+  ASSERT_EQ(SignIn(403, "").status(), 303);
+  EXPECT_EQ(User().subject, "okta:ann");
+}
+
+TEST_F(UserInfoTest, OneThatFailsSignsNobodyIn) {
+  EXPECT_EQ(SignIn(503, "").status(), 503);
+  EXPECT_FALSE(SignedIn());
+}
+
+TEST_F(UserInfoTest, IsNotAskedForWhatTheIdTokenSays) {
+  const Form begun = BeginOidc();
+  Answer(begun, {{"name", "Ann"}, {"groups", {"staff"}}});
+  ASSERT_EQ(Finish(begun).status(), 303);
+  EXPECT_TRUE(world_.userinfo.requests.empty());
+}
+
 TEST_F(LoginTest, VaultThatIsDownDoesNotKeepPeopleOut) {
   const Form begun = BeginOidc();
   Answer(begun);

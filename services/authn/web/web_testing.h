@@ -87,7 +87,7 @@ inline google::protobuf::RepeatedPtrField<config::v1::Connector> TestConnectors(
   return connectors;
 }
 
-// What a provider's token endpoint was asked and answers.
+// What a provider's token or UserInfo endpoint was asked and answers.
 struct FakeTokenEndpoint {
   std::vector<HttpRequest> requests;
   int status = 200;
@@ -171,6 +171,7 @@ class World {
   TestIssuer issuer;
   TestIssuer other_issuer;
   FakeTokenEndpoint token_endpoint;
+  FakeTokenEndpoint userinfo;
   AuthnWeb web;
 
  private:
@@ -189,10 +190,11 @@ class World {
     return *std::move(opened);
   }
   absl::StatusOr<HttpResponse> Fetch(const HttpRequest& request) {
-    token_endpoint.requests.push_back(request);
+    FakeTokenEndpoint& endpoint = absl::EndsWith(request.url, "/userinfo") ? userinfo : token_endpoint;
+    endpoint.requests.push_back(request);
     HttpResponse response;
-    response.status = token_endpoint.status;
-    response.body = token_endpoint.body;
+    response.status = endpoint.status;
+    response.body = endpoint.body;
     return response;
   }
   std::vector<audit::v1::Event> all_events_;

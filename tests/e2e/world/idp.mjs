@@ -39,7 +39,6 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
     jwks: { keys: [jwk] },
     cookies: { keys: [randomBytes(16).toString('hex')] },
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name', 'groups', 'preferred_username'] },
-    conformIdTokenClaims: false,
     features: { devInteractions: { enabled: false }, revocation: { enabled: true }, introspection: { enabled: true },
       registration: { enabled: resources.length > 0 },
       resourceIndicators: {
