@@ -18,6 +18,7 @@
 #include "common/status_macros.h"
 #include "services/authn/audit.h"
 #include "services/authn/identity_codec.h"
+#include "services/authn/revocations.h"
 
 namespace sallyport::authn {
 namespace {
@@ -81,7 +82,7 @@ bool LooksLikeRefreshToken(absl::string_view token) {
 Secret SuccessorKey(absl::string_view token) { return HkdfSha256(token, "", "sallyport refresh grace", kAeadKeySize); }
 
 bool VerifierFits(absl::string_view verifier, absl::string_view challenge) {
-  return ConstantTimeEquals(Base64UrlEncode(Sha256(verifier)), challenge);
+  return !verifier.empty() && ConstantTimeEquals(Base64UrlEncode(Sha256(verifier)), challenge);
 }
 
 // RFC 6749 section 6: nothing beyond what was granted.
@@ -151,6 +152,9 @@ absl::StatusOr<bool> MarkRevoked(Transaction& tx, absl::string_view grant_id, ab
   ASSIGN_OR_RETURN(const int64_t changed,
                    tx.Exec("UPDATE grants SET revoked_at = :now WHERE id = :id AND revoked_at IS NULL",
                            {{"now", now}, {"id", grant_id}}));
+  if (changed == 1) {
+    RETURN_IF_ERROR(RememberEndedSessions(tx, {std::string(grant_id)}, now));
+  }
   return changed == 1;
 }
 
@@ -439,6 +443,7 @@ absl::StatusOr<std::vector<std::string>> Grants::RevokeSubject(absl::string_view
     for (const Row& row : rows) {
       ids.push_back(row.Text("id"));
     }
+    RETURN_IF_ERROR(RememberEndedSessions(tx, ids, now));
     return tx.Exec("DELETE FROM codes WHERE subject = :subject AND consumed_at IS NULL", {{"subject", subject}})
         .status();
   }));

@@ -46,6 +46,15 @@ absl::Status Insert(Transaction& tx, const std::vector<Invalidation>& invalidati
 
 }  // namespace
 
+absl::Status RememberEndedSessions(Transaction& tx, const std::vector<std::string>& ids, absl::Time now) {
+  std::vector<Invalidation> invalidations;
+  invalidations.reserve(ids.size());
+  for (const std::string& id : ids) {
+    invalidations.push_back(Make(Invalidation::SESSION, id, now));
+  }
+  return Insert(tx, invalidations, now);
+}
+
 Revocations::Revocations(Database& database, std::shared_ptr<grpc::Channel> registry)
     : database_(database), registry_(std::move(registry)) {}
 

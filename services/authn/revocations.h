@@ -18,13 +18,20 @@
 
 namespace sallyport {
 class Database;
-}
+class Transaction;
+}  // namespace sallyport
 
 namespace sallyport::authn {
 
+// Remembers, in the transaction that revokes, that what is cached for these sessions and grants (claim `sid`) must end:
+// a crash right after the commit loses nothing. Delivered with the next publication, and every 5 s while something
+// waits.
+absl::Status RememberEndedSessions(Transaction& tx, const std::vector<std::string>& ids, absl::Time now);
+
 // What was revoked, and telling everybody. Whoever revokes writes the database first (a session, a grant, a token) and
 // then calls one of these: the invalidation is remembered in a table until the registry has it, so that a dead registry
-// or a crash delays it and never loses it. Thread-safe.
+// or a crash delays it and never loses it. What RememberEndedSessions has noted may be published a second time, which
+// harms nobody. Thread-safe.
 class Revocations {
  public:
   // `database` outlives this. `registry` may lead nowhere yet.

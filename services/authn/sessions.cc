@@ -10,6 +10,7 @@
 #include "common/sql.h"
 #include "common/status_macros.h"
 #include "services/authn/identity_codec.h"
+#include "services/authn/revocations.h"
 
 namespace sallyport::authn {
 namespace {
@@ -100,7 +101,7 @@ absl::StatusOr<std::optional<Session>> Sessions::End(absl::string_view cookie, a
     ASSIGN_OR_RETURN(row,
                      tx.QueryRow(absl::StrCat("DELETE FROM sessions WHERE cookie_hash = :hash RETURNING ", kColumns),
                                  {{"hash", CookieHash(cookie)}}));
-    return absl::OkStatus();
+    return row.has_value() ? RememberEndedSessions(tx, {row->Text("id")}, now) : absl::OkStatus();
   }));
   if (!row.has_value() || row->TimeAt("expires_at") <= now) {
     return std::optional<Session>();
@@ -109,7 +110,7 @@ absl::StatusOr<std::optional<Session>> Sessions::End(absl::string_view cookie, a
   return std::make_optional(std::move(session));
 }
 
-absl::StatusOr<std::vector<std::string>> Sessions::EndSubject(absl::string_view subject) {
+absl::StatusOr<std::vector<std::string>> Sessions::EndSubject(absl::string_view subject, absl::Time now) {
   std::vector<std::string> ids;
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
     ASSIGN_OR_RETURN(const Rows rows,
@@ -118,7 +119,7 @@ absl::StatusOr<std::vector<std::string>> Sessions::EndSubject(absl::string_view 
     for (const Row& row : rows) {
       ids.push_back(row.Text("id"));
     }
-    return absl::OkStatus();
+    return RememberEndedSessions(tx, ids, now);
   }));
   return ids;
 }

@@ -55,7 +55,7 @@ class Sessions {
   // Ends one; the ended session, or nothing if there was none.
   absl::StatusOr<std::optional<Session>> End(absl::string_view cookie, absl::Time now);
   // Ends every session of a subject; their ids.
-  absl::StatusOr<std::vector<std::string>> EndSubject(absl::string_view subject);
+  absl::StatusOr<std::vector<std::string>> EndSubject(absl::string_view subject, absl::Time now);
   // Drops what has expired. Returns how many.
   absl::StatusOr<int> Prune(absl::Time now);
 
