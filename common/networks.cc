@@ -113,6 +113,14 @@ bool IpAddress::is_loopback() const {
   return std::all_of(bytes_.begin(), bytes_.end() - 1, [](uint8_t byte) { return byte == 0; }) && bytes_[15] == 1;
 }
 
+IpAddress IpAddress::Prefix64() const {
+  IpAddress prefix = *this;
+  if (!v4_) {
+    std::fill(prefix.bytes_.begin() + 8, prefix.bytes_.end(), uint8_t{0});
+  }
+  return prefix;
+}
+
 std::string IpAddress::ToString() const {
   char text[INET6_ADDRSTRLEN];
   inet_ntop(v4_ ? AF_INET : AF_INET6, bytes_.data(), text, sizeof(text));

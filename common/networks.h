@@ -30,6 +30,8 @@ class IpAddress {
   bool is_loopback() const;
   // The IPv4 address in the last four bytes of an IPv6 one (RFC 6052 section 2.2, prefix of 96 bits).
   std::optional<IpAddress> Nat64Embedded() const;
+  // The first address of its /64 (RFC 4291 section 2.5.4: what one subscriber has at least); IPv4 addresses themselves.
+  IpAddress Prefix64() const;
   // Canonical text (RFC 5952).
   std::string ToString() const;
   friend bool operator==(const IpAddress&, const IpAddress&) = default;

@@ -2,6 +2,7 @@
 #include "services/authn/local_users.h"
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "common/base64url.h"
 #include "common/crypto.h"
 #include "common/error.h"
+#include "common/networks.h"
 #include "common/sql.h"
 #include "common/status_macros.h"
 
@@ -20,6 +22,8 @@ namespace {
 
 constexpr size_t kMaxPassword = 1024;
 constexpr int kParallelChecks = 2;
+constexpr int kMaxWaiting = 8;
+constexpr std::chrono::seconds kMaxWait{2};
 
 // Hash of nobody's password, with the parameters `sallyport hash-password` uses: what an unknown name is checked
 // against.
@@ -30,13 +34,24 @@ const std::string& DummyHash() {
 
 class CheckSlots {
  public:
-  void Enter() {
-    mu_.Lock();
-    while (used_ == kParallelChecks) {
-      free_.wait(mu_);
+  // False if there is no slot in time.
+  bool Enter() {
+    const auto deadline = std::chrono::steady_clock::now() + kMaxWait;
+    MutexLock lock(mu_);
+    if (used_ == kParallelChecks) {
+      if (waiting_ == kMaxWaiting) {
+        return false;
+      }
+      ++waiting_;
+      while (used_ == kParallelChecks && free_.wait_until(mu_, deadline) != std::cv_status::timeout) {
+      }
+      --waiting_;
+    }
+    if (used_ == kParallelChecks) {
+      return false;
     }
     ++used_;
-    mu_.Unlock();
+    return true;
   }
   void Leave() {
     {
@@ -50,6 +65,7 @@ class CheckSlots {
   Mutex mu_;
   std::condition_variable_any free_;
   int used_ ABSL_GUARDED_BY(mu_) = 0;
+  int waiting_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 CheckSlots& Slots() {
@@ -64,7 +80,14 @@ struct Limit {
 
 // Hashed: a table of names is worth something to somebody. Names compare case-insensitively here, so that spelling one
 // in many ways gives no more attempts.
-std::vector<Limit> Limits(absl::string_view username, absl::string_view address) {
+// Who has one IPv6 address has its /64, so these are counted together.
+std::string CountedAddress(absl::string_view text) {
+  const absl::StatusOr<IpAddress> address = IpAddress::Parse(text);
+  return address.ok() ? address->Prefix64().ToString() : std::string(text);
+}
+
+std::vector<Limit> Limits(absl::string_view username, absl::string_view client_address) {
+  const std::string address = CountedAddress(client_address);
   const std::string name = absl::AsciiStrToLower(username);
   const auto key = [](absl::string_view kind, absl::string_view value) {
     return absl::StrCat(kind, ":", Base64UrlEncode(Sha256(value)));
@@ -125,8 +148,9 @@ absl::StatusOr<int> LoginAttempts::Prune(absl::Time now) {
   return static_cast<int>(pruned);
 }
 
-const config::v1::LocalConnector::User* LocalUsers::Check(const config::v1::LocalConnector& connector,
-                                                          absl::string_view username, const Secret& password) {
+absl::StatusOr<const config::v1::LocalConnector::User*> LocalUsers::Check(const config::v1::LocalConnector& connector,
+                                                                          absl::string_view username,
+                                                                          const Secret& password) {
   const config::v1::LocalConnector::User* user = nullptr;
   for (const auto& candidate : connector.users()) {
     if (candidate.username() == username) {
@@ -135,7 +159,9 @@ const config::v1::LocalConnector::User* LocalUsers::Check(const config::v1::Loca
   }
   const std::string& dummy = DummyHash();  // Made before the clock of whoever measures starts to differ.
   const bool too_long = password.Expose().size() > kMaxPassword;
-  Slots().Enter();
+  if (!Slots().Enter()) {
+    return WithRetryAfter(absl::UnavailableError("too many passwords are being checked"), absl::Seconds(2));
+  }
   const absl::StatusOr<bool> fits =
       VerifyPassword(too_long ? Secret() : password.Clone(), user == nullptr ? dummy : user->password_hash());
   Slots().Leave();

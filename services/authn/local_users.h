@@ -45,9 +45,11 @@ class LoginAttempts {
 class LocalUsers {
  public:
   // The user whose password this is, else nullptr; the same time for an unknown name as for a wrong password. At most
-  // two passwords are checked at a time (32 MiB each); others wait.
-  static const config::v1::LocalConnector::User* Check(const config::v1::LocalConnector& connector,
-                                                       absl::string_view username, const Secret& password);
+  // two passwords are checked at a time (32 MiB each) and eight more wait, 2 s at most: whoever is beyond gets
+  // UNAVAILABLE (with retry_after), because each that waits holds a thread that other people's calls need.
+  static absl::StatusOr<const config::v1::LocalConnector::User*> Check(const config::v1::LocalConnector& connector,
+                                                                       absl::string_view username,
+                                                                       const Secret& password);
 };
 
 }  // namespace sallyport::authn

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/authn/local_users.h"
 
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -25,7 +30,7 @@ TEST(LocalUsersTest, OnlyTheRightPasswordOfTheRightNameIsAUser) {
   broken->set_username("broken");
   broken->set_password_hash("secret");
   const auto check = [&](const char* name, const std::string& password) {
-    return LocalUsers::Check(connector, name, Secret(std::string(password)));
+    return *LocalUsers::Check(connector, name, Secret(std::string(password)));
   };
   EXPECT_EQ(check("ann", "secret"), ann);
   EXPECT_EQ(check("ann", "Secret"), nullptr);
@@ -35,6 +40,29 @@ TEST(LocalUsersTest, OnlyTheRightPasswordOfTheRightNameIsAUser) {
   EXPECT_EQ(check("nobody", "nobody knows this one"), nullptr);
   EXPECT_EQ(check("broken", "secret"), nullptr);
   EXPECT_EQ(check("ann", std::string(1025, 'x')), nullptr);
+}
+
+// Each that waits holds a thread that other people's calls need.
+TEST(LocalUsersTest, BeyondTenAtOnceCallersAreSentAwayAtOnce) {
+  config::v1::LocalConnector connector;
+  std::atomic<int> checked{0};
+  std::atomic<int> busy{0};
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 40; ++i) {
+    callers.emplace_back([&] {
+      const auto user = LocalUsers::Check(connector, "nobody", Secret(std::string("x")));
+      if (user.ok()) {
+        ++checked;
+      } else {
+        EXPECT_THAT(user, StatusIs(absl::StatusCode::kUnavailable));
+        EXPECT_GT(DetailOf(user.status()).retry_after, absl::ZeroDuration());
+        ++busy;
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_GE(checked, 2);
+  EXPECT_GE(busy, 1);
 }
 
 class LoginAttemptsTest : public ::testing::Test {
@@ -49,6 +77,14 @@ class LoginAttemptsTest : public ::testing::Test {
   std::unique_ptr<Database> database_;
   LoginAttempts attempts_;
 };
+
+TEST_F(LoginAttemptsTest, AddressesOfOneSubscriberCountTogether) {
+  for (int i = 0; i < LoginAttempts::kPerPair; ++i) {
+    ASSERT_THAT(Begin("ann", absl::StrCat("2001:db8:1:2::", i + 1)), IsOk());
+  }
+  EXPECT_THAT(Begin("ann", "2001:db8:1:2:ffff::9"), StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(Begin("ann", "2001:db8:1:3::1"), IsOk());
+}
 
 TEST_F(LoginAttemptsTest, FiveAttemptsThenAPause) {
   for (int left = 4; left >= 0; --left) {

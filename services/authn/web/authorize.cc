@@ -167,7 +167,6 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Authorize(const WebRequest& request, 
   if (const std::optional<Refusal> refusal = ReadRequest(*query, client, authorization); refusal.has_value()) {
     return Refuse(authorization, browser, *refusal);
   }
-  RETURN_IF_ERROR(context_.clients.Touch(client, now));
   if (!browser.session.has_value() || authorization.prompt == "login") {
     return ToLogin(authorization, browser, authorization.prompt == "login", now);
   }
@@ -234,7 +233,9 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Advance(const Authorization& authoriz
     }
   }
   ASSIGN_OR_RETURN(const bool remembered, context_.consents.Has(KeyOf(authorization, user.subject)));
-  if (remembered && authorization.prompt != "consent") {
+  // Power over the gateway itself is asked for each time: any program on the user's machine can listen on a loopback
+  // port under the name of the command line (RFC 8252 section 8.6).
+  if (remembered && !authorization.is_api() && authorization.prompt != "consent") {
     return LinkOrIssue(authorization, browser, request, /*after_post=*/false, now);
   }
   ASSIGN_OR_RETURN(const std::string id, context_.transactions.Begin(browser.transaction_cookie, kConsenting,

@@ -22,6 +22,7 @@
 #include "services/authn/sessions.h"
 #include "services/authn/signing_keys.h"
 #include "services/authn/vault_client.h"
+#include "services/authn/web/anonymous_events.h"
 #include "services/authn/web/clients.h"
 #include "services/authn/web/responses.h"
 #include "services/authn/web/transactions.h"
@@ -66,6 +67,7 @@ struct Context {
   BrowserTransactions transactions;
   LoginAttempts attempts;
   OidcLogin oidc;
+  AnonymousEvents anonymous;
 };
 
 // Who is at the other end.

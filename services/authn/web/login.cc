@@ -135,14 +135,14 @@ absl::StatusOr<WebResponse> LoginFlow::LocalSubmit(const WebRequest& request, ab
   const std::string& username = form.Get("username");
   const absl::StatusOr<int> tries_left = context_.attempts.Begin(username, request.client_address(), now);
   if (absl::IsResourceExhausted(tries_left.status())) {
-    RETURN_IF_ERROR(RecordFailure("", "local.paused", request));
+    RETURN_IF_ERROR(RecordFailure("local.paused", request, now));
     return LocalPage(*connector, browser, return_to, username, 0, now);
   }
   RETURN_IF_ERROR(tries_left.status());
-  const config::v1::LocalConnector::User* user =
-      LocalUsers::Check(connector->config().local(), username, Secret(form.Get("password")));
+  ASSIGN_OR_RETURN(const config::v1::LocalConnector::User* user,
+                   LocalUsers::Check(connector->config().local(), username, Secret(form.Get("password"))));
   if (user == nullptr) {
-    RETURN_IF_ERROR(RecordFailure("", "local.password", request));
+    RETURN_IF_ERROR(RecordFailure("local.password", request, now));
     return LocalPage(*connector, browser, return_to, username, *tries_left, now);
   }
   RETURN_IF_ERROR(context_.attempts.Succeeded(username, request.client_address()));
@@ -168,7 +168,7 @@ absl::StatusOr<WebResponse> LoginFlow::Callback(absl::string_view connector_id, 
   const Connector* connector = context_.parts.connectors.Find(connector_id);
   // Another provider's answer at this provider's address is a mix-up (RFC 9207 section 1).
   if (connector == nullptr || JsonString(step, "connector").value_or("") != connector->id()) {
-    RETURN_IF_ERROR(RecordFailure("", "oidc.other_connector", request));
+    RETURN_IF_ERROR(RecordFailure("oidc.other_connector", request, now));
     return BadCallback("connector_mismatch");
   }
   if (const absl::Status issuer = context_.oidc.CheckIssuer(*connector, query->Has("iss"), query->Get("iss"), now);
@@ -176,12 +176,12 @@ absl::StatusOr<WebResponse> LoginFlow::Callback(absl::string_view connector_id, 
     if (!absl::IsUnauthenticated(issuer)) {
       return issuer;
     }
-    RETURN_IF_ERROR(RecordFailure("", "oidc.issuer", request));
+    RETURN_IF_ERROR(RecordFailure("oidc.issuer", request, now));
     return BadCallback("issuer_mismatch");
   }
   const std::string return_to = SafeReturnTo(JsonString(step, "return_to").value_or("/"));
   if (query->Has("error") || query->Get("code").empty()) {
-    RETURN_IF_ERROR(RecordFailure("", "oidc.provider_error", request));
+    RETURN_IF_ERROR(RecordFailure("oidc.provider_error", request, now));
     const std::string said = absl::StrCat(Shortened(query->Get("error")), query->Has("error_description") ? ": " : "",
                                           Shortened(query->Get("error_description")));
     return HtmlResponse(400,
@@ -195,7 +195,7 @@ absl::StatusOr<WebResponse> LoginFlow::Callback(absl::string_view connector_id, 
   if (!signed_in.ok()) {
     const absl::Status& status = signed_in.status();
     Log(LogLevel::kWarning, "sign_in_failed", {{"connector", connector->id()}, {"status", status}});
-    RETURN_IF_ERROR(RecordFailure("", absl::IsUnauthenticated(status) ? "oidc.token" : "oidc.unavailable", request));
+    RETURN_IF_ERROR(RecordFailure(absl::IsUnauthenticated(status) ? "oidc.token" : "oidc.unavailable", request, now));
     return status;
   }
   std::string cookie;
@@ -221,10 +221,12 @@ absl::StatusOr<Session> LoginFlow::Begin(const Identity& identity, const Browser
   return std::move(created.session);
 }
 
-absl::Status LoginFlow::RecordFailure(absl::string_view subject, const char* rule, const WebRequest& request) {
-  audit::v1::Event event = EventOf("login.failed", audit::v1::DECISION_DENIED, subject, request);
-  event.set_rule(rule);
-  return context_.parts.audit.Record(std::move(event));
+absl::Status LoginFlow::RecordFailure(absl::string_view rule, const WebRequest& request, absl::Time now) {
+  audit::v1::Event event = EventOf("login.failed", audit::v1::DECISION_DENIED, "", request);
+  event.set_rule(std::string(rule));
+  // Wrong passwords are bounded by name and address (LoginAttempts), and none must hide behind a flood of the others.
+  return rule == "local.password" ? context_.parts.audit.Record(std::move(event))
+                                  : context_.anonymous.Record(context_.parts.audit, std::move(event), now);
 }
 
 void LoginFlow::KeepTokens(const Connector& connector, const Session& session, const OidcLogin::SignedIn& signed_in,

@@ -110,17 +110,17 @@ absl::StatusOr<WebResponse> OAuthEndpoints::Register(const WebRequest& request, 
     audit::v1::Event event = EventOf("client.registered", audit::v1::DECISION_ALLOWED, "", request);
     event.set_client_id(client.id);
     (*event.mutable_details())["redirect_host"] = RedirectHost(client.metadata.redirect_uris[0]);
-    RETURN_IF_ERROR(context_.parts.audit.Record(std::move(event)));
+    RETURN_IF_ERROR(context_.anonymous.Record(context_.parts.audit, std::move(event), now));
   }
   return PrivateJson(201, DumpJson(json));
 }
 
-absl::StatusOr<Client> OAuthEndpoints::AuthenticateClient(const Form& form, const WebRequest& request) {
+absl::StatusOr<Client> OAuthEndpoints::AuthenticateClient(const Form& form, const WebRequest& request, absl::Time now) {
   absl::StatusOr<Client> client = context_.clients.Authenticate(HeaderOf(request, "authorization"), form);
   if (!client.ok() && absl::IsUnauthenticated(client.status())) {
     audit::v1::Event event = EventOf("client.refused", audit::v1::DECISION_DENIED, "", request);
     event.set_rule("invalid_client");
-    RETURN_IF_ERROR(context_.parts.audit.Record(std::move(event)));
+    RETURN_IF_ERROR(context_.anonymous.Record(context_.parts.audit, std::move(event), now));
   }
   return client;
 }
@@ -140,15 +140,19 @@ absl::StatusOr<WebResponse> OAuthEndpoints::Token(const WebRequest& request, abs
   if (grant_type != "authorization_code" && grant_type != "refresh_token") {
     return RefusalOr(Bad(oauth::kUnsupportedGrantType, "grant_type must be authorization_code or refresh_token"));
   }
-  const absl::StatusOr<Client> client = AuthenticateClient(*form, request);
+  const absl::StatusOr<Client> client = AuthenticateClient(*form, request, now);
   if (!client.ok()) {
     return RefusalOr(client.status());
   }
-  RETURN_IF_ERROR(context_.clients.Touch(*client, now));
   absl::StatusOr<WebResponse> response = grant_type == "refresh_token"
                                              ? RedeemRefreshToken(*client, *form, request, now)
                                              : RedeemCode(*client, *form, request, now);
-  return response.ok() ? std::move(response) : RefusalOr(response.status());
+  if (!response.ok()) {
+    return RefusalOr(response.status());
+  }
+  // Not for a mere attempt: clients that are used are kept when there is no room, and anybody can attempt.
+  RETURN_IF_ERROR(context_.clients.Touch(*client, now));
+  return response;
 }
 
 absl::StatusOr<WebResponse> OAuthEndpoints::RedeemCode(const Client& client, const Form& form,
@@ -202,6 +206,10 @@ absl::StatusOr<WebResponse> OAuthEndpoints::RedeemRefreshToken(const Client& cli
 }
 
 absl::Status OAuthEndpoints::CheckStillAllowed(const Grant& grant) const {
+  const std::optional<Identity> user = context_.parts.connectors.Current(grant.user);
+  if (!user.has_value()) {
+    return Bad(oauth::kInvalidGrant, "the user is not known here any more");
+  }
   if (grant.server_uid.empty()) {
     return absl::OkStatus();
   }
@@ -212,7 +220,7 @@ absl::Status OAuthEndpoints::CheckStillAllowed(const Grant& grant) const {
   if (server == nullptr || !server->interactive) {
     return Bad(oauth::kInvalidGrant, "the server this grant is for is gone or does not take it any more");
   }
-  if (!server->policy.Decide(grant.user, context_.parts.connectors.SpeaksFor(grant.user)).allowed) {
+  if (!server->policy.Decide(*user, context_.parts.connectors.SpeaksFor(*user)).allowed) {
     return Bad(oauth::kInvalidGrant, "the user may not use this server any more");
   }
   return absl::OkStatus();
@@ -259,7 +267,7 @@ absl::StatusOr<WebResponse> OAuthEndpoints::Revoke(const WebRequest& request, ab
   if (!form.ok()) {
     return RefusalOr(form.status());
   }
-  const absl::StatusOr<Client> client = AuthenticateClient(*form, request);
+  const absl::StatusOr<Client> client = AuthenticateClient(*form, request, now);
   if (!client.ok()) {
     return RefusalOr(client.status());
   }

@@ -24,7 +24,7 @@ class OAuthEndpoints {
                                          absl::Time now);
   absl::StatusOr<WebResponse> RedeemRefreshToken(const Client& client, const Form& form, const WebRequest& request,
                                                  absl::Time now);
-  absl::StatusOr<Client> AuthenticateClient(const Form& form, const WebRequest& request);
+  absl::StatusOr<Client> AuthenticateClient(const Form& form, const WebRequest& request, absl::Time now);
   // May the grant's user still use what it is for, and is that still there?
   absl::Status CheckStillAllowed(const Grant& grant) const;
   absl::StatusOr<WebResponse> Answer(const Grants::Tokens& tokens, absl::Time now) const;
