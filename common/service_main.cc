@@ -29,6 +29,9 @@ namespace {
 constexpr int kStartFailed = 1;
 constexpr int kBadUsage = 2;
 constexpr absl::Duration kGrace = absl::Seconds(10);
+// What may come on top for work that must not be cut off (an answer that exists nowhere else is being stored). Together
+// they stay below the 30 s after which Kubernetes kills.
+constexpr absl::Duration kCommitGrace = absl::Seconds(18);
 
 struct Arguments {
   std::string config;
@@ -167,7 +170,7 @@ int Serve(const service_main_internal::Program& program, const sigset_t& stop_si
   Log(LogLevel::kInfo, "stopping", {{"signal", signal_number}});
   readiness.Set(nullptr, "stopping");
   // Should something hang, the process ends all the same.
-  alarm(static_cast<unsigned>(absl::ToInt64Seconds(kGrace)) + 5);
+  alarm(static_cast<unsigned>(absl::ToInt64Seconds(kGrace + kCommitGrace)));
   (*service)->Shutdown(kGrace);
   service->reset();
   Log(LogLevel::kInfo, "stopped");

@@ -76,6 +76,8 @@ class Standalone final : public RunningService {
 
   // Callers before the called.
   void Shutdown(absl::Duration grace) override {
+    // No refresh begins while the edge still waits for open streams: it could not be ended in time.
+    if (token_broker_ != nullptr) token_broker_->StopTaking();
     if (edge_ != nullptr) edge_->Shutdown(grace);
     if (token_broker_ != nullptr) token_broker_->Shutdown(grace);
     edge_.reset();

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // In real time: brokers, vault and provider over real sockets.
 #include <atomic>
+#include <future>
 #include <set>
 #include <thread>
 
 #include <gtest/gtest.h>
 
+#include "services/token_broker/http_token_endpoint.h"
+#include "services/token_broker/providers.h"
+#include "services/token_broker/refresher.h"
+#include "services/token_broker/secret_reader.h"
 #include "services/token_broker/testing/broker_test_base.h"
 #include "tests/testing/redis.h"
 
@@ -70,6 +75,40 @@ TEST_F(RefreshConcurrencyTest, TwoHundredCallsAtTheInstantOfExpiryOnTwoBrokersRe
   EXPECT_EQ(failed, 0);
   EXPECT_EQ(asked_, 1);
   EXPECT_EQ(values, std::set<std::string>{"Bearer at1"});
+}
+
+// Leases that a dead replica left behind are waited for; everybody else of that provider goes on meanwhile.
+TEST_F(RefreshConcurrencyTest, WhoWaitsForALeaseHoldsNoSlotOfTheProvider) {
+  provider_.SetHandler([](const HttpProvider::Request&) -> HttpProvider::Response {
+    return {200, R"({"access_token":"at1","refresh_token":"rt1","token_type":"Bearer","expires_in":3600})",
+            "application/json", ""};
+  });
+  HttpClient::Options http_options;
+  http_options.policy = EgressPolicy({*Network::Parse("127.0.0.0/8")}, EgressPolicy::PlainHttp::kLoopback);
+  const std::unique_ptr<HttpClient> http = *HttpClient::Create(std::move(http_options));
+  HttpTokenEndpoint endpoint(*http, system_clock_);
+  SecretReader secrets(peers_.vault, system_clock_);
+  Providers providers(peers_.Channel(), *http, secrets, system_clock_);
+  ASSERT_OK_AND_ASSIGN(const Provider provider, providers.ForApp(*app_));
+  Refresher::Options options;
+  options.per_provider = 1;
+  Refresher refresher(peers_.vault, endpoint, nullptr, system_clock_, options, nullptr);
+  for (const char* user : {"corp:ada", "corp:bob"}) PutConnection(user, kApp, absl::Hours(1), absl::Hours(1));
+  vault::v1::AcquireLeaseRequest orphaned;
+  *orphaned.mutable_record() = ConnectionRecord("corp:ada", kApp);
+  orphaned.mutable_ttl()->set_seconds(30);
+  ASSERT_TRUE(peers_.vault.AcquireLease(orphaned, "passport-of:corp:ada").ok());
+  const auto source = [&] { return absl::StatusOr<Provider>(provider); };
+  refresher.Refresh({"corp:ada", kApp}, {}, "passport-of:corp:ada", source, [](const auto& /*result*/) {});
+
+  std::promise<absl::StatusOr<SharedConnection>> bob;
+  refresher.Refresh({"corp:bob", kApp}, {}, "passport-of:corp:bob", source,
+                    [&](const absl::StatusOr<SharedConnection>& result) { bob.set_value(result); });
+  std::future<absl::StatusOr<SharedConnection>> renewed = bob.get_future();
+
+  ASSERT_EQ(renewed.wait_for(std::chrono::seconds(5)), std::future_status::ready);
+  EXPECT_TRUE(renewed.get().ok());
+  refresher.Shutdown(absl::Seconds(1));
 }
 
 TEST_F(RefreshConcurrencyTest, ReplicaThatWaitsHearsTheDoorbellAndFindsTheTokenInRedis) {

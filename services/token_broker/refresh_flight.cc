@@ -479,10 +479,11 @@ RefreshFlight::Next RefreshFlight::RevokeStray() {
   return Finish(std::move(pending_));
 }
 
-std::string RefreshFlight::held_refresh_token() const {
-  const bool holds = phase_ == Phase::kCommit || phase_ == Phase::kReread || phase_ == Phase::kRevokeStray || resubmit_;
-  return holds ? answer_.refresh_token() : "";
+bool RefreshFlight::holds_answer() const {
+  return phase_ == Phase::kCommit || phase_ == Phase::kReread || phase_ == Phase::kRevokeStray || resubmit_;
 }
+
+std::string RefreshFlight::held_refresh_token() const { return holds_answer() ? answer_.refresh_token() : ""; }
 
 std::string RefreshFlight::Fingerprint() const {
   return absl::StrCat(static_cast<int>(phase_), "/", lease_.id(), "/", lease_.generation(), "/", lease_.head(), "/",

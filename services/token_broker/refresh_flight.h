@@ -86,6 +86,9 @@ class RefreshFlight {
   };
   const Report& report() const { return report_; }
 
+  // Has a provider's answer come that is not known to be stored?
+  bool holds_answer() const;
+
   // For tests. The refresh token that was received and is not known to be stored, and the one about to be sent; empty
   // if none.
   std::string held_refresh_token() const;

@@ -67,16 +67,36 @@ void Refresher::Refresh(const ConnectionKey& key, const RefreshWish& wish, const
       flight->waiters.push_back({waiter, std::move(done)});
       runner_.PostAfter(options_.patience, [this, text, waiter] { Expire(text, waiter); });
       if (is_new) {
-        if (running_[key.connection] >= options_.per_provider) {
-          queued_[key.connection].push_back(flight);
-        } else {
-          Launch(flight);
-        }
+        Admit(flight);
       }
       return;
     }
   }
   done(WithRetryAfter(absl::UnavailableError("shutting down"), absl::Seconds(1)));
+}
+
+void Refresher::Admit(const FlightPtr& flight) {
+  if (running_[flight->key.connection] >= options_.per_provider) {
+    queued_[flight->key.connection].push_back(flight);
+  } else {
+    Launch(flight);
+  }
+}
+
+void Refresher::FreeSlot(const std::string& connection) {
+  if (--running_[connection] == 0) {
+    running_.erase(connection);
+  }
+  const auto queue = queued_.find(connection);
+  if (queue == queued_.end()) {
+    return;
+  }
+  const FlightPtr next = queue->second.front();
+  queue->second.pop_front();
+  if (queue->second.empty()) {
+    queued_.erase(queue);
+  }
+  Launch(next);
 }
 
 void Refresher::Launch(const FlightPtr& flight) {
@@ -105,6 +125,14 @@ void Refresher::Expire(const std::string& key, uint64_t waiter) {
 
 void Refresher::Run(const FlightPtr& flight) {
   if (flight->machine == nullptr) {
+    {
+      mu_.Lock();
+      const bool stopping = stopping_;
+      mu_.Unlock();
+      if (stopping) {
+        return End(flight, WithRetryAfter(absl::UnavailableError("shutting down"), absl::Seconds(1)), {});
+      }
+    }
     absl::StatusOr<Provider> provider = flight->provider_source();
     if (!provider.ok()) {
       return End(flight, provider.status(), {});
@@ -144,17 +172,21 @@ void Refresher::Sleep(const FlightPtr& flight, absl::Duration wait) {
   flight->sleeping = true;
   const uint64_t sleep = ++flight->sleep;
   runner_.PostAfter(wait, [this, flight, sleep] { Wake(flight, sleep); });
+  FreeSlot(flight->key.connection);
 }
 
 void Refresher::Wake(const FlightPtr& flight, uint64_t sleep) {
-  {
-    MutexLock lock(mu_);
-    if (!flight->sleeping || flight->sleep != sleep) {
-      return;
-    }
-    flight->sleeping = false;
+  MutexLock lock(mu_);
+  if (!flight->sleeping || flight->sleep != sleep) {
+    return;
   }
-  Run(flight);
+  flight->sleeping = false;
+  if (flight->machine->holds_answer()) {
+    // Not behind others: the answer exists nowhere else.
+    Launch(flight);
+  } else {
+    Admit(flight);
+  }
 }
 
 void Refresher::Ring(const std::string& doorbell_key) {
@@ -191,22 +223,17 @@ void Refresher::End(const FlightPtr& flight, const absl::StatusOr<SharedConnecti
     } else if (report.asked_provider) {
       ++failures_[text];
     }
-    if (--running_[flight->key.connection] == 0) {
-      running_.erase(flight->key.connection);
-    }
-    if (const auto queue = queued_.find(flight->key.connection); queue != queued_.end()) {
-      const FlightPtr next = queue->second.front();
-      queue->second.pop_front();
-      if (queue->second.empty()) {
-        queued_.erase(queue);
-      }
-      Launch(next);
-    }
+    FreeSlot(flight->key.connection);
     ended_.notify_all();
   }
   for (Waiter& waiter : waiters) {
     waiter.done(result);
   }
+}
+
+void Refresher::StopTaking() {
+  MutexLock lock(mu_);
+  stopping_ = true;
 }
 
 void Refresher::Shutdown(absl::Duration grace) {

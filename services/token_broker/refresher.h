@@ -52,7 +52,10 @@ class Refresher {
                Callback done);
   // Another replica has renewed the connection behind this doorbell key.
   void Ring(const std::string& doorbell_key);
-  // Takes no new ones, and waits until those which asked a provider have stored the answer, at most `grace`.
+  // Takes no new ones from now on; those under way go on. First of all when the service stops: a refresh begun in its
+  // last second could lose the token it brings home.
+  void StopTaking();
+  // StopTaking, and waits until those which asked a provider have stored the answer, at most `grace`.
   void Shutdown(absl::Duration grace);
 
  private:
@@ -76,7 +79,11 @@ class Refresher {
   void Run(const FlightPtr& flight);
   void Sleep(const FlightPtr& flight, absl::Duration wait);
   void Wake(const FlightPtr& flight, uint64_t sleep);
+  // Gives it a slot of its provider, or a place in the queue for one.
+  void Admit(const FlightPtr& flight) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Launch(const FlightPtr& flight) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Its slot goes to who has waited longest.
+  void FreeSlot(const std::string& connection) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void End(const FlightPtr& flight, const absl::StatusOr<SharedConnection>& result,
            const RefreshFlight::Report& report);
   void Expire(const std::string& key, uint64_t waiter);
@@ -92,7 +99,9 @@ class Refresher {
   std::condition_variable_any ended_;
   std::map<std::string, FlightPtr> flights_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, int> failures_ ABSL_GUARDED_BY(mu_);
-  // By connection name (the app or connector): flights under way, and those which wait for their turn.
+  // By connection name (the app or connector): flights with a slot, and those which wait for one. Who sleeps (because
+  // another replica holds the lease, or the store is down) holds none: the orphaned leases of a dead replica must not
+  // keep everybody else of that provider waiting.
   std::map<std::string, int> running_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::deque<FlightPtr>> queued_ ABSL_GUARDED_BY(mu_);
   uint64_t next_waiter_ ABSL_GUARDED_BY(mu_) = 0;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <utility>
 #include <vector>
 
@@ -313,19 +314,29 @@ absl::Status TokenBrokerServer::Ready() const {
                                          : absl::UnavailableError("no configuration from the registry yet");
 }
 
+void TokenBrokerServer::StopTaking() {
+  if (parts_->background != nullptr) {
+    parts_->background->Stop();
+  }
+  if (parts_->refresher != nullptr) {
+    parts_->refresher->StopTaking();
+  }
+}
+
 void TokenBrokerServer::Shutdown(absl::Duration grace) {
   if (parts_->stopped.exchange(true)) {
     return;
   }
-  if (parts_->background != nullptr) {
-    parts_->background->Stop();
-  }
+  const auto began = std::chrono::steady_clock::now();
+  StopTaking();
   // Callers first: they may still be waiting for refreshes, which go on until they have stored what they were given.
   if (parts_->server != nullptr) {
     parts_->server->Shutdown(grace);
   }
   if (parts_->refresher != nullptr) {
-    parts_->refresher->Shutdown(std::min(std::max(grace, absl::Seconds(1)), kRefreshGrace));
+    // Beyond `grace`, but bound all the same: a token that a provider has just handed out exists nowhere else.
+    const absl::Duration elapsed = absl::FromChrono(std::chrono::steady_clock::now() - began);
+    parts_->refresher->Shutdown(std::clamp(2 * grace - elapsed, absl::Seconds(1), kRefreshGrace));
   }
   parts_->doorbell.reset();
   if (parts_->control != nullptr) {

@@ -38,7 +38,9 @@ class TokenBrokerServer final : public RunningService {
   int port() const;  // 0 if not on the network.
   // UNAVAILABLE until the configuration has come.
   absl::Status Ready() const override;
-  // Refuses new work, lets refreshes that have asked a provider store the answer (up to 20 s, if `grace` is that long).
+  // No refresh begins from now on. To be called first where other services are stopped before this one.
+  void StopTaking();
+  // Refuses new work, lets refreshes that have asked a provider store the answer (up to twice `grace`, 20 s at most).
   void Shutdown(absl::Duration grace) override;
 
  private:
