@@ -137,14 +137,18 @@ absl::StatusOr<v1::ListConnectionsResponse> Accounts::List(const Passport& passp
   const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
   v1::ListConnectionsResponse response;
   for (const vault::v1::RecordMetadata& metadata : records.records()) {
-    const registry::v1::App* app = snapshot->AppByUid(metadata.record().name());
+    const std::string& uid = metadata.record().name();
+    const registry::v1::App* app = snapshot->AppByUid(uid);
     const std::string state = StateName(metadata);
-    if (absl::StartsWith(metadata.record().name(), "sso:") || app == nullptr || state == "revoked") {
+    if (absl::StartsWith(uid, "sso:") || state == "revoked") {
       continue;
     }
     v1::Connection* connection = response.add_connections();
-    connection->set_app_slug(app->slug());
-    connection->set_app_display_name(app->display_name().empty() ? app->slug() : app->display_name());
+    // One whose app is gone is named by the app's uid, so that its user can still end it.
+    connection->set_app_slug(app == nullptr ? uid : app->slug());
+    connection->set_app_display_name(app == nullptr                ? "an app that is no longer here"
+                                     : app->display_name().empty() ? app->slug()
+                                                                   : app->display_name());
     connection->set_state(state);
     if (const auto scope = metadata.labels().find("scope"); scope != metadata.labels().end()) {
       for (absl::string_view part : absl::StrSplit(scope->second, ' ', absl::SkipEmpty())) {
@@ -165,15 +169,22 @@ absl::StatusOr<v1::DisconnectResponse> Accounts::Disconnect(const v1::Disconnect
                                                             const Passport& passport) {
   const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
   const registry::v1::App* app = snapshot->AppBySlug(request.app_slug());
-  if (app == nullptr) {
+  // The uid of an app that is gone, as List names it. Slugs and uids cannot be mistaken: slugs hold no underscore.
+  const bool gone = app == nullptr && absl::StartsWith(request.app_slug(), "app_") &&
+                    snapshot->AppByUid(request.app_slug()) == nullptr;
+  if (app == nullptr && !gone) {
     return absl::NotFoundError("app_slug: no such app");
   }
+  const std::string uid = gone ? request.app_slug() : app->uid();
   AuditLog::Entry entry{.type = "link.disconnected", .subject = passport.subject};
-  entry.details = {{"app", app->slug()}};
+  entry.details = {{"app", request.app_slug()}};
   RETURN_IF_ERROR(audit_.Record(entry));
-  absl::StatusOr<Provider> provider = providers_.ForApp(*app);
+  absl::StatusOr<Provider> provider = absl::FailedPreconditionError("the app is no longer configured");
+  if (!gone) {
+    provider = providers_.ForApp(*app);
+  }
   absl::StatusOr<Revoker::Outcome> outcome =
-      revoker_.Disconnect({passport.subject, app->uid()}, provider.ok() ? &*provider : nullptr, passport.jwt);
+      revoker_.Disconnect({passport.subject, uid}, provider.ok() ? &*provider : nullptr, passport.jwt);
   if (absl::IsNotFound(outcome.status())) {
     return absl::NotFoundError("app_slug: this account is not connected");
   }
@@ -182,7 +193,7 @@ absl::StatusOr<v1::DisconnectResponse> Accounts::Disconnect(const v1::Disconnect
   }
   entry.type = "link.revoked";
   entry.rule = outcome->revocation;
-  entry.credentials = {UseOf(app->uid(), outcome->generation, 0)};
+  entry.credentials = {UseOf(uid, outcome->generation, 0)};
   RETURN_IF_ERROR(audit_.Record(entry));
   v1::DisconnectResponse response;
   response.set_revocation(outcome->revocation);

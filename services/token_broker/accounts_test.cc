@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Listing and ending connections, and what is done in the background.
+#include <map>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -71,11 +73,14 @@ TEST_F(AccountsTest, ListShowsOnesOwnAppsAndNoSignIns) {
 
   const v1::ListConnectionsResponse response = List(broker);
 
-  ASSERT_EQ(response.connections_size(), 1);
-  EXPECT_EQ(response.connections(0).app_slug(), "github");
-  EXPECT_EQ(response.connections(0).state(), "linked");
-  EXPECT_THAT(response.connections(0).scopes(), ElementsAre("repo"));
-  EXPECT_GT(response.connections(0).access_token_expires_at().seconds(), absl::ToUnixSeconds(clock_.Now()));
+  std::map<std::string, v1::Connection> connections;
+  for (const v1::Connection& connection : response.connections()) connections[connection.app_slug()] = connection;
+  ASSERT_EQ(connections.size(), 2U);
+  const v1::Connection& github = connections["github"];
+  EXPECT_EQ(github.state(), "linked");
+  EXPECT_THAT(github.scopes(), ElementsAre("repo"));
+  EXPECT_GT(github.access_token_expires_at().seconds(), absl::ToUnixSeconds(clock_.Now()));
+  EXPECT_EQ(connections.count("app_gone"), 1U) << "so that its user can still end it";
   EXPECT_EQ(List(broker, "corp:bob").connections_size(), 0);
 }
 
@@ -117,6 +122,17 @@ TEST_F(AccountsTest, ProviderThatIsDownLeavesTheRevocationPendingAndTheConnectio
   EXPECT_EQ(revocation, "pending");
   EXPECT_EQ(after.link().reason(), v1::LinkRequired::NOT_LINKED);
   EXPECT_EQ(List(broker).connections(0).state(), "revoke_pending");
+}
+
+TEST_F(AccountsTest, ConnectionOfAnAppThatIsGoneCanBeEnded) {
+  PutConnection("corp:ada", "app_gone", absl::Minutes(1), absl::Hours(1));
+  TokenBrokerServer& broker = StartBroker();
+
+  ASSERT_OK_AND_ASSIGN(const std::string revocation, Disconnect(broker, "app_gone"));
+
+  EXPECT_EQ(revocation, "pending");
+  EXPECT_EQ(List(broker).connections(0).state(), "revoke_pending");
+  EXPECT_EQ(Disconnect(broker, "app_never").status().code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(AccountsTest, UnknownAppIsNotFound) {
@@ -245,10 +261,34 @@ TEST_F(BackgroundTest, IdleConnectionIsRenewedBeforeItsRefreshTokenDies) {
   clock_for_all_.Advance(absl::Hours(24 * 8));
 
   EXPECT_EQ(background_->RunOnce(), 1);
-  refresher_->Shutdown(absl::Seconds(10));
+  const auto due_again = [&] {
+    return FromTimestamp(peers_.vault.MetadataOf(ConnectionRecord("corp:ada", kApp)).next_at());
+  };
+  for (int i = 0; i < 1000 && due_again() <= clock_.Now(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
 
   EXPECT_EQ(asked().size(), 2U);
-  EXPECT_GT(FromTimestamp(peers_.vault.MetadataOf(ConnectionRecord("corp:ada", kApp)).next_at()), clock_.Now());
+  EXPECT_GT(due_again(), clock_.Now());
+}
+
+// Fifty connections of a deleted app, always the oldest that are due, would keep everybody else's work waiting for
+// ever.
+TEST_F(BackgroundTest, ConnectionOfAnAppThatIsGoneIsPutOff) {
+  vault::v1::PutRequest put;
+  *put.mutable_record() = ConnectionRecord("corp:ada", "app_gone");
+  v1::TokenSet tokens;
+  tokens.set_access_token("at0");
+  tokens.set_refresh_token("rt0");
+  put.set_payload(tokens.SerializeAsString());
+  *put.mutable_next_at() = ToTimestamp(clock_.Now());
+  ASSERT_TRUE(peers_.vault.Put(put, "passport-of:corp:ada").ok());
+
+  EXPECT_EQ(background_->RunOnce(), 1);
+  EXPECT_EQ(background_->RunOnce(), 0);
+
+  EXPECT_NE(peers_.vault.Head(put.record()), "") << "nothing is lost: the app may come back";
+  EXPECT_TRUE(asked().empty());
 }
 
 TEST_F(BackgroundTest, AbandonedLinksAreClearedAway) {

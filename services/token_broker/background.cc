@@ -3,6 +3,7 @@
 
 #include "common/error.h"
 #include "common/json_log.h"
+#include "common/proto_time.h"
 #include "common/random.h"
 #include "common/rpc_server.h"
 
@@ -10,6 +11,10 @@ namespace sallyport::token_broker {
 namespace {
 
 constexpr int kBatch = 50;
+// When a connection whose provider cannot be asked is looked at again: an app that is gone may come back by a restored
+// configuration, and metadata that cannot be had is had soon.
+constexpr absl::Duration kAppGone = absl::Hours(24);
+constexpr absl::Duration kProviderUnknown = absl::Minutes(10);
 
 }  // namespace
 
@@ -38,9 +43,13 @@ void Background::Schedule() {
 }
 
 int Background::RunOnce() {
+  // By kind: many of one must not keep those of the other waiting.
+  return RunKind("connection") + RunKind("link_flow");
+}
+
+int Background::RunKind(const std::string& kind) {
   vault::v1::ListDueRequest request;
-  request.add_kinds("connection");
-  request.add_kinds("link_flow");
+  request.add_kinds(kind);
   request.set_limit(kBatch);
   const absl::StatusOr<vault::v1::ListDueResponse> due = vault_.ListDue(request);
   if (!due.ok()) {
@@ -89,14 +98,39 @@ void Background::Take(const vault::v1::RecordMetadata& metadata) {
     Log(LogLevel::kDebug, "maintenance_passport_refused", {{"status", passport.status()}});
     return;
   }
-  if (!revoke) {
-    RefreshWish wish;
-    wish.reason = RefreshWish::Reason::kDue;
-    refresher_.Refresh(key, wish, *passport, connections_.SourceFor(key.connection), [](const auto& /*result*/) {});
+  absl::StatusOr<Provider> provider = connections_.SourceFor(key.connection)();
+  if (revoke) {
+    revoker_.Retry(key, provider.ok() ? &*provider : nullptr, *passport);
     return;
   }
-  absl::StatusOr<Provider> provider = connections_.SourceFor(key.connection)();
-  revoker_.Retry(key, provider.ok() ? &*provider : nullptr, *passport);
+  if (!provider.ok()) {
+    PutOff(metadata, *passport, absl::IsFailedPrecondition(provider.status()) ? kAppGone : kProviderUnknown);
+    return;
+  }
+  RefreshWish wish;
+  wish.reason = RefreshWish::Reason::kDue;
+  refresher_.Refresh(key, wish, *passport, connections_.SourceFor(key.connection), [](const auto& /*result*/) {});
+}
+
+void Background::PutOff(const vault::v1::RecordMetadata& metadata, const std::string& passport, absl::Duration delay) {
+  vault::v1::AcquireLeaseRequest acquire;
+  *acquire.mutable_record() = metadata.record();
+  acquire.mutable_ttl()->set_seconds(30);
+  const absl::StatusOr<vault::v1::AcquireLeaseResponse> response = vault_.AcquireLease(acquire, passport);
+  if (!response.ok() || !response->has_lease()) {
+    return;  // Somebody is at it.
+  }
+  const vault::v1::RecordMetadata& current = response->lease().metadata();
+  vault::v1::PutStatusRequest status;
+  *status.mutable_record() = metadata.record();
+  status.set_lease(response->lease().id());
+  status.set_state(current.state());
+  status.set_reason(current.reason());
+  if (current.has_backoff_until()) {
+    *status.mutable_backoff_until() = current.backoff_until();
+  }
+  *status.mutable_next_at() = ToTimestamp(clock_.Now() + delay);
+  vault_.PutStatus(status).IgnoreError();
 }
 
 }  // namespace sallyport::token_broker

@@ -31,6 +31,9 @@ class Background {
 
  private:
   void Schedule();
+  int RunKind(const std::string& kind);
+  // Makes it due again in `delay`: what cannot be done now must not stand before what can.
+  void PutOff(const vault::v1::RecordMetadata& metadata, const std::string& passport, absl::Duration delay);
   absl::StatusOr<std::string> Mint(const vault::v1::RecordName& record,
                                    authn::v1::MintMaintenancePassportRequest::Purpose purpose);
   void Take(const vault::v1::RecordMetadata& metadata);
