@@ -11,7 +11,8 @@
 namespace sallyport::token_broker {
 namespace {
 
-constexpr int kMaxAttempts = 30;
+constexpr int kAttemptsBetweenLines = 30;
+constexpr absl::Duration kMaxPause = absl::Seconds(10);
 
 }  // namespace
 
@@ -25,7 +26,7 @@ bool Invalidations::PublishOnce(const registry::v1::PublishInvalidationsRequest&
 }
 
 bool Invalidations::Connection(const ConnectionKey& key, int64_t generation, absl::Time now) {
-  cache_.Invalidate(key.ToString(), generation);
+  cache_.Forget(key, generation);
   registry::v1::PublishInvalidationsRequest request;
   registry::v1::Invalidation* invalidation = request.add_invalidations();
   invalidation->set_kind(registry::v1::Invalidation::CONNECTION);
@@ -40,11 +41,11 @@ bool Invalidations::Connection(const ConnectionKey& key, int64_t generation, abs
 }
 
 void Invalidations::Publish(registry::v1::PublishInvalidationsRequest request, int attempt) {
-  if (attempt > kMaxAttempts) {
-    Log(LogLevel::kError, "invalidation_not_published", {{"attempts", attempt}});
-    return;
+  // For as long as this process lives: until it has arrived, other replicas go by what they read within a minute.
+  if (attempt % kAttemptsBetweenLines == 0) {
+    Log(LogLevel::kWarning, "invalidation_not_published", {{"attempts", attempt}});
   }
-  runner_.PostAfter(std::min(absl::Seconds(2), absl::Milliseconds(100) * attempt),
+  runner_.PostAfter(std::min(kMaxPause, absl::Milliseconds(100) * attempt),
                     [this, request = std::move(request), attempt] {
                       if (!PublishOnce(request)) {
                         Publish(request, attempt + 1);

@@ -60,6 +60,8 @@ absl::StatusOr<Revoker::Outcome> Revoker::Disconnect(const ConnectionKey& key, c
     (*put.mutable_labels())[kSince] = absl::FormatTime(absl::RFC3339_full, now, absl::UTCTimeZone());
     *put.mutable_next_at() = ToTimestamp(now + kFirstRetry);
     if (pending_already) {
+      // Said again: the first word may have got lost with the process that had it.
+      invalidations_.Connection(key, record.metadata().generation(), now);
       return Outcome{.revocation = "pending", .generation = record.metadata().generation()};
     }
     // A new generation: what a refresh in flight brings home now is refused, and revoked by the one who holds it.
@@ -107,6 +109,7 @@ void Revoker::Retry(const ConnectionKey& key, const Provider* provider, const st
       !ours || provider == nullptr ? RevocationResult::kRetry : RevokeAt(*provider, tokens, lease.metadata().labels());
   if (ours && (result != RevocationResult::kRetry || now - since > kGiveUp)) {
     if (Forget(key, lease.head(), passport).ok()) {
+      invalidations_.Connection(key, lease.generation(), now);
       return;
     }
   }

@@ -126,7 +126,7 @@ std::shared_ptr<const CacheSealer> TokenCache::Sealer() {
       return sealer_;
     }
     if (now < sealer_retry_) {
-      return nullptr;
+      return sealer_;  // Perhaps yesterday's: others read under it as well.
     }
     sealer_retry_ = now + absl::Seconds(1);
   }
@@ -137,7 +137,7 @@ std::shared_ptr<const CacheSealer> TokenCache::Sealer() {
   MutexLock lock(mu_);
   // The vault's day, whatever our clock says of it: replicas must derive the same keys.
   sealer_ = std::make_shared<const CacheSealer>(Secret(std::move(*roots->mutable_roots(0)->mutable_root())));
-  sealer_day_ = DayOf(now);
+  sealer_day_ = roots->roots(0).day();
   return sealer_;
 }
 
@@ -181,6 +181,8 @@ void TokenCache::Put(const ConnectionKey& key, const SharedConnection& view, boo
   const std::string text = key.ToString();
   {
     MutexLock lock(mu_);
+    // Whoever has seen a generation believes none before it, whether or not an invalidation has come.
+    RaiseFloor(text, view->generation);
     const auto floor = floors_.find(text);
     if (view->state != ConnectionView::State::kLinked || (floor != floors_.end() && view->generation < floor->second)) {
       entries_.erase(text);
@@ -218,15 +220,26 @@ std::string TokenCache::DoorbellKey(const ConnectionKey& key) {
 
 void TokenCache::Invalidate(const std::string& key_text, int64_t generation) {
   MutexLock lock(mu_);
+  RaiseFloor(key_text, generation);
+  const auto found = entries_.find(key_text);
+  if (found != entries_.end() && found->second.view->generation < generation) {
+    entries_.erase(found);
+  }
+}
+
+void TokenCache::Forget(const ConnectionKey& key, int64_t generation) {
+  Invalidate(key.ToString(), generation);
+  if (const std::shared_ptr<const CacheSealer> sealer = redis_ == nullptr ? nullptr : Sealer(); sealer != nullptr) {
+    redis_->Delete(sealer->KeyFor(key)).IgnoreError();
+  }
+}
+
+void TokenCache::RaiseFloor(const std::string& key_text, int64_t generation) {
   if (floors_.size() >= kMaxEntries) {
     floors_.erase(floors_.begin());
   }
   int64_t& floor = floors_[key_text];
   floor = std::max(floor, generation);
-  const auto found = entries_.find(key_text);
-  if (found != entries_.end() && found->second.view->generation < floor) {
-    entries_.erase(found);
-  }
 }
 
 void TokenCache::InvalidateSubject(const std::string& subject) {

@@ -55,6 +55,9 @@ class TokenCache {
 
   // Forgets the connection in generations before `generation`.
   void Invalidate(const std::string& key_text, int64_t generation);
+  // The same, and takes what is in Redis away: other replicas may not have heard of it, for as long as the registry is
+  // down.
+  void Forget(const ConnectionKey& key, int64_t generation);
   void InvalidateSubject(const std::string& subject);
   // After a gap in the control stream.
   void Clear();
@@ -72,6 +75,7 @@ class TokenCache {
   static constexpr size_t kMaxEntries = 50'000;
 
   std::shared_ptr<const CacheSealer> Sealer();
+  void RaiseFloor(const std::string& key_text, int64_t generation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   VaultClient& vault_;
   RedisClient* const redis_;

@@ -139,6 +139,20 @@ TEST_F(SharedTokenCacheTest, OlderGenerationThanHeardOfIsAMiss) {
   EXPECT_EQ(other_->GetShared(kAda), nullptr);
 }
 
+// Read from the vault, without an invalidation: what Redis still holds is older.
+TEST_F(SharedTokenCacheTest, OlderGenerationThanSeenIsAMiss) {
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+  other_->Put(kAda, View(4, 5, clock_.Now()), false);
+  EXPECT_EQ(other_->GetShared(kAda), nullptr);
+}
+
+TEST_F(SharedTokenCacheTest, WhatIsForgottenIsTakenAwayForAll) {
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+  mine_->Forget(kAda, 4);
+  EXPECT_EQ(mine_->Get(kAda, absl::Hours(1)), nullptr);
+  EXPECT_EQ(other_->GetShared(kAda), nullptr) << "though it has heard of nothing";
+}
+
 TEST_F(SharedTokenCacheTest, ValueThatDoesNotOpenIsAMissAndRemoved) {
   mine_->Put(kAda, View(3, 4, clock_.Now()), true);
   const std::string key = mine_->DoorbellKey(kAda);
