@@ -69,6 +69,7 @@ absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& pa
   flow.set_server_uid(start.server->uid());
   flow.set_redirect_uri(absl::StrCat(public_url_, "/callback/", start.app->slug()));
   flow.set_txn(start.txn);
+  flow.set_token_url(provider.token_url);
   *flow.mutable_scopes() = {start.scopes.begin(), start.scopes.end()};
   *flow.mutable_expires_at() = ToTimestamp(expires_at);
   if (start.app->pkce() != registry::v1::OFF) {
@@ -176,6 +177,11 @@ absl::Status Linker::Finish(const Return& returned, const Passport& passport, Ou
     RETURN_IF_ERROR(Refuse(returned, passport, SafeCode(error)));
     return WithReason(absl::CancelledError("the provider was told no"), SafeCode(error));
   }
+  if (flow.token_url() != provider.token_url) {
+    RETURN_IF_ERROR(Refuse(returned, passport, "provider_moved"));
+    return WithReason(absl::InvalidArgumentError("the app's token endpoint has changed since this link was begun"),
+                      "provider_moved");
+  }
   const Secret code(Parameter(returned.parameters, "code"));
   if (code.empty()) {
     return WithReason(absl::InvalidArgumentError("the provider's answer holds no code"), "code_missing");
@@ -206,6 +212,10 @@ absl::Status Linker::Store(const v1::LinkFlow& flow, const Provider& provider, c
   }
   absl::StatusOr<vault::v1::PutResponse> stored = vault_.Put(put, passport.jwt);
   if (!stored.ok()) {
+    // Nobody will ever use them.
+    const bool has_refresh_token = !tokens.refresh_token().empty();
+    endpoint_.Revoke(provider, Secret::Copy(has_refresh_token ? tokens.refresh_token() : tokens.access_token()),
+                     has_refresh_token ? "refresh_token" : "access_token");
     return stored.status();
   }
   const std::vector<std::string> granted(tokens.scopes().begin(), tokens.scopes().end());

@@ -223,6 +223,20 @@ TEST_F(LinkingTest, FlowOfOneAppIsRefusedAtTheCallbackOfAnother) {
   EXPECT_TRUE(requests().empty());
 }
 
+// The user consented at the former provider; whoever moved the app must not get the code.
+TEST_F(LinkingTest, CodeGoesToNoEndpointTheAppWasMovedToMeanwhile) {
+  TokenBrokerServer& before = StartBroker();
+  const auto sent = Begin(before, LinkPassport());
+  app_->set_token_url(provider_.Url("/elsewhere"));
+  TokenBrokerServer& after = StartBroker();
+
+  const auto back = Return(after, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
+
+  EXPECT_EQ(back.status(), 400);
+  EXPECT_THAT(back.body(), HasSubstr("provider_moved"));
+  EXPECT_TRUE(requests().empty());
+}
+
 // C5: a code without a flow that began here.
 TEST_F(LinkingTest, CallbackThatNobodyBeganIsRefused) {
   TokenBrokerServer& broker = StartBroker();
