@@ -266,12 +266,10 @@ absl::Status Batch::PutSecrets(Change& change) {
     const auto entry = stored.find(field.path);
     if (entry == stored.end()) return;
     const std::string record = absl::StrCat(change.uid, "/", field.path);
-    if (retired_.count(record) > 0) change.superseded.emplace_back(record, entry->second.version);
+    change.entered.emplace_back(record, entry->second.version);
     const int64_t old_version = field.secret->version();
     if (field.secret->set() && old_version == entry->second.version) return;
-    if (field.secret->set()) {
-      change.replaced.push_back({record, old_version, now_, ""});
-    }
+    if (field.secret->set()) change.replaced.push_back({record, change.vault_kind, old_version});
     field.secret->Clear();
     field.secret->set_set(true);
     field.secret->set_version(entry->second.version);
@@ -305,7 +303,8 @@ absl::Status Batch::Save(Transaction& tx, Change& change) {
     RETURN_IF_ERROR(
         Store::Retire(tx, {old.record, change.vault_kind, old.version, old.updated_at, old.origin, Store::kErasing}));
   }
-  for (const auto& [record, version] : change.superseded) RETURN_IF_ERROR(Store::Supersede(tx, record, version));
+  for (const auto& [record, version] : change.entered) RETURN_IF_ERROR(Store::Supersede(tx, record, version));
+  for (const Store::Replaced& replaced : change.replaced) RETURN_IF_ERROR(Store::ListReplaced(tx, replaced));
   // Whatever is referred to again must not be erased when its retirement ends, and cannot be once that has begun.
   for (const SecretPlan::Old& old : change.plan.resumed) {
     RETURN_IF_ERROR(Store::Resume(tx, old.record, old.version));
@@ -336,14 +335,12 @@ void Batch::CleanUp(const Change& change) {
   const auto report = [&](const absl::Status& status, const std::string& record) {
     if (!status.ok()) Log(LogLevel::kWarning, "secret_cleanup_failed", {{"record", record}, {"status", status}});
   };
-  for (const SecretPlan::Old& old : change.replaced) {
-    report(catalog_.vault_.Unpin(change.vault_kind, old.record, old.version, writer_.passport), old.record);
-  }
+  report(catalog_.Unpin(change.replaced, writer_.passport), "replaced");
   std::vector<Store::Retired> erase;
   for (const SecretPlan::Old& old : change.plan.erase) erase.push_back({old.record, change.vault_kind, old.version});
-  for (const auto& [record, version] : change.superseded) {
-    const Store::Retired& former = retired_.at(record);
-    if (former.version < version) erase.push_back(former);
+  for (const auto& [record, version] : change.entered) {
+    const auto former = retired_.find(record);
+    if (former != retired_.end() && former->second.version < version) erase.push_back(former->second);
   }
   report(catalog_.Erase(erase, writer_.passport), "cleared");
 }

@@ -43,9 +43,9 @@ class Batch {
     std::unique_ptr<google::protobuf::Message> after;
     int64_t expected_version = 0;
     SecretPlan plan;
-    std::vector<SecretPlan::Old> replaced;  // Versions to unpin.
-    // Records with a retired version that a new value takes the place of, and the version of that value.
-    std::vector<std::pair<std::string, int64_t>> superseded;
+    std::vector<Store::Replaced> replaced;  // Versions to unpin.
+    // Records that were given a value, and the version of that value.
+    std::vector<std::pair<std::string, int64_t>> entered;
     std::vector<v1::Warning> warnings;
     std::vector<v1::ApplyResponse::FieldChange> changes;
     // Not asked for, but follows from another change of the batch.

@@ -208,16 +208,19 @@ absl::StatusOr<v1::ApplyResponse> Catalog::Apply(const v1::ApplyRequest& request
 absl::Status Catalog::EraseUnusedSecrets() {
   std::vector<Store::Retired> expired;
   std::vector<Store::SecretWrite> given_up;
+  std::vector<Store::Replaced> replaced;
   const absl::Time now = clock_.Now();
   // Decided in the store first: from here on no write can refer to any of them, so the vault may forget them whenever
   // it answers.
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
     ASSIGN_OR_RETURN(expired, Store::ClaimExpired(tx, now));
     ASSIGN_OR_RETURN(given_up, Store::GiveUpSecretWrites(tx, now - kUnsettledWriteKept));
+    ASSIGN_OR_RETURN(replaced, Store::AllReplaced(tx));
     return absl::OkStatus();
   }));
   absl::Status first = Erase(expired, "");
   first.Update(TakeBack(given_up, "", false));
+  first.Update(Unpin(replaced, ""));
   return first;
 }
 
@@ -227,6 +230,18 @@ absl::Status Catalog::Erase(const std::vector<Store::Retired>& secrets, const st
     absl::Status status = vault_.DeleteThrough(secret.vault_kind, secret.record, secret.version, passport);
     if (status.ok()) {
       status = database_.Write([&](Transaction& tx) { return Store::ForgetErased(tx, secret.record, secret.version); });
+    }
+    first.Update(status);
+  }
+  return first;
+}
+
+absl::Status Catalog::Unpin(const std::vector<Store::Replaced>& secrets, const std::string& passport) {
+  absl::Status first;
+  for (const Store::Replaced& secret : secrets) {
+    absl::Status status = vault_.Unpin(secret.vault_kind, secret.record, secret.version, passport);
+    if (status.ok()) {
+      status = database_.Write([&](Transaction& tx) { return Store::ForgetReplaced(tx, secret); });
     }
     first.Update(status);
   }

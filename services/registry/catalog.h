@@ -60,8 +60,8 @@ class Catalog {
   absl::StatusOr<v1::ApplyResponse> Apply(const v1::ApplyRequest& request, const Writer& writer);
 
   // Erases from the vault what nothing refers to: secrets of former types whose time is over, and what writes that were
-  // never stored have left there (begun an hour ago, or known to have failed). For a background thread; several
-  // replicas may do it at once, and while others write.
+  // never stored have left there (begun an hour ago, or known to have failed). Unpins replaced values that are pinned
+  // still. For a background thread; several replicas may do it at once, and while others write.
   absl::Status EraseUnusedSecrets();
 
  private:
@@ -69,6 +69,8 @@ class Catalog {
   // Erases versions marked kErasing from the vault and from the list of retired ones. The first error, after all were
   // tried; what failed stays on the list.
   absl::Status Erase(const std::vector<Store::Retired>& secrets, const std::string& passport);
+  // Releases versions listed as replaced, so that the vault may prune them. As Erase.
+  absl::Status Unpin(const std::vector<Store::Replaced>& secrets, const std::string& passport);
   // Takes back what writes that cannot be stored any more have put into the vault. As Erase. `keep_listed`: the vault
   // may still be storing it, so it is tried once more later.
   absl::Status TakeBack(const std::vector<Store::SecretWrite>& writes, const std::string& passport, bool keep_listed);

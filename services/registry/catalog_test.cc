@@ -604,6 +604,18 @@ class SecretRaceTest : public CatalogTest {
     }
     return values;
   }
+  // Versions that wait to be unpinned.
+  std::vector<int64_t> Replaced() {
+    std::vector<int64_t> versions;
+    EXPECT_THAT(database_->Read([&](Transaction& tx) -> absl::Status {
+      versions.clear();
+      ASSIGN_OR_RETURN(const auto all, Store::AllReplaced(tx));
+      for (const Store::Replaced& replaced : all) versions.push_back(replaced.version);
+      return absl::OkStatus();
+    }),
+                IsOk());
+    return versions;
+  }
   // A server whose bearer token was retired 31 days ago.
   void RetireBearer() {
     ASSERT_THAT(Create<v1::McpServer>(kBearer), IsOk());
@@ -733,6 +745,32 @@ TEST_P(SecretRaceTest, WhatADeadWriterLeftGoesAfterAnHourAndNotBefore) {
   EXPECT_EQ(InUse(), "hunter2");
 }
 
+TEST_P(SecretRaceTest, WhatAWriterDidNotUnpinHousekeepingDoes) {
+  ASSERT_THAT(Create<v1::McpServer>(kBearer), IsOk());
+  vault_.AfterPut([this] { vault_.SetDown(true); });  // As for a writer that dies after its commit.
+  ASSERT_THAT(UpdateAt(WithValue("new"), 1), IsOk());
+  vault_.SetDown(false);
+  EXPECT_THAT(vault_.Get(BearerKey()).pinned, ElementsAre(1, 2));
+  ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
+  EXPECT_THAT(vault_.Get(BearerKey()).pinned, ElementsAre(2));
+  EXPECT_EQ(InUse(), "new");
+  EXPECT_THAT(Replaced(), IsEmpty()) << "and not again every ten minutes";
+}
+
+TEST_P(SecretRaceTest, AnUnpinnedValueIsOffTheListAndOneThatIsGoneToo) {
+  ASSERT_THAT(Create<v1::McpServer>(kBearer), IsOk());
+  ASSERT_THAT(UpdateAt(WithValue("new"), 1), IsOk());
+  EXPECT_THAT(Replaced(), IsEmpty());
+  vault_.AfterPut([this] { vault_.SetDown(true); });
+  ASSERT_THAT(UpdateAt(WithValue("newer"), 2), IsOk());
+  vault_.SetDown(false);
+  EXPECT_THAT(Replaced(), SizeIs(1));
+  ASSERT_THAT(catalog_->Delete<v1::McpServer>("a", 0, chief_), IsOk());
+  ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
+  EXPECT_THAT(Replaced(), IsEmpty());
+  EXPECT_THAT(Held(), IsEmpty());
+}
+
 // Writers and housekeeping of two replicas, all at once.
 TEST_P(SecretRaceTest, InAnyTurmoilTheStoredServersSecretIsThere) {
   ASSERT_THAT(Create<v1::McpServer>(kBearer), IsOk());
@@ -759,6 +797,7 @@ TEST_P(SecretRaceTest, InAnyTurmoilTheStoredServersSecretIsThere) {
   ASSERT_THAT(catalog_->Delete<v1::McpServer>("a", 0, chief_), IsOk());
   ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
   EXPECT_THAT(Held(), IsEmpty());
+  EXPECT_THAT(Replaced(), IsEmpty());
 }
 
 }  // namespace
