@@ -11,6 +11,7 @@
 #include "common/proto_time.h"
 #include "common/random.h"
 #include "common/status_macros.h"
+#include "services/registry/config_event.h"
 #include "services/registry/diff.h"
 
 namespace sallyport::registry {
@@ -47,7 +48,7 @@ template <typename T>
 void CheckOrigins(const T& before, const T& after, bool credential_admin, Findings& findings) {
   const auto text = [](const T& resource) { return absl::StrJoin(resource.allowed_upstream_origins(), " "); };
   if (text(before) != text(after) && !credential_admin) {
-    findings.Refuse("allowedUpstreamOrigins", "only a credential-admin may say where a credential goes");
+    findings.Deny(kRoleRule, "allowedUpstreamOrigins", "only a credential-admin may say where a credential goes");
   }
 }
 void CheckOrigins(const v1::McpServer& /*before*/, const v1::McpServer& /*after*/, bool /*credential_admin*/,
@@ -148,7 +149,10 @@ void Batch::Prepare(T& after, Change& change, Findings& findings) {
 
 template <typename T>
 absl::Status Batch::Draft(const T& input, Mode mode, const std::string& prefix) {
+  Denial denial{ResourceTraits<T>::kKind, input.slug()};
   if (std::is_same_v<T, v1::Credential> && !writer_.credential_admin) {
+    denial.rule = kRoleRule;
+    denials_.push_back(std::move(denial));
     return absl::PermissionDeniedError("only a credential-admin may write credentials");
   }
   std::map<std::string, T>& working = Working<T>();
@@ -181,6 +185,12 @@ absl::Status Batch::Draft(const T& input, Mode mode, const std::string& prefix) 
   for (ErrorDetail::Violation& violation : findings.violations) {
     violations_.push_back({prefix + violation.field, std::move(violation.message)});
   }
+  for (auto& [rule, fields] : findings.denied) {
+    denial.uid = change->before ? change->uid : "";
+    denial.rule = rule;
+    denial.fields = std::move(fields);
+    denials_.push_back(denial);
+  }
   change->warnings = std::move(findings.warnings);
   working[input.slug()] = *after;
   if constexpr (std::is_same_v<T, v1::McpServer>) {
@@ -194,6 +204,16 @@ absl::Status Batch::Draft(const T& input, Mode mode, const std::string& prefix) 
   change->after = std::move(after);
   changes_.push_back(std::move(change));
   return absl::OkStatus();
+}
+
+absl::Status Batch::Admit(const absl::Status& drafted, bool dry_run) {
+  const absl::Status refused = drafted.ok() ? InvalidFields(violations_) : drafted;
+  if (refused.ok()) return refused;
+  for (Denial& denial : denials_) {
+    denial.dry_run = dry_run;
+    catalog_.RecordDenial(denial, writer_);
+  }
+  return refused;
 }
 
 // An app without origins takes that of the first server that uses it: until then its tokens could go nowhere.
@@ -310,24 +330,15 @@ absl::Status Batch::Save(Transaction& tx, Change& change) {
     RETURN_IF_ERROR(Store::Resume(tx, old.record, old.version));
   }
 
-  audit::v1::Event event;
-  event.set_type(change.before ? "config.updated" : "config.created");
+  audit::v1::Event event =
+      ConfigEvent(change.before ? "config.updated" : "config.created", {change.kind, change.uid, change.slug}, writer_);
   event.set_decision(audit::v1::DECISION_ALLOWED);
   event.set_rule(change.implied ? "first_origin" : "admin");
-  event.set_subject(writer_.subject);
-  event.set_client_id(writer_.client_id);
-  if (change.kind == ResourceTraits<v1::McpServer>::kKind) {
-    event.set_server_uid(change.uid);
-    event.set_server_slug(change.slug);
-  }
   auto& details = *event.mutable_details();
-  details["kind"] = change.kind;
-  details["uid"] = change.uid;
-  details["slug"] = change.slug;
   details["version"] = absl::StrCat(change.expected_version + 1);
-  details["fields"] = absl::StrJoin(change.changes, " ", [](std::string* out, const auto& entry) {
-                        absl::StrAppend(out, entry.field());
-                      }).substr(0, 2000);
+  std::vector<std::string> fields;
+  for (const auto& entry : change.changes) fields.push_back(entry.field());
+  details["fields"] = JoinFields(fields);
   return catalog_.audit_.Append(tx, std::move(event));
 }
 

@@ -24,12 +24,13 @@ class Batch {
   Batch(Catalog& catalog, const Writer& writer) : catalog_(catalog), writer_(writer), now_(catalog.clock_.Now()) {}
 
   absl::Status Load();
-  // Drafts one resource. `prefix` stands before field names ("mcpServers[0]."). NOT_FOUND, ALREADY_EXISTS and ABORTED
-  // at once; what is wrong with its fields is collected until Check.
+  // Drafts one resource. `prefix` stands before field names ("mcpServers[0]."). NOT_FOUND, ALREADY_EXISTS, ABORTED and
+  // PERMISSION_DENIED at once; what is wrong with its fields is collected until Admit.
   template <typename T>
   absl::Status Draft(const T& input, Mode mode, const std::string& prefix);
-  // INVALID_ARGUMENT naming every field that was refused.
-  absl::Status Check() const { return InvalidFields(violations_); }
+  // What becomes of the drafts: `drafted`, the first error at once, or INVALID_ARGUMENT naming every field that was
+  // refused. What this writer may not do is in the audit then.
+  absl::Status Admit(const absl::Status& drafted, bool dry_run);
   // Vault first (new versions that nobody refers to yet do no harm), then one transaction, then the vault's leftovers.
   absl::Status Commit();
 
@@ -52,7 +53,7 @@ class Batch {
     bool implied = false;
     bool unchanged() const { return before != nullptr && changes.empty(); }
   };
-  // After Check (dry run: diffs against stored versions) or Commit.
+  // After Admit (dry run: diffs against stored versions) or Commit.
   const std::vector<std::unique_ptr<Change>>& changes() const { return changes_; }
   // For a dry run: fills `changes` and the versions that a write would give.
   void Preview();
@@ -84,6 +85,7 @@ class Batch {
   std::vector<Store::SecretWrite> announced_;
   std::optional<std::set<std::string>> connectors_;
   std::vector<ErrorDetail::Violation> violations_;
+  std::vector<Denial> denials_;
   std::vector<std::unique_ptr<Change>> changes_;
 };
 

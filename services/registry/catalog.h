@@ -28,6 +28,16 @@ struct Writer {
   bool credential_admin = false;
 };
 
+// A write that its writer may not make, for the audit.
+struct Denial {
+  absl::string_view kind;
+  std::string slug;
+  std::string uid;   // Empty if it was to be created.
+  std::string rule;  // See Findings::Deny, or the reason an RPC was refused with.
+  std::vector<std::string> fields;
+  bool dry_run = false;
+};
+
 // The writes and reads of servers, apps and credentials: validation, secrets into the vault, one transaction, audit. T
 // is v1::McpServer, v1::App or v1::Credential. Answers never hold a secret or a vault record. Thread-safe.
 class Catalog {
@@ -56,6 +66,9 @@ class Catalog {
   // `page_token` is the last slug of the page before.
   template <typename T>
   absl::StatusOr<std::vector<T>> List(int32_t page_size, const std::string& page_token, std::string* next_page_token);
+
+  // The refusal stands whether or not it can be recorded.
+  void RecordDenial(const Denial& denial, const Writer& writer);
 
   absl::StatusOr<v1::ApplyResponse> Apply(const v1::ApplyRequest& request, const Writer& writer);
 

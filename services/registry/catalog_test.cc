@@ -6,6 +6,7 @@
 #include <fstream>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 
 #include "common/error.h"
@@ -546,6 +547,38 @@ TEST_P(CatalogTest, EveryWriteIsAuditedWithItsFieldsAndWithoutValues) {
     EXPECT_EQ(event.source(), "registry");
     EXPECT_EQ(event.SerializeAsString().find("hunter"), std::string::npos);
   }
+}
+
+TEST_P(CatalogTest, WhatItsWriterMayNotDoIsAuditedWithoutValues) {
+  const auto denied = [this](const absl::Status& status) {
+    EXPECT_FALSE(status.ok());
+    std::vector<std::string> found;
+    for (const auto& event : Events()) {
+      if (event.type() != "config.denied") continue;
+      EXPECT_EQ(event.decision(), audit::v1::DECISION_DENIED);
+      EXPECT_EQ(event.subject(), "local:ada");
+      EXPECT_EQ(event.client_id(), "cli");
+      EXPECT_EQ(event.SerializeAsString().find("hunter"), std::string::npos);
+      const auto& details = event.details();
+      const auto fields = details.find("fields");
+      found.push_back(absl::StrCat(event.rule(), " ", details.at("kind"), " ", details.at("slug"), " ",
+                                   fields == details.end() ? "-" : fields->second,
+                                   details.contains("dry_run") ? " dry" : ""));
+    }
+    return found;
+  };
+  EXPECT_THAT(denied(Apply(File({}, {}, {kCredential}), admin_).status()),
+              ElementsAre("credential_admin Credential c -"));
+  ASSERT_THAT(Apply(File({kApp}, {kBearer}), admin_), IsOk());
+  auto moved = FromJson<v1::McpServer>(kBearerNoValue);
+  moved.set_upstream_url("https://evil.example.com/");
+  EXPECT_THAT(denied(catalog_->Update(moved, false, chief_).status()),
+              ElementsAre("secret_origin McpServer a appAuth.bearer.token upstreamUrl"));
+  auto app = FromJson<v1::App>(kApp);
+  app.add_allowed_upstream_origins("https://evil.example.com");
+  EXPECT_THAT(denied(catalog_->Update(app, true, admin_).status()),
+              ElementsAre("credential_admin App github allowedUpstreamOrigins dry"));
+  EXPECT_THAT(denied(Update<v1::McpServer>(R"({"slug": "a"})").status()), IsEmpty()) << "a mistake is no attempt";
 }
 
 TEST_P(CatalogTest, SlugsMayBeTakenByTwoRacingCreatorsOnceOnly) {

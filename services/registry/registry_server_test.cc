@@ -90,6 +90,17 @@ class RegistryServerTest : public ::testing::Test {
     *event.mutable_at() = google::protobuf::util::TimeUtil::SecondsToTimestamp(1'800'000'000);
     return request;
   }
+  // What the audit store holds as soon as it holds so many, or after 10 s.
+  audit::v1::ListEventsResponse EventsOnceThereAre(int count) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    audit::v1::ListEventsResponse response;
+    while (response.events_size() < count && std::chrono::steady_clock::now() < until) {
+      const auto context = MakeClientContext(absl::Seconds(5), PassportWith({"auditor"}));
+      EXPECT_TRUE(AuditAs("edge")->ListEvents(context.get(), {}, &response).ok());
+      std::this_thread::yield();
+    }
+    return response;
+  }
   absl::Status Append(const std::string& caller, const std::string& source) {
     audit::v1::AppendResponse response;
     const auto context = MakeClientContext(absl::Seconds(5));
@@ -156,17 +167,38 @@ TEST_F(RegistryServerTest, NobodyAuditsInAnothersName) {
 
 TEST_F(RegistryServerTest, ItsOwnWritesReachTheAuditStore) {
   ASSERT_THAT(Create("edge", PassportWith({"admin"})), IsOk());
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  audit::v1::ListEventsResponse response;
-  while (response.events().empty() && std::chrono::steady_clock::now() < until) {
-    const auto context = MakeClientContext(absl::Seconds(5), PassportWith({"auditor"}));
-    ASSERT_TRUE(AuditAs("edge")->ListEvents(context.get(), {}, &response).ok());
-    std::this_thread::yield();
-  }
+  const audit::v1::ListEventsResponse response = EventsOnceThereAre(1);
   ASSERT_THAT(response.events(), SizeIs(1));
   EXPECT_EQ(response.events(0).type(), "config.created");
   EXPECT_EQ(response.events(0).subject(), "local:ada");
   EXPECT_EQ(response.events(0).client_id(), "console");
+}
+
+TEST_F(RegistryServerTest, WritesRefusedForWantOfARoleAreInTheAudit) {
+  ASSERT_THAT(Create("edge", PassportWith({"auditor"})), StatusIs(Code::kPermissionDenied));
+  v1::ApplyRequest file;
+  *file.add_mcp_servers() = FromJson<v1::McpServer>(kServer);
+  file.add_apps()->set_slug(std::string(3000, 'x'));
+  v1::ApplyResponse applied;
+  const auto context = MakeClientContext(absl::Seconds(5), PassportWith({}));
+  ASSERT_EQ(As("edge")->Apply(context.get(), file, &applied).error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  ASSERT_FALSE(Create("edge", "").ok());
+  ASSERT_FALSE(Create("vault", PassportWith({"admin"})).ok());
+
+  const audit::v1::ListEventsResponse response = EventsOnceThereAre(2);
+  ASSERT_THAT(response.events(), SizeIs(2)) << "none of a caller who is nobody or another service";
+  for (const audit::v1::Event& event : response.events()) {
+    EXPECT_EQ(event.type(), "config.denied");
+    EXPECT_EQ(event.decision(), audit::v1::DECISION_DENIED);
+    EXPECT_EQ(event.rule(), "role_missing");
+    EXPECT_EQ(event.subject(), "local:ada");
+    EXPECT_EQ(event.client_id(), "console");
+    EXPECT_EQ(event.SerializeAsString().find("hunter2"), std::string::npos);
+    const bool of_file = event.details().at("kind") == "file";
+    EXPECT_EQ(event.server_slug(), of_file ? "" : "a");
+    if (!of_file) continue;
+    EXPECT_EQ(event.details().at("fields"), "…") << "a slug too long for any list ends it";
+  }
 }
 
 // The client the other services use, against the real server.

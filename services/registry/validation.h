@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -30,12 +31,22 @@ struct ValidationContext {
 struct Findings {
   std::vector<ErrorDetail::Violation> violations;
   std::vector<v1::Warning> warnings;
+  // Fields that were refused because of who writes or where a secret would go, by the rule that says so. For the audit.
+  std::map<std::string, std::vector<std::string>> denied;
 
   void Refuse(absl::string_view field, absl::string_view message) {
     violations.push_back({std::string(field), std::string(message)});
   }
+  void Deny(absl::string_view rule, absl::string_view field, absl::string_view message) {
+    denied[std::string(rule)].emplace_back(field);
+    Refuse(field, message);
+  }
   void Warn(absl::string_view field, absl::string_view message);
 };
+
+// Rules of Findings::Deny.
+inline constexpr char kRoleRule[] = "credential_admin";
+inline constexpr char kOriginRule[] = "secret_origin";
 
 // Checks everything that can be known from the message alone and the context. Field names in findings are those of JSON
 // and YAML. Secrets are not looked at (secrets.h).
