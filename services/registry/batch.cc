@@ -54,6 +54,15 @@ void CheckOrigins(const T& before, const T& after, bool credential_admin, Findin
 void CheckOrigins(const v1::McpServer& /*before*/, const v1::McpServer& /*after*/, bool /*credential_admin*/,
                   Findings& /*findings*/) {}
 
+// What an app's secret has to do with its other fields; known once its secrets are planned.
+void CheckClient(const v1::App* /*before*/, const v1::App& after, const SecretPlan& plan, bool /*credential_admin*/,
+                 Findings& findings) {
+  ValidateAppClient(after, after.client_secret().set() || !plan.puts.empty(), findings);
+}
+template <typename T>
+void CheckClient(const T* /*before*/, const T& /*after*/, const SecretPlan& /*plan*/, bool /*credential_admin*/,
+                 Findings& /*findings*/) {}
+
 // A file that does not list an app's origins keeps them: most were filled in by the app's first server, and a second
 // apply of the same file must not take them away.
 void KeepOrigins(const v1::App& before, v1::App& after) {
@@ -145,6 +154,7 @@ void Batch::Prepare(T& after, Change& change, Findings& findings) {
         return kept ? std::optional<Store::Retired>(retired->second) : std::nullopt;
       },
       findings);
+  CheckClient(before, after, change.plan, writer_.credential_admin, findings);
 }
 
 template <typename T>

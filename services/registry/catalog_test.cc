@@ -355,6 +355,29 @@ TEST_P(CatalogTest, AnAppsClientSecretIsBoundToItsTokenAndRevocationOrigins) {
   EXPECT_THAT(catalog_->Update(app, false, chief_), IsOk());
 }
 
+TEST_P(CatalogTest, WhetherAnAppHasASecretCountsStoredGivenAndClearedOnes) {
+  const auto with = [](const std::string& json) {
+    auto app = FromJson<v1::App>(kApp);
+    app.clear_client_secret();
+    app.MergeFrom(FromJson<v1::App>(json));
+    return app;
+  };
+  EXPECT_THAT(Refused(catalog_->Create(with(R"({"clientAuth": "BASIC"})"), false, chief_).status()),
+              ElementsAre("clientAuth"));
+  EXPECT_THAT(Refused(catalog_->Create(with(R"({"pkce": "OFF"})"), false, chief_).status()), ElementsAre("pkce"));
+  ASSERT_THAT(catalog_->Create(with(R"({"clientAuth": "BASIC", "clientSecret": {"value": "s"}})"), false, chief_),
+              IsOk());
+  EXPECT_THAT(catalog_->Update(with(R"({"clientAuth": "POST", "pkce": "OFF"})"), false, chief_), IsOk()) << "kept";
+  EXPECT_THAT(Refused(catalog_->Update(with(R"({"clientAuth": "NONE"})"), false, chief_).status()),
+              ElementsAre("clientSecret"));
+  EXPECT_THAT(
+      Refused(
+          catalog_->Update(with(R"({"clientAuth": "POST", "clientSecret": {"clear": true}})"), false, chief_).status()),
+      ElementsAre("clientAuth"));
+  EXPECT_THAT(catalog_->Update(with(R"({"clientAuth": "NONE", "clientSecret": {"clear": true}})"), false, chief_),
+              IsOk());
+}
+
 TEST_P(CatalogTest, ClearRemovesFromTheVaultEvenIfItIsDownAtFirst) {
   ASSERT_THAT(Create<v1::App>(kApp), IsOk());
   auto app = FromJson<v1::App>(kApp);

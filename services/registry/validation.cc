@@ -387,7 +387,18 @@ void ValidateApp(const v1::App& app, const ValidationContext& context, Findings&
   ValidateParams(app.authorization_params(), "authorizationParams", findings);
   ValidateParams(app.token_params(), "tokenParams", findings);
   ValidateOrigins(app.allowed_upstream_origins(), findings);
-  if (app.client_auth() == v1::NONE && app.pkce() == v1::OFF) {
+}
+
+void ValidateAppClient(const v1::App& app, bool has_secret, Findings& findings) {
+  const v1::ClientAuth auth = app.client_auth();
+  if (auth == v1::NONE && has_secret) {
+    findings.Refuse("clientSecret",
+                    "is never sent with clientAuth NONE: leave clientAuth out, or remove the secret (clear: true)");
+  }
+  if ((auth == v1::BASIC || auth == v1::POST) && !has_secret) {
+    findings.Refuse("clientAuth", "needs a clientSecret: give one, or leave clientAuth out for a public client");
+  }
+  if ((auth == v1::NONE || !has_secret) && app.pkce() == v1::OFF) {
     findings.Refuse("pkce", "a public client needs PKCE: set S256, or give a client secret");
   }
 }

@@ -49,10 +49,12 @@ inline constexpr char kRoleRule[] = "credential_admin";
 inline constexpr char kOriginRule[] = "secret_origin";
 
 // Checks everything that can be known from the message alone and the context. Field names in findings are those of JSON
-// and YAML. Secrets are not looked at (secrets.h).
+// and YAML. Secrets are not looked at (draft.h).
 void ValidateMcpServer(const v1::McpServer& server, const ValidationContext& context, Findings& findings);
 void ValidateApp(const v1::App& app, const ValidationContext& context, Findings& findings);
 void ValidateCredential(const v1::Credential& credential, Findings& findings);
+// What of an app depends on whether it has a client secret, stored or given.
+void ValidateAppClient(const v1::App& app, bool has_secret, Findings& findings);
 
 // What an update may not change, or not without more (`before` is what is stored).
 void ValidateSlugUnchanged(absl::string_view before, absl::string_view after, Findings& findings);

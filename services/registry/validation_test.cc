@@ -399,11 +399,29 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"OriginUpperCase", R"({"allowedUpstreamOrigins": ["https://API.example.com"]})",
              "allowedUpstreamOrigins[0]"},
         Case{"OriginNull", R"({"allowedUpstreamOrigins": ["null"]})", "allowedUpstreamOrigins[0]"},
-        Case{"PublicWithoutPkce", R"({"clientAuth": "NONE", "pkce": "OFF"})", "pkce"},
         Case{"PrivateKeyJwtNotYet", R"({"clientAuth": "PRIVATE_KEY_JWT"})", "clientAuth"},
         Case{"ProviderNotYet", R"({"provider": "github"})", "provider"},
         Case{"UnknownClientAuth", R"({"clientAuth": 99})", "clientAuth"}),
     CaseName);
+
+TEST_F(ValidationTest, ClientAuthPkceAndTheSecretGoTogether) {
+  const auto refused = [this](const std::string& json, bool has_secret) {
+    findings_ = {};
+    ValidateAppClient(FromJson<v1::App>(json), has_secret, findings_);
+    return Fields();
+  };
+  for (const char* json : {"{}", R"({"clientAuth": "BASIC"})", R"({"clientAuth": "POST", "pkce": "OFF"})"}) {
+    EXPECT_THAT(refused(json, true), IsEmpty()) << json;
+  }
+  for (const char* json : {"{}", R"({"clientAuth": "NONE"})", R"({"pkce": "S256"})"}) {
+    EXPECT_THAT(refused(json, false), IsEmpty()) << json;
+  }
+  EXPECT_THAT(refused(R"({"clientAuth": "NONE"})", true), ElementsAre("clientSecret"));
+  EXPECT_THAT(refused(R"({"clientAuth": "BASIC"})", false), ElementsAre("clientAuth"));
+  EXPECT_THAT(refused(R"({"clientAuth": "POST"})", false), ElementsAre("clientAuth"));
+  EXPECT_THAT(refused(R"({"pkce": "OFF"})", false), ElementsAre("pkce"));
+  EXPECT_THAT(refused(R"({"clientAuth": "NONE", "pkce": "OFF"})", false), ElementsAre("pkce"));
+}
 
 TEST_F(ValidationTest, AnIssuerStandsForItsUrls) {
   EXPECT_THAT(Refused(FromJson<v1::App>(R"({"slug": "a", "issuer": "https://idp.example.com", "clientId": "c"})")),
