@@ -54,10 +54,36 @@ void CheckOrigins(const T& before, const T& after, bool credential_admin, Findin
 void CheckOrigins(const v1::McpServer& /*before*/, const v1::McpServer& /*after*/, bool /*credential_admin*/,
                   Findings& /*findings*/) {}
 
+// The codes and tokens of a public client are good for whoever receives them: no secret that somebody would have to
+// enter again binds them to where they go, so a role does.
+void CheckEndpoints(const v1::App& before, const v1::App& after, bool has_secret, Findings& findings) {
+  const bool was_public = !before.client_secret().set() || before.client_auth() == v1::NONE;
+  const bool is_public = !has_secret || after.client_auth() == v1::NONE;
+  if (!was_public && !is_public) return;
+  const auto check = [&findings](const std::string& was, const std::string& is, absl::string_view field) {
+    if (was == is) return;
+    findings.Deny(kRoleRule, field,
+                  "only a credential-admin may change it: without a client secret the app's codes and tokens are good "
+                  "for whoever receives them");
+  };
+  check(before.issuer(), after.issuer(), "issuer");
+  check(before.authorization_url(), after.authorization_url(), "authorizationUrl");
+  check(before.token_url(), after.token_url(), "tokenUrl");
+  check(before.revocation_url(), after.revocation_url(), "revocationUrl");
+  // Otherwise any word would do as the secret that is to be entered again.
+  if (!is_public) {
+    findings.Deny(
+        kRoleRule, "clientSecret",
+        "only a credential-admin may give one to an app that had none: what the app holds is good without it");
+  }
+}
+
 // What an app's secret has to do with its other fields; known once its secrets are planned.
-void CheckClient(const v1::App* /*before*/, const v1::App& after, const SecretPlan& plan, bool /*credential_admin*/,
+void CheckClient(const v1::App* before, const v1::App& after, const SecretPlan& plan, bool credential_admin,
                  Findings& findings) {
-  ValidateAppClient(after, after.client_secret().set() || !plan.puts.empty(), findings);
+  const bool has_secret = after.client_secret().set() || !plan.puts.empty();
+  ValidateAppClient(after, has_secret, findings);
+  if (before != nullptr && !credential_admin) CheckEndpoints(*before, after, has_secret, findings);
 }
 template <typename T>
 void CheckClient(const T* /*before*/, const T& /*after*/, const SecretPlan& /*plan*/, bool /*credential_admin*/,

@@ -355,6 +355,38 @@ TEST_P(CatalogTest, AnAppsClientSecretIsBoundToItsTokenAndRevocationOrigins) {
   EXPECT_THAT(catalog_->Update(app, false, chief_), IsOk());
 }
 
+TEST_P(CatalogTest, WhereAPublicAppsCodesAndTokensGoOnlyACredentialAdminChanges) {
+  auto app = FromJson<v1::App>(kApp);
+  app.clear_client_secret();
+  ASSERT_THAT(catalog_->Create(app, false, admin_), IsOk());
+  ASSERT_THAT(catalog_->Update(app, false, admin_), IsOk());
+  const auto refused = [&](const std::string& json) {
+    auto changed = app;
+    changed.MergeFrom(FromJson<v1::App>(json));
+    return Refused(catalog_->Update(changed, true, admin_).status());
+  };
+  EXPECT_THAT(refused(R"({"tokenUrl": "https://evil.example.com/token"})"), ElementsAre("tokenUrl"));
+  EXPECT_THAT(refused(R"({"tokenUrl": "https://idp.example.com/evil/token"})"), ElementsAre("tokenUrl"))
+      << "a host may have many tenants";
+  EXPECT_THAT(refused(R"({"authorizationUrl": "https://evil.example.com/a"})"), ElementsAre("authorizationUrl"));
+  EXPECT_THAT(refused(R"({"issuer": "https://evil.example.com"})"), ElementsAre("issuer"));
+  EXPECT_THAT(refused(R"({"revocationUrl": "https://evil.example.com/r"})"), ElementsAre("revocationUrl"));
+  EXPECT_THAT(refused(R"({"tokenUrl": "https://evil.example.com/token", "clientSecret": {"value": "any"}})"),
+              ElementsAre("tokenUrl", "clientSecret"));
+  EXPECT_THAT(refused(R"({"clientSecret": {"value": "any"}})"), ElementsAre("clientSecret"))
+      << "or the next change could enter it again";
+  app.set_display_name("GitHub");
+  EXPECT_THAT(catalog_->Update(app, false, admin_), IsOk());
+  app.set_token_url("https://other.example.com/token");
+  EXPECT_THAT(catalog_->Update(app, false, chief_), IsOk());
+  app.mutable_client_secret()->set_value("real");
+  EXPECT_THAT(catalog_->Update(app, false, chief_), IsOk());
+  app.mutable_client_secret()->set_clear(true);
+  app.set_token_url("https://evil.example.com/token");
+  EXPECT_THAT(Refused(catalog_->Update(app, false, admin_).status()), ElementsAre("tokenUrl"))
+      << "nor together with making it public";
+}
+
 TEST_P(CatalogTest, WhetherAnAppHasASecretCountsStoredGivenAndClearedOnes) {
   const auto with = [](const std::string& json) {
     auto app = FromJson<v1::App>(kApp);
