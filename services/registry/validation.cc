@@ -150,7 +150,9 @@ bool HasVerifiedCaller(const v1::AgentAuth& agent) {
 
 void ValidateOutboundName(const std::string& name, const std::string& field, Findings& findings) {
   if (name.empty()) return findings.Refuse(field, "is required");
-  if (!IsToken(name)) return findings.Refuse(field, "is not a header name (RFC 9110 section 5.6.2)");
+  if (!IsHeaderName(name)) {
+    return findings.Refuse(field, "must be a header name (RFC 9110 section 5.6.2) of at most 128 bytes, without '*'");
+  }
   if (IsReservedOutboundName(name)) {
     findings.Refuse(field, "may not be set: it belongs to HTTP framing, to MCP or to the gateway");
   }
@@ -355,7 +357,7 @@ void ValidateMcpServer(const v1::McpServer& server, const ValidationContext& con
   for (int i = 0; i < server.restricted_inbound_headers_size(); ++i) {
     if (!IsHeaderGlob(server.restricted_inbound_headers(i))) {
       findings.Refuse(absl::StrCat("restrictedInboundHeaders[", i, "]"),
-                      "must be a header name, with '*' for any run and '?' for one character");
+                      "must be a header name of at most 128 bytes, with '*' for any run and '?' for one character");
     }
   }
   ValidateAppAuth(server, context, findings);

@@ -259,6 +259,22 @@ TEST_F(ValidationTest, EveryHeaderThatBelongsToFramingOrTheGatewayIsRefused) {
   }
 }
 
+TEST_F(ValidationTest, NamesTheEdgeWouldNotCompileAreRefused) {
+  for (const std::string& name : {std::string("X-Team*"), std::string(129, 'x')}) {
+    v1::McpServer server = Server();
+    v1::OutboundHeader& header = *server.add_outbound_headers();
+    header.set_name(name);
+    header.mutable_literal()->set_value("v");
+    EXPECT_THAT(Refused(server), ElementsAre("outboundHeaders[0].name")) << name;
+    v1::McpServer by_key = Server(R"({"appAuth": {"apiKey": {}}})");
+    by_key.mutable_app_auth()->mutable_api_key()->set_name(name);
+    EXPECT_THAT(Refused(by_key), ElementsAre("appAuth.apiKey.name")) << name;
+  }
+  v1::McpServer server = Server();
+  server.add_restricted_inbound_headers(std::string(129, 'x'));
+  EXPECT_THAT(Refused(server), ElementsAre("restrictedInboundHeaders[0]"));
+}
+
 TEST_F(ValidationTest, TwoWritersOfOneHeaderAreBothNamed) {
   EXPECT_THAT(Refused(Server(R"({"outboundHeaders": [{"name": "X-Team", "literal": {"value": "a"}},
                                                      {"name": "x_team", "literal": {"value": "b"}}]})")),
@@ -439,6 +455,18 @@ TEST_F(ValidationTest, ACredentialOfEachUserIsNotYetSupported) {
   EXPECT_THAT(Refused(FromJson<v1::Credential>(R"({"slug": "a", "kind": "API_KEY", "owner": "USER",
                                                    "allowedUpstreamOrigins": ["https://a.example.com"]})")),
               ElementsAre("owner"));
+}
+
+TEST(HeaderNames, AreThoseTheEdgeCompiles) {
+  const std::string longest(128, 'x');
+  EXPECT_TRUE(IsHeaderName(longest));
+  EXPECT_TRUE(IsHeaderName("X-Api_Key"));
+  for (const std::string& name : {longest + "x", std::string("X-*"), std::string("X Key"), std::string("X-Key?"),
+                                  std::string("X-\xc3\xbc"), std::string()}) {
+    EXPECT_FALSE(IsHeaderName(name)) << name;
+  }
+  EXPECT_TRUE(IsHeaderGlob(std::string(127, 'x') + "*"));
+  EXPECT_FALSE(IsHeaderGlob(longest + "*"));
 }
 
 TEST(HeaderNames, FieldsOfOneConnectionAndThoseOthersOwnAreReserved) {
