@@ -172,6 +172,23 @@ void ValidateApiKey(const v1::AppAuth::ApiKey& key, Findings& findings) {
   }
 }
 
+// RFC 6749 section 3.3, and no comma either: providers answer with lists parted by blanks or commas, and a scope that
+// falls in two there would never count as granted.
+bool IsScope(absl::string_view scope) {
+  return !scope.empty() && std::all_of(scope.begin(), scope.end(),
+                                       [](char c) { return c > ' ' && c < 0x7f && c != '"' && c != '\\' && c != ','; });
+}
+
+void ValidateScopes(const google::protobuf::RepeatedPtrField<std::string>& scopes, const std::string& field,
+                    Findings& findings) {
+  for (int i = 0; i < scopes.size(); ++i) {
+    if (IsScope(scopes.Get(i))) continue;
+    findings.Refuse(absl::StrCat(field, "[", i, "]"),
+                    "must be one scope (RFC 6749 section 3.3), without blank, comma, quote or backslash: write several "
+                    "as a list");
+  }
+}
+
 void ValidateOAuthAuthorization(const v1::McpServer& server, const ValidationContext& context, Findings& findings) {
   const v1::AgentAuth& agent = server.agent_auth();
   const std::string field = "appAuth.oauthAuthorization";
@@ -181,6 +198,7 @@ void ValidateOAuthAuthorization(const v1::McpServer& server, const ValidationCon
     findings.Refuse(field,
                     "needs jwtValidation.connector: no browser session can be the subject of a key set of its own");
   }
+  ValidateScopes(server.app_auth().oauth_authorization().scopes(), field + ".scopes", findings);
   const std::string& slug = server.app_auth().oauth_authorization().app();
   if (slug.empty()) return findings.Refuse(field + ".app", "is required: the slug of an app");
   const v1::App* app = context.app(slug);
@@ -381,11 +399,7 @@ void ValidateApp(const v1::App& app, const ValidationContext& context, Findings&
   endpoint(app.revocation_url(), "revocationUrl", false);
   if (app.client_id().empty()) findings.Refuse("clientId", "is required");
   if (app.scope_separator().size() > 1) findings.Refuse("scopeSeparator", "must be one character");
-  for (int i = 0; i < app.default_scopes_size(); ++i) {
-    if (app.default_scopes(i).empty() || app.default_scopes(i).find_first_of(" \"\\") != std::string::npos) {
-      findings.Refuse(absl::StrCat("defaultScopes[", i, "]"), "must be one scope (RFC 6749 section 3.3)");
-    }
-  }
+  ValidateScopes(app.default_scopes(), "defaultScopes", findings);
   ValidateParams(app.authorization_params(), "authorizationParams", findings);
   ValidateParams(app.token_params(), "tokenParams", findings);
   ValidateOrigins(app.allowed_upstream_origins(), findings);

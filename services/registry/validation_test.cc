@@ -172,6 +172,16 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"BadGlob", R"({"restrictedInboundHeaders": ["x-a*", "x b"]})", "restrictedInboundHeaders[1]"},
         Case{"EmptyGlob", R"({"restrictedInboundHeaders": [""]})", "restrictedInboundHeaders[0]"},
         Case{"OAuthWithoutApp", R"({"appAuth": {"oauthAuthorization": {}}})", "appAuth.oauthAuthorization.app"},
+        Case{"OAuthScopeWithBlank", R"({"appAuth": {"oauthAuthorization": {"app": "github", "scopes": ["a", "b c"]}}})",
+             "appAuth.oauthAuthorization.scopes[1]"},
+        Case{"OAuthScopeWithComma", R"({"appAuth": {"oauthAuthorization": {"app": "github", "scopes": ["a,b"]}}})",
+             "appAuth.oauthAuthorization.scopes[0]"},
+        Case{"OAuthScopeWithQuote", R"({"appAuth": {"oauthAuthorization": {"app": "github", "scopes": ["a\"b"]}}})",
+             "appAuth.oauthAuthorization.scopes[0]"},
+        Case{"OAuthScopeWithTab", R"({"appAuth": {"oauthAuthorization": {"app": "github", "scopes": ["a\tb"]}}})",
+             "appAuth.oauthAuthorization.scopes[0]"},
+        Case{"OAuthScopeBeyondAscii", R"({"appAuth": {"oauthAuthorization": {"app": "github", "scopes": ["\u00fc"]}}})",
+             "appAuth.oauthAuthorization.scopes[0]"},
         Case{"OAuthUnknownApp", R"({"appAuth": {"oauthAuthorization": {"app": "gitlab"}}})",
              "appAuth.oauthAuthorization.app"},
         Case{"ApiKeyWithoutName", R"({"appAuth": {"apiKey": {}}})", "appAuth.apiKey.name"},
@@ -407,6 +417,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"RevocationLoopback", R"({"revocationUrl": "http://127.0.0.1/revoke"})", "revocationUrl"},
         Case{"ScopeSeparator", R"({"scopeSeparator": ", "})", "scopeSeparator"},
         Case{"ScopeWithBlank", R"({"defaultScopes": ["a", "b c"]})", "defaultScopes[1]"},
+        Case{"ScopeWithComma", R"({"defaultScopes": ["a,b"]})", "defaultScopes[0]"},
+        Case{"ScopeEmpty", R"({"defaultScopes": [""]})", "defaultScopes[0]"},
         Case{"ParamState", R"({"authorizationParams": {"state": "x"}})", "authorizationParams.state"},
         Case{"ParamRedirect", R"({"authorizationParams": {"redirect_uri": "x"}})", "authorizationParams.redirect_uri"},
         Case{"ParamGrantType", R"({"tokenParams": {"grant_type": "x"}})", "tokenParams.grant_type"},
@@ -437,6 +449,12 @@ TEST_F(ValidationTest, ClientAuthPkceAndTheSecretGoTogether) {
   EXPECT_THAT(refused(R"({"clientAuth": "POST"})", false), ElementsAre("clientAuth"));
   EXPECT_THAT(refused(R"({"pkce": "OFF"})", false), ElementsAre("pkce"));
   EXPECT_THAT(refused(R"({"clientAuth": "NONE", "pkce": "OFF"})", false), ElementsAre("pkce"));
+}
+
+TEST_F(ValidationTest, ScopesOfProvidersAreFine) {
+  EXPECT_THAT(
+      Refused(App(R"({"defaultScopes": ["https://www.googleapis.com/auth/drive", "read:org", "api://a/.default"]})")),
+      IsEmpty());
 }
 
 TEST_F(ValidationTest, AnIssuerStandsForItsUrls) {
