@@ -4,7 +4,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -83,7 +82,7 @@ class Batch {
   std::map<std::string, Store::Retired> retired_;
   std::string write_;  // Id of this write in the vault; set once secrets are announced.
   std::vector<Store::SecretWrite> announced_;
-  std::optional<std::set<std::string>> connectors_;
+  std::optional<Connectors> connectors_;
   std::vector<ErrorDetail::Violation> violations_;
   std::vector<Denial> denials_;
   std::vector<std::unique_ptr<Change>> changes_;

@@ -2,6 +2,7 @@
 #include "services/registry/catalog.h"
 
 #include <algorithm>
+#include <set>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"

@@ -4,7 +4,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -45,8 +44,8 @@ class Catalog {
   struct Options {
     std::vector<std::string> upstream_networks;
     std::vector<std::string> oauth_networks;
-    // Connector ids; nullopt while authn does not answer.
-    std::function<std::optional<std::set<std::string>>()> connectors;
+    // nullopt while authn does not answer.
+    std::function<std::optional<Connectors>()> connectors;
   };
   Catalog(Database& database, AuditOutbox& audit, SecretVault& vault, const Clock& clock, Options options);
 

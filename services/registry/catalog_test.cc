@@ -60,7 +60,7 @@ class CatalogTest : public EngineTest {
     options.upstream_networks = {"10.0.0.0/8"};
     options.connectors = [this] {
       ++connector_questions_;
-      return std::set<std::string>{"okta"};
+      return Connectors{{"okta", "oidc"}};
     };
     return std::make_unique<Catalog>(database, *audit_, vault_client_, clock_, options);
   }

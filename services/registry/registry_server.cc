@@ -23,33 +23,33 @@ constexpr absl::Duration kConnectorsFresh = absl::Seconds(30);
 constexpr absl::Duration kKeepChanges = absl::Hours(24);
 constexpr absl::Duration kDefaultAuditRetention = absl::Hours(24 * 90);
 
-// Connector ids of authn, asked at most every 30 s.
-class Connectors {
+// Authn's connectors, asked for at most every 30 s.
+class ConnectorSource {
  public:
-  Connectors(const std::shared_ptr<grpc::Channel>& authn, const Clock& clock)
+  ConnectorSource(const std::shared_ptr<grpc::Channel>& authn, const Clock& clock)
       : stub_(authn::v1::Authn::NewStub(authn)), clock_(clock) {}
 
-  std::optional<std::set<std::string>> Get() {
+  std::optional<Connectors> Get() {
     {
       MutexLock lock(mu_);
-      if (clock_.Now() - fetched_ < kConnectorsFresh) return ids_;
+      if (clock_.Now() - fetched_ < kConnectorsFresh) return connectors_;
     }
     authn::v1::ListConnectorsResponse response;
     const auto context = MakeClientContext(absl::Seconds(2));
     if (!stub_->ListConnectors(context.get(), {}, &response).ok()) return std::nullopt;
-    std::set<std::string> ids;
-    for (const auto& connector : response.connectors()) ids.insert(connector.id());
+    Connectors connectors;
+    for (const auto& connector : response.connectors()) connectors[connector.id()] = connector.type();
     MutexLock lock(mu_);
-    ids_ = ids;
+    connectors_ = connectors;
     fetched_ = clock_.Now();
-    return ids;
+    return connectors;
   }
 
  private:
   const std::unique_ptr<authn::v1::Authn::Stub> stub_;
   const Clock& clock_;
   Mutex mu_;
-  std::optional<std::set<std::string>> ids_ ABSL_GUARDED_BY(mu_);
+  std::optional<Connectors> connectors_ ABSL_GUARDED_BY(mu_);
   absl::Time fetched_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
 };
 
@@ -64,7 +64,7 @@ struct RegistryServer::State {
       : clock(clock_in), connectors(peers.authn, clock_in), vault(peers.vault) {}
 
   const Clock& clock;
-  Connectors connectors;
+  ConnectorSource connectors;
   SecretVault vault;
   std::unique_ptr<Database> database;
   std::unique_ptr<AuditOutbox> audit;

@@ -37,7 +37,9 @@ class FakeAuthn final : public authn::v1::Authn::Service {
   }
   grpc::Status ListConnectors(grpc::ServerContext* /*context*/, const authn::v1::ListConnectorsRequest* /*request*/,
                               authn::v1::ListConnectorsResponse* response) override {
-    response->add_connectors()->set_id("local");
+    auto& connector = *response->add_connectors();
+    connector.set_id("users");
+    connector.set_type("local");
     return grpc::Status::OK;
   }
   const PrivateKey& key() const { return key_; }
@@ -133,6 +135,21 @@ TEST_F(RegistryServerTest, WritesNeedAnAdminsPassportFromTheEdge) {
   v1::McpServer created;
   ASSERT_THAT(Create("edge", PassportWith({"admin"}), &created), IsOk());
   EXPECT_THAT(created.app_auth().bearer().token().vault_record(), IsEmpty());
+}
+
+TEST_F(RegistryServerTest, AConnectorWithoutTokensIsNoneToTrust) {
+  v1::CreateMcpServerRequest request;
+  *request.mutable_mcp_server() = FromJson<v1::McpServer>(kServer);
+  auto& trusted = *request.mutable_mcp_server()->mutable_agent_auth()->mutable_interactive()->add_trusted_connectors();
+  trusted.set_connector("users");
+  trusted.add_audiences("chatbot");
+  v1::WriteMcpServerResponse response;
+  const auto context = MakeClientContext(absl::Seconds(5), PassportWith({"admin"}));
+  const absl::Status status = FromGrpcStatus(As("edge")->CreateMcpServer(context.get(), request, &response));
+  ASSERT_THAT(DetailOf(status).violations, SizeIs(1)) << status;
+  EXPECT_EQ(DetailOf(status).violations[0].field, "agentAuth.interactive.trustedConnectors[0].connector");
+  EXPECT_EQ(DetailOf(status).violations[0].message,
+            "is a local connector, which issues no tokens: name an oidc connector");
 }
 
 TEST_F(RegistryServerTest, OnlyServicesThatNeedItWatchAndInvalidate) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -78,8 +79,12 @@ void ValidateAllow(const v1::Allow& allow, Findings& findings) {
 void ValidateConnector(const std::string& connector, const std::string& field, const ValidationContext& context,
                        Findings& findings) {
   if (connector.empty()) return findings.Refuse(field, "is required: a connector id of authn's configuration");
-  if (context.connectors && !context.connectors->contains(connector)) {
+  if (!context.connectors) return;
+  const auto found = context.connectors->find(connector);
+  if (found == context.connectors->end()) {
     findings.Refuse(field, "no such connector: add it to authn's configuration or choose another");
+  } else if (found->second == "local") {
+    findings.Refuse(field, "is a local connector, which issues no tokens: name an oidc connector");
   }
 }
 

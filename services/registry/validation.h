@@ -4,7 +4,6 @@
 #include <functional>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +15,9 @@
 
 namespace sallyport::registry {
 
+// authn's connectors: id to type, "oidc" or "local".
+using Connectors = std::map<std::string, std::string>;
+
 // What a resource is checked against besides itself.
 struct ValidationContext {
   // CIDR blocks; see config.v1.Egress. Loopback counts as reachable only when one of the blocks holds it.
@@ -23,8 +25,8 @@ struct ValidationContext {
   std::vector<std::string> oauth_networks;
   // Looks an app up by slug; nullptr if there is none.
   std::function<const v1::App*(absl::string_view slug)> app;
-  // Ids of authn's connectors; nullopt while authn cannot be asked (then connector names are not checked).
-  std::optional<std::set<std::string>> connectors;
+  // nullopt while authn cannot be asked (then connector names are not checked).
+  std::optional<Connectors> connectors;
 };
 
 // Findings of one resource. A write is refused if there is any violation; warnings go back with the answer.

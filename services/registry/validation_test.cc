@@ -24,7 +24,7 @@ class ValidationTest : public ::testing::Test {
   ValidationTest() {
     context_.upstream_networks = {"10.0.0.0/8", "127.0.0.0/8"};
     context_.app = [this](absl::string_view slug) { return slug == "github" ? &app_ : nullptr; };
-    context_.connectors = std::set<std::string>{"okta", "local"};
+    context_.connectors = Connectors{{"okta", "oidc"}, {"users", "local"}};
     app_ = FromJson<v1::App>(R"({"slug": "github", "uid": "app_1"})");
   }
   // A valid server with the fields of `json` on top (a field given replaces the default one).
@@ -137,6 +137,13 @@ INSTANTIATE_TEST_SUITE_P(
              R"({"agentAuth": {"interactive": {"allow": {"everyone": true}, "trustedConnectors": [{"connector": "nope",
              "audiences": ["a"]}]}}})",
              "agentAuth.interactive.trustedConnectors[0].connector"},
+        Case{"LocalConnector",
+             R"({"agentAuth": {"interactive": {"allow": {"everyone": true}, "trustedConnectors": [{"connector": "users",
+             "audiences": ["a"]}]}}})",
+             "agentAuth.interactive.trustedConnectors[0].connector"},
+        Case{"LocalConnectorForValidation",
+             R"({"agentAuth": {"passthrough": {"jwtValidation": {"connector": "users", "audience": "a"}}}})",
+             "agentAuth.passthrough.jwtValidation.connector"},
         Case{"ConnectorWithoutAudience",
              R"({"agentAuth": {"interactive": {"allow": {"everyone": true}, "trustedConnectors": [{"connector":
              "okta"}]}}})",
