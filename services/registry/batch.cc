@@ -114,6 +114,10 @@ void Normalize(v1::McpServer& server) {
 void Normalize(v1::App& /*app*/) {}
 void Normalize(v1::Credential& /*credential*/) {}
 
+absl::Status Outdated(const std::string& slug, int64_t stored, int64_t given) {
+  return absl::AbortedError(absl::StrCat(slug, " is at version ", stored, ", not ", given, ": read it again"));
+}
+
 void SetVersion(google::protobuf::Message& message, int64_t version) {
   const auto* field = message.GetDescriptor()->FindFieldByName("version");
   message.GetReflection()->SetInt64(&message, field, version);
@@ -207,8 +211,9 @@ absl::Status Batch::Draft(const T& input, Mode mode, const std::string& prefix) 
   auto after = std::make_unique<T>(input);
   if (stored != working.end()) {
     if (input.version() != 0 && input.version() != stored->second.version()) {
-      return absl::AbortedError(absl::StrCat(input.slug(), " is at version ", stored->second.version(), ", not ",
-                                             input.version(), ": read it again"));
+      // A file that was printed and applied once names the version before: applying it again must change nothing.
+      if (mode != Mode::kApply) return Outdated(input.slug(), stored->second.version(), input.version());
+      change->stale_version = input.version();
     }
     change->before = std::make_unique<T>(stored->second);
     change->uid = stored->second.uid();
@@ -278,29 +283,38 @@ void Batch::AllowFirstOrigin(const v1::McpServer& server) {
   changes_.push_back(std::move(change));
 }
 
-void Batch::Diff() {
+absl::Status Batch::Diff() {
   for (const auto& change : changes_) {
     std::unique_ptr<google::protobuf::Message> nothing(change->after->New());
     change->changes = DiffResources(change->before ? *change->before : *nothing, *change->after);
+    bool differs = !change->changes.empty();
     // A value given in a dry run: whether it differs, only the vault knows, and it is not asked before a real write.
     for (const SecretPlan::Put& put : change->plan.puts) {
       const bool listed = std::any_of(change->changes.begin(), change->changes.end(),
                                       [&](const auto& entry) { return entry.field() == put.json_path; });
       if (listed) continue;
       v1::ApplyResponse::FieldChange entry;
+      // Where there is none yet, it certainly differs.
+      const bool first = put.base == 0;
       entry.set_field(put.json_path);
-      entry.set_before(change->before ? "(secret)" : "");
-      entry.set_after("(secret, compared when applied)");
+      entry.set_before(first ? "" : "(secret)");
+      entry.set_after(first ? "(secret)" : "(secret, compared when applied)");
       change->changes.push_back(std::move(entry));
+      differs = differs || first;
+    }
+    if (differs && change->stale_version != 0) {
+      return Outdated(change->slug, change->expected_version, change->stale_version);
     }
   }
+  return absl::OkStatus();
 }
 
-void Batch::Preview() {
-  Diff();
+absl::Status Batch::Preview() {
+  RETURN_IF_ERROR(Diff());
   for (const auto& change : changes_) {
     if (!change->unchanged()) SetVersion(*change->after, change->expected_version + 1);
   }
+  return absl::OkStatus();
 }
 
 absl::Status Batch::AnnounceSecrets() {
@@ -402,6 +416,7 @@ void Batch::Withdraw(bool vault_may_still_store) {
 }
 
 absl::Status Batch::Commit() {
+  RETURN_IF_ERROR(Diff());  // Before the vault is troubled.
   RETURN_IF_ERROR(AnnounceSecrets());
   for (const auto& change : changes_) {
     if (absl::Status put = PutSecrets(*change); !put.ok()) {
@@ -409,7 +424,10 @@ absl::Status Batch::Commit() {
       return put;
     }
   }
-  Diff();
+  if (absl::Status outdated = Diff(); !outdated.ok()) {
+    Withdraw(false);
+    return outdated;
+  }
   for (const auto& change : changes_) {
     if (change->unchanged()) continue;
     SetVersion(*change->after, change->expected_version + 1);

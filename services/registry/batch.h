@@ -31,6 +31,7 @@ class Batch {
   // refused. What this writer may not do is in the audit then.
   absl::Status Admit(const absl::Status& drafted, bool dry_run);
   // Vault first (new versions that nobody refers to yet do no harm), then one transaction, then the vault's leftovers.
+  // ABORTED if somebody else has written meanwhile, or a draft that would change something names another version.
   absl::Status Commit();
 
   struct Change {
@@ -42,6 +43,8 @@ class Batch {
     std::unique_ptr<google::protobuf::Message> before;  // Null: created.
     std::unique_ptr<google::protobuf::Message> after;
     int64_t expected_version = 0;
+    // The version a file names, if it is not the one that is stored: fine as long as nothing would change.
+    int64_t stale_version = 0;
     SecretPlan plan;
     std::vector<Store::Replaced> replaced;  // Versions to unpin.
     // Records that were given a value, and the version of that value.
@@ -54,12 +57,13 @@ class Batch {
   };
   // After Admit (dry run: diffs against stored versions) or Commit.
   const std::vector<std::unique_ptr<Change>>& changes() const { return changes_; }
-  // For a dry run: fills `changes` and the versions that a write would give.
-  void Preview();
+  // For a dry run: fills `changes` and the versions that a write would give. ABORTED as Commit.
+  absl::Status Preview();
 
  private:
-  // Fills `changes` of every draft.
-  void Diff();
+  // Fills `changes` of every draft. ABORTED if one that would change was made from another version than is stored;
+  // values that only the vault can compare count as equal.
+  absl::Status Diff();
   template <typename T>
   std::map<std::string, T>& Working();
   template <typename T>

@@ -23,11 +23,7 @@ constexpr absl::Duration kUnsettledWriteKept = absl::Hours(1);
 
 template <typename T>
 absl::StatusOr<Catalog::Written<T>> Written(Batch& batch, bool dry_run) {
-  if (dry_run) {
-    batch.Preview();
-  } else {
-    RETURN_IF_ERROR(batch.Commit());
-  }
+  RETURN_IF_ERROR(dry_run ? batch.Preview() : batch.Commit());
   for (const auto& change : batch.changes()) {
     if (change->implied) continue;
     Catalog::Written<T> written{dynamic_cast<const T&>(*change->after), change->warnings};
@@ -185,11 +181,7 @@ absl::StatusOr<v1::ApplyResponse> Catalog::Apply(const v1::ApplyRequest& request
   if (drafted.ok()) drafted = draft_all(request.credentials(), "credentials");
   if (drafted.ok()) drafted = draft_all(request.mcp_servers(), "mcpServers");
   RETURN_IF_ERROR(batch.Admit(drafted, request.dry_run()));
-  if (request.dry_run()) {
-    batch.Preview();
-  } else {
-    RETURN_IF_ERROR(batch.Commit());
-  }
+  RETURN_IF_ERROR(request.dry_run() ? batch.Preview() : batch.Commit());
   v1::ApplyResponse response;
   for (const auto& change : batch.changes()) {
     v1::ApplyResponse::Result& result = *response.add_results();

@@ -539,11 +539,45 @@ TEST_P(CatalogTest, AVersionConflictInsideAFileStopsAllOfIt) {
   ASSERT_THAT(Create<v1::McpServer>(kOpen), IsOk());
   auto stale = FromJson<v1::McpServer>(kOpen);
   stale.set_version(7);
+  stale.set_description("x");
   v1::ApplyRequest request;
   *request.add_apps() = FromJson<v1::App>(kApp);
   *request.add_mcp_servers() = stale;
   EXPECT_THAT(catalog_->Apply(request, chief_), StatusIs(Code::kAborted));
   EXPECT_THAT(Stored().apps(), IsEmpty());
+  request.set_dry_run(true);
+  EXPECT_THAT(catalog_->Apply(request, chief_), StatusIs(Code::kAborted));
+}
+
+TEST_P(CatalogTest, AFileThatNamesAVersionMayBeAppliedTwice) {
+  ASSERT_THAT(Apply(File({}, {kBearer}), chief_), IsOk());
+  v1::ApplyRequest file;
+  ASSERT_OK_AND_ASSIGN(*file.add_mcp_servers(), catalog_->Get<v1::McpServer>("a"));
+  file.mutable_mcp_servers(0)->set_description("x");
+  EXPECT_THAT(Actions(catalog_->Apply(file, chief_)), ElementsAre("McpServer a UPDATED"));
+  EXPECT_THAT(Actions(catalog_->Apply(file, chief_)), ElementsAre("McpServer a UNCHANGED"));
+  auto& token = *file.mutable_mcp_servers(0)->mutable_app_auth()->mutable_bearer()->mutable_token();
+  token.set_value("hunter2");
+  EXPECT_THAT(Actions(catalog_->Apply(file, chief_)), ElementsAre("McpServer a UNCHANGED")) << "the vault compares";
+  token.set_value("hunter3");
+  EXPECT_THAT(catalog_->Apply(file, chief_), StatusIs(Code::kAborted)) << "this would change it";
+  EXPECT_EQ(vault_.Get(BearerKey()).versions, (std::map<int64_t, std::string>{{1, "hunter2"}})) << "taken back";
+  token.set_value("hunter2");
+  file.mutable_mcp_servers(0)->set_description("y");
+  const int puts = vault_.puts();
+  EXPECT_THAT(catalog_->Apply(file, chief_), StatusIs(Code::kAborted));
+  EXPECT_EQ(vault_.puts(), puts) << "known before the vault was asked";
+}
+
+TEST_P(CatalogTest, ADryRunShowsAFirstSecretAsAChange) {
+  auto app = FromJson<v1::App>(kApp);
+  app.clear_client_secret();
+  ASSERT_THAT(catalog_->Create(app, false, chief_), IsOk());
+  ASSERT_OK_AND_ASSIGN(const auto preview, Apply(File({kApp}, {}), chief_, true));
+  ASSERT_THAT(preview.results(0).changes(), SizeIs(1));
+  EXPECT_EQ(preview.results(0).changes(0).field(), "clientSecret");
+  EXPECT_EQ(preview.results(0).changes(0).before(), "");
+  EXPECT_EQ(preview.results(0).changes(0).after(), "(secret)");
 }
 
 TEST_P(CatalogTest, ADryRunOfAFileShowsTheChangesAndMakesNone) {
