@@ -239,13 +239,27 @@ void ValidateAppAuth(const v1::McpServer& server, const ValidationContext& conte
   }
 }
 
+// What the gateway knows of somebody who signed in (authn keeps this and no other claim).
+bool IsSignInClaim(const std::string& claim) {
+  static constexpr std::array<absl::string_view, 5> kKnown = {"sub", "email", "email_verified", "name", "groups"};
+  return std::find(kKnown.begin(), kKnown.end(), claim) != kKnown.end();
+}
+
+void ValidateClaim(const std::string& claim, const std::string& field, const v1::AgentAuth& agent, Findings& findings) {
+  if (claim.empty()) return findings.Refuse(field, "is required: sub, email or another claim");
+  if (!agent.has_interactive() || IsSignInClaim(claim)) return;
+  const std::string known =
+      "is not known of somebody who signed in: only sub, email, email_verified, name and groups are";
+  if (agent.interactive().trusted_connectors().empty()) return findings.Refuse(field, known);
+  findings.Warn(field,
+                absl::StrCat(known, "; calls with a trusted connector's token that has it go through, others fail"));
+}
+
 void ValidateOutboundSource(const v1::OutboundHeader& header, const std::string& field, const v1::AgentAuth& agent,
                             Findings& findings) {
   switch (header.source_case()) {
     case v1::OutboundHeader::kCallerIdentity:
-      if (header.caller_identity().claim().empty()) {
-        findings.Refuse(field + ".callerIdentity.claim", "is required: sub, email or another claim");
-      }
+      ValidateClaim(header.caller_identity().claim(), field + ".callerIdentity.claim", agent, findings);
       if (!HasVerifiedCaller(agent)) {
         findings.Refuse(field + ".callerIdentity",
                         "needs a verified caller: set agentAuth.interactive or jwtValidation");
@@ -393,7 +407,7 @@ void ValidateApp(const v1::App& app, const ValidationContext& context, Findings&
   RefuseUnsupported(app, "", findings);
   ValidateSlug(app.slug(), findings);
   ValidateTexts(app.display_name(), "", findings);
-  if (!app.issuer().empty()) ValidateOAuthUrl(app.issuer(), "issuer", context.oauth_networks, findings);
+  if (!app.issuer().empty()) ValidateIssuer(app.issuer(), context.oauth_networks, findings);
   const std::string remedy = "is required unless issuer is given";
   const auto endpoint = [&](const std::string& url, const std::string& field, bool required) {
     if (!url.empty()) return ValidateOAuthUrl(url, field, context.oauth_networks, findings);
@@ -435,10 +449,6 @@ void ValidateCredential(const v1::Credential& credential, Findings& findings) {
     findings.Refuse("allowedUpstreamOrigins", "is required: the origins this credential may be sent to");
   }
   ValidateOrigins(credential.allowed_upstream_origins(), findings);
-}
-
-void ValidateSlugUnchanged(absl::string_view before, absl::string_view after, Findings& findings) {
-  if (before != after) findings.Refuse("slug", "cannot be changed: create a new one under the other name");
 }
 
 }  // namespace sallyport::registry

@@ -58,9 +58,6 @@ void ValidateCredential(const v1::Credential& credential, Findings& findings);
 // What of an app depends on whether it has a client secret, stored or given.
 void ValidateAppClient(const v1::App& app, bool has_secret, Findings& findings);
 
-// What an update may not change, or not without more (`before` is what is stored).
-void ValidateSlugUnchanged(absl::string_view before, absl::string_view after, Findings& findings);
-
 // Every field (and enum value) that is set and carries the option not_yet_supported: "not yet supported: <field>".
 void RefuseUnsupported(const google::protobuf::Message& message, const std::string& prefix, Findings& findings);
 

@@ -390,6 +390,30 @@ TEST_F(ValidationTest, WarnsOfWhatIsLegalAndProbablyNotMeant) {
   EXPECT_THAT(Warned(), ElementsAre("upstreamUrl"));
   EXPECT_THAT(Refused(Server(R"({"upstreamUrl": "https://api.example.com/sse"})")), IsEmpty());
   EXPECT_THAT(Warned(), ElementsAre("upstreamUrl"));
+  EXPECT_THAT(Refused(Server(R"({"upstreamUrl": "https://api.example.com/mcp?key=abc"})")), IsEmpty());
+  ASSERT_THAT(Warned(), ElementsAre("upstreamUrl"));
+  EXPECT_THAT(findings_.warnings[0].message(), HasSubstr("appAuth.apiKey"));
+}
+
+TEST_F(ValidationTest, ClaimsNobodyWhoSignedInHasAreRefusedUnlessATrustedTokenMayBringThem) {
+  const auto server = [](const std::string& agent_auth, const std::string& claim) {
+    return Server(R"({"agentAuth": )" + agent_auth +
+                  R"(, "outboundHeaders": [{"name": "X-A", "callerIdentity": {"claim": ")" + claim + R"("}}]})");
+  };
+  const std::string sign_in = R"({"interactive": {"allow": {"everyone": true}}})";
+  const std::string trusting = R"({"interactive": {"allow": {"everyone": true},
+      "trustedConnectors": [{"connector": "okta", "audiences": ["a"]}]}})";
+  const std::string validating = R"({"passthrough": {"jwtValidation": {"connector": "okta", "audience": "a"}}})";
+  for (const char* claim : {"sub", "email", "email_verified", "name", "groups"}) {
+    EXPECT_THAT(Refused(server(sign_in, claim)), IsEmpty()) << claim;
+    EXPECT_THAT(Refused(server(trusting, claim)), IsEmpty()) << claim;
+    EXPECT_THAT(Warned(), IsEmpty()) << claim;
+  }
+  EXPECT_THAT(Refused(server(sign_in, "department")), ElementsAre("outboundHeaders[0].callerIdentity.claim"));
+  EXPECT_THAT(Refused(server(trusting, "department")), IsEmpty());
+  EXPECT_THAT(Warned(), ElementsAre("outboundHeaders[0].callerIdentity.claim"));
+  EXPECT_THAT(Refused(server(validating, "department")), IsEmpty());
+  EXPECT_THAT(Warned(), IsEmpty());
 }
 
 TEST_F(ValidationTest, AnOpenServerWithAStoredCredentialSavesWithAWarning) {
@@ -418,6 +442,9 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Case{"Slug", R"({"slug": "Git Hub"})", "slug"},
         Case{"Issuer", R"({"issuer": "http://idp.example.com"})", "issuer"},
+        Case{"IssuerWithQuery", R"({"issuer": "https://idp.example.com/?tenant=a"})", "issuer"},
+        Case{"IssuerWithEmptyQuery", R"({"issuer": "https://idp.example.com/?"})", "issuer"},
+        Case{"IssuerWithFragment", R"({"issuer": "https://idp.example.com/#a"})", "issuer"},
         Case{"AuthorizationHttp", R"({"authorizationUrl": "http://idp.example.com/a"})", "authorizationUrl"},
         Case{"TokenPrivate", R"({"tokenUrl": "https://10.0.0.1/token"})", "tokenUrl"},
         Case{"TokenNoUrl", R"({"tokenUrl": "token"})", "tokenUrl"},
