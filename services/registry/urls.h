@@ -11,8 +11,8 @@
 
 namespace sallyport::registry {
 
-// An MCP endpoint; a query is warned about: https anywhere the networks allow, plain http (warned about) to loopback
-// and private networks.
+// An MCP endpoint: https anywhere the networks allow, plain http (warned about) to loopback and private networks. Warns
+// of a query, too.
 void ValidateUpstreamUrl(const std::string& url, const std::vector<std::string>& networks, Findings& findings);
 // Authorization servers and key sets: https, or http to loopback where the networks name it.
 void ValidateOAuthUrl(const std::string& url, const std::string& field, const std::vector<std::string>& networks,
