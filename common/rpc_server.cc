@@ -5,8 +5,6 @@
 #include <unistd.h>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include <grpcpp/create_channel_posix.h>
@@ -22,7 +20,9 @@
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/mutex.h"
+#include "common/service_config.h"
 #include "common/status_macros.h"
+#include "sallyport/config/v1/common.pb.h"
 
 namespace sallyport {
 namespace {
@@ -32,11 +32,6 @@ constexpr int kMaxRequestBytes = 4 << 20;
 // Answers come from our own services; a snapshot of many servers with inline key sets is large.
 constexpr int kMaxResponseBytes = 64 << 20;
 constexpr unsigned kCertificateRefreshSeconds = 1;
-
-bool IsLoopback(absl::string_view address) {
-  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "[::1]:") ||
-         absl::StartsWith(address, "localhost:");
-}
 
 absl::Status CheckTlsFiles(const TlsFiles& tls) {
   const std::pair<const char*, const std::string*> files[] = {{"server.tls.certificate", &tls.certificate},
@@ -243,7 +238,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Options& optio
     credentials = MakeServerCredentials(options.tls);
     peer = std::make_shared<MtlsPeer>(options.tls.trust_domain);
   } else {
-    if (!IsLoopback(options.listen) || options.insecure_peer.empty()) {
+    if (!IsLoopbackListen(options.listen) || options.insecure_peer.empty()) {
       return InvalidField("server.tls", "is required: without it any program on the network could pose as a service");
     }
     credentials = grpc::InsecureServerCredentials();
@@ -329,14 +324,15 @@ void RpcServer::Shutdown(absl::Duration grace) {
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& target, const TlsFiles& tls,
                                                            const std::string& service) {
   if (target.empty()) {
-    return InvalidField(absl::StrCat("peers.", service), "is required");
+    const google::protobuf::FieldDescriptor* field = config::v1::Peers::descriptor()->FindFieldByName(service);
+    return InvalidField(absl::StrCat("peers.", field != nullptr ? field->json_name() : service), "is required");
   }
   if (tls.empty()) {
     absl::string_view address = target;
     for (absl::string_view scheme : {"dns:///", "ipv4:", "ipv6:"}) {
       absl::ConsumePrefix(&address, scheme);
     }
-    if (!IsLoopback(address)) {
+    if (!IsLoopbackListen(address)) {
       return InvalidField("server.tls", absl::StrCat("is required to reach ", target));
     }
     return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), NetworkArguments());

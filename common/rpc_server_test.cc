@@ -306,6 +306,7 @@ TEST(MakeChannelTest, WithoutTlsOnlyLoopbackIsReached) {
   EXPECT_THAT(MakeChannel("dns:///localhost:7001", {}, "authn"), IsOk());
   EXPECT_THAT(MakeChannel("dns:///authn:7001", {}, "authn"), StatusIs(Code::kInvalidArgument));
   EXPECT_THAT(MakeChannel("", {}, "authn"), StatusIs(Code::kInvalidArgument, "peers.authn"));
+  EXPECT_THAT(MakeChannel("", {}, "token_broker"), StatusIs(Code::kInvalidArgument, "peers.tokenBroker"));
 }
 
 }  // namespace

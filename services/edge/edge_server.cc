@@ -6,15 +6,18 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/networks.h"
+#include "common/service_config.h"
 #include "common/status_macros.h"
 #include "common/string_view.h"
 #include "common/url.h"
 #include "services/edge/edge_gateway.h"
 #include "services/edge/http/engine.h"
+#include "services/edge/http/tls_context.h"
 #include "services/edge/mcp/call_audit.h"
 #include "services/edge/mcp/doors.h"
 #include "services/edge/mcp/mcp_handler.h"
@@ -25,10 +28,6 @@ namespace {
 
 std::vector<std::string> Texts(const google::protobuf::RepeatedPtrField<std::string>& values) {
   return {values.begin(), values.end()};
-}
-
-bool IsLoopbackListen(const std::string& listen) {
-  return listen.starts_with("127.") || listen.starts_with("[::1]") || listen.starts_with("localhost:");
 }
 
 absl::StatusOr<SiteOptions> MakeSite(const config::v1::Deployment& deployment) {
@@ -50,6 +49,32 @@ absl::StatusOr<SiteOptions> MakeSite(const config::v1::Deployment& deployment) {
   }
   site.upstream_policy = EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kPrivateNetworks);
   return site;
+}
+
+absl::Status CheckPublicListen(const std::string& listen) {
+  if (listen.empty()) return InvalidField("listen", "is required: the public address, such as 0.0.0.0:8443");
+  RETURN_IF_ERROR(CheckListenAddress("listen", listen));
+  absl::string_view host = absl::string_view(listen).substr(0, listen.rfind(':'));
+  if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");
+  return IpAddress::Parse(host).ok() ? absl::OkStatus()
+                                     : InvalidField("listen", "must be a literal address and a port, no name");
+}
+
+absl::Status CheckPublicTls(const config::v1::EdgeConfig& config) {
+  const config::v1::EdgeConfig::EdgeTls& tls = config.tls();
+  if (tls.certificate().empty() != tls.private_key().empty())
+    return InvalidField("tls", "needs both certificate and privateKey");
+  if (tls.certificate().empty()) {
+    return config.listen().empty() || IsLoopbackListen(config.listen()) || config.behind_tls_proxy()
+               ? absl::OkStatus()
+               : InvalidField("tls",
+                              "is required: give certificate and privateKey, listen on loopback, or set "
+                              "behindTlsProxy");
+  }
+  RETURN_IF_ERROR(CheckReadable("tls.certificate", tls.certificate()));
+  RETURN_IF_ERROR(CheckReadable("tls.privateKey", tls.private_key()));
+  const absl::Status usable = MakeServerContext(tls.certificate(), tls.private_key()).status();
+  return usable.ok() ? usable : InvalidField("tls", usable.message());
 }
 
 std::string ReplicaName(const config::v1::EdgeConfig& config) {
@@ -75,38 +100,23 @@ struct EdgeServer::State {
 };
 
 absl::Status ValidateEdgeConfig(const config::v1::EdgeConfig& config) {
-  std::vector<ErrorDetail::Violation> violations;
-  const auto refuse = [&](const char* field, const std::string& message) { violations.push_back({field, message}); };
-  if (config.listen().empty()) refuse("listen", "is required: the public address, such as 0.0.0.0:8443");
-  const auto url = Url::Parse(config.deployment().public_url());
-  if (!url.ok()) {
-    refuse("deployment.publicUrl", std::string(url.status().message()));
-  } else if (url->origin() != config.deployment().public_url()) {
-    refuse("deployment.publicUrl", absl::StrCat("must be a bare origin: write ", url->origin()));
-  }
-  if (config.tls().certificate().empty() && !IsLoopbackListen(config.listen()) && !config.behind_tls_proxy()) {
-    refuse("tls", "is required: give certificate and privateKey, listen on loopback, or set behindTlsProxy");
-  }
-  if (config.tls().certificate().empty() != config.tls().private_key().empty()) {
-    refuse("tls", "needs both certificate and privateKey");
-  }
+  std::vector<absl::Status> checks = {CheckPublicListen(config.listen()), CheckPublicTls(config),
+                                      ValidateDeployment(config.deployment()),
+                                      CheckEgressCaBundle(config.deployment())};
+  const auto refuse = [&](const char* field, const std::string& message) {
+    checks.push_back(InvalidField(field, message));
+  };
   if (config.data_directory().empty())
     refuse("dataDirectory", "is required: holds the snapshot and the audit segments");
   if (config.threads() < 0 || config.threads() > static_cast<int>(CallAudit::kMaxWorkers)) {
     refuse("threads", absl::StrCat("must be 0 (number of cores) to ", CallAudit::kMaxWorkers));
   }
-  for (const std::string& origin : config.deployment().allowed_origins()) {
-    const auto parsed = Url::Parse(origin);
-    if (!parsed.ok() || parsed->origin() != origin) {
-      refuse("deployment.allowedOrigins",
-             absl::StrCat(origin.substr(0, 64), " is not an origin such as https://app.example.com"));
-    }
-  }
-  if (url.ok()) {
-    if (const auto site = MakeSite(config.deployment()); !site.ok())
-      refuse("deployment", std::string(site.status().message()));
-  }
-  return InvalidFields(violations);
+  return MergeViolations(checks);
+}
+
+absl::Status ValidateSplitConfig(const config::v1::EdgeConfig& config) {
+  return MergeViolations({ValidateEdgeConfig(config), ValidateServer(config.server(), Listener::kOptional),
+                          ValidatePeers(config.peers(), {"authn", "tokenBroker", "vault", "registry"})});
 }
 
 absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::EdgeConfig& config, const Clock& clock,

@@ -20,8 +20,11 @@ struct EdgePeers {
   std::shared_ptr<grpc::Channel> registry;
 };
 
-// INVALID_ARGUMENT naming the fields.
+// INVALID_ARGUMENT naming the fields. Channels to peers of the same process need no `server`.
 absl::Status ValidateEdgeConfig(const config::v1::EdgeConfig& config);
+
+// The same for a process of its own, which needs mTLS and its peers as well.
+absl::Status ValidateSplitConfig(const config::v1::EdgeConfig& config);
 
 // The edge with its listener. Serves from the snapshot on disk if the registry cannot be reached.
 class EdgeServer final : public RunningService {

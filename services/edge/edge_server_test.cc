@@ -143,7 +143,21 @@ TEST(EdgeConfig, RefusalsNameTheField) {
   EXPECT_THAT(
       refused(R"({"listen":"127.0.0.1:0","dataDirectory":"/x","deployment":{"publicUrl":"https://gw.example.com",
                           "trustedProxies":["x"]}})"),
-      HasSubstr("trustedProxies"));
+      HasSubstr("deployment.trustedProxies[0]"));
+  EXPECT_THAT(refused(R"({"listen":"localhost:80",)" + base + "}"), HasSubstr("listen: must be a literal address"));
+  EXPECT_THAT(refused(R"({"listen":"127.0.0.1",)" + base + "}"), HasSubstr("listen: must be address:port"));
+  EXPECT_THAT(refused(R"({"listen":"127.0.0.1:0","tls":{"certificate":"/none","privateKey":"/none"},)" + base + "}"),
+              HasSubstr("tls.certificate: cannot read /none"));
+}
+
+TEST(EdgeConfig, AProcessOfItsOwnNeedsMutualTlsAndPeersButNoRpcListener) {
+  const std::string refusal(ValidateSplitConfig({}).message());
+  for (const char* field :
+       {"server.tls.certificate", "server.tls.privateKey", "server.tls.caBundle", "server.tls.trustDomain",
+        "peers.authn", "peers.tokenBroker", "peers.vault", "peers.registry"}) {
+    EXPECT_THAT(refusal, HasSubstr(absl::StrCat(field, ": is required")));
+  }
+  EXPECT_THAT(refusal, Not(HasSubstr("server.listen")));
 }
 
 }  // namespace

@@ -7,8 +7,10 @@
 
 #include "common/audit_outbox.h"
 #include "common/caller/passport.h"
+#include "common/error.h"
 #include "common/json_log.h"
 #include "common/networks.h"
+#include "common/service_config.h"
 #include "common/sql_config.h"
 #include "common/status_macros.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
@@ -101,24 +103,16 @@ struct RegistryServer::State {
 };
 
 absl::Status ValidateRegistryConfig(const config::v1::RegistryConfig& config) {
-  std::vector<ErrorDetail::Violation> violations;
-  if (config.database().engine_case() == config::v1::Database::ENGINE_NOT_SET) {
-    violations.push_back({"database", "is required: sqlite or postgresql"});
-  }
-  const auto networks = [&](const auto& list, const std::string& field) {
-    if (const auto parsed = ParseNetworks(Texts(list), field); !parsed.ok()) {
-      violations.push_back({field, std::string(parsed.status().message())});
-    }
-  };
-  networks(config.deployment().egress().upstream_networks(), "deployment.egress.upstreamNetworks");
-  networks(config.deployment().egress().oauth_networks(), "deployment.egress.oauthNetworks");
-  if (const auto limit = AuditOutbox::LimitFrom(config.database().audit_outbox_limit(), kLimit); !limit.ok()) {
-    violations.push_back(DetailOf(limit.status()).violations.at(0));
-  }
+  std::vector<absl::Status> checks = {ValidateDatabase(config.database()), ValidateDeployment(config.deployment())};
   if (config.has_audit_retention() && config.audit_retention().seconds() < 3600) {
-    violations.push_back({"auditRetention", "must be at least 1h"});
+    checks.push_back(InvalidField("auditRetention", "must be at least 1h"));
   }
-  return InvalidFields(violations);
+  return MergeViolations(checks);
+}
+
+absl::Status ValidateSplitConfig(const config::v1::RegistryConfig& config) {
+  return MergeViolations({ValidateRegistryConfig(config), ValidateServer(config.server()),
+                          ValidatePeers(config.peers(), {"vault", "authn"})});
 }
 
 absl::StatusOr<std::unique_ptr<RegistryServer>> RegistryServer::Start(const config::v1::RegistryConfig& config,

@@ -18,8 +18,11 @@ struct RegistryPeers {
   std::shared_ptr<grpc::Channel> authn;
 };
 
-// INVALID_ARGUMENT naming the fields.
+// INVALID_ARGUMENT naming the fields. In-process callers need no `server`.
 absl::Status ValidateRegistryConfig(const config::v1::RegistryConfig& config);
+
+// The same for a process of its own, which needs a listener with mTLS and its peers as well.
+absl::Status ValidateSplitConfig(const config::v1::RegistryConfig& config);
 
 // The registry with its listeners and background work.
 class RegistryServer final : public RunningService {

@@ -232,20 +232,30 @@ TEST_F(RegistryServerTest, ShutdownEndsOpenStreams) {
   EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(10)) << "the stream did not hold it up";
 }
 
+std::vector<std::string> FieldsOf(const absl::Status& status) {
+  std::vector<std::string> names;
+  for (const auto& violation : DetailOf(status).violations) names.push_back(violation.field);
+  return names;
+}
+
 TEST(RegistryConfig, RefusalsNameTheField) {
   const auto fields = [](const std::string& json) {
-    std::vector<std::string> names;
-    for (const auto& violation :
-         DetailOf(ValidateRegistryConfig(FromJson<config::v1::RegistryConfig>(json))).violations) {
-      names.push_back(violation.field);
-    }
-    return names;
+    return FieldsOf(ValidateRegistryConfig(FromJson<config::v1::RegistryConfig>(json)));
   };
-  EXPECT_THAT(fields("{}"), ::testing::ElementsAre("database"));
-  EXPECT_THAT(fields(R"({"database": {"sqlite": "x"}, "deployment": {"egress": {"oauthNetworks": ["nope"]}}})"),
-              ::testing::ElementsAre("deployment.egress.oauthNetworks"));
-  EXPECT_THAT(fields(R"({"database": {"sqlite": "x"}, "auditRetention": "10s"})"),
+  EXPECT_THAT(fields("{}"), ::testing::ElementsAre("database", "deployment.publicUrl"));
+  EXPECT_THAT(fields(R"({"database": {"sqlite": "x"}, "deployment": {"publicUrl": "https://gw.example.com",
+                         "egress": {"oauthNetworks": ["nope"]}}})"),
+              ::testing::ElementsAre("deployment.egress.oauthNetworks[0]"));
+  EXPECT_THAT(fields(R"({"database": {"sqlite": "x"}, "deployment": {"publicUrl": "https://gw.example.com"},
+                         "auditRetention": "10s"})"),
               ::testing::ElementsAre("auditRetention"));
+}
+
+TEST(RegistryConfig, AProcessOfItsOwnNeedsAListenerAndPeers) {
+  EXPECT_THAT(FieldsOf(ValidateSplitConfig({})),
+              ::testing::ElementsAre("database", "deployment.publicUrl", "server.listen", "server.tls.certificate",
+                                     "server.tls.privateKey", "server.tls.caBundle", "server.tls.trustDomain",
+                                     "peers.vault", "peers.authn"));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/error.h"
+#include "common/service_config.h"
 #include "common/status_macros.h"
 #include "services/authn/authn_server.h"
 #include "services/edge/edge_server.h"
@@ -97,6 +98,15 @@ class Standalone final : public RunningService {
   std::unique_ptr<edge::EdgeServer> edge_;
 };
 
+// Errors of the services are about derived configurations: as the administrator's file has it, each fault once.
+absl::Status InOurWords(const absl::Status& status) {
+  std::vector<ErrorDetail::Violation> violations = DetailOf(status).violations;
+  for (ErrorDetail::Violation& violation : violations) {
+    if (violation.field == "database.auditOutboxLimit") violation.field = "auditOutboxLimit";
+  }
+  return violations.empty() ? status : InvalidFields(violations);
+}
+
 }  // namespace
 
 ServiceConfigs DeriveConfigs(const StandaloneConfig& config) {
@@ -141,17 +151,24 @@ ServiceConfigs DeriveConfigs(const StandaloneConfig& config) {
 }
 
 absl::Status ValidateStandaloneConfig(const StandaloneConfig& config) {
+  std::vector<absl::Status> checks;
   if (config.data_directory().empty()) {
-    return InvalidField("dataDirectory", "is required: everything persistent lies there");
+    checks.push_back(InvalidField("dataDirectory", "is required: everything persistent lies there"));
   }
-  if (config.listen().empty()) return InvalidField("listen", "is required: the public address, such as 127.0.0.1:8080");
+  if (config.listen().empty()) {
+    checks.push_back(InvalidField("listen", "is required: the public address, such as 127.0.0.1:8080"));
+  }
   const ServiceConfigs configs = DeriveConfigs(config);
   if (configs.edge.deployment().public_url().empty()) {
-    return InvalidField("deployment.publicUrl", "is required unless `listen` is loopback: the origin clients use");
+    checks.push_back(
+        InvalidField("deployment.publicUrl", "is required unless `listen` is loopback: the origin clients use"));
   }
-  RETURN_IF_ERROR(edge::ValidateEdgeConfig(configs.edge));
-  RETURN_IF_ERROR(authn::ValidateAuthnConfig(configs.authn));
-  return registry::ValidateRegistryConfig(configs.registry);
+  // The first word about a field counts: what is said above comes first.
+  checks.insert(checks.end(),
+                {edge::ValidateEdgeConfig(configs.edge), authn::ValidateAuthnConfig(configs.authn),
+                 token_broker::ValidateTokenBrokerConfig(configs.token_broker),
+                 registry::ValidateRegistryConfig(configs.registry), vault::ValidateVaultConfig(configs.vault)});
+  return InOurWords(MergeViolations(checks));
 }
 
 absl::StatusOr<std::unique_ptr<RunningService>> StartStandalone(const StandaloneConfig& config, const Clock& clock) {
@@ -160,7 +177,7 @@ absl::StatusOr<std::unique_ptr<RunningService>> StartStandalone(const Standalone
   if (error) return absl::UnavailableError(absl::StrCat(config.data_directory(), ": ", error.message()));
   std::filesystem::permissions(config.data_directory(), std::filesystem::perms::owner_all, error);
   auto standalone = std::make_unique<Standalone>();
-  RETURN_IF_ERROR(standalone->Start(DeriveConfigs(config), clock));
+  RETURN_IF_ERROR(InOurWords(standalone->Start(DeriveConfigs(config), clock)));
   return std::unique_ptr<RunningService>(std::move(standalone));
 }
 

@@ -25,6 +25,9 @@ struct BrokerPeers {
 // INVALID_ARGUMENT naming each field that is missing or wrong. In-process callers need no `server`.
 absl::Status ValidateTokenBrokerConfig(const config::v1::TokenBrokerConfig& config);
 
+// The same for a process of its own, which needs a listener with mTLS and its peers as well.
+absl::Status ValidateSplitConfig(const config::v1::TokenBrokerConfig& config);
+
 // The whole service: TokenBroker and Web on its listeners, the control stream, background work, audit.
 class TokenBrokerServer final : public RunningService {
  public:
