@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include <grpcpp/create_channel_posix.h>
-#include <grpcpp/ext/health_check_service_server_builder_option.h>
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/tls_certificate_provider.h>
@@ -140,6 +140,10 @@ std::shared_ptr<grpc::Channel> ChannelTo(grpc::Server* server) {
 
 }  // namespace
 
+std::vector<std::unique_ptr<grpc::Service>> NoServices(const std::shared_ptr<const PeerIdentity>& /*peer*/) {
+  return {};
+}
+
 InProcessLink::InProcessLink() {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
@@ -159,6 +163,7 @@ InProcessLink::~InProcessLink() {
 // Services outlive the server that uses them.
 struct Host {
   std::vector<std::unique_ptr<grpc::Service>> services;
+  grpc::CallbackGenericService nothing;  // Answers UNIMPLEMENTED.
   std::unique_ptr<grpc::Server> server;
 
   ~Host() {
@@ -176,7 +181,7 @@ struct RpcServer::State {
   Mutex mu;
   std::unique_ptr<Host> network ABSL_GUARDED_BY(mu);
   std::map<std::string, std::unique_ptr<Host>> in_process ABSL_GUARDED_BY(mu);
-  bool serving ABSL_GUARDED_BY(mu) = true;
+  bool serving ABSL_GUARDED_BY(mu) = false;
   bool stopped ABSL_GUARDED_BY(mu) = false;
 
   // Null if it could not be started. `credentials` null: no network.
@@ -205,6 +210,10 @@ std::unique_ptr<Host> RpcServer::State::Build(std::shared_ptr<const PeerIdentity
   }
   for (const auto& service : host->services) {
     builder.RegisterService(service.get());
+  }
+  // gRPC starts no server that has only the health service.
+  if (host->services.empty()) {
+    builder.RegisterCallbackGenericService(&host->nothing);
   }
   host->server = builder.BuildAndStart();
   return host->server == nullptr ? nullptr : std::move(host);
@@ -250,6 +259,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Options& optio
   }
   MutexLock lock(state.mu);
   state.network = std::move(host);
+  state.network->server->GetHealthCheckService()->SetServingStatus(state.serving);
   return server;
 }
 
@@ -293,6 +303,8 @@ int RpcServer::port() const { return state_->port; }
 
 void RpcServer::SetServing(bool serving) {
   MutexLock lock(state_->mu);
+  // Who still follows readiness has not heard of the shutdown yet.
+  serving = serving && !state_->stopped;
   state_->serving = serving;
   for (grpc::Server* server : state_->Servers()) {
     server->GetHealthCheckService()->SetServingStatus(serving);
@@ -300,13 +312,16 @@ void RpcServer::SetServing(bool serving) {
 }
 
 void RpcServer::Shutdown(absl::Duration grace) {
-  SetServing(false);
-  std::vector<grpc::Server*> servers;
   {
     MutexLock lock(state_->mu);
     if (std::exchange(state_->stopped, true)) {
       return;
     }
+  }
+  SetServing(false);
+  std::vector<grpc::Server*> servers;
+  {
+    MutexLock lock(state_->mu);
     servers = state_->Servers();
   }
   const auto deadline = absl::ToChronoTime(SystemClock().Now() + grace);

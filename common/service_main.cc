@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/service_main.h"
 
+#include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
+#include <thread>
 #include <unistd.h>
 #include <utility>
 
@@ -31,6 +34,7 @@ namespace {
 constexpr int kStartFailed = 1;
 constexpr int kBadUsage = 2;
 constexpr absl::Duration kGrace = absl::Seconds(10);
+constexpr std::chrono::milliseconds kHealthEvery{1000};
 
 struct Arguments {
   std::string config;
@@ -132,6 +136,45 @@ class Readiness {
   std::string why_ ABSL_GUARDED_BY(mu_) = "starting";
 };
 
+// gRPC health says what /readyz says, a second later at most; NOT_SERVING for good when it ends.
+class HealthFollower {
+ public:
+  explicit HealthFollower(RunningService& service) : service_(service), thread_([this] { Run(); }) {}
+  ~HealthFollower() {
+    {
+      MutexLock lock(mu_);
+      stop_ = true;
+      service_.SetServing(false);
+    }
+    wake_.notify_all();
+    thread_.join();
+  }
+
+ private:
+  void Run() {
+    while (true) {
+      const bool ready = service_.Ready().ok();
+      MutexLock lock(mu_);
+      if (stop_) {
+        return;
+      }
+      service_.SetServing(ready);
+      const auto next = std::chrono::steady_clock::now() + kHealthEvery;
+      while (!stop_ && wake_.wait_until(mu_, next) != std::cv_status::timeout) {
+      }
+      if (stop_) {
+        return;
+      }
+    }
+  }
+
+  RunningService& service_;
+  Mutex mu_;
+  std::condition_variable_any wake_;
+  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread thread_;
+};
+
 absl::Status LoadConfig(const Arguments& arguments, service_main_internal::Program& program, FieldLines& lines) {
   RETURN_IF_ERROR(LoadYamlFile(arguments.config, program.config.get(), {}, &lines));
   std::vector<absl::Status> checks;
@@ -174,15 +217,17 @@ int Serve(const service_main_internal::Program& program, const FieldLines& lines
     return Fail(program, lines, service.status());
   }
   readiness.Set(service->get(), "");
+  auto health = std::make_unique<HealthFollower>(**service);
   Log(LogLevel::kInfo, "started", {{"version", SALLYPORT_VERSION}});
 
   int signal_number = 0;
   sigwait(&stop_signals, &signal_number);
 
   Log(LogLevel::kInfo, "stopping", {{"signal", signal_number}});
-  readiness.Set(nullptr, "stopping");
   // Should something hang, the process ends all the same.
   alarm(static_cast<unsigned>(absl::ToInt64Seconds(kGrace)) + 5);
+  health.reset();
+  readiness.Set(nullptr, "stopping");
   (*service)->Shutdown(kGrace);
   service->reset();
   Log(LogLevel::kInfo, "stopped");

@@ -22,8 +22,10 @@ namespace sallyport {
 class RunningService {
  public:
   virtual ~RunningService() = default;
-  // For /readyz: OK, or what is missing. Called from another thread, cheap.
+  // For /readyz and gRPC health: OK, or what is missing. Called from other threads, cheap.
   virtual absl::Status Ready() const = 0;
+  // What gRPC health checks are answered: SERVING or NOT_SERVING, which it is before the first call.
+  virtual void SetServing(bool serving) = 0;
   // Refuses new work, finishes what runs until `grace` is over.
   virtual void Shutdown(absl::Duration grace) = 0;
 };
@@ -50,7 +52,7 @@ int Run(int argc, char** argv, Program program);
 
 // The whole of a main(): options --config FILE, --check-config, --version, --help; core dumps off (unless
 // SALLYPORT_ALLOW_CORE=1 is in the environment), signals masked before any thread, libraries initialised, logging, the
-// admin listener, waiting for SIGTERM or SIGINT, graceful shutdown of 10 s. Exit
+// admin listener, gRPC health that follows readiness, waiting for SIGTERM or SIGINT, graceful shutdown of 10 s. Exit
 // codes: 0; 1 start failed; 2 bad usage or configuration (stderr names file, line and field, also if only `start` found
 // out).
 //   int main(int argc, char** argv) { return sallyport::RunService<VaultConfig>(argc, argv, "vault",

@@ -283,7 +283,6 @@ absl::StatusOr<std::unique_ptr<AuthnServer>> AuthnServer::Start(const config::v1
   }
   const auto services = [&state](std::shared_ptr<const PeerIdentity> peer) { return state.Services(std::move(peer)); };
   ASSIGN_OR_RETURN(state.server, RpcServer::Start(options, services));
-  state.server->SetServing(true);
   return server;
 }
 
@@ -313,6 +312,8 @@ absl::Status AuthnServer::Ready() const {
   }
   return absl::OkStatus();
 }
+
+void AuthnServer::SetServing(bool serving) { state_->server->SetServing(serving); }
 
 void AuthnServer::Shutdown(absl::Duration grace) {
   if (state_->server != nullptr) {

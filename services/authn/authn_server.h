@@ -41,6 +41,7 @@ class AuthnServer final : public RunningService {
   void Attach(const std::string& caller, InProcessLink& link);
   int port() const;
   absl::Status Ready() const override;
+  void SetServing(bool serving) override;
   void Shutdown(absl::Duration grace) override;
 
  private:

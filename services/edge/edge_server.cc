@@ -11,6 +11,7 @@
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/networks.h"
+#include "common/rpc_server.h"
 #include "common/service_config.h"
 #include "common/status_macros.h"
 #include "common/string_view.h"
@@ -97,6 +98,7 @@ struct EdgeServer::State {
   std::unique_ptr<ApiHandler> api;
   std::unique_ptr<EdgeGateway> gateway;
   std::unique_ptr<Engine> engine;
+  std::unique_ptr<RpcServer> health;  // Null if nobody is to ask.
 };
 
 absl::Status ValidateEdgeConfig(const config::v1::EdgeConfig& config) {
@@ -178,6 +180,10 @@ absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::
   engine_options.log = [](std::string_view text) { Log(LogLevel::kWarning, "http_engine", {{"detail", text}}); };
   ASSIGN_OR_RETURN(state.engine, Engine::Start(engine_options, *state.gateway));
   Log(LogLevel::kInfo, "listening", {{"address", config.listen()}, {"port", state.engine->port()}});
+  if (!config.server().listen().empty()) {
+    ASSIGN_OR_RETURN(const RpcServer::Options rpc_options, RpcOptionsFrom(config.server()));
+    ASSIGN_OR_RETURN(state.health, RpcServer::Start(rpc_options, NoServices));
+  }
   return server;
 }
 
@@ -192,13 +198,20 @@ absl::Status EdgeServer::Ready() const {
   return absl::OkStatus();
 }
 
+void EdgeServer::SetServing(bool serving) {
+  if (state_->health) state_->health->SetServing(serving);
+}
+
 uint64_t EdgeServer::authenticate_calls() const { return state_->doors->authenticate_calls(); }
 uint64_t EdgeServer::resolve_calls() const { return state_->doors->resolve_calls(); }
 
 void EdgeServer::Shutdown(absl::Duration grace) {
   if (!state_) return;
+  if (state_->health) state_->health->SetServing(false);
   if (state_->engine) state_->engine->Shutdown(std::chrono::milliseconds(absl::ToInt64Milliseconds(grace)));
   if (state_->control) state_->control->Stop();
+  // Last: until then a health check hears NOT_SERVING.
+  if (state_->health) state_->health->Shutdown(absl::ZeroDuration());
 }
 
 }  // namespace sallyport::edge

@@ -26,7 +26,8 @@ absl::Status ValidateEdgeConfig(const config::v1::EdgeConfig& config);
 // The same for a process of its own, which needs mTLS and its peers as well.
 absl::Status ValidateSplitConfig(const config::v1::EdgeConfig& config);
 
-// The edge with its listener. Serves from the snapshot on disk if the registry cannot be reached.
+// The edge with its listeners: the public one and, if server.listen is given, one for gRPC health checks. Serves from
+// the snapshot on disk if the registry cannot be reached.
 class EdgeServer final : public RunningService {
  public:
   static absl::StatusOr<std::unique_ptr<EdgeServer>> Start(const config::v1::EdgeConfig& config, const Clock& clock,
@@ -34,6 +35,7 @@ class EdgeServer final : public RunningService {
   ~EdgeServer() override;
   int port() const;
   absl::Status Ready() const override;
+  void SetServing(bool serving) override;
   void Shutdown(absl::Duration grace) override;
 
   // RPCs made by the doors so far; a warm request makes none.

@@ -179,6 +179,8 @@ absl::Status RegistryServer::Ready() const {
   return state_->database->Read([](Transaction& tx) { return Store::Revision(tx).status(); });
 }
 
+void RegistryServer::SetServing(bool serving) { state_->rpc->SetServing(serving); }
+
 void RegistryServer::Shutdown(absl::Duration grace) {
   if (!state_) return;
   {

@@ -36,6 +36,7 @@ class RegistryServer final : public RunningService {
   void Attach(const std::string& caller, InProcessLink& link);
   int port() const;
   absl::Status Ready() const override;
+  void SetServing(bool serving) override;
   void Shutdown(absl::Duration grace) override;
 
  private:

@@ -294,7 +294,6 @@ absl::Status TokenBrokerServer::Parts::Listen(const config::v1::TokenBrokerConfi
     return services;
   };
   ASSIGN_OR_RETURN(server, RpcServer::Start(options, factory));
-  server->SetServing(true);
   return absl::OkStatus();
 }
 
@@ -334,6 +333,8 @@ absl::Status TokenBrokerServer::Ready() const {
   return parts_->control->has_snapshot() ? absl::OkStatus()
                                          : absl::UnavailableError("no configuration from the registry yet");
 }
+
+void TokenBrokerServer::SetServing(bool serving) { parts_->server->SetServing(serving); }
 
 void TokenBrokerServer::Shutdown(absl::Duration grace) {
   if (parts_->stopped.exchange(true)) {

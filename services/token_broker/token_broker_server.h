@@ -41,6 +41,7 @@ class TokenBrokerServer final : public RunningService {
   int port() const;  // 0 if not on the network.
   // UNAVAILABLE until the configuration has come.
   absl::Status Ready() const override;
+  void SetServing(bool serving) override;
   // Refuses new work, lets refreshes that have asked a provider store the answer (up to 20 s, if `grace` is that long).
   void Shutdown(absl::Duration grace) override;
 

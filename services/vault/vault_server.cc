@@ -150,6 +150,8 @@ int VaultServer::port() const { return parts_->rpc->port(); }
 
 absl::Status VaultServer::Ready() const { return parts_->keyring->EnsureActive(parts_->clock->Now()); }
 
+void VaultServer::SetServing(bool serving) { parts_->rpc->SetServing(serving); }
+
 void VaultServer::Shutdown(absl::Duration grace) { parts_->rpc->Shutdown(grace); }
 
 absl::StatusOr<std::unique_ptr<RunningService>> StartVault(const config::v1::VaultConfig& config, const Clock& clock) {
