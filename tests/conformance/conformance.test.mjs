@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { Browser } from '../e2e/world/browser.mjs';
-import { obtainToken, startWorld } from '../e2e/world/fixture.mjs';
+import { assertNoSecretLeaked, obtainToken, startWorld } from '../e2e/world/fixture.mjs';
 import { request } from '../e2e/world/http-client.mjs';
 import { TOPOLOGIES } from '../e2e/world/gateway.mjs';
 import { freePort } from '../e2e/world/http.mjs';
@@ -23,10 +23,10 @@ describe('conformance', () => {
     backend = await startBackend();
     world = await startWorld(topology, {
       users: 1,
-      resources: () => ({
+      resources: ({ secrets }) => ({
         mcpServers: [{
           slug: 'conformance', upstreamUrl: backend.url, agentAuth: { interactive: { allow: { everyone: true } } },
-          appAuth: { apiKey: { name: 'X-API-Key', value: { value: 'conformance-key' } } },
+          appAuth: { apiKey: { name: 'X-API-Key', value: { value: secrets.apiKey } } },
         }],
       }),
     });
@@ -70,4 +70,6 @@ describe('conformance', () => {
     assert.equal(result.code, 0, result.output);
     assert.ok(result.opened, result.output);
   });
+
+  it('leaves no secret anywhere', () => assertNoSecretLeaked(world));
 });

@@ -336,4 +336,6 @@ describe('kill -9 of authn in the middle of its own protocol', { skip }, () => {
     const keys = await request(`${world.gateway.publicUrl}/oauth/jwks`);
     assert.equal(keys.status, 200);
   });
+
+  it('leaves no secret anywhere', () => assertNoSecretLeaked(world));
 });

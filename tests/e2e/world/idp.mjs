@@ -4,6 +4,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { SignJWT, exportJWK, generateKeyPair } from 'jose';
 import Provider, { errors } from 'oidc-provider';
 import { escapeHtml, freePort, listen, readBody, sendHtml } from './http.mjs';
+import { rememberFields } from './secrets.mjs';
 
 // `count` people with distinct subjects, passwords, addresses and groups.
 export function makeUsers(count, prefix = 'user') {
@@ -72,6 +73,8 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
       };
     },
   });
+  // What the relying party brings: code and verifier.
+  for (const event of ['grant.success', 'grant.error']) provider.on(event, (ctx) => rememberFields(ctx.oidc?.params));
   provider.on('grant.success', (ctx) => {
     for (const name of ['access_token', 'refresh_token', 'id_token']) if (ctx.body?.[name]) secrets.add(ctx.body[name]);
   });

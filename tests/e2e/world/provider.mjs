@@ -5,6 +5,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { escapeHtml, listen, readBody, sendHtml, sendJson, sleep, webHandler } from './http.mjs';
 import { dualEraEndpoint } from './mcp-endpoint.mjs';
 import { McpServer, z } from './mcp-server-sdk.mjs';
+import { rememberFields } from './secrets.mjs';
 
 const random = (prefix) => `${prefix}_${randomBytes(18).toString('base64url')}`;
 
@@ -88,6 +89,7 @@ export async function startProvider({ users = [], clients = [], ...options } = {
 
   const token = async (req, res) => {
     const fields = new URLSearchParams((await readBody(req)).toString('utf8'));
+    rememberFields(fields);
     const record = { at: Date.now(), grant: fields.get('grant_type'), outcome: 'pending' };
     records.tokenRequests.push(record);
     const failure = state.failures.shift();
