@@ -43,7 +43,7 @@ absl::StatusOr<SiteOptions> MakeSite(const config::v1::Deployment& deployment) {
   for (const std::string& origin : deployment.allowed_origins()) site.allowed_origins.insert(origin);
   ASSIGN_OR_RETURN(site.trusted_proxies,
                    ParseNetworks(Texts(deployment.trusted_proxies()), "deployment.trustedProxies"));
-  std::vector<Network> networks = DefaultUpstreamNetworks(false);
+  std::vector<Network> networks = PrivateNetworks(false);
   if (!deployment.egress().upstream_networks().empty()) {
     ASSIGN_OR_RETURN(
         networks, ParseNetworks(Texts(deployment.egress().upstream_networks()), "deployment.egress.upstreamNetworks"));

@@ -143,8 +143,7 @@ absl::StatusOr<std::unique_ptr<RegistryServer>> RegistryServer::Start(const conf
   Catalog::Options options;
   options.upstream_networks = Texts(config.deployment().egress().upstream_networks());
   if (options.upstream_networks.empty()) {
-    for (const Network& network : DefaultUpstreamNetworks(false))
-      options.upstream_networks.push_back(network.ToString());
+    for (const Network& network : PrivateNetworks(false)) options.upstream_networks.push_back(network.ToString());
   }
   options.oauth_networks = Texts(config.deployment().egress().oauth_networks());
   options.connectors = [&state] { return state.connectors.Get(); };
