@@ -11,6 +11,7 @@
 #include "common/error.h"
 #include "common/hex.h"
 #include "common/json_log.h"
+#include "common/metrics.h"
 #include "common/proto_time.h"
 #include "common/random.h"
 #include "common/status_macros.h"
@@ -42,6 +43,13 @@ std::string SafeCode(const std::string& code) {
       !code.empty() && code.size() <= 64 &&
       code.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == std::string::npos;
   return safe ? code : "unreadable_error";
+}
+
+// Links begun, and how those ended that came back from the provider.
+void CountLink(const registry::v1::App& app, const std::string& outcome) {
+  MetricCounter("sallyport_broker_links_total", "Links of users' accounts, by app and outcome",
+                {{"app", app.slug()}, {"outcome", outcome}})
+      .Increment();
 }
 
 }  // namespace
@@ -88,6 +96,7 @@ absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& pa
   if (absl::StatusOr<vault::v1::PutResponse> stored = vault_.Put(put, ""); !stored.ok()) {
     return stored.status();
   }
+  CountLink(*start.app, "started");
 
   FormFields fields = {{"response_type", "code"},
                        {"client_id", provider.client_id},
@@ -168,6 +177,15 @@ absl::StatusOr<v1::LinkFlow> Linker::Consume(const Return& returned, const Passp
 }
 
 absl::Status Linker::Finish(const Return& returned, const Passport& passport, Outcome* outcome) {
+  const absl::Status status = Complete(returned, passport, outcome);
+  CountLink(*returned.app, status.ok()                   ? "completed"
+                           : absl::IsCancelled(status)   ? "declined"
+                           : absl::IsUnavailable(status) ? "failed"
+                                                         : "refused");
+  return status;
+}
+
+absl::Status Linker::Complete(const Return& returned, const Passport& passport, Outcome* outcome) {
   ASSIGN_OR_RETURN(const Provider provider, providers_.ForApp(*returned.app));
   ASSIGN_OR_RETURN(const v1::LinkFlow flow, Consume(returned, passport, provider));
   outcome->txn = flow.txn();

@@ -59,6 +59,7 @@ class Linker {
   absl::Status Finish(const Return& returned, const Passport& passport, Outcome* outcome);
 
  private:
+  absl::Status Complete(const Return& returned, const Passport& passport, Outcome* outcome);
   absl::StatusOr<v1::LinkFlow> Consume(const Return& returned, const Passport& passport, const Provider& provider);
   absl::Status Store(const v1::LinkFlow& flow, const Provider& provider, const Passport& passport,
                      const TokenAnswer& answer, Outcome* outcome, const Return& returned);

@@ -16,21 +16,30 @@ namespace {
 constexpr size_t kMaxFailures = 10'000;
 constexpr size_t kMaxQueue = 100'000;
 
-void CountRefresh(const absl::StatusOr<SharedConnection>& result, const RefreshFlight::Report& report) {
-  static const auto counter = [](const char* outcome) -> prometheus::Counter& {
+struct RefreshMetrics {
+  static prometheus::Counter& Outcome(const char* outcome) {
     return MetricCounter("sallyport_broker_refreshes_total", "Refreshes of user connections by outcome",
                          {{"outcome", outcome}});
-  };
-  static prometheus::Counter& renewed = counter("renewed");
-  static prometheus::Counter& adopted = counter("adopted");
-  static prometheus::Counter& needs_user = counter("needs_user");
-  static prometheus::Counter& failed = counter("failed");
-  static prometheus::Counter& not_needed = counter("not_needed");
-  prometheus::Counter& outcome = report.renewed   ? renewed
-                                 : report.adopted ? adopted
-                                 : report.marked  ? needs_user
-                                 : !result.ok()   ? failed
-                                                  : not_needed;
+  }
+  prometheus::Counter& renewed = Outcome("renewed");
+  prometheus::Counter& adopted = Outcome("adopted");
+  prometheus::Counter& needs_user = Outcome("needs_user");
+  prometheus::Counter& failed = Outcome("failed");
+  prometheus::Counter& not_needed = Outcome("not_needed");
+};
+
+const RefreshMetrics& Metrics() {
+  static const RefreshMetrics metrics;
+  return metrics;
+}
+
+void CountRefresh(const absl::StatusOr<SharedConnection>& result, const RefreshFlight::Report& report) {
+  const RefreshMetrics& metrics = Metrics();
+  prometheus::Counter& outcome = report.renewed   ? metrics.renewed
+                                 : report.adopted ? metrics.adopted
+                                 : report.marked  ? metrics.needs_user
+                                 : !result.ok()   ? metrics.failed
+                                                  : metrics.not_needed;
   outcome.Increment();
 }
 
@@ -44,7 +53,9 @@ Refresher::Refresher(VaultClient& vault, TokenEndpoint& endpoint, TokenCache* ca
       clock_(clock),
       options_(std::move(options)),
       observer_(std::move(observer)),
-      runner_(options_.max_threads, kMaxQueue) {}
+      runner_(options_.max_threads, kMaxQueue) {
+  Metrics();  // There from the start: an alert must see the first failure as a rise from 0.
+}
 
 Refresher::~Refresher() { runner_.Stop(); }
 
