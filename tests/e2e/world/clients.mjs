@@ -80,10 +80,30 @@ async function connectTwice(make, finish, Unauthorized) {
 
 const INFO = { name: 'sallyport-e2e', version: '1.0.0' };
 
+// A fetch that keeps what comes back, one entry an answer: { head, body }, the body as far as it has come.
+function recordingFetch(received) {
+  return async (...args) => {
+    const response = await fetch(...args);
+    const entry = { head: JSON.stringify([...response.headers]), body: '' };
+    received.push(entry);
+    const body = response.clone().body;
+    const read = async () => {
+      const decoder = new TextDecoder();
+      for await (const chunk of body) entry.body += decoder.decode(chunk, { stream: true });
+    };
+    if (body) read().catch(() => {});  // Cut off: what the client makes of that is its own affair.
+    return response;
+  };
+}
+
 // kind: 'sdk1' (@modelcontextprotocol/sdk), 'client2' (@modelcontextprotocol/client as it comes), 'client2-auto' (the same with
-// versionNegotiation auto). Resolves with { client, oauth, close }; the client is connected.
+// versionNegotiation auto). Resolves with { client, oauth, received, close }; the client is connected, `received` is all it was sent over
+// HTTP so far.
 export async function connectClient(kind, url, { openUrl, oauth = new MemoryOAuth({ openUrl }), capabilities = {}, headers } = {}) {
-  const transportOptions = { authProvider: headers?.Authorization ? undefined : oauth, requestInit: headers ? { headers } : undefined };
+  const received = [];
+  const transportOptions = {
+    authProvider: headers?.Authorization ? undefined : oauth, requestInit: headers ? { headers } : undefined, fetch: recordingFetch(received),
+  };
   let client;
   if (kind === 'sdk1') {
     client = await connectTwice(
@@ -95,7 +115,7 @@ export async function connectClient(kind, url, { openUrl, oauth = new MemoryOAut
       () => ({ client: new Client(INFO, options), transport: new StreamableHTTPClientTransport(new URL(url), transportOptions) }),
       (transport) => transport.finishAuth(oauth.callback.searchParams), UnauthorizedError);
   }
-  return { client, oauth, close: () => client.close() };
+  return { client, oauth, received, close: () => client.close() };
 }
 
 // mcp-remote as a child process. Whatever it starts as a browser is a script that writes the URL to a file; `openUrl` then plays the

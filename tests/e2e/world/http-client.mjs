@@ -5,7 +5,9 @@ import http from 'node:http';
 // Head and body of every answer of 400 and above, for the search for secrets: { origin, text }.
 export const errorBodies = [];
 
-const agent = new http.Agent({ keepAlive: true, maxSockets: 512 });
+// More than any test has in flight at once: a request that waits here for a socket would not be concurrent to the others.
+const MAX_SOCKETS = 2048;
+const agent = new http.Agent({ keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: MAX_SOCKETS });
 
 // `headers` is an object or a flat list [name, value, …] (which may repeat names). `onResponse` gets the raw response as soon as its
 // head is there. Resolves with { status, headers, rawHeaders, body } when the body has ended.
@@ -55,9 +57,9 @@ export function parseMessages(response) {
 let nextId = 1;
 
 // One MCP request without any SDK: era 'modern' (2026-07-28, stateless) or 'legacy' (2025-11-25). Resolves with the HTTP answer plus
-// `message`, the JSON-RPC response in it.
-export async function rpc(url, method, params = {}, { era = 'modern', token, headers = {}, capabilities = {}, session, ...rest } = {}) {
-  const id = nextId++;
+// `message`, the JSON-RPC response in it. `id` is the JSON-RPC id; without it no two requests have the same.
+export async function rpc(url, method, params = {},
+  { era = 'modern', token, headers = {}, capabilities = {}, session, id = nextId++, ...rest } = {}) {
   const all = { Accept: 'application/json, text/event-stream', 'Content-Type': 'application/json' };
   let sent = params;
   if (era === 'modern') {

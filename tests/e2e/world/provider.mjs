@@ -2,7 +2,7 @@
 // An OAuth-protected product in the manner of a code host: an authorization server of its own users, an MCP server that demands
 // its access tokens, and a record of everything that happened, so that a test can prove how often a token was refreshed.
 import { createHash, randomBytes } from 'node:crypto';
-import { escapeHtml, listen, readBody, sendHtml, sendJson, sleep, webHandler } from './http.mjs';
+import { escapeHtml, listen, readBody, sendHtml, sendJson, sleep, waitFor, webHandler } from './http.mjs';
 import { dualEraEndpoint } from './mcp-endpoint.mjs';
 import { McpServer, z } from './mcp-server-sdk.mjs';
 
@@ -238,6 +238,12 @@ export async function startProvider({ users = [], clients = [], ...options } = {
     failNext: (kind, count = 1) => state.failures.push(...Array(count).fill(kind)),
     clearFailures: () => { state.failures.length = 0; },
     refreshes: (user) => records.tokenRequests.filter((r) => r.grant === 'refresh_token' && (!user || r.user === user)),
+    // The same, once every refresh that has come is decided: one that goes on in the background may still be under way when the call
+    // it was begun for has long been answered.
+    decidedRefreshes: () => waitFor(() => {
+      const all = records.tokenRequests.filter((r) => r.grant === 'refresh_token');
+      return all.every((r) => r.outcome !== 'pending') && all;
+    }, 'the refreshes under way to be decided'),
     // Every access token stops working now, as if its life were over; refresh tokens stay good.
     expireAccessTokens: () => { for (const entry of state.access.values()) entry.expiresAt = 0; },
     // The user revokes the application in their account settings.

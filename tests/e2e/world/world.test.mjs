@@ -44,6 +44,7 @@ describe('identity provider', async () => {
       assert.equal(claims.sub, user.sub);
       assert.equal(claims.email, user.email);
       assert.deepEqual(claims.groups, user.groups);
+      for (const name of ['access_token', 'id_token', 'refresh_token']) assert.equal(idp.owners.get(tokens[name]), user.sub, name);
       const renewed = await oidc.refreshTokenGrant(config, tokens.refresh_token);
       assert.equal(renewed.claims().sub, user.sub);
       assert.notEqual(renewed.access_token, tokens.access_token);
@@ -134,6 +135,17 @@ describe('provider', async () => {
       assert.equal((await refresh(token)).status, status);
     }
     assert.ok((await refresh(token)).json.access_token);
+  });
+
+  it('judges no refresh before it is decided', async () => {
+    const { refresh_token: token } = await link(users[0]);
+    provider.stallRefresh(users[0].username, { thinkMs: 100 });
+    const before = provider.refreshes().length;
+    const answer = refresh(token);
+    await waitFor(() => provider.refreshes().length > before, 'the refresh to come');
+    assert.equal(provider.refreshes().at(-1).outcome, 'pending');
+    assert.equal((await provider.decidedRefreshes()).at(-1).outcome, 'ok');
+    assert.equal((await answer).status, 200);
   });
 
   it('lets access tokens expire', async () => {
