@@ -150,6 +150,7 @@ absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::
       state.snapshot_file->Save(update.snapshot);
     }
     state.doors->OnUpdate(update);
+    state.mcp->OnUpdate(update);
   });
   if (const absl::Status seeded = state.snapshot_file->Load(*state.control);
       !seeded.ok() && !absl::IsNotFound(seeded)) {
