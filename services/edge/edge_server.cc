@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/error.h"
@@ -14,6 +15,7 @@
 #include "common/string_view.h"
 #include "common/url.h"
 #include "services/edge/edge_gateway.h"
+#include "services/edge/engine_metrics.h"
 #include "services/edge/http/engine.h"
 #include "services/edge/mcp/call_audit.h"
 #include "services/edge/mcp/doors.h"
@@ -38,8 +40,14 @@ absl::StatusOr<SiteOptions> MakeSite(const config::v1::Deployment& deployment) {
   site.public_host = url.authority();
   const auto literal = IpAddress::Parse(url.host());
   site.public_is_loopback = url.host() == "localhost" || (literal.ok() && literal->is_loopback());
-  site.hosts.insert(absl::AsciiStrToLower(site.public_host));
-  for (const std::string& host : deployment.extra_hosts()) site.hosts.insert(absl::AsciiStrToLower(host));
+  const auto add_host = [&](const std::string& host) {
+    site.hosts.insert(absl::AsciiStrToLower(host));
+    // RFC 9110 section 4.2.3: with the scheme's port it is the same.
+    const bool has_port = !host.empty() && host.back() != ']' && absl::StrContains(host, ":");
+    if (!has_port) site.hosts.insert(absl::StrCat(absl::AsciiStrToLower(host), url.is_https() ? ":443" : ":80"));
+  };
+  add_host(site.public_host);
+  for (const std::string& host : deployment.extra_hosts()) add_host(host);
   for (const std::string& origin : deployment.allowed_origins()) site.allowed_origins.insert(origin);
   ASSIGN_OR_RETURN(site.trusted_proxies,
                    ParseNetworks(Texts(deployment.trusted_proxies()), "deployment.trustedProxies"));
@@ -71,6 +79,7 @@ struct EdgeServer::State {
   std::unique_ptr<PageHandler> pages;
   std::unique_ptr<ApiHandler> api;
   std::unique_ptr<EdgeGateway> gateway;
+  EngineMetrics engine_metrics;
   std::unique_ptr<Engine> engine;
 };
 
@@ -168,6 +177,7 @@ absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::
   engine_options.upstream_ca_bundle = config.deployment().egress().ca_bundle();
   engine_options.log = [](std::string_view text) { Log(LogLevel::kWarning, "http_engine", {{"detail", text}}); };
   ASSIGN_OR_RETURN(state.engine, Engine::Start(engine_options, *state.gateway));
+  state.engine_metrics.Start(*state.engine, state.engine->worker(0));
   Log(LogLevel::kInfo, "listening", {{"address", config.listen()}, {"port", state.engine->port()}});
   return server;
 }
