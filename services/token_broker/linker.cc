@@ -182,6 +182,7 @@ absl::Status Linker::Finish(const Return& returned, const Passport& passport, Ou
   }
   TokenResult result = endpoint_.ExchangeCode(provider, code, flow.redirect_uri(), Secret::Copy(flow.code_verifier()));
   if (const auto* error = std::get_if<ProviderError>(&result)) {
+    outcome->provider_failed = true;
     Log(LogLevel::kWarning, "link_exchange_failed", {{"app", returned.app->slug()}, {"failure", error->code}});
     RETURN_IF_ERROR(Refuse(returned, passport, error->code));
     return WithReason(absl::UnavailableError("the provider gave no usable tokens"), error->code);

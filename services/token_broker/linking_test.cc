@@ -296,6 +296,22 @@ TEST_F(LinkingTest, OddTokenAnswersStoreNothingAndAreNotShown) {
   }
 }
 
+TEST_F(LinkingTest, VaultThatIsDownIsNotTakenForTheProvidersFailure) {
+  TokenBrokerServer& broker = StartBroker();
+  const auto sent = Begin(broker, LinkPassport());
+  peers_.vault.FailPuts(1);
+
+  const auto back = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
+  peers_.vault.SetDown(true);
+  const auto begun = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
+
+  for (const web::v1::WebResponse& page : {back, begun}) {
+    EXPECT_EQ(page.status(), 503) << page.body();
+    EXPECT_EQ(HeaderOf(page, "retry-after"), "2");
+  }
+  EXPECT_FALSE(IsLinked("corp:ada"));
+}
+
 TEST_F(LinkingTest, ExpiryAsAStringIsUnderstood) {
   Answer(200, R"({"access_token":"at","expires_in":"3600","scope":"repo"})");
   TokenBrokerServer& broker = StartBroker();

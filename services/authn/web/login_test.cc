@@ -196,7 +196,9 @@ TEST_F(LoginTest, ProviderThatRefusesTheCodeSignsNobodyIn) {
   }
   const Form begun = BeginOidc();
   world_.token_endpoint.status = 502;
-  EXPECT_EQ(Finish(begun).status(), 503);
+  const WebResponse unavailable = Finish(begun);
+  EXPECT_EQ(unavailable.status(), 503);
+  EXPECT_EQ(ResponseHeader(unavailable, "retry-after"), "2");
   EXPECT_FALSE(SignedIn());
 }
 
