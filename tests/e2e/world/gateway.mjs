@@ -239,14 +239,38 @@ class Gateway {
     }
   }
 
-  // One call of the HTTP API as the administrator.
-  async api(method, body = {}) {
+  // One call of the HTTP API as the administrator, whatever comes of it.
+  async apiRequest(method, body = {}) {
     await this.login();
-    const response = await request(`${this.publicUrl}/api/${method}`, {
+    return request(`${this.publicUrl}/api/${method}`, {
       method: 'POST', headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${this.apiToken}` }, body: JSON.stringify(body),
     });
+  }
+
+  async api(method, body = {}) {
+    const response = await this.apiRequest(method, body);
     if (response.status !== 200) throw new Error(`${method}: HTTP ${response.status} ${response.body}`);
     return JSON.parse(response.body);
+  }
+
+  // All events of the audit that the filter (ListEventsRequest) lets through, newest first.
+  async auditEvents(filter = {}) {
+    const all = [];
+    for (let pageToken = ''; ;) {
+      const page = await this.api('sallyport.audit.v1.Audit/ListEvents', { pageSize: 1000, ...filter, ...(pageToken ? { pageToken } : {}) });
+      all.push(...page.events ?? []);
+      pageToken = page.nextPageToken;
+      if (!pageToken) return all;
+    }
+  }
+
+  // The sum of a metric of one service over all samples with these labels.
+  async metric(name, metric, labels = {}) {
+    const { body } = await request(`${this.services.get(name).adminUrl}/metrics`, { headers: { Connection: 'close' } });
+    const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`);
+    return body.split('\n').filter((line) => line.startsWith(`${metric}{`) || line.startsWith(`${metric} `))
+      .filter((line) => wanted.every((text) => line.includes(text)))
+      .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
   }
 
   // All metrics of all services, as Prometheus text.

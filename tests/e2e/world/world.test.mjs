@@ -115,7 +115,10 @@ describe('provider', async () => {
     provider.settings.rotation = 'grace';
     const { refresh_token: first } = await link(users[0]);
     const second = (await refresh(first)).json;
-    assert.deepEqual((await refresh(first)).json, second);
+    const again = (await refresh(first)).json;
+    assert.equal(again.refresh_token, second.refresh_token);
+    assert.notEqual(again.access_token, second.access_token);
+    assert.equal((await refresh(second.refresh_token)).status, 200);
     provider.settings.rotation = 'strict';
   });
 
@@ -241,6 +244,19 @@ describe('trickster', async () => {
   it('cuts the connection', async () => {
     await assert.rejects(callTool(upstream.url, 'x', { reset: 'before' }));
     await assert.rejects(callTool(upstream.url, 'x', { reset: 'after' }));
+  });
+});
+
+describe('waitFor', () => {
+  it('tries again after an error, and gives up at once when an assertion fails', async () => {
+    let tries = 0;
+    assert.equal(await waitFor(() => {
+      if (tries++ < 2) throw new Error('not yet');
+      return 'done';
+    }, 'the third try', 1000, 1), 'done');
+    const began = Date.now();
+    await assert.rejects(waitFor(() => assert.fail('never'), 'nothing', 1000, 1), { name: 'AssertionError', message: 'never' });
+    assert.ok(Date.now() - began < 500);
   });
 });
 
