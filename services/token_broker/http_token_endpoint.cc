@@ -24,6 +24,7 @@ HttpRequest ClientRequest(const Provider& provider, const std::string& url, Form
   request.method = "POST";
   request.url = url;
   request.timeout = kDeadline;
+  request.once = true;
   request.headers = {{"content-type", "application/x-www-form-urlencoded"}, {"accept", "application/json"}};
   if (provider.client_auth == Provider::ClientAuth::kBasic && provider.client_secret != nullptr) {
     const std::string pair =

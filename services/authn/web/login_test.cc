@@ -87,6 +87,7 @@ TEST_F(LoginTest, ProviderSignInMakesASessionAndKeepsItsTokens) {
   EXPECT_TRUE(SignedIn());
   // The code was redeemed with the verifier of the challenge.
   ASSERT_EQ(world_.token_endpoint.requests.size(), 1U);
+  EXPECT_TRUE(world_.token_endpoint.requests[0].once);
   const Form redeemed = *Form::Parse(world_.token_endpoint.requests[0].body);
   EXPECT_EQ(Base64UrlEncode(Sha256(redeemed.Get("code_verifier"))), begun.Get("code_challenge"));
   EXPECT_EQ(redeemed.Get("redirect_uri"), "https://gw.example.com/oauth/callback/okta");
