@@ -199,6 +199,54 @@ TEST_F(BackgroundTest, RevocationThatFailsForAWeekIsGivenUp) {
   EXPECT_EQ(peers_.vault.Head(ConnectionRecord("corp:ada", kApp)), "");
 }
 
+TEST_F(BackgroundTest, RevocationWaitsForMetadataThatCannotBeHad) {
+  app_->set_issuer(provider_.Url(""));
+  app_->clear_revocation_url();
+  Answer(503);
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  ASSERT_OK_AND_ASSIGN(const Provider unknown, providers_->ForApp(*app_));
+
+  ASSERT_OK_AND_ASSIGN(const auto outcome, revoker_->Disconnect({"corp:ada", kApp}, &unknown, "passport-of:corp:ada"));
+
+  EXPECT_EQ(outcome.revocation, "pending");
+  EXPECT_NE(peers_.vault.Head(ConnectionRecord("corp:ada", kApp)), "");
+
+  Answer(200, absl::StrCat(R"({"issuer":")", provider_.Url(""), R"(","revocation_endpoint":")",
+                           provider_.Url("/revoke"), R"("})"));
+  clock_for_all_.Advance(absl::Minutes(2));
+  ASSERT_OK_AND_ASSIGN(const Provider known, providers_->ForApp(*app_));
+  revoker_->Retry({"corp:ada", kApp}, &known, "passport-of:corp:ada");
+
+  EXPECT_THAT(asked(), ::testing::IsSupersetOf({"/revoke rt0", "/revoke at0-of-corp:ada"}));
+  EXPECT_EQ(peers_.vault.Head(ConnectionRecord("corp:ada", kApp)), "");
+}
+
+TEST_F(BackgroundTest, TokensAreNotRevokedWhereTheAppWasMovedTo) {
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  ASSERT_OK_AND_ASSIGN(Provider provider, providers_->ForApp(*app_));
+  provider.revocation_url = "https://elsewhere.example/revoke";
+
+  ASSERT_OK_AND_ASSIGN(const auto outcome, revoker_->Disconnect({"corp:ada", kApp}, &provider, "passport-of:corp:ada"));
+
+  EXPECT_EQ(outcome.revocation, "unsupported");
+  EXPECT_TRUE(asked().empty());
+}
+
+TEST_F(BackgroundTest, RetryLeavesAConnectionThatWasLinkedAnewAlone) {
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  const vault::v1::RecordMetadata before = peers_.vault.MetadataOf(ConnectionRecord("corp:ada", kApp));
+  ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(*app_));
+
+  revoker_->Retry({"corp:ada", kApp}, &provider, "passport-of:corp:ada");
+
+  const vault::v1::RecordMetadata after = peers_.vault.MetadataOf(ConnectionRecord("corp:ada", kApp));
+  EXPECT_EQ(after.state(), before.state());
+  EXPECT_EQ(after.reason(), before.reason());
+  EXPECT_EQ(after.has_next_at(), before.has_next_at());
+  EXPECT_EQ(peers_.vault.Holder(ConnectionRecord("corp:ada", kApp)), "");
+  EXPECT_TRUE(asked().empty());
+}
+
 TEST_F(BackgroundTest, RefreshTokenIsNotSentToAProviderTheAppWasMovedTo) {
   Answer(200, R"({"access_token":"at1","refresh_token":"rt1","expires_in":3600})");
   ASSERT_OK_AND_ASSIGN(Provider provider, providers_->ForApp(*app_));

@@ -17,6 +17,7 @@
 #include "common/url.h"
 #include "sallyport/token_broker/v1/state.pb.h"
 #include "services/token_broker/link_ticket.h"
+#include "services/token_broker/provider_binding.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -169,6 +170,10 @@ absl::StatusOr<v1::LinkFlow> Linker::Consume(const Return& returned, const Passp
 
 absl::Status Linker::Finish(const Return& returned, const Passport& passport, Outcome* outcome) {
   ASSIGN_OR_RETURN(const Provider provider, providers_.ForApp(*returned.app));
+  if (provider.metadata_missing && Parameter(returned.parameters, "iss").empty()) {
+    // It may be promised. The flow stays, for the page to be loaded again.
+    return WithRetryAfter(absl::UnavailableError("the issuer's metadata cannot be had now"), absl::Seconds(10));
+  }
   ASSIGN_OR_RETURN(const v1::LinkFlow flow, Consume(returned, passport, provider));
   outcome->txn = flow.txn();
   outcome->server_uid = flow.server_uid();

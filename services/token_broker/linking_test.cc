@@ -250,6 +250,19 @@ TEST_F(LinkingTest, AnswerOfAnotherIssuerIsRefusedAndTheFlowIsGone) {
   for (const auto& request : requests()) EXPECT_EQ(request.form.count("code"), 0U);
 }
 
+TEST_F(LinkingTest, WhetherAnIssuerIsPromisedMustBeKnown) {
+  app_->set_issuer(provider_.Url(""));
+  Answer(503, "");
+  TokenBrokerServer& broker = StartBroker();
+  const auto sent = Begin(broker, LinkPassport());
+
+  const auto back = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
+
+  EXPECT_EQ(back.status(), 502);
+  EXPECT_EQ(peers_.vault.CountRecords("link_flow"), 1U) << "not used up";
+  for (const auto& request : requests()) EXPECT_EQ(request.form.count("code"), 0U);
+}
+
 // C8.
 TEST_F(LinkingTest, RefusalAtTheProviderIsAFriendlyPageAndEndsTheFlow) {
   TokenBrokerServer& broker = StartBroker();

@@ -10,6 +10,7 @@
 
 #include "common/error.h"
 #include "common/proto_time.h"
+#include "services/token_broker/provider_binding.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -223,7 +224,7 @@ RefreshFlight::Next RefreshFlight::ExamineHead(absl::Time now) {
   if (IsSatisfied(**view, lease_.metadata(), now) || !(*view)->can_refresh) {
     return ReleaseWith(std::move(view));
   }
-  if (!IsBoundTo(lease_.metadata().labels(), provider_)) {
+  if (!MayRefreshAt(lease_.metadata().labels(), provider_)) {
     return MarkNeedsUser("NEEDS_REAUTH", "provider_moved");
   }
   if (wish_.reason == RefreshWish::Reason::kForced && WasForcedRecently(now)) {

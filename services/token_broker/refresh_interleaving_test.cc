@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "common/proto_time.h"
+#include "services/token_broker/provider_binding.h"
 #include "services/token_broker/refresh_flight.h"
 #include "services/token_broker/testing/fake_vault.h"
 #include "services/token_broker/testing/model_provider.h"
@@ -108,7 +109,7 @@ class World {
       ++started_;
       RefreshFlight::Options options;
       options.random = [] { return 0.5; };
-      flights_[Index(i)] = std::make_unique<RefreshFlight>(ConnectionKey{"u:ada", "app_1"}, Provider{}, RefreshWish{},
+      flights_[Index(i)] = std::make_unique<RefreshFlight>(ConnectionKey{"u:ada", "app_1"}, Config(), RefreshWish{},
                                                            kPassport, vault_, provider_, clock_, options);
       return;
     }
@@ -183,8 +184,8 @@ class World {
     RefreshFlight::Options options;
     options.random = [] { return 0.5; };
     clock_.Advance(options.lease);
-    RefreshFlight flight(ConnectionKey{"u:ada", "app_1"}, Provider{}, RefreshWish{}, kPassport, vault_, provider_,
-                         clock_, options);
+    RefreshFlight flight(ConnectionKey{"u:ada", "app_1"}, Config(), RefreshWish{}, kPassport, vault_, provider_, clock_,
+                         options);
     int steps = 0;
     while (flight.Step().kind == RefreshFlight::Next::Kind::kAgain && steps < 20) ++steps;
     if (!flight.result().ok()) return absl::StrCat("L: no end after one lease: ", flight.result().status().message());
@@ -220,6 +221,11 @@ class World {
   static size_t Index(int i) { return static_cast<size_t>(i); }
   static vault::v1::RecordName Record() { return ConnectionRecord("u:ada", "app_1"); }
 
+  static Provider Config() {
+    Provider provider;
+    provider.token_url = "https://provider.example/token";
+    return provider;
+  }
   void Link() {
     v1::TokenSet tokens;
     tokens.set_access_token("at");
@@ -229,6 +235,7 @@ class World {
     vault::v1::PutRequest request;
     *request.mutable_record() = Record();
     request.set_payload(tokens.SerializeAsString());
+    (*request.mutable_labels())[kBoundTo] = BoundTo(Config());
     EXPECT_TRUE(vault_.Put(request, kPassport).ok());
     unlinked_ = false;
   }
