@@ -273,6 +273,43 @@ TEST_F(BackgroundTest, RefreshTokenIsNotSentToAProviderTheAppWasMovedTo) {
   EXPECT_TRUE(asked().empty());
 }
 
+TEST_F(BackgroundTest, WhoJoinsARefreshLendsItTheirPassport) {
+  PutConnection("corp:ada", kApp, absl::Hours(2), absl::Hours(1));
+  ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(*app_));
+  std::atomic<int> refreshed{0};
+  std::atomic<int> revoked{0};
+  provider_.SetHandler([&](const HttpProvider::Request& request) -> HttpProvider::Response {
+    if (request.path == "/revoke") {
+      ++revoked;
+      return {200, "", "", ""};
+    }
+    // Linked anew meanwhile, with the same refresh token, and the passport ends.
+    PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+    peers_.vault.RefusePassport("passport-of:corp:ada");
+    ++refreshed;
+    return {200, R"({"access_token":"at1","expires_in":3600})", "application/json", ""};
+  });
+  std::atomic<int> linked{0};
+  std::atomic<int> done{0};
+  const auto refresh = [&](const std::string& passport) {
+    refresher_->Refresh(
+        {"corp:ada", kApp}, {}, passport, [&] { return absl::StatusOr<Provider>(provider); },
+        [&](const auto& result) {
+          linked += result.ok() && (*result)->state == ConnectionView::State::kLinked ? 1 : 0;
+          ++done;
+        });
+  };
+
+  refresh("passport-of:corp:ada");
+  while (refreshed == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  refresh("passport-of:corp:ada#later");
+  while (done < 2) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+
+  EXPECT_EQ(linked, 2);
+  EXPECT_EQ(refreshed, 1);
+  EXPECT_EQ(revoked, 0);
+}
+
 TEST_F(BackgroundTest, IdleConnectionIsRenewedBeforeItsRefreshTokenDies) {
   Answer(200, R"({"access_token":"at1","refresh_token":"rt1","expires_in":3600})");
   PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));

@@ -10,7 +10,6 @@
 
 #include "common/error.h"
 #include "common/proto_time.h"
-#include "services/token_broker/provider_binding.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -19,6 +18,9 @@ constexpr absl::Duration kForcedInterval = absl::Seconds(30);
 constexpr absl::Duration kClientRejectedBackoff = absl::Seconds(60);
 constexpr absl::Duration kMaxRetryAfter = absl::Minutes(15);
 constexpr absl::Duration kMaxStoreWait = absl::Seconds(5);
+// How often a passport that counts is waited for, half a minute in all, before a token of a former link is let go
+// unrevoked.
+constexpr int kMaxRefusals = 12;
 // Reason of a record whose former holder vanished, perhaps with an answer: remembered until a token is stored, so that
 // whoever finds the token refused can say why.
 constexpr char kHolderVanished[] = "holder_vanished";
@@ -90,19 +92,22 @@ RefreshFlight::Next RefreshFlight::ReleaseWith(absl::StatusOr<SharedConnection> 
 
 RefreshFlight::Next RefreshFlight::Acquire() {
   // Before the call, so that our view of the lease ends earlier than the vault's.
-  leased_at_ = clock_.Now();
+  leased_ = clock_.Elapsed();
   vault::v1::AcquireLeaseRequest request;
   *request.mutable_record() = ConnectionRecord(key_.subject, key_.connection);
   request.mutable_ttl()->set_seconds(absl::ToInt64Seconds(options_.lease));
   absl::StatusOr<vault::v1::AcquireLeaseResponse> response = vault_.AcquireLease(request, passport_);
   if (absl::IsNotFound(response.status())) {
-    return Finish(std::make_shared<ConnectionView>());
+    pending_ = SharedConnection(std::make_shared<ConnectionView>());
+    return std::exchange(resubmit_, false) ? EndStray("") : Finish(std::move(pending_));
+  }
+  if (!response.ok() && resubmit_) {
+    // The token exists nowhere but here. If it is our passport that has ended, whoever asks next lends another.
+    return Then(Phase::kAcquire, Doubling(absl::Milliseconds(50), ++store_attempts_, kMaxStoreWait));
   }
   if (!response.ok()) {
-    if (resubmit_) {
-      return Then(Phase::kAcquire, Doubling(absl::Milliseconds(50), ++store_attempts_, kMaxStoreWait));
-    }
-    return Finish(response.status());
+    return Finish(answer_lacks_access_ ? Unavailable("the provider gave no access token", absl::Seconds(1))
+                                       : response.status());
   }
   if (response->has_held()) {
     return Held(absl::Seconds(response->held().retry_after().seconds()) +
@@ -111,14 +116,14 @@ RefreshFlight::Next RefreshFlight::Acquire() {
   took_over_ = (took_over_ && response->lease().generation() == lease_.generation()) || response->lease().took_over() ||
                response->lease().metadata().reason() == kHolderVanished;
   lease_ = std::move(*response->mutable_lease());
-  return Examine(leased_at_);
+  return Examine(clock_.Now());
 }
 
 RefreshFlight::Next RefreshFlight::Held(absl::Duration retry_after) {
-  if (wait_since_ == absl::InfinitePast()) {
-    wait_since_ = leased_at_;
+  if (!wait_since_.has_value()) {
+    wait_since_ = leased_;
   }
-  if (leased_at_ - wait_since_ >= options_.held_limit && !resubmit_) {
+  if (leased_ - *wait_since_ >= options_.held_limit && !resubmit_) {
     return Finish(Unavailable("another replica is renewing this connection", retry_after));
   }
   const absl::Duration base = Doubling(absl::Milliseconds(50), polls_++, absl::Milliseconds(800));
@@ -167,9 +172,11 @@ bool RefreshFlight::IsSatisfied(const ConnectionView& head, const vault::v1::Rec
 }
 
 bool RefreshFlight::WasForcedRecently(absl::Time now) const {
+  // The label is the head's own: a version that came about otherwise has none.
   const auto forced = lease_.metadata().labels().find("forced_at");
   absl::Time at;
-  return forced != lease_.metadata().labels().end() &&
+  return wish_.refused_generation == lease_.generation() && wish_.refused_version == lease_.head() &&
+         forced != lease_.metadata().labels().end() &&
          absl::ParseTime(absl::RFC3339_full, forced->second, &at, nullptr) && now - at < kForcedInterval;
 }
 
@@ -194,7 +201,8 @@ RefreshFlight::Next RefreshFlight::Examine(absl::Time now) {
     refused_tokens_.clear();
     refused_tokens_generation_ = lease_.generation();
     if (resubmit_) {
-      return Then(Phase::kRevokeStray);
+      pending_ = Unavailable("the connection was linked anew", absl::Seconds(1));
+      return EndStray(StateOf(lease_.metadata()) == ConnectionView::State::kLinked ? lease_.payload() : "");
     }
   }
   if (resubmit_) {
@@ -224,6 +232,9 @@ RefreshFlight::Next RefreshFlight::ExamineHead(absl::Time now) {
   if (IsSatisfied(**view, lease_.metadata(), now) || !(*view)->can_refresh) {
     return ReleaseWith(std::move(view));
   }
+  if (answer_lacks_access_ && head_.refresh_token() == answer_.refresh_token()) {
+    return Fail({.failure = ProviderFailure::kUnavailable, .code = "no_access_token"});
+  }
   if (!MayRefreshAt(lease_.metadata().labels(), provider_)) {
     return MarkNeedsUser("NEEDS_REAUTH", "provider_moved");
   }
@@ -247,7 +258,7 @@ absl::StatusOr<SharedConnection> RefreshFlight::HeadOrUnavailable(absl::string_v
   return Unavailable(why, retry_after);
 }
 
-absl::StatusOr<vault::v1::PutResponse> RefreshFlight::Store(const v1::TokenSet& tokens, absl::Time now) {
+absl::StatusOr<vault::v1::PutResponse> RefreshFlight::Store(const v1::TokenSet& tokens, bool forced, absl::Time now) {
   vault::v1::PutRequest request;
   *request.mutable_record() = ConnectionRecord(key_.subject, key_.connection);
   request.set_lease(lease_.id());
@@ -256,10 +267,11 @@ absl::StatusOr<vault::v1::PutResponse> RefreshFlight::Store(const v1::TokenSet& 
     (*request.mutable_labels())[name] = value;
   }
   request.mutable_labels()->erase("expires_at");
+  request.mutable_labels()->erase("forced_at");
   for (const auto& [name, value] : LabelsOf(tokens, key_.connection)) {
     (*request.mutable_labels())[name] = value;
   }
-  if (wish_.reason == RefreshWish::Reason::kForced) {
+  if (forced) {
     (*request.mutable_labels())["forced_at"] = absl::FormatTime(absl::RFC3339_full, now, absl::UTCTimeZone());
   }
   if (!tokens.refresh_token().empty()) {
@@ -278,7 +290,7 @@ SharedConnection RefreshFlight::ViewOfStored(const v1::TokenSet& tokens, const v
 
 RefreshFlight::Next RefreshFlight::Adopt() {
   const absl::Time now = clock_.Now();
-  absl::StatusOr<vault::v1::PutResponse> stored = Store(side_, now);
+  absl::StatusOr<vault::v1::PutResponse> stored = Store(side_, /*forced=*/false, now);
   if (absl::IsAborted(stored.status()) || (stored.ok() && stored->side())) {
     return Then(Phase::kAcquire, absl::Milliseconds(50));
   }
@@ -298,16 +310,21 @@ RefreshFlight::Next RefreshFlight::Send() {
   // The provider does not know our leases: the only guard against a second holder sending the same token is to send
   // early enough.
   const absl::Duration latest = options_.lease - options_.provider_deadline - options_.commit_budget;
-  if (clock_.Now() - leased_at_ > latest) {
+  if (clock_.Elapsed() - leased_ > latest) {
     return ReleaseWith(HeadOrUnavailable("the lease had too little time left", absl::Seconds(1), clock_.Now()));
   }
   report_.asked_provider = true;
+  // Lifetimes count from the answer, which was made at this moment at the earliest.
+  const absl::Time asked_at = clock_.Now();
   TokenResult result = endpoint_.Refresh(provider_, Secret::Copy(head_.refresh_token()));
   if (const auto* error = std::get_if<ProviderError>(&result)) {
     return Fail(*error);
   }
-  answer_ = Renewed(head_, std::get<TokenAnswer>(result), clock_.Now());
-  store_attempts_ = 0;
+  const auto& answer = std::get<TokenAnswer>(result);
+  answer_ = Renewed(head_, answer, asked_at);
+  answer_labels_ = lease_.metadata().labels();
+  answer_lacks_access_ = answer.access_token.empty();
+  store_attempts_ = refusals_ = 0;
   return Then(Phase::kCommit);
 }
 
@@ -318,9 +335,11 @@ absl::Duration RefreshFlight::Backoff(const ProviderError& error) const {
     case ProviderFailure::kClientRejected:
       return kClientRejectedBackoff;
     default:
-      // Full jitter, but never nothing: 200 callers come at once.
-      return absl::Milliseconds(200) +
-             Doubling(absl::Seconds(1), options_.former_failures, absl::Seconds(60)) * options_.random();
+      // Full jitter, but never nothing: 200 callers come at once. No sooner than the provider, or what stands before
+      // it, said.
+      return std::max(std::min(error.retry_after, kMaxRetryAfter),
+                      absl::Milliseconds(200) +
+                          Doubling(absl::Seconds(1), options_.former_failures, absl::Seconds(60)) * options_.random());
   }
 }
 
@@ -336,7 +355,7 @@ RefreshFlight::Next RefreshFlight::Fail(const ProviderError& error) {
   }
   if (error.failure == ProviderFailure::kAmbiguous) {
     // It may be on its way still. The lease runs out on its own; whoever comes next tries the same token once more.
-    return Finish(HeadOrUnavailable("the provider did not answer", options_.lease - (now - leased_at_), now));
+    return Finish(HeadOrUnavailable("the provider did not answer", options_.lease - (clock_.Elapsed() - leased_), now));
   }
   const absl::Duration backoff = Backoff(error);
   pending_ = HeadOrUnavailable("the provider could not renew this connection", backoff, now);
@@ -415,18 +434,26 @@ RefreshFlight::Next RefreshFlight::Recheck() {
 }
 
 RefreshFlight::Next RefreshFlight::Commit() {
-  absl::StatusOr<vault::v1::PutResponse> stored = Store(answer_, clock_.Now());
+  absl::StatusOr<vault::v1::PutResponse> stored =
+      Store(answer_, wish_.reason == RefreshWish::Reason::kForced, clock_.Now());
   if (stored.ok() && stored->side()) {
     // Kept beside the head: another holder was at work. Adopt it, or see what that one got.
     resubmit_ = false;
-    wait_since_ = absl::InfinitePast();
+    wait_since_.reset();
+    return Then(Phase::kAcquire);
+  }
+  if (stored.ok() && answer_lacks_access_) {
+    resubmit_ = took_over_ = false;
     return Then(Phase::kAcquire);
   }
   if (stored.ok()) {
     report_.renewed = true;
     return Finish(ViewOfStored(answer_, *stored));
   }
-  if (absl::IsAborted(stored.status()) || absl::IsNotFound(stored.status()) ||
+  // By reason: ABORTED alone may be a busy store.
+  const std::string reason = ReasonOf(stored.status());
+  former_link_ = reason == "wrong_generation";
+  if (former_link_ || reason == "lease_unknown" || absl::IsNotFound(stored.status()) ||
       absl::IsFailedPrecondition(stored.status())) {
     return Then(Phase::kReread);
   }
@@ -442,42 +469,55 @@ RefreshFlight::Next RefreshFlight::Reread() {
   vault::v1::GetRequest request;
   *request.mutable_record() = ConnectionRecord(key_.subject, key_.connection);
   absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(request, passport_);
-  if (absl::IsUnavailable(record.status()) || absl::IsDeadlineExceeded(record.status())) {
+  pending_ = SharedConnection(std::make_shared<ConnectionView>());
+  if (absl::IsNotFound(record.status())) {
+    return EndStray("");
+  }
+  if (!record.ok()) {
+    const bool away = absl::IsUnavailable(record.status()) || absl::IsDeadlineExceeded(record.status());
+    if (former_link_ && !away && ++refusals_ >= kMaxRefusals) {
+      // What is linked now is not known, and may be what would be revoked.
+      report_.failure = "stray_not_revoked";
+      return Finish(Unavailable("the connection was linked anew", absl::Seconds(1)));
+    }
     return Then(Phase::kReread, Doubling(absl::Milliseconds(50), store_attempts_++, kMaxStoreWait));
   }
-  pending_ = SharedConnection(std::make_shared<ConnectionView>());
-  if (!record.ok()) {
-    return Then(Phase::kRevokeStray);
-  }
-  v1::TokenSet current;
   if (absl::StatusOr<std::shared_ptr<ConnectionView>> view = ViewOf(*record); view.ok()) {
     pending_ = SharedConnection(*std::move(view));
   }
-  const bool parsed = current.ParseFromString(record->payload());
-  if (record->metadata().generation() == lease_.generation()) {
-    // Stored by a call whose answer was lost, unless the head is still what we started from.
-    resubmit_ =
-        parsed && current.refresh_token() == head_.refresh_token() && current.access_token() == head_.access_token();
-    return resubmit_ ? Then(Phase::kAcquire) : Finish(std::move(pending_));
+  if (record->metadata().generation() != lease_.generation()) {
+    return EndStray((*pending_)->state == ConnectionView::State::kLinked ? record->payload() : "");
   }
-  // A provider that does not rotate may have given the new link the very same refresh token.
-  const bool shared = parsed && (*pending_)->state == ConnectionView::State::kLinked &&
-                      current.refresh_token() == answer_.refresh_token();
-  return shared ? Finish(std::move(pending_)) : Then(Phase::kRevokeStray);
+  // Stored by a call whose answer was lost, unless the head is still what we started from.
+  v1::TokenSet current;
+  resubmit_ = current.ParseFromString(record->payload()) && current.refresh_token() == head_.refresh_token() &&
+              current.access_token() == head_.access_token();
+  return resubmit_ ? Then(Phase::kAcquire) : Finish(std::move(pending_));
+}
+
+RefreshFlight::Next RefreshFlight::EndStray(const std::string& payload) {
+  v1::TokenSet current;
+  const bool shared =
+      !payload.empty() && current.ParseFromString(payload) && current.refresh_token() == answer_.refresh_token();
+  return shared ? LeaveStray() : Then(Phase::kRevokeStray);
+}
+
+RefreshFlight::Next RefreshFlight::LeaveStray() {
+  // Found out under the new link's lease.
+  const bool leased = resubmit_;
+  resubmit_ = false;
+  return leased ? Then(Phase::kRelease) : Finish(std::move(pending_));
 }
 
 RefreshFlight::Next RefreshFlight::RevokeStray() {
-  if (answer_.refresh_token().empty()) {
-    endpoint_.Revoke(provider_, Secret::Copy(answer_.access_token()), "access_token");
-  } else {
-    endpoint_.Revoke(provider_, Secret::Copy(answer_.refresh_token()), "refresh_token");
+  const bool refreshes = !answer_.refresh_token().empty();
+  if (MayRevokeAt(answer_labels_, provider_)) {
+    const RevocationResult result =
+        endpoint_.Revoke(provider_, Secret::Copy(refreshes ? answer_.refresh_token() : answer_.access_token()),
+                         refreshes ? "refresh_token" : "access_token");
+    report_.stray_revoked = result == RevocationResult::kRevoked;
   }
-  report_.stray_revoked = true;
-  if (resubmit_) {
-    resubmit_ = false;
-    return ReleaseWith(Unavailable("the connection was linked anew", absl::Seconds(1)));
-  }
-  return Finish(std::move(pending_));
+  return LeaveStray();
 }
 
 std::string RefreshFlight::held_refresh_token() const {
@@ -488,7 +528,8 @@ std::string RefreshFlight::held_refresh_token() const {
 std::string RefreshFlight::Fingerprint() const {
   return absl::StrCat(static_cast<int>(phase_), "/", lease_.id(), "/", lease_.generation(), "/", lease_.head(), "/",
                       head_.refresh_token(), "/", side_.refresh_token(), "/", answer_.refresh_token(), "/", resubmit_,
-                      "/", took_over_, "/", status_.state(), "/", absl::StrJoin(refused_tokens_, ","));
+                      "/", took_over_, answer_lacks_access_, former_link_, refusals_, "/", status_.state(), "/",
+                      absl::StrJoin(refused_tokens_, ","));
 }
 
 }  // namespace sallyport::token_broker

@@ -61,9 +61,9 @@ void Refresher::Refresh(const ConnectionKey& key, const RefreshWish& wish, const
         flight = std::make_shared<Flight>();
         flight->key = key;
         flight->wish = wish;
-        flight->passport = passport;
         flight->provider_source = std::move(provider);
       }
+      flight->passport = passport;  // The newest: it lives longest.
       flight->waiters.push_back({waiter, std::move(done)});
       runner_.PostAfter(options_.patience, [this, text, waiter] { Expire(text, waiter); });
       if (is_new) {
@@ -104,6 +104,11 @@ void Refresher::Expire(const std::string& key, uint64_t waiter) {
 }
 
 void Refresher::Run(const FlightPtr& flight) {
+  std::string passport;
+  {
+    MutexLock lock(mu_);
+    passport = flight->passport;
+  }
   if (flight->machine == nullptr) {
     absl::StatusOr<Provider> provider = flight->provider_source();
     if (!provider.ok()) {
@@ -118,9 +123,10 @@ void Refresher::Run(const FlightPtr& flight) {
       const auto failed = failures_.find(flight->key.ToString());
       options.former_failures = failed == failures_.end() ? 0 : failed->second;
     }
-    flight->machine = std::make_unique<RefreshFlight>(flight->key, *std::move(provider), flight->wish, flight->passport,
-                                                      vault_, endpoint_, clock_, std::move(options));
+    flight->machine = std::make_unique<RefreshFlight>(flight->key, *std::move(provider), flight->wish, passport, vault_,
+                                                      endpoint_, clock_, std::move(options));
   }
+  flight->machine->Lend(std::move(passport));
   while (true) {
     const RefreshFlight::Next next = flight->machine->Step();
     if (next.kind == RefreshFlight::Next::Kind::kWait) {
