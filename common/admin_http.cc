@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include <netinet/in.h>
@@ -20,6 +19,7 @@
 
 #include "common/error.h"
 #include "common/metrics.h"
+#include "common/service_config.h"
 #include "common/status_macros.h"
 
 namespace sallyport {
@@ -48,12 +48,9 @@ class Fd {
   int fd_;
 };
 
-absl::StatusOr<Fd> Listen(const std::string& address) {
+absl::StatusOr<Fd> Listen(const std::string& address, const std::string& field) {
+  RETURN_IF_ERROR(CheckListenAddress(field, address));
   const size_t colon = address.rfind(':');
-  int port = -1;
-  if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 || port > 65535) {
-    return InvalidField("adminListen", "must be address:port, such as \"127.0.0.1:9001\"");
-  }
   std::string host = address.substr(0, colon);
   if (absl::StartsWith(host, "[") && absl::EndsWith(host, "]")) {
     host = host.substr(1, host.size() - 2);
@@ -62,8 +59,8 @@ absl::StatusOr<Fd> Listen(const std::string& address) {
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  if (getaddrinfo(host.empty() ? nullptr : host.c_str(), address.substr(colon + 1).c_str(), &hints, &found) != 0) {
-    return InvalidField("adminListen", absl::StrCat(host, " is no address of this host"));
+  if (getaddrinfo(host.c_str(), address.substr(colon + 1).c_str(), &hints, &found) != 0) {
+    return InvalidField(field, absl::StrCat(host, " is no address of this host"));
   }
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, freeaddrinfo);
   Fd fd(socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -192,11 +189,12 @@ struct AdminHttp::State {
   }
 };
 
-absl::StatusOr<std::unique_ptr<AdminHttp>> AdminHttp::Start(const std::string& listen, Ready ready) {
+absl::StatusOr<std::unique_ptr<AdminHttp>> AdminHttp::Start(const std::string& listen, Ready ready,
+                                                            const std::string& field) {
   auto server = std::unique_ptr<AdminHttp>(new AdminHttp);
   server->state_ = std::make_unique<State>();
   State& state = *server->state_;
-  ASSIGN_OR_RETURN(state.listener, Listen(listen));
+  ASSIGN_OR_RETURN(state.listener, Listen(listen, field));
   state.stop = Fd(eventfd(0, EFD_CLOEXEC));
   state.ready = std::move(ready);
   state.port = PortOf(state.listener.get());

@@ -17,8 +17,10 @@ class AdminHttp {
   // OK when ready; the message of another status is shown.
   using Ready = std::function<absl::Status()>;
 
-  // `listen`: "127.0.0.1:9001", "[::1]:9001", port 0 for any. INVALID_ARGUMENT for a bad address, UNAVAILABLE if taken.
-  static absl::StatusOr<std::unique_ptr<AdminHttp>> Start(const std::string& listen, Ready ready);
+  // `listen`: "127.0.0.1:9001", "[::1]:9001", port 0 for any. INVALID_ARGUMENT naming `field` for a bad address,
+  // UNAVAILABLE if taken.
+  static absl::StatusOr<std::unique_ptr<AdminHttp>> Start(const std::string& listen, Ready ready,
+                                                          const std::string& field = "adminListen");
   ~AdminHttp();
   int port() const;
 

@@ -127,8 +127,9 @@ curl_socket_t OnOpenSocket(void* user, curlsocktype /*purpose*/, curl_sockaddr* 
 
 int OnCloseSocket(void* /*user*/, curl_socket_t fd) { return close(fd); }
 
-absl::Status NotSent(const std::string& message) { return WithReason(absl::UnavailableError(message), "not_sent"); }
+absl::Status NotSent(absl::Status status) { return WithReason(std::move(status), "not_sent"); }
 
+// What the transfer came to, whether or not the request left.
 absl::Status StatusOf(const Exchange& exchange, CURLcode code) {
   const std::string& host = exchange.host;
   if (exchange.too_long || code == CURLE_FILESIZE_EXCEEDED) {
@@ -140,21 +141,32 @@ absl::Status StatusOf(const Exchange& exchange, CURLcode code) {
     case CURLE_OPERATION_TIMEDOUT:
       return absl::DeadlineExceededError(absl::StrCat(host, " did not answer in time"));
     case CURLE_COULDNT_CONNECT:
-      if (exchange.dialled_refused) {
-        return WithReason(absl::PermissionDeniedError(absl::StrCat(host, " is in a network that is not allowed")),
-                          "network_not_allowed");
-      }
-      return NotSent(absl::StrCat("cannot connect to ", host));
+      return absl::UnavailableError(absl::StrCat("cannot connect to ", host));
     case CURLE_COULDNT_RESOLVE_HOST:
-      return NotSent(absl::StrCat("the name ", host, " cannot be resolved"));
+      return absl::UnavailableError(absl::StrCat("the name ", host, " cannot be resolved"));
     case CURLE_PEER_FAILED_VERIFICATION:
-      return NotSent(absl::StrCat("the certificate of ", host, " is not valid for it"));
+      return absl::UnavailableError(absl::StrCat("the certificate of ", host, " is not valid for it"));
     case CURLE_SSL_CONNECT_ERROR:
-      return NotSent(absl::StrCat("TLS with ", host, " failed"));
+      return absl::UnavailableError(absl::StrCat("TLS with ", host, " failed"));
     default:
       return absl::UnavailableError(
           absl::StrCat("the exchange with ", host, " failed (", curl_easy_strerror(code), ")"));
   }
+}
+
+// Bytes of the request that were written, in all attempts at it.
+long SentBytes(CURL* easy) {
+  long bytes = 0;
+  return curl_easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &bytes) == CURLE_OK ? bytes : 1;
+}
+
+absl::Status ResultOf(const Exchange& exchange, CURLcode code) {
+  if (code == CURLE_OK || SentBytes(exchange.easy.get()) > 0) return StatusOf(exchange, code);
+  if (code == CURLE_COULDNT_CONNECT && exchange.dialled_refused) {
+    return WithReason(absl::PermissionDeniedError(absl::StrCat(exchange.host, " is in a network that is not allowed")),
+                      "network_not_allowed");
+  }
+  return NotSent(StatusOf(exchange, code));
 }
 
 ProviderGate::Outcome OutcomeOf(const absl::Status& status, int http_status) {
@@ -261,7 +273,7 @@ void HttpClient::FetchAsync(HttpRequest request, Callback done) {
   exchange->deadline = state_->clock->Now() + exchange->request.timeout;
   if (state_->exchanges.fetch_add(1) >= state_->options.max_exchanges) {
     state_->exchanges.fetch_sub(1);
-    return done(absl::ResourceExhaustedError("http: too many exchanges in flight"));
+    return done(NotSent(absl::ResourceExhaustedError("http: too many exchanges in flight")));
   }
   if (absl::Status status = state_->gate.Enter(exchange->origin, state_->clock->Now()); !status.ok()) {
     state_->exchanges.fetch_sub(1);
@@ -298,6 +310,8 @@ absl::Status HttpClient::State::Configure(Exchange& exchange) {
   set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   set(CURLOPT_MAXAGE_CONN, kMaxIdleSeconds);
+  set(CURLOPT_FRESH_CONNECT, request.once ? 1L : 0L);
+  set(CURLOPT_FORBID_REUSE, request.once ? 1L : 0L);
   set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options.connect_timeout / absl::Milliseconds(1)));
   set(CURLOPT_TIMEOUT_MS, std::max(1L, static_cast<long>((exchange.deadline - clock->Now()) / absl::Milliseconds(1))));
   set(CURLOPT_MAXFILESIZE_LARGE, static_cast<curl_off_t>(request.max_body));
@@ -337,7 +351,7 @@ absl::Status HttpClient::State::Configure(Exchange& exchange) {
 
 void HttpClient::State::Start(std::unique_ptr<Exchange> exchange) {
   if (exchange->deadline <= clock->Now()) {
-    const absl::Status status = absl::DeadlineExceededError(absl::StrCat("no time left for ", exchange->host));
+    const absl::Status status = NotSent(absl::DeadlineExceededError(absl::StrCat("no time left for ", exchange->host)));
     return Complete(std::move(exchange), status);
   }
   absl::Status status = Configure(*exchange);
@@ -357,7 +371,7 @@ void HttpClient::State::Finish(CURL* easy, CURLcode code) {
   curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &http_status);
   exchange->response.status = static_cast<int>(http_status);
   curl_multi_remove_handle(multi, easy);
-  const absl::Status status = StatusOf(*exchange, code);
+  const absl::Status status = ResultOf(*exchange, code);
   Complete(std::move(exchange), status);
 }
 
@@ -385,7 +399,7 @@ void HttpClient::State::Run() {
     }
     for (auto& exchange : fresh) {
       if (stop) {
-        Complete(std::move(exchange), absl::CancelledError("http: the client is shutting down"));
+        Complete(std::move(exchange), NotSent(absl::CancelledError("http: the client is shutting down")));
       } else {
         Start(std::move(exchange));
       }

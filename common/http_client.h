@@ -28,6 +28,9 @@ struct HttpRequest {
   absl::Duration timeout = absl::Seconds(10);
   // Longer answers fail with RESOURCE_EXHAUSTED.
   size_t max_body = 256 << 10;
+  // For what must not arrive twice (codes, refresh tokens): a connection of its own. On a reused one that the server
+  // closes without an answer, the request is sent again: the server may have closed before it saw it, or after.
+  bool once = false;
 };
 
 struct HttpResponse {
@@ -67,8 +70,9 @@ class HttpClient {
 
   // Errors: INVALID_ARGUMENT (URL, method or header), PERMISSION_DENIED reason "network_not_allowed",
   // RESOURCE_EXHAUSTED (answer too long; too many in flight), UNAVAILABLE (name, connection, TLS, broken answer; reason
-  // "not_sent" when the request certainly did not leave, "circuit_open" when it was not even tried), DEADLINE_EXCEEDED.
-  // Messages name the host, never the query, a header or the body.
+  // "circuit_open" when it was not even tried), DEADLINE_EXCEEDED. Whatever the code, reason "not_sent" says that the
+  // request certainly did not leave, in no attempt at it. Messages name the host, never the query, a header or the
+  // body.
   absl::StatusOr<HttpResponse> Fetch(HttpRequest request);
   // `done` runs exactly once, on the client's thread or, for requests refused at once, on the caller's. It must not
   // block and must not call the blocking form.

@@ -6,9 +6,13 @@
 #include <filesystem>
 #include <future>
 #include <thread>
+#include <unistd.h>
 
 #include "absl/strings/str_cat.h"
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include "common/error.h"
 #include "common/files.h"
@@ -192,6 +196,118 @@ TEST(HttpClientTest, TellsWhetherTheRequestMayHaveLeft) {
     return TestHttpServer::Response{200, {}, "", "x\r\n\r\n"};
   });
   EXPECT_EQ(ReasonOf(MakeClient()->Fetch(Get(broken.origin())).status()), "");
+}
+
+// Answers the first request, hangs up at the second.
+TestHttpServer::Handler AnswersOnce(std::atomic<int>& posts) {
+  return [&posts](const TestHttpServer::Request& request) {
+    TestHttpServer::Response response;
+    response.hang_up = request.method == "POST";
+    posts += response.hang_up ? 1 : 0;
+    return response;
+  };
+}
+
+HttpRequest Post(const std::string& url, bool once) {
+  HttpRequest request = Get(url);
+  request.method = "POST";
+  request.body = "refresh_token=rt";
+  request.once = once;
+  return request;
+}
+
+TEST(HttpClientTest, WhatMayArriveOnceArrivesOnceThoughAConnectionIsAtHand) {
+  std::atomic<int> posts{0};
+  TestHttpServer server(AnswersOnce(posts));
+  auto client = MakeClient();
+  ASSERT_THAT(client->Fetch(Get(server.origin())), IsOk());
+
+  const absl::Status status = client->Fetch(Post(server.origin(), /*once=*/true)).status();
+
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(ReasonOf(status), "") << "it left";
+  EXPECT_EQ(posts, 1);
+  EXPECT_EQ(server.connections(), 2);
+}
+
+TEST(HttpClientTest, ConnectionOfARequestThatMayArriveOnceIsNotReused) {
+  TestHttpServer server([](const TestHttpServer::Request&) { return TestHttpServer::Response{}; });
+  auto client = MakeClient();
+  ASSERT_THAT(client->Fetch(Post(server.origin(), /*once=*/true)), IsOk());
+  ASSERT_THAT(client->Fetch(Get(server.origin())), IsOk());
+  EXPECT_EQ(server.connections(), 2);
+}
+
+// A socket on loopback that listens, and its address.
+int Listen(int backlog, sockaddr_in& address) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  EXPECT_EQ(bind(fd, generic, size), 0);
+  EXPECT_EQ(listen(fd, backlog), 0);
+  EXPECT_EQ(getsockname(fd, generic, &size), 0);
+  return fd;
+}
+std::string Origin(const sockaddr_in& address) { return absl::StrCat("http://127.0.0.1:", ntohs(address.sin_port)); }
+
+TEST(HttpClientTest, RequestThatLeftAtTheFirstAttemptLeftThoughTheSecondFindsNobody) {
+  sockaddr_in address;
+  const int listener = Listen(8, address);
+  std::atomic<int> requests{0};
+  std::thread server([&] {
+    const int connection = accept(listener, nullptr, nullptr);
+    close(listener);
+    char buffer[4096];
+    if (recv(connection, buffer, sizeof(buffer), 0) > 0) ++requests;
+    const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    EXPECT_GT(send(connection, answer.data(), answer.size(), MSG_NOSIGNAL), 0);
+    if (recv(connection, buffer, sizeof(buffer), 0) > 0) ++requests;
+    close(connection);
+  });
+  auto client = MakeClient();
+  ASSERT_THAT(client->Fetch(Get(Origin(address))), IsOk());
+
+  const absl::Status status = client->Fetch(Get(Origin(address))).status();
+  server.join();
+
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kUnavailable, "cannot connect"));
+  EXPECT_EQ(requests, 2);
+  EXPECT_EQ(ReasonOf(status), "");
+}
+
+TEST(HttpClientTest, ConnectionThatIsNotMadeInTimeSentNothing) {
+  sockaddr_in address;
+  const int listener = Listen(0, address);
+  // Nobody accepts: once the queue is full, handshakes go unanswered.
+  std::vector<int> filling;
+  for (int i = 0; i < 4; ++i) {
+    filling.push_back(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    connect(filling.back(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  }
+  HttpClient::Options options;
+  options.policy = Loopback();
+  options.connect_timeout = absl::Milliseconds(300);
+  auto client = *HttpClient::Create(std::move(options));
+
+  const absl::Status status = client->Fetch(Post(Origin(address), /*once=*/true)).status();
+
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kDeadlineExceeded));
+  EXPECT_EQ(ReasonOf(status), "not_sent");
+  for (const int fd : filling) close(fd);
+  close(listener);
+}
+
+TEST(HttpClientTest, HandshakeThatDoesNotEndSentNothing) {
+  sockaddr_in address;
+  const int listener = Listen(8, address);
+  HttpRequest request = Post(absl::StrCat("https://127.0.0.1:", ntohs(address.sin_port), "/"), /*once=*/true);
+  request.timeout = absl::Milliseconds(200);
+
+  EXPECT_EQ(ReasonOf(MakeClient()->Fetch(std::move(request)).status()), "not_sent");
+  close(listener);
 }
 
 TEST(HttpClientTest, RefusesMalformedRequests) {

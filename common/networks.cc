@@ -236,7 +236,7 @@ absl::Status EgressPolicy::CheckUrl(const Url& url) const {
   return absl::OkStatus();
 }
 
-std::vector<Network> DefaultUpstreamNetworks(bool with_loopback) {
+std::vector<Network> PrivateNetworks(bool with_loopback) {
   std::vector<Network> networks;
   for (const char* text : {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"}) {
     networks.push_back(*Network::Parse(text));

@@ -92,7 +92,7 @@ class EgressPolicy {
   PlainHttp plain_http_ = PlainHttp::kLoopback;
 };
 
-// RFC 1918 and fc00::/7: the default for upstreams. With loopback: 127.0.0.0/8 and ::1 too.
-std::vector<Network> DefaultUpstreamNetworks(bool with_loopback);
+// RFC 1918 and fc00::/7. With loopback: 127.0.0.0/8 and ::1 too.
+std::vector<Network> PrivateNetworks(bool with_loopback);
 
 }  // namespace sallyport

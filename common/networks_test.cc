@@ -90,7 +90,7 @@ TEST(EgressPolicyTest, NeverDialledAddressesCannotBeAllowed) {
 }
 
 TEST(EgressPolicyTest, UpstreamsReachPrivateNetworksAlsoOverHttp) {
-  const EgressPolicy policy(DefaultUpstreamNetworks(false), EgressPolicy::PlainHttp::kPrivateNetworks);
+  const EgressPolicy policy(PrivateNetworks(false), EgressPolicy::PlainHttp::kPrivateNetworks);
   EXPECT_TRUE(policy.MayDial(Ip("10.1.2.3"), false));
   EXPECT_TRUE(policy.MayDial(Ip("fd00::1"), false));
   EXPECT_TRUE(policy.MayDial(Ip("8.8.8.8"), true));
@@ -120,7 +120,7 @@ TEST(EgressPolicyTest, UrlsAreRefusedBeforeAnyNameIsResolved) {  // S2, S6
   }
   EXPECT_THAT(policy.CheckUrl(*Url::Parse("https://example.com/")), IsOk());
   EXPECT_THAT(policy.CheckUrl(*Url::Parse("https://8.8.8.8:8443/")), IsOk());
-  const EgressPolicy local(DefaultUpstreamNetworks(true), EgressPolicy::PlainHttp::kPrivateNetworks);
+  const EgressPolicy local(PrivateNetworks(true), EgressPolicy::PlainHttp::kPrivateNetworks);
   for (const char* text :
        {"http://localhost:3000/", "http://127.0.0.1:3000/", "http://mcp:3000/", "http://10.0.0.1/"}) {
     SCOPED_TRACE(text);

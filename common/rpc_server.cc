@@ -5,12 +5,10 @@
 #include <unistd.h>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include <grpcpp/create_channel_posix.h>
-#include <grpcpp/ext/health_check_service_server_builder_option.h>
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/tls_certificate_provider.h>
@@ -22,7 +20,9 @@
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/mutex.h"
+#include "common/service_config.h"
 #include "common/status_macros.h"
+#include "sallyport/config/v1/common.pb.h"
 
 namespace sallyport {
 namespace {
@@ -32,11 +32,6 @@ constexpr int kMaxRequestBytes = 4 << 20;
 // Answers come from our own services; a snapshot of many servers with inline key sets is large.
 constexpr int kMaxResponseBytes = 64 << 20;
 constexpr unsigned kCertificateRefreshSeconds = 1;
-
-bool IsLoopback(absl::string_view address) {
-  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "[::1]:") ||
-         absl::StartsWith(address, "localhost:");
-}
 
 absl::Status CheckTlsFiles(const TlsFiles& tls) {
   const std::pair<const char*, const std::string*> files[] = {{"server.tls.certificate", &tls.certificate},
@@ -145,6 +140,10 @@ std::shared_ptr<grpc::Channel> ChannelTo(grpc::Server* server) {
 
 }  // namespace
 
+std::vector<std::unique_ptr<grpc::Service>> NoServices(const std::shared_ptr<const PeerIdentity>& /*peer*/) {
+  return {};
+}
+
 InProcessLink::InProcessLink() {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
@@ -164,6 +163,7 @@ InProcessLink::~InProcessLink() {
 // Services outlive the server that uses them.
 struct Host {
   std::vector<std::unique_ptr<grpc::Service>> services;
+  grpc::CallbackGenericService nothing;  // Answers UNIMPLEMENTED.
   std::unique_ptr<grpc::Server> server;
 
   ~Host() {
@@ -181,7 +181,7 @@ struct RpcServer::State {
   Mutex mu;
   std::unique_ptr<Host> network ABSL_GUARDED_BY(mu);
   std::map<std::string, std::unique_ptr<Host>> in_process ABSL_GUARDED_BY(mu);
-  bool serving ABSL_GUARDED_BY(mu) = true;
+  bool serving ABSL_GUARDED_BY(mu) = false;
   bool stopped ABSL_GUARDED_BY(mu) = false;
 
   // Null if it could not be started. `credentials` null: no network.
@@ -210,6 +210,10 @@ std::unique_ptr<Host> RpcServer::State::Build(std::shared_ptr<const PeerIdentity
   }
   for (const auto& service : host->services) {
     builder.RegisterService(service.get());
+  }
+  // gRPC starts no server that has only the health service.
+  if (host->services.empty()) {
+    builder.RegisterCallbackGenericService(&host->nothing);
   }
   host->server = builder.BuildAndStart();
   return host->server == nullptr ? nullptr : std::move(host);
@@ -243,7 +247,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Options& optio
     credentials = MakeServerCredentials(options.tls);
     peer = std::make_shared<MtlsPeer>(options.tls.trust_domain);
   } else {
-    if (!IsLoopback(options.listen) || options.insecure_peer.empty()) {
+    if (!IsLoopbackListen(options.listen) || options.insecure_peer.empty()) {
       return InvalidField("server.tls", "is required: without it any program on the network could pose as a service");
     }
     credentials = grpc::InsecureServerCredentials();
@@ -255,6 +259,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Options& optio
   }
   MutexLock lock(state.mu);
   state.network = std::move(host);
+  state.network->server->GetHealthCheckService()->SetServingStatus(state.serving);
   return server;
 }
 
@@ -298,6 +303,8 @@ int RpcServer::port() const { return state_->port; }
 
 void RpcServer::SetServing(bool serving) {
   MutexLock lock(state_->mu);
+  // Who still follows readiness has not heard of the shutdown yet.
+  serving = serving && !state_->stopped;
   state_->serving = serving;
   for (grpc::Server* server : state_->Servers()) {
     server->GetHealthCheckService()->SetServingStatus(serving);
@@ -305,13 +312,16 @@ void RpcServer::SetServing(bool serving) {
 }
 
 void RpcServer::Shutdown(absl::Duration grace) {
-  SetServing(false);
-  std::vector<grpc::Server*> servers;
   {
     MutexLock lock(state_->mu);
     if (std::exchange(state_->stopped, true)) {
       return;
     }
+  }
+  SetServing(false);
+  std::vector<grpc::Server*> servers;
+  {
+    MutexLock lock(state_->mu);
     servers = state_->Servers();
   }
   const auto deadline = absl::ToChronoTime(SystemClock().Now() + grace);
@@ -329,14 +339,15 @@ void RpcServer::Shutdown(absl::Duration grace) {
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& target, const TlsFiles& tls,
                                                            const std::string& service) {
   if (target.empty()) {
-    return InvalidField(absl::StrCat("peers.", service), "is required");
+    const google::protobuf::FieldDescriptor* field = config::v1::Peers::descriptor()->FindFieldByName(service);
+    return InvalidField(absl::StrCat("peers.", field != nullptr ? field->json_name() : service), "is required");
   }
   if (tls.empty()) {
     absl::string_view address = target;
     for (absl::string_view scheme : {"dns:///", "ipv4:", "ipv6:"}) {
       absl::ConsumePrefix(&address, scheme);
     }
-    if (!IsLoopback(address)) {
+    if (!IsLoopbackListen(address)) {
       return InvalidField("server.tls", absl::StrCat("is required to reach ", target));
     }
     return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), NetworkArguments());

@@ -28,6 +28,9 @@ struct TlsFiles {
 // from plaintext TCP.
 using ServiceFactory = std::function<std::vector<std::unique_ptr<grpc::Service>>(std::shared_ptr<const PeerIdentity>)>;
 
+// For a listener that answers health checks only.
+std::vector<std::unique_ptr<grpc::Service>> NoServices(const std::shared_ptr<const PeerIdentity>& peer);
+
 // An in-process channel made before its server, for services that need each other: calls wait until RpcServer::Attach.
 class InProcessLink {
  public:
@@ -53,7 +56,8 @@ class RpcServer {
     int max_threads = 64;
   };
 
-  // Binding fails with UNAVAILABLE. Metadata limit 32 KiB, message limit 4 MiB, health service on, port sharing off.
+  // Binding fails with UNAVAILABLE. Metadata limit 32 KiB, message limit 4 MiB, port sharing off. The health service
+  // (grpc.health.v1) is there even if `factory` makes none, and says NOT_SERVING until SetServing.
   static absl::StatusOr<std::unique_ptr<RpcServer>> Start(const Options& options, ServiceFactory factory);
   ~RpcServer();
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/rpc_server.h"
 
-#include <grpcpp/health_check_service_interface.h>
 #include <gtest/gtest.h>
 
 #include "common/error.h"
 #include "common/rpc_handler.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/health_check.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/test_certs.h"
 
@@ -15,6 +15,7 @@ namespace sallyport {
 namespace {
 
 using ::sallyport::testing::IsOk;
+using ::sallyport::testing::IsServing;
 using ::sallyport::testing::MakeTestCertificate;
 using ::sallyport::testing::StatusIs;
 using ::sallyport::testing::TempDirectory;
@@ -117,6 +118,32 @@ TEST_F(RpcServerTest, AfterShutdownInProcessCallsAreUnavailable) {
   server->Shutdown(absl::Seconds(1));
   EXPECT_THAT(Ask(channel), StatusIs(Code::kUnavailable));
   EXPECT_THAT(Ask(server->InProcessChannel("vault")), StatusIs(Code::kUnavailable));
+}
+
+TEST_F(RpcServerTest, HealthIsWhatItIsToldToBe) {
+  const auto server = StartTls(Files("authn"));
+  const std::shared_ptr<grpc::Channel> channels[] = {Channel(*server, Files("edge")), server->InProcessChannel("edge")};
+  for (const auto& channel : channels) {
+    ASSERT_OK_AND_ASSIGN(bool serving, IsServing(channel));
+    EXPECT_FALSE(serving) << "nobody has said that it is ready";
+    server->SetServing(true);
+    ASSERT_OK_AND_ASSIGN(serving, IsServing(channel));
+    EXPECT_TRUE(serving);
+    server->SetServing(false);
+    ASSERT_OK_AND_ASSIGN(serving, IsServing(channel));
+    EXPECT_FALSE(serving);
+  }
+}
+
+TEST_F(RpcServerTest, AListenerWithoutServicesAnswersHealthChecks) {
+  RpcServer::Options options;
+  options.listen = "127.0.0.1:0";
+  options.insecure_peer = "probe";
+  ASSERT_OK_AND_ASSIGN(const auto server, RpcServer::Start(options, NoServices));
+  server->SetServing(true);
+  ASSERT_OK_AND_ASSIGN(const bool serving, IsServing(Channel(*server, {})));
+  EXPECT_TRUE(serving);
+  EXPECT_THAT(Ask(Channel(*server, {})), StatusIs(Code::kUnimplemented));
 }
 
 TEST_F(RpcServerTest, InternalMessagesStayInside) {
@@ -306,6 +333,7 @@ TEST(MakeChannelTest, WithoutTlsOnlyLoopbackIsReached) {
   EXPECT_THAT(MakeChannel("dns:///localhost:7001", {}, "authn"), IsOk());
   EXPECT_THAT(MakeChannel("dns:///authn:7001", {}, "authn"), StatusIs(Code::kInvalidArgument));
   EXPECT_THAT(MakeChannel("", {}, "authn"), StatusIs(Code::kInvalidArgument, "peers.authn"));
+  EXPECT_THAT(MakeChannel("", {}, "token_broker"), StatusIs(Code::kInvalidArgument, "peers.tokenBroker"));
 }
 
 }  // namespace

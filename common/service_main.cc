@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/service_main.h"
 
+#include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
+#include <thread>
 #include <unistd.h>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include <curl/curl.h>
@@ -21,6 +25,7 @@
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/mutex.h"
+#include "common/service_config.h"
 #include "common/status_macros.h"
 
 namespace sallyport {
@@ -32,6 +37,7 @@ constexpr absl::Duration kGrace = absl::Seconds(10);
 // What may come on top for work that must not be cut off (an answer that exists nowhere else is being stored). Together
 // they stay below the 30 s after which Kubernetes kills.
 constexpr absl::Duration kCommitGrace = absl::Seconds(18);
+constexpr std::chrono::milliseconds kHealthEvery{1000};
 
 struct Arguments {
   std::string config;
@@ -64,16 +70,21 @@ absl::StatusOr<Arguments> ParseArguments(int argc, char** argv) {
   return arguments;
 }
 
-void PrintHelp(const std::string& name) {
+// As the file of the program is called.
+std::string BinaryName(const std::string& service) {
+  return absl::StrCat("sallyport-", absl::StrReplaceAll(service, {{"_", "-"}}));
+}
+
+void PrintHelp(const std::string& binary) {
   std::printf(
-      "sallyport-%s: a service of the sallyport gateway\n\n"
+      "%s: a service of the sallyport gateway\n\n"
       "  --config FILE    YAML configuration (required)\n"
-      "  --check-config   say whether the configuration is good, and end\n"
+      "  --check-config   say whether the configuration is good and the files it names are there, and end\n"
       "  --version        print the version, and end\n"
       "  --help           print this, and end\n\n"
       "SIGTERM and SIGINT end it gracefully within %lld s. Exit codes: 0 ended, 1 could not start, 2 bad usage or "
       "configuration.\n",
-      name.c_str(), static_cast<long long>(absl::ToInt64Seconds(kGrace)));
+      binary.c_str(), static_cast<long long>(absl::ToInt64Seconds(kGrace)));
 }
 
 // Memory holds keys and tokens: no core file, and no ptrace by other processes of the same user.
@@ -128,49 +139,98 @@ class Readiness {
   std::string why_ ABSL_GUARDED_BY(mu_) = "starting";
 };
 
-absl::Status LoadConfig(const Arguments& arguments, service_main_internal::Program& program) {
-  FieldLines lines;
-  RETURN_IF_ERROR(LoadYamlFile(arguments.config, program.config.get(), {}, &lines));
-  if (!ParseLogLevel(program.log_level()).has_value()) {
-    const bool nested = program.config->GetDescriptor()->FindFieldByName("server") != nullptr;
-    return lines.Error(nested ? "server.logLevel" : "logLevel", "must be debug, info, warning or error");
+// gRPC health says what /readyz says, a second later at most; NOT_SERVING for good when it ends.
+class HealthFollower {
+ public:
+  explicit HealthFollower(RunningService& service) : service_(service), thread_([this] { Run(); }) {}
+  ~HealthFollower() {
+    {
+      MutexLock lock(mu_);
+      stop_ = true;
+      service_.SetServing(false);
+    }
+    wake_.notify_all();
+    thread_.join();
   }
-  return lines.Locate(program.validate());
+
+ private:
+  void Run() {
+    while (true) {
+      const bool ready = service_.Ready().ok();
+      MutexLock lock(mu_);
+      if (stop_) {
+        return;
+      }
+      service_.SetServing(ready);
+      const auto next = std::chrono::steady_clock::now() + kHealthEvery;
+      while (!stop_ && wake_.wait_until(mu_, next) != std::cv_status::timeout) {
+      }
+      if (stop_) {
+        return;
+      }
+    }
+  }
+
+  RunningService& service_;
+  Mutex mu_;
+  std::condition_variable_any wake_;
+  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread thread_;
+};
+
+absl::Status LoadConfig(const Arguments& arguments, service_main_internal::Program& program, FieldLines& lines) {
+  RETURN_IF_ERROR(LoadYamlFile(arguments.config, program.config.get(), {}, &lines));
+  std::vector<absl::Status> checks;
+  if (!ParseLogLevel(program.log_level()).has_value()) {
+    checks.push_back(InvalidField(program.server_fields + "logLevel", "must be debug, info, warning or error"));
+  }
+  if (const std::string admin = program.admin_listen(); !admin.empty()) {
+    checks.push_back(CheckListenAddress(program.server_fields + "adminListen", admin));
+  }
+  checks.push_back(program.validate());
+  return lines.Locate(MergeViolations(checks));
 }
 
-int Fail(const std::string& name, absl::string_view what, const absl::Status& status) {
-  Log(LogLevel::kError, what, {{"error", status}});
-  std::fprintf(stderr, "sallyport-%s: %s\n", name.c_str(), std::string(status.message()).c_str());
+// What a failed start says, and the exit code. Some faults of a configuration only show when it is used.
+int Fail(const service_main_internal::Program& program, const FieldLines& lines, const absl::Status& status) {
+  Log(LogLevel::kError, "start_failed", {{"error", status}});
+  if (!DetailOf(status).violations.empty()) {
+    std::fprintf(stderr, "%s\n", std::string(lines.Locate(status).message()).c_str());
+    return kBadUsage;
+  }
+  std::fprintf(stderr, "%s: %s\n", BinaryName(program.name).c_str(), std::string(status.message()).c_str());
   return kStartFailed;
 }
 
-int Serve(const service_main_internal::Program& program, const sigset_t& stop_signals) {
+int Serve(const service_main_internal::Program& program, const FieldLines& lines, const sigset_t& stop_signals) {
   const SystemClock clock;
   Readiness readiness;
   std::unique_ptr<AdminHttp> admin;
   if (const std::string listen = program.admin_listen(); !listen.empty()) {
-    absl::StatusOr<std::unique_ptr<AdminHttp>> started =
-        AdminHttp::Start(listen, [&readiness] { return readiness.Check(); });
+    absl::StatusOr<std::unique_ptr<AdminHttp>> started = AdminHttp::Start(
+        listen, [&readiness] { return readiness.Check(); }, program.server_fields + "adminListen");
     if (!started.ok()) {
-      return Fail(program.name, "start_failed", started.status());
+      return Fail(program, lines, started.status());
     }
     admin = *std::move(started);
     Log(LogLevel::kInfo, "admin_listening", {{"address", listen}, {"port", admin->port()}});
   }
   absl::StatusOr<std::unique_ptr<RunningService>> service = program.start(clock);
   if (!service.ok()) {
-    return Fail(program.name, "start_failed", service.status());
+    return Fail(program, lines, service.status());
   }
   readiness.Set(service->get(), "");
+  auto health = std::make_unique<HealthFollower>(**service);
   Log(LogLevel::kInfo, "started", {{"version", SALLYPORT_VERSION}});
 
   int signal_number = 0;
   sigwait(&stop_signals, &signal_number);
 
   Log(LogLevel::kInfo, "stopping", {{"signal", signal_number}});
-  readiness.Set(nullptr, "stopping");
   // Should something hang, the process ends all the same.
   alarm(static_cast<unsigned>(absl::ToInt64Seconds(kGrace + kCommitGrace)));
+  health.reset();
+  readiness.Set(nullptr, "stopping");
   (*service)->Shutdown(kGrace);
   service->reset();
   Log(LogLevel::kInfo, "stopped");
@@ -184,19 +244,21 @@ namespace service_main_internal {
 int Run(int argc, char** argv, Program program) {
   const absl::StatusOr<Arguments> arguments = ParseArguments(argc, argv);
   if (!arguments.ok()) {
-    std::fprintf(stderr, "sallyport-%s: %s\n", program.name.c_str(), std::string(arguments.status().message()).c_str());
+    std::fprintf(stderr, "%s: %s\n", BinaryName(program.name).c_str(),
+                 std::string(arguments.status().message()).c_str());
     return kBadUsage;
   }
   if (arguments->help) {
-    PrintHelp(program.name);
+    PrintHelp(BinaryName(program.name));
     return EXIT_SUCCESS;
   }
   if (arguments->version) {
-    std::printf("sallyport-%s %s\n", program.name.c_str(), SALLYPORT_VERSION);
+    std::printf("%s %s\n", BinaryName(program.name).c_str(), SALLYPORT_VERSION);
     return EXIT_SUCCESS;
   }
   SetLogService(program.name);
-  if (const absl::Status loaded = LoadConfig(*arguments, program); !loaded.ok()) {
+  FieldLines lines;
+  if (const absl::Status loaded = LoadConfig(*arguments, program, lines); !loaded.ok()) {
     std::fprintf(stderr, "%s\n", std::string(loaded.message()).c_str());
     return kBadUsage;
   }
@@ -209,7 +271,7 @@ int Run(int argc, char** argv, Program program) {
   const sigset_t stop_signals = MaskStopSignals();
   gpr_set_log_function(LogForGrpc);
   curl_global_init(CURL_GLOBAL_DEFAULT);
-  return Serve(program, stop_signals);
+  return Serve(program, lines, stop_signals);
 }
 
 }  // namespace service_main_internal
@@ -219,21 +281,7 @@ TlsFiles TlsFilesFrom(const config::v1::MutualTls& tls) {
 }
 
 absl::StatusOr<RpcServer::Options> RpcOptionsFrom(const config::v1::Server& server) {
-  std::vector<ErrorDetail::Violation> violations;
-  const auto require = [&](const std::string& value, const char* field) {
-    if (value.empty()) {
-      violations.push_back({field, "is required"});
-    }
-  };
-  require(server.listen(), "server.listen");
-  require(server.tls().certificate(), "server.tls.certificate");
-  require(server.tls().private_key(), "server.tls.privateKey");
-  require(server.tls().ca_bundle(), "server.tls.caBundle");
-  require(server.tls().trust_domain(), "server.tls.trustDomain");
-  if (server.max_threads() < 0 || server.max_threads() > 4096) {
-    violations.push_back({"server.maxThreads", "must be between 1 and 4096"});
-  }
-  RETURN_IF_ERROR(InvalidFields(violations));
+  RETURN_IF_ERROR(ValidateServer(server));
   RpcServer::Options options;
   options.listen = server.listen();
   options.tls = TlsFilesFrom(server.tls());

@@ -22,13 +22,16 @@ namespace sallyport {
 class RunningService {
  public:
   virtual ~RunningService() = default;
-  // For /readyz: OK, or what is missing. Called from another thread, cheap.
+  // For /readyz and gRPC health: OK, or what is missing. Called from other threads, cheap.
   virtual absl::Status Ready() const = 0;
+  // What gRPC health checks are answered: SERVING or NOT_SERVING, which it is before the first call.
+  virtual void SetServing(bool serving) = 0;
   // Refuses new work, finishes what runs until `grace` is over.
   virtual void Shutdown(absl::Duration grace) = 0;
 };
 
-// A service's own validation of its configuration beyond types: errors by InvalidField(s) with paths as in the file.
+// A service's own validation of its configuration beyond types, for --check-config and every start: errors by
+// InvalidField(s) with paths as in the file.
 template <typename Config>
 using ValidateConfig = std::function<absl::Status(const Config&)>;
 template <typename Config>
@@ -36,7 +39,8 @@ using StartService = std::function<absl::StatusOr<std::unique_ptr<RunningService
 
 namespace service_main_internal {
 struct Program {
-  std::string name;  // "vault"
+  std::string name;           // "token_broker"; the program is sallyport-token-broker.
+  std::string server_fields;  // Where adminListen and logLevel stand: "server." or "".
   std::unique_ptr<google::protobuf::Message> config;
   std::function<absl::Status()> validate;
   std::function<absl::StatusOr<std::unique_ptr<RunningService>>(const Clock&)> start;
@@ -48,8 +52,9 @@ int Run(int argc, char** argv, Program program);
 
 // The whole of a main(): options --config FILE, --check-config, --version, --help; core dumps off (unless
 // SALLYPORT_ALLOW_CORE=1 is in the environment), signals masked before any thread, libraries initialised, logging, the
-// admin listener, waiting for SIGTERM or SIGINT, graceful shutdown of 10 s. Exit codes: 0; 1 start failed; 2 bad usage
-// or configuration (stderr names file, line and field).
+// admin listener, gRPC health that follows readiness, waiting for SIGTERM or SIGINT, graceful shutdown of 10 s. Exit
+// codes: 0; 1 start failed; 2 bad usage or configuration (stderr names file, line and field, also if only `start` found
+// out).
 //   int main(int argc, char** argv) { return sallyport::RunService<VaultConfig>(argc, argv, "vault",
 //   ValidateVaultConfig, StartVault); }
 template <typename Config>
@@ -63,6 +68,7 @@ int RunService(int argc, char** argv, const std::string& name, ValidateConfig<Co
   program.validate = [config, validate] { return validate ? validate(*config) : absl::OkStatus(); };
   program.start = [config, start](const Clock& clock) { return start(*config, clock); };
   if constexpr (requires { config->server(); }) {
+    program.server_fields = "server.";
     program.admin_listen = [config] { return config->server().admin_listen(); };
     program.log_level = [config] { return config->server().log_level(); };
   } else {
@@ -72,7 +78,7 @@ int RunService(int argc, char** argv, const std::string& name, ValidateConfig<Co
   return service_main_internal::Run(argc, argv, std::move(program));
 }
 
-// Split mode's settings. INVALID_ARGUMENT naming the field if `listen` or a file of `tls` is missing.
+// Split mode's settings, checked by ValidateServer.
 TlsFiles TlsFilesFrom(const config::v1::MutualTls& tls);
 absl::StatusOr<RpcServer::Options> RpcOptionsFrom(const config::v1::Server& server);
 

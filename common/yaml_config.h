@@ -11,7 +11,7 @@
 namespace sallyport {
 
 // Where in a YAML file each field stands, so that later validation can name file, line and field. Paths are as the user
-// writes them: "server.listen", "connectors[1].oidc.issuer", "labels.team" (map entries by key).
+// writes them: "server.listen", "replicas[1].tls.caBundle", "labels.team" (map entries by key).
 class FieldLines {
  public:
   FieldLines() = default;

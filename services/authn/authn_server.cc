@@ -17,8 +17,8 @@
 #include "common/json_log.h"
 #include "common/mutex.h"
 #include "common/proto_time.h"
+#include "common/service_config.h"
 #include "common/status_macros.h"
-#include "common/url.h"
 #include "services/authn/authn_service.h"
 #include "services/authn/authn_store.h"
 #include "services/authn/http_fetcher.h"
@@ -51,21 +51,6 @@ absl::StatusOr<int64_t> AuditLimit(const config::v1::AuthnConfig& config) {
   return AuditOutbox::LimitFrom(config.database().audit_outbox_limit(), "database.auditOutboxLimit");
 }
 
-absl::Status CheckPublicUrl(const std::string& public_url) {
-  constexpr char kField[] = "deployment.publicUrl";
-  const absl::StatusOr<Url> url = Url::Parse(public_url);
-  if (!url.ok() || url->origin() != public_url) {
-    return InvalidField(kField, "must be a bare origin like https://gw.example.com, without path or trailing slash");
-  }
-  if (!url->is_https()) {
-    const absl::StatusOr<IpAddress> address = IpAddress::Parse(url->host());
-    if (url->host() != "localhost" && (!address.ok() || !address->is_loopback())) {
-      return InvalidField(kField, "must be https, except on loopback");
-    }
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Egress& egress, const Clock& clock) {
   ASSIGN_OR_RETURN(std::vector<Network> networks,
                    ParseNetworks({egress.oauth_networks().begin(), egress.oauth_networks().end()},
@@ -80,16 +65,23 @@ absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Egr
 }  // namespace
 
 absl::Status ValidateAuthnConfig(const config::v1::AuthnConfig& config) {
-  RETURN_IF_ERROR(CheckPublicUrl(config.deployment().public_url()));
+  std::vector<absl::Status> checks = {ValidateDatabase(config.database()), ValidateDeployment(config.deployment()),
+                                      CheckEgressCaBundle(config.deployment()),
+                                      ValidateConnectors(config.connectors())};
   const absl::Duration token = AccessTokenLifetime(config);
   if (token < kMinAccessToken || token > kMaxAccessToken) {
-    return InvalidField("accessTokenLifetime", "must be 5 s to 24 h");
+    checks.push_back(InvalidField("accessTokenLifetime", "must be 5 s to 24 h"));
   }
   const absl::Duration session = SessionLifetime(config);
   if (session < kMinSession || session > kMaxSession) {
-    return InvalidField("sessionLifetime", "must be 1 min to 30 days");
+    checks.push_back(InvalidField("sessionLifetime", "must be 1 min to 30 days"));
   }
-  return AuditLimit(config).status();
+  return MergeViolations(checks);
+}
+
+absl::Status ValidateSplitConfig(const config::v1::AuthnConfig& config) {
+  return MergeViolations({ValidateAuthnConfig(config), ValidateServer(config.server()),
+                          ValidatePeers(config.peers(), {"registry", "vault"})});
 }
 
 // Members in order of construction: each uses only what stands above it.
@@ -291,7 +283,6 @@ absl::StatusOr<std::unique_ptr<AuthnServer>> AuthnServer::Start(const config::v1
   }
   const auto services = [&state](std::shared_ptr<const PeerIdentity> peer) { return state.Services(std::move(peer)); };
   ASSIGN_OR_RETURN(state.server, RpcServer::Start(options, services));
-  state.server->SetServing(true);
   return server;
 }
 
@@ -321,6 +312,8 @@ absl::Status AuthnServer::Ready() const {
   }
   return absl::OkStatus();
 }
+
+void AuthnServer::SetServing(bool serving) { state_->server->SetServing(serving); }
 
 void AuthnServer::Shutdown(absl::Duration grace) {
   if (state_->server != nullptr) {

@@ -20,8 +20,11 @@ struct AuthnPeers {
   std::shared_ptr<grpc::Channel> vault;
 };
 
-// INVALID_ARGUMENT naming the fields. Connectors are checked by Start, which reads the files they name.
+// INVALID_ARGUMENT naming the fields. In-process callers need no `server`.
 absl::Status ValidateAuthnConfig(const config::v1::AuthnConfig& config);
+
+// The same for a process of its own, which needs a listener with mTLS and its peers as well.
+absl::Status ValidateSplitConfig(const config::v1::AuthnConfig& config);
 
 // Authn with its listeners (services Authn and Web) and background work.
 class AuthnServer final : public RunningService {
@@ -38,6 +41,7 @@ class AuthnServer final : public RunningService {
   void Attach(const std::string& caller, InProcessLink& link);
   int port() const;
   absl::Status Ready() const override;
+  void SetServing(bool serving) override;
   void Shutdown(absl::Duration grace) override;
 
  private:

@@ -383,11 +383,22 @@ class AuthnConfigTest : public ::testing::TestWithParam<BadSetting> {};
 TEST_P(AuthnConfigTest, IsRefusedByField) {
   config::v1::AuthnConfig config;
   config.mutable_deployment()->set_public_url(kUrl);
+  config.mutable_database()->set_sqlite("authn.db");
   ASSERT_THAT(ValidateAuthnConfig(config), IsOk());
   GetParam().change(config);
   EXPECT_THAT(ValidateAuthnConfig(config), StatusIs(absl::StatusCode::kInvalidArgument, GetParam().field));
 }
 using A = config::v1::AuthnConfig;
+TEST(AuthnConfig, AProcessOfItsOwnNeedsAListenerAndPeers) {
+  A config;
+  config.mutable_deployment()->set_public_url(kUrl);
+  config.mutable_database()->set_sqlite("authn.db");
+  const absl::Status status = ValidateSplitConfig(config);
+  for (const char* field :
+       {"server.listen", "server.tls.certificate", "server.tls.trustDomain", "peers.registry", "peers.vault"}) {
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, field));
+  }
+}
 INSTANTIATE_TEST_SUITE_P(
     Config, AuthnConfigTest,
     ::testing::Values(
@@ -404,6 +415,16 @@ INSTANTIATE_TEST_SUITE_P(
                    "accessTokenLifetime"},
         BadSetting{"LongToken", [](A& a) { a.mutable_access_token_lifetime()->set_seconds(90'000); },
                    "accessTokenLifetime"},
+        BadSetting{"NoDatabase", [](A& a) { a.clear_database(); }, "database"},
+        BadSetting{"OutboxLimit", [](A& a) { a.mutable_database()->set_audit_outbox_limit(5); },
+                   "database.auditOutboxLimit"},
+        BadSetting{"NoPasswordFile", [](A& a) { a.mutable_database()->set_password_file("/none"); },
+                   "database.passwordFile"},
+        BadSetting{"Network", [](A& a) { a.mutable_deployment()->mutable_egress()->add_oauth_networks("x"); },
+                   "deployment.egress.oauthNetworks"},
+        BadSetting{"CaBundle", [](A& a) { a.mutable_deployment()->mutable_egress()->set_ca_bundle("/none"); },
+                   "deployment.egress.caBundle"},
+        BadSetting{"Connector", [](A& a) { a.add_connectors()->set_id("corp"); }, "connectors[0]"},
         BadSetting{"ShortSession", [](A& a) { a.mutable_session_lifetime()->set_seconds(1); }, "sessionLifetime"}),
     [](const auto& test) { return test.param.name; });
 

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "common/audit_outbox.h"
-#include "common/error.h"
 #include "common/sql_config.h"
 #include "common/status_macros.h"
 
@@ -33,9 +32,6 @@ std::vector<std::string> CoreSchema() {
 std::vector<Migration> AuthnMigrations() { return {{1, CoreSchema()}, {2, FlowSchema()}}; }
 
 absl::StatusOr<std::unique_ptr<Database>> OpenAuthnDatabase(const config::v1::Database& config, const Clock& clock) {
-  if (config.engine_case() == config::v1::Database::ENGINE_NOT_SET) {
-    return InvalidField("database", "needs sqlite or postgresql");
-  }
   ASSIGN_OR_RETURN(Database::Options options, DatabaseOptionsFrom(config, clock));
   ASSIGN_OR_RETURN(std::unique_ptr<Database> database, Database::Open(std::move(options)));
   RETURN_IF_ERROR(database->Migrate(AuthnMigrations()));

@@ -15,6 +15,7 @@
 #include "common/json.h"
 #include "common/json_log.h"
 #include "common/networks.h"
+#include "common/service_config.h"
 #include "common/status_macros.h"
 #include "common/url.h"
 #include "services/authn/claims.h"
@@ -57,6 +58,11 @@ absl::Status CheckIssuer(const std::string& field, const OidcConnector& oidc) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<JwkSet> ReadKeys(const std::string& file) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(file));
+  return JwkSet::Parse(text);
+}
+
 absl::Status CheckOidc(const std::string& field, const OidcConnector& oidc) {
   RETURN_IF_ERROR(CheckIssuer(field + ".oidc.issuer", oidc));
   if (!oidc.jwks_file().empty() && !oidc.client_id().empty()) {
@@ -70,7 +76,12 @@ absl::Status CheckOidc(const std::string& field, const OidcConnector& oidc) {
       return InvalidField(field + ".oidc.accept", "must be JWT_ACCESS or ID_TOKEN");
     }
   }
-  return absl::OkStatus();
+  if (!oidc.jwks_file().empty()) {
+    if (const auto keys = ReadKeys(oidc.jwks_file()); !keys.ok()) {
+      return InvalidField(field + ".oidc.jwksFile", keys.status().message());
+    }
+  }
+  return CheckSecretFile(field + ".oidc.clientSecretFile", oidc.client_secret_file());
 }
 
 absl::Status CheckLocal(const std::string& field, const config::v1::LocalConnector& local) {
@@ -359,24 +370,26 @@ bool Connector::SpeaksFor(absl::string_view email) const {
                      [domain](const std::string& own) { return absl::EqualsIgnoreCase(own, domain); });
 }
 
-absl::StatusOr<std::unique_ptr<Connectors>> Connectors::Create(
-    const google::protobuf::RepeatedPtrField<config::v1::Connector>& config, JwksCache& jwks, VaultClient& vault) {
-  auto connectors = std::unique_ptr<Connectors>(new Connectors());
-  connectors->vault_ = &vault;
+absl::Status ValidateConnectors(const google::protobuf::RepeatedPtrField<config::v1::Connector>& config) {
+  std::vector<absl::Status> checks;
   std::set<std::string> ids;
   for (int i = 0; i < config.size(); ++i) {
-    const std::string field = absl::StrCat("connectors[", i, "]");
-    RETURN_IF_ERROR(CheckConnector(field, config[i], ids));
+    checks.push_back(CheckConnector(absl::StrCat("connectors[", i, "]"), config[i], ids));
+  }
+  return MergeViolations(checks);
+}
+
+absl::StatusOr<std::unique_ptr<Connectors>> Connectors::Create(
+    const google::protobuf::RepeatedPtrField<config::v1::Connector>& config, JwksCache& jwks, VaultClient& vault) {
+  RETURN_IF_ERROR(ValidateConnectors(config));
+  auto connectors = std::unique_ptr<Connectors>(new Connectors());
+  connectors->vault_ = &vault;
+  for (const config::v1::Connector& connector : config) {
     std::optional<JwkSet> keys;
-    if (const std::string& file = config[i].oidc().jwks_file(); !file.empty()) {
-      absl::StatusOr<std::string> text = ReadFile(file);
-      absl::StatusOr<JwkSet> set = text.ok() ? JwkSet::Parse(*text) : absl::StatusOr<JwkSet>(text.status());
-      if (!set.ok()) {
-        return InvalidField(field + ".oidc.jwksFile", set.status().message());
-      }
-      keys = *std::move(set);
+    if (const std::string& file = connector.oidc().jwks_file(); !file.empty()) {
+      ASSIGN_OR_RETURN(keys, ReadKeys(file));
     }
-    connectors->connectors_.push_back(std::make_unique<Connector>(config[i], std::move(keys), jwks, vault));
+    connectors->connectors_.push_back(std::make_unique<Connector>(connector, std::move(keys), jwks, vault));
   }
   return connectors;
 }

@@ -128,12 +128,15 @@ class Connector {
   std::unique_ptr<State> state_;
 };
 
+// INVALID_ARGUMENT with the fields for: bad, reserved or repeated id, no type, issuer not https (loopback may be http),
+// jwks_file unusable or together with client_id, client_secret_file unusable or without client_id, local users without
+// name or hash or with the same name.
+absl::Status ValidateConnectors(const google::protobuf::RepeatedPtrField<config::v1::Connector>& config);
+
 // All connectors of the configuration.
 class Connectors {
  public:
-  // INVALID_ARGUMENT with the field for: bad, reserved or repeated id, no type, issuer not https (loopback may be
-  // http), jwks_file unreadable or together with client_id, client_secret_file without client_id, local users without
-  // name or hash or with the same name. `jwks` and `vault` must outlive this.
+  // Errors as ValidateConnectors. `jwks` and `vault` must outlive this.
   static absl::StatusOr<std::unique_ptr<Connectors>> Create(
       const google::protobuf::RepeatedPtrField<config::v1::Connector>& config, JwksCache& jwks, VaultClient& vault);
 

@@ -353,6 +353,7 @@ INSTANTIATE_TEST_SUITE_P(
                     c.mutable_oidc()->clear_client_id();
                     c.mutable_oidc()->set_jwks_file("/nowhere");
                   }},
+        BadConfig{"NoSuchSecretFile", [](C& c) { c.mutable_oidc()->set_client_secret_file("/nowhere"); }},
         BadConfig{"LocalUserWithoutHash", [](C& c) { c.mutable_local()->add_users()->set_username("ann"); }}),
     [](const auto& test) { return test.param.name; });
 

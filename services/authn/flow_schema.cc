@@ -34,7 +34,8 @@ std::vector<std::string> FlowSchema() {
       " server_uid TEXT NOT NULL, given_at BIGINT NOT NULL, PRIMARY KEY (subject, client_id, redirect_host, "
       "server_uid))",
       "CREATE INDEX consents_by_client ON consents (client_id)",
-      // Steps of a flow through the browser; browser: hash of the transaction cookie.
+      // Steps of a flow through the browser; browser: hash of the transaction cookie; payload: sealed under a key
+      // derived from the id.
       "CREATE TABLE browser_transactions (hash TEXT NOT NULL PRIMARY KEY, browser TEXT NOT NULL, kind TEXT NOT NULL,"
       " payload TEXT NOT NULL, expires_at BIGINT NOT NULL)",
       "CREATE INDEX browser_transactions_by_end ON browser_transactions (expires_at)",

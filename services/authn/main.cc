@@ -21,5 +21,5 @@ absl::StatusOr<std::unique_ptr<RunningService>> Start(const AuthnConfig& config,
 }  // namespace
 
 int main(int argc, char** argv) {
-  return sallyport::RunService<AuthnConfig>(argc, argv, "authn", sallyport::authn::ValidateAuthnConfig, Start);
+  return sallyport::RunService<AuthnConfig>(argc, argv, "authn", sallyport::authn::ValidateSplitConfig, Start);
 }

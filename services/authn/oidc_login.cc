@@ -133,6 +133,7 @@ absl::StatusOr<HttpRequest> OidcLogin::TokenRequest(const Connector& connector, 
   request.method = "POST";
   request.url = discovery.token_endpoint;
   request.timeout = kTokenTimeout;
+  request.once = true;  // Providers end the grant of a code that comes twice (RFC 6749 section 4.1.2).
   request.headers = {{"Content-Type", "application/x-www-form-urlencoded"}, {"Accept", "application/json"}};
   if (secret.empty() || discovery.token_endpoint_auth_method == "none") {
     fields.emplace_back("client_id", connector.client_id());

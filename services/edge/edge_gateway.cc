@@ -22,11 +22,14 @@ EdgeGateway::EdgeGateway(const SiteOptions& site, McpHandler& mcp, PageHandler& 
       pages_(pages),
       api_(api),
       foreign_host_(RejectedCounter("foreign_host")),
-      foreign_origin_(RejectedCounter("foreign_origin")),
-      rejected_(RejectedCounter("protocol")) {}
+      foreign_origin_(RejectedCounter("foreign_origin")) {}
 
-void EdgeGateway::OnWorkerStart(Worker& worker) { worker.context = new WorkerData(); }
+void EdgeGateway::OnWorkerStart(Worker& worker) {
+  worker.context = new WorkerData();
+  mcp_.OnWorkerStart(worker);
+}
 void EdgeGateway::OnWorkerStop(Worker& worker) {
+  mcp_.OnWorkerStop(worker);
   delete static_cast<WorkerData*>(worker.context);
   worker.context = nullptr;
 }
@@ -104,8 +107,8 @@ bool EdgeGateway::AllowAddress(const UpstreamTarget& target, const NetworkAddres
   return site_.upstream_policy.MayDial(ToIpAddress(address), target.tls);
 }
 void EdgeGateway::OnRejected(Worker& /*worker*/, const NetworkAddress& /*client*/, int /*status*/,
-                             std::string_view /*reason*/) {
-  rejected_.Increment();
+                             std::string_view reason) {
+  RejectedCounter(std::string(reason)).Increment();  // One of the engine's few words.
 }
 
 }  // namespace sallyport::edge

@@ -42,7 +42,6 @@ class EdgeGateway final : public Gateway {
   ApiHandler& api_;
   prometheus::Counter& foreign_host_;
   prometheus::Counter& foreign_origin_;
-  prometheus::Counter& rejected_;
 };
 
 }  // namespace sallyport::edge

@@ -5,16 +5,22 @@
 #include <unistd.h>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/networks.h"
+#include "common/rpc_server.h"
+#include "common/service_config.h"
 #include "common/status_macros.h"
 #include "common/string_view.h"
 #include "common/url.h"
 #include "services/edge/edge_gateway.h"
+#include "services/edge/engine_metrics.h"
 #include "services/edge/http/engine.h"
+#include "services/edge/http/tls_context.h"
 #include "services/edge/mcp/call_audit.h"
 #include "services/edge/mcp/doors.h"
 #include "services/edge/mcp/mcp_handler.h"
@@ -27,10 +33,6 @@ std::vector<std::string> Texts(const google::protobuf::RepeatedPtrField<std::str
   return {values.begin(), values.end()};
 }
 
-bool IsLoopbackListen(const std::string& listen) {
-  return listen.starts_with("127.") || listen.starts_with("[::1]") || listen.starts_with("localhost:");
-}
-
 absl::StatusOr<SiteOptions> MakeSite(const config::v1::Deployment& deployment) {
   SiteOptions site;
   ASSIGN_OR_RETURN(const Url url, Url::Parse(deployment.public_url()));
@@ -38,18 +40,50 @@ absl::StatusOr<SiteOptions> MakeSite(const config::v1::Deployment& deployment) {
   site.public_host = url.authority();
   const auto literal = IpAddress::Parse(url.host());
   site.public_is_loopback = url.host() == "localhost" || (literal.ok() && literal->is_loopback());
-  site.hosts.insert(absl::AsciiStrToLower(site.public_host));
-  for (const std::string& host : deployment.extra_hosts()) site.hosts.insert(absl::AsciiStrToLower(host));
+  const auto add_host = [&](const std::string& host) {
+    site.hosts.insert(absl::AsciiStrToLower(host));
+    // RFC 9110 section 4.2.3: with the scheme's port it is the same.
+    const bool has_port = !host.empty() && host.back() != ']' && absl::StrContains(host, ":");
+    if (!has_port) site.hosts.insert(absl::StrCat(absl::AsciiStrToLower(host), url.is_https() ? ":443" : ":80"));
+  };
+  add_host(site.public_host);
+  for (const std::string& host : deployment.extra_hosts()) add_host(host);
   for (const std::string& origin : deployment.allowed_origins()) site.allowed_origins.insert(origin);
   ASSIGN_OR_RETURN(site.trusted_proxies,
                    ParseNetworks(Texts(deployment.trusted_proxies()), "deployment.trustedProxies"));
-  std::vector<Network> networks = DefaultUpstreamNetworks(false);
+  std::vector<Network> networks = PrivateNetworks(false);
   if (!deployment.egress().upstream_networks().empty()) {
     ASSIGN_OR_RETURN(
         networks, ParseNetworks(Texts(deployment.egress().upstream_networks()), "deployment.egress.upstreamNetworks"));
   }
   site.upstream_policy = EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kPrivateNetworks);
   return site;
+}
+
+absl::Status CheckPublicListen(const std::string& listen) {
+  if (listen.empty()) return InvalidField("listen", "is required: the public address, such as 0.0.0.0:8443");
+  RETURN_IF_ERROR(CheckListenAddress("listen", listen));
+  absl::string_view host = absl::string_view(listen).substr(0, listen.rfind(':'));
+  if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");
+  return IpAddress::Parse(host).ok() ? absl::OkStatus()
+                                     : InvalidField("listen", "must be a literal address and a port, no name");
+}
+
+absl::Status CheckPublicTls(const config::v1::EdgeConfig& config) {
+  const config::v1::EdgeConfig::EdgeTls& tls = config.tls();
+  if (tls.certificate().empty() != tls.private_key().empty())
+    return InvalidField("tls", "needs both certificate and privateKey");
+  if (tls.certificate().empty()) {
+    return config.listen().empty() || IsLoopbackListen(config.listen()) || config.behind_tls_proxy()
+               ? absl::OkStatus()
+               : InvalidField("tls",
+                              "is required: give certificate and privateKey, listen on loopback, or set "
+                              "behindTlsProxy");
+  }
+  RETURN_IF_ERROR(CheckReadable("tls.certificate", tls.certificate()));
+  RETURN_IF_ERROR(CheckReadable("tls.privateKey", tls.private_key()));
+  const absl::Status usable = MakeServerContext(tls.certificate(), tls.private_key()).status();
+  return usable.ok() ? usable : InvalidField("tls", usable.message());
 }
 
 std::string ReplicaName(const config::v1::EdgeConfig& config) {
@@ -71,42 +105,29 @@ struct EdgeServer::State {
   std::unique_ptr<PageHandler> pages;
   std::unique_ptr<ApiHandler> api;
   std::unique_ptr<EdgeGateway> gateway;
+  EngineMetrics engine_metrics;
   std::unique_ptr<Engine> engine;
+  std::unique_ptr<RpcServer> health;  // Null if nobody is to ask.
 };
 
 absl::Status ValidateEdgeConfig(const config::v1::EdgeConfig& config) {
-  std::vector<ErrorDetail::Violation> violations;
-  const auto refuse = [&](const char* field, const std::string& message) { violations.push_back({field, message}); };
-  if (config.listen().empty()) refuse("listen", "is required: the public address, such as 0.0.0.0:8443");
-  const auto url = Url::Parse(config.deployment().public_url());
-  if (!url.ok()) {
-    refuse("deployment.publicUrl", std::string(url.status().message()));
-  } else if (url->origin() != config.deployment().public_url()) {
-    refuse("deployment.publicUrl", absl::StrCat("must be a bare origin: write ", url->origin()));
-  }
-  if (config.tls().certificate().empty() && !IsLoopbackListen(config.listen()) && !config.behind_tls_proxy()) {
-    refuse("tls", "is required: give certificate and privateKey, listen on loopback, or set behindTlsProxy");
-  }
-  if (config.tls().certificate().empty() != config.tls().private_key().empty()) {
-    refuse("tls", "needs both certificate and privateKey");
-  }
+  std::vector<absl::Status> checks = {CheckPublicListen(config.listen()), CheckPublicTls(config),
+                                      ValidateDeployment(config.deployment()),
+                                      CheckEgressCaBundle(config.deployment())};
+  const auto refuse = [&](const char* field, const std::string& message) {
+    checks.push_back(InvalidField(field, message));
+  };
   if (config.data_directory().empty())
     refuse("dataDirectory", "is required: holds the snapshot and the audit segments");
   if (config.threads() < 0 || config.threads() > static_cast<int>(CallAudit::kMaxWorkers)) {
     refuse("threads", absl::StrCat("must be 0 (number of cores) to ", CallAudit::kMaxWorkers));
   }
-  for (const std::string& origin : config.deployment().allowed_origins()) {
-    const auto parsed = Url::Parse(origin);
-    if (!parsed.ok() || parsed->origin() != origin) {
-      refuse("deployment.allowedOrigins",
-             absl::StrCat(origin.substr(0, 64), " is not an origin such as https://app.example.com"));
-    }
-  }
-  if (url.ok()) {
-    if (const auto site = MakeSite(config.deployment()); !site.ok())
-      refuse("deployment", std::string(site.status().message()));
-  }
-  return InvalidFields(violations);
+  return MergeViolations(checks);
+}
+
+absl::Status ValidateSplitConfig(const config::v1::EdgeConfig& config) {
+  return MergeViolations({ValidateEdgeConfig(config), ValidateServer(config.server(), Listener::kOptional),
+                          ValidatePeers(config.peers(), {"authn", "tokenBroker", "vault", "registry"})});
 }
 
 absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::EdgeConfig& config, const Clock& clock,
@@ -150,6 +171,7 @@ absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::
       state.snapshot_file->Save(update.snapshot);
     }
     state.doors->OnUpdate(update);
+    state.mcp->OnUpdate(update);
   });
   if (const absl::Status seeded = state.snapshot_file->Load(*state.control);
       !seeded.ok() && !absl::IsNotFound(seeded)) {
@@ -167,7 +189,12 @@ absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::
   engine_options.upstream_ca_bundle = config.deployment().egress().ca_bundle();
   engine_options.log = [](std::string_view text) { Log(LogLevel::kWarning, "http_engine", {{"detail", text}}); };
   ASSIGN_OR_RETURN(state.engine, Engine::Start(engine_options, *state.gateway));
+  state.engine_metrics.Start(*state.engine, state.engine->worker(0));
   Log(LogLevel::kInfo, "listening", {{"address", config.listen()}, {"port", state.engine->port()}});
+  if (!config.server().listen().empty()) {
+    ASSIGN_OR_RETURN(const RpcServer::Options rpc_options, RpcOptionsFrom(config.server()));
+    ASSIGN_OR_RETURN(state.health, RpcServer::Start(rpc_options, NoServices));
+  }
   return server;
 }
 
@@ -182,13 +209,20 @@ absl::Status EdgeServer::Ready() const {
   return absl::OkStatus();
 }
 
+void EdgeServer::SetServing(bool serving) {
+  if (state_->health) state_->health->SetServing(serving);
+}
+
 uint64_t EdgeServer::authenticate_calls() const { return state_->doors->authenticate_calls(); }
 uint64_t EdgeServer::resolve_calls() const { return state_->doors->resolve_calls(); }
 
 void EdgeServer::Shutdown(absl::Duration grace) {
   if (!state_) return;
+  if (state_->health) state_->health->SetServing(false);
   if (state_->engine) state_->engine->Shutdown(std::chrono::milliseconds(absl::ToInt64Milliseconds(grace)));
   if (state_->control) state_->control->Stop();
+  // Last: until then a health check hears NOT_SERVING.
+  if (state_->health) state_->health->Shutdown(absl::ZeroDuration());
 }
 
 }  // namespace sallyport::edge

@@ -20,10 +20,14 @@ struct EdgePeers {
   std::shared_ptr<grpc::Channel> registry;
 };
 
-// INVALID_ARGUMENT naming the fields.
+// INVALID_ARGUMENT naming the fields. Channels to peers of the same process need no `server`.
 absl::Status ValidateEdgeConfig(const config::v1::EdgeConfig& config);
 
-// The edge with its listener. Serves from the snapshot on disk if the registry cannot be reached.
+// The same for a process of its own, which needs mTLS and its peers as well.
+absl::Status ValidateSplitConfig(const config::v1::EdgeConfig& config);
+
+// The edge with its listeners: the public one and, if server.listen is given, one for gRPC health checks. Serves from
+// the snapshot on disk if the registry cannot be reached.
 class EdgeServer final : public RunningService {
  public:
   static absl::StatusOr<std::unique_ptr<EdgeServer>> Start(const config::v1::EdgeConfig& config, const Clock& clock,
@@ -31,6 +35,7 @@ class EdgeServer final : public RunningService {
   ~EdgeServer() override;
   int port() const;
   absl::Status Ready() const override;
+  void SetServing(bool serving) override;
   void Shutdown(absl::Duration grace) override;
 
   // RPCs made by the doors so far; a warm request makes none.

@@ -122,6 +122,13 @@ TEST_F(EdgeServerTest, AForgedOrForeignStateIsRefused) {
   EXPECT_EQ(Post("user", {Bearer("ours-ada")}, other_call).status, 400) << "of another call";
 }
 
+TEST_F(EdgeServerTest, AfterARefusedTokenTheSignalNamesTheApp) {
+  broker_.Link("ada");
+  SetAnswer([](const std::string&) { return Refusal(); });
+  const Reply list = Post("user", {Bearer("ours-ada")}, R"({"jsonrpc":"2.0","id":1,"method":"tools/list"})");
+  EXPECT_EQ(list.Json()["result"]["tools"][0]["title"], "Connect github") << list.body;
+}
+
 TEST_F(EdgeServerTest, DecliningEndsTheCall) {
   ASSERT_EQ(Post("user", {Bearer("ours-ada")}, ModernCall()).Json()["result"]["resultType"], "input_required");
   for (const char* action : {"decline", "cancel"}) {
@@ -142,6 +149,53 @@ TEST_F(EdgeServerTest, AWaitingCallCompletesWhenTheUserReturns) {
   registry_.Invalidate(Invalidation::CONNECTION, "okta:ada\napp_x\n", 1);
   EXPECT_THAT(socket->ReadUntil("\"done\":true"), HasSubstr("data: "));
   EXPECT_THAT(upstream_.requests(), SizeIs(1));
+}
+
+TEST_F(EdgeServerTest, WhatGoesOnInAHeldStreamIsAskedForUncompressed) {
+  ASSERT_EQ(Post("user", {Bearer("ours-ada")}, ModernCall()).Json()["result"]["resultType"], "input_required");
+  SetAnswer([](const std::string&) { return JsonResponse("\x1f\x8b?", "Content-Encoding: gzip\r\n"); });
+  const auto socket = RawSocket::Connect(static_cast<uint16_t>(edge_->port()));
+  socket->Send(Render("POST", "/mcp/user", {Bearer("ours-ada"), "Accept-Encoding: gzip"}, Retried()));
+  EXPECT_THAT(socket->ReadUntil("\r\n\r\n"), HasSubstr("text/event-stream"));
+  broker_.Link("ada");
+  registry_.Invalidate(Invalidation::CONNECTION, "okta:ada\napp_x\n", 1);
+  const std::string event = socket->ReadUntil("0\r\n\r\n");
+  EXPECT_THAT(event, HasSubstr("upstream_encoded"));
+  EXPECT_THAT(event, HasSubstr("\"id\":8"));
+  EXPECT_THAT(LastUpstream(), Not(HasSubstr("ccept-")));
+  EXPECT_EQ(Post("open", {"Accept-Encoding: gzip"}).status, 200);
+  EXPECT_THAT(LastUpstream(), HasSubstr("Accept-Encoding: gzip")) << "the client's own, elsewhere";
+}
+
+TEST_F(EdgeServerTest, AHeldGetTellsOfTheLinkAndEnds) {
+  const auto socket = RawSocket::Connect(static_cast<uint16_t>(edge_->port()));
+  socket->Send(Render("GET", "/mcp/user", {Bearer("ours-ada")}, ""));
+  const std::string head = socket->ReadUntil("\r\n\r\n");
+  EXPECT_THAT(head, HasSubstr("text/event-stream"));
+  EXPECT_EQ(head.find("Cache-Control"), head.rfind("Cache-Control")) << "said once";
+  broker_.Link("ada");
+  registry_.Invalidate(Invalidation::CONNECTION, "okta:ada\napp_x\n", 1);
+  EXPECT_THAT(socket->ReadUntil("0\r\n\r\n"), HasSubstr("notifications/tools/list_changed"));
+  EXPECT_THAT(upstream_.requests(), IsEmpty());
+}
+
+// So many pipelined bytes that the edge reads no further, and does not see that the client goes.
+TEST_F(EdgeServerTest, AClientThatIsGoneWhenItsHeldStreamBeginsHurtsNobody) {
+  ASSERT_EQ(Post("user", {Bearer("ours-ada")}, ModernCall()).Json()["result"]["resultType"], "input_required");
+  for (const std::string& request : {Render("GET", "/mcp/user", {Bearer("ours-ada")}, ""),
+                                     Render("POST", "/mcp/user", {Bearer("ours-ada")}, Retried())}) {
+    const int calls = broker_.gate.arrived();
+    broker_.gate.Close();
+    const auto socket = RawSocket::Connect(static_cast<uint16_t>(edge_->port()));
+    socket->Send(request + std::string(128 << 10, ' '));
+    ASSERT_TRUE(broker_.gate.AwaitArrivals(calls + 1));
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    const size_t before = audit_.events().size();
+    socket->Reset();
+    broker_.gate.Open();
+    EXPECT_TRUE(Soon([&] { return audit_.events().size() > before; })) << "its end is recorded";
+    EXPECT_EQ(Post("open").status, 200) << "the edge is alive";
+  }
 }
 
 TEST_F(EdgeServerTest, ALinkMadeJustBeforeWaitingIsNoticedWithoutBeingTold) {

@@ -94,6 +94,9 @@ TEST_F(EdgeServerTest, BodiesThatTwoReadersCouldReadDifferentlyAreRefused) {
   EXPECT_EQ(code(R"({"id":1,"method":"a\xff"})"), -32700);
   EXPECT_EQ(code(R"({"id":1,"method":"a","method":"b"})"), -32600);
   EXPECT_EQ(code("[]"), -32600);
+  std::string keys = R"({"id":1,"method":"a","params":{"a":[)";
+  for (int i = 0; i < 5'000; ++i) keys += R"({"k":1,"l":2},)";
+  EXPECT_EQ(Post("open", {}, keys + "1]}}").Reason(), "too_many_keys");
   EXPECT_THAT(upstream_.requests(), IsEmpty());
 }
 
@@ -109,7 +112,11 @@ TEST_F(EdgeServerTest, HeadersThatDisagreeWithAModernBodyAreRefused) {
     EXPECT_EQ(reply.Json()["error"]["code"], -32020);
     EXPECT_EQ(reply.Json()["id"], 8);
   }
+  const std::string nameless =
+      R"({"jsonrpc":"2.0","id":8,"method":"tools/call","params":{)" + std::string(kModernMeta) + "}}";
+  EXPECT_EQ(Post("open", {"Mcp-Name: search"}, nameless).status, 400) << "a name the body does not have";
   EXPECT_THAT(upstream_.requests(), IsEmpty());
+  EXPECT_EQ(Post("open", {}, nameless).status, 200);
   EXPECT_EQ(send({"MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: search"}).status, 200);
   EXPECT_EQ(send({"Mcp-Name: =?base64?c2VhcmNo?="}).status, 200);
 }

@@ -10,6 +10,8 @@ class EdgeServerSignInTest : public EdgeServerTest {
   EdgeServerSignInTest() {
     AddServer("signin", "srv_signin", R"("agentAuth":{"interactive":{}},"appAuth":{"passthrough":{}},
         "outboundHeaders":[{"name":"X-Token","forwardCallerToken":{}}])");
+    AddServer("idtoken", "srv_idtoken", R"("agentAuth":{"interactive":{}},"appAuth":{"passthrough":{}},
+        "outboundHeaders":[{"name":"X-Token","forwardCallerToken":{"token":"ID"}}])");
   }
 };
 
@@ -48,6 +50,13 @@ TEST_F(EdgeServerSignInTest, WhatTheAgentSuppliedIsRefusedFirst) {
   EXPECT_EQ(reply.Reason(), "agent_credential_refused");
   EXPECT_THAT(upstream_.requests(), SizeIs(1));
   EXPECT_EQ(broker_.calls(), 1) << "no renewal";
+}
+
+TEST_F(EdgeServerSignInTest, APresentedTokenOfTheOtherKindIsNotForwarded) {
+  const Reply reply = Post("idtoken", {Bearer("idp-ada")});
+  EXPECT_EQ(reply.status, 502);
+  EXPECT_EQ(reply.Reason(), "no_caller_token");
+  EXPECT_THAT(upstream_.requests(), IsEmpty());
 }
 
 TEST_F(EdgeServerSignInTest, APresentedTokenThatIsRefusedHasNoNewerOne) {

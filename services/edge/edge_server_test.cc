@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "common/metrics.h"
 #include "services/edge/edge_server_testing.h"
 
 // Routes, hosts and origins; restarts and configuration; audit.
@@ -23,6 +24,23 @@ TEST_F(EdgeServerTest, ForeignHostsAndOriginsAreTurnedAway) {
   EXPECT_EQ(Post("open", {"Origin: http://127.0.0.1"}).status, 403);
   EXPECT_THAT(upstream_.requests(), IsEmpty());
   EXPECT_EQ(Post("open", {"Origin: https://gw.example.com"}).status, 200);
+  EXPECT_EQ(Post("open", {"Host: GW.example.com:443"}).status, 200) << "the scheme's own port";
+  EXPECT_EQ(Post("open", {"Host: gw.example.com:80"}).status, 403);
+}
+
+TEST_F(EdgeServerTest, PagesStayOnHttps) {
+  EXPECT_EQ(Send("GET", "/login").Field("Strict-Transport-Security"), "max-age=31536000");
+}
+
+TEST_F(EdgeServerTest, WhatIsNoRequestIsCountedByItsReason) {
+  const auto count = [](const char* reason) {
+    return MetricCounter("sallyport_http_rejected_total", "", {{"reason", reason}}).Value();
+  };
+  const double before = count("host");
+  const auto socket = RawSocket::Connect(static_cast<uint16_t>(edge_->port()));
+  socket->Send("GET / HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(ParseReply(socket->ReadMessage()).status, 400);
+  EXPECT_EQ(count("host") - before, 1);
 }
 
 TEST_F(EdgeServerTest, CorsForAllowedOriginsOnEveryKindOfAnswer) {
@@ -143,7 +161,21 @@ TEST(EdgeConfig, RefusalsNameTheField) {
   EXPECT_THAT(
       refused(R"({"listen":"127.0.0.1:0","dataDirectory":"/x","deployment":{"publicUrl":"https://gw.example.com",
                           "trustedProxies":["x"]}})"),
-      HasSubstr("trustedProxies"));
+      HasSubstr("deployment.trustedProxies[0]"));
+  EXPECT_THAT(refused(R"({"listen":"localhost:80",)" + base + "}"), HasSubstr("listen: must be a literal address"));
+  EXPECT_THAT(refused(R"({"listen":"127.0.0.1",)" + base + "}"), HasSubstr("listen: must be address:port"));
+  EXPECT_THAT(refused(R"({"listen":"127.0.0.1:0","tls":{"certificate":"/none","privateKey":"/none"},)" + base + "}"),
+              HasSubstr("tls.certificate: cannot read /none"));
+}
+
+TEST(EdgeConfig, AProcessOfItsOwnNeedsMutualTlsAndPeersButNoRpcListener) {
+  const std::string refusal(ValidateSplitConfig({}).message());
+  for (const char* field :
+       {"server.tls.certificate", "server.tls.privateKey", "server.tls.caBundle", "server.tls.trustDomain",
+        "peers.authn", "peers.tokenBroker", "peers.vault", "peers.registry"}) {
+    EXPECT_THAT(refusal, HasSubstr(absl::StrCat(field, ": is required")));
+  }
+  EXPECT_THAT(refusal, Not(HasSubstr("server.listen")));
 }
 
 }  // namespace

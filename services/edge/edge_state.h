@@ -19,6 +19,7 @@ struct EdgeState final : ExchangeState {
 // A worker thread's own data.
 struct WorkerData {
   std::shared_ptr<const RouteTable> routes;
+  OpenStreams::List streams;
   uint64_t routes_generation = 0;
   absl::flat_hash_map<PrincipalKey, PrincipalPtr> principals;  // In front of the process's table.
   static constexpr size_t kMaxPrincipals = 20'000;

@@ -60,6 +60,10 @@ class Gate {
     changed_.notify_all();
     while (!open_) changed_.wait(mu_);
   }
+  int arrived() {
+    MutexLock lock(mu_);
+    return arrived_;
+  }
   // Until so many calls came in all.
   bool AwaitArrivals(int count) {
     const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);

@@ -22,5 +22,5 @@ absl::StatusOr<std::unique_ptr<RunningService>> Start(const EdgeConfig& config, 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return sallyport::RunService<EdgeConfig>(argc, argv, "edge", sallyport::edge::ValidateEdgeConfig, Start);
+  return sallyport::RunService<EdgeConfig>(argc, argv, "edge", sallyport::edge::ValidateSplitConfig, Start);
 }

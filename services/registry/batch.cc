@@ -11,6 +11,7 @@
 #include "common/proto_time.h"
 #include "common/random.h"
 #include "common/status_macros.h"
+#include "services/registry/config_event.h"
 #include "services/registry/diff.h"
 
 namespace sallyport::registry {
@@ -47,11 +48,46 @@ template <typename T>
 void CheckOrigins(const T& before, const T& after, bool credential_admin, Findings& findings) {
   const auto text = [](const T& resource) { return absl::StrJoin(resource.allowed_upstream_origins(), " "); };
   if (text(before) != text(after) && !credential_admin) {
-    findings.Refuse("allowedUpstreamOrigins", "only a credential-admin may say where a credential goes");
+    findings.Deny(kRoleRule, "allowedUpstreamOrigins", "only a credential-admin may say where a credential goes");
   }
 }
 void CheckOrigins(const v1::McpServer& /*before*/, const v1::McpServer& /*after*/, bool /*credential_admin*/,
                   Findings& /*findings*/) {}
+
+// The codes and tokens of a public client are good for whoever receives them: no secret that somebody would have to
+// enter again binds them to where they go, so a role does.
+void CheckEndpoints(const v1::App& before, const v1::App& after, bool has_secret, Findings& findings) {
+  const bool was_public = !before.client_secret().set() || before.client_auth() == v1::NONE;
+  const bool is_public = !has_secret || after.client_auth() == v1::NONE;
+  if (!was_public && !is_public) return;
+  const auto check = [&findings](const std::string& was, const std::string& is, absl::string_view field) {
+    if (was == is) return;
+    findings.Deny(kRoleRule, field,
+                  "only a credential-admin may change it: without a client secret the app's codes and tokens are good "
+                  "for whoever receives them");
+  };
+  check(before.issuer(), after.issuer(), "issuer");
+  check(before.authorization_url(), after.authorization_url(), "authorizationUrl");
+  check(before.token_url(), after.token_url(), "tokenUrl");
+  check(before.revocation_url(), after.revocation_url(), "revocationUrl");
+  // Otherwise any word would do as the secret that is to be entered again.
+  if (!is_public) {
+    findings.Deny(
+        kRoleRule, "clientSecret",
+        "only a credential-admin may give one to an app that had none: what the app holds is good without it");
+  }
+}
+
+// What an app's secret has to do with its other fields; known once its secrets are planned.
+void CheckClient(const v1::App* before, const v1::App& after, const SecretPlan& plan, bool credential_admin,
+                 Findings& findings) {
+  const bool has_secret = after.client_secret().set() || !plan.puts.empty();
+  ValidateAppClient(after, has_secret, findings);
+  if (before != nullptr && !credential_admin) CheckEndpoints(*before, after, has_secret, findings);
+}
+template <typename T>
+void CheckClient(const T* /*before*/, const T& /*after*/, const SecretPlan& /*plan*/, bool /*credential_admin*/,
+                 Findings& /*findings*/) {}
 
 // A file that does not list an app's origins keeps them: most were filled in by the app's first server, and a second
 // apply of the same file must not take them away.
@@ -77,6 +113,10 @@ void Normalize(v1::McpServer& server) {
 }
 void Normalize(v1::App& /*app*/) {}
 void Normalize(v1::Credential& /*credential*/) {}
+
+absl::Status Outdated(const std::string& slug, int64_t stored, int64_t given) {
+  return absl::AbortedError(absl::StrCat(slug, " is at version ", stored, ", not ", given, ": read it again"));
+}
 
 void SetVersion(google::protobuf::Message& message, int64_t version) {
   const auto* field = message.GetDescriptor()->FindFieldByName("version");
@@ -144,11 +184,15 @@ void Batch::Prepare(T& after, Change& change, Findings& findings) {
         return kept ? std::optional<Store::Retired>(retired->second) : std::nullopt;
       },
       findings);
+  CheckClient(before, after, change.plan, writer_.credential_admin, findings);
 }
 
 template <typename T>
 absl::Status Batch::Draft(const T& input, Mode mode, const std::string& prefix) {
+  Denial denial{ResourceTraits<T>::kKind, input.slug()};
   if (std::is_same_v<T, v1::Credential> && !writer_.credential_admin) {
+    denial.rule = kRoleRule;
+    denials_.push_back(std::move(denial));
     return absl::PermissionDeniedError("only a credential-admin may write credentials");
   }
   std::map<std::string, T>& working = Working<T>();
@@ -167,8 +211,9 @@ absl::Status Batch::Draft(const T& input, Mode mode, const std::string& prefix) 
   auto after = std::make_unique<T>(input);
   if (stored != working.end()) {
     if (input.version() != 0 && input.version() != stored->second.version()) {
-      return absl::AbortedError(absl::StrCat(input.slug(), " is at version ", stored->second.version(), ", not ",
-                                             input.version(), ": read it again"));
+      // A file that was printed and applied once names the version before: applying it again must change nothing.
+      if (mode != Mode::kApply) return Outdated(input.slug(), stored->second.version(), input.version());
+      change->stale_version = input.version();
     }
     change->before = std::make_unique<T>(stored->second);
     change->uid = stored->second.uid();
@@ -180,6 +225,12 @@ absl::Status Batch::Draft(const T& input, Mode mode, const std::string& prefix) 
   Prepare(*after, *change, findings);
   for (ErrorDetail::Violation& violation : findings.violations) {
     violations_.push_back({prefix + violation.field, std::move(violation.message)});
+  }
+  for (auto& [rule, fields] : findings.denied) {
+    denial.uid = change->before ? change->uid : "";
+    denial.rule = rule;
+    denial.fields = std::move(fields);
+    denials_.push_back(denial);
   }
   change->warnings = std::move(findings.warnings);
   working[input.slug()] = *after;
@@ -194,6 +245,16 @@ absl::Status Batch::Draft(const T& input, Mode mode, const std::string& prefix) 
   change->after = std::move(after);
   changes_.push_back(std::move(change));
   return absl::OkStatus();
+}
+
+absl::Status Batch::Admit(const absl::Status& drafted, bool dry_run) {
+  const absl::Status refused = drafted.ok() ? InvalidFields(violations_) : drafted;
+  if (refused.ok()) return refused;
+  for (Denial& denial : denials_) {
+    denial.dry_run = dry_run;
+    catalog_.RecordDenial(denial, writer_);
+  }
+  return refused;
 }
 
 // An app without origins takes that of the first server that uses it: until then its tokens could go nowhere.
@@ -222,29 +283,38 @@ void Batch::AllowFirstOrigin(const v1::McpServer& server) {
   changes_.push_back(std::move(change));
 }
 
-void Batch::Diff() {
+absl::Status Batch::Diff() {
   for (const auto& change : changes_) {
     std::unique_ptr<google::protobuf::Message> nothing(change->after->New());
     change->changes = DiffResources(change->before ? *change->before : *nothing, *change->after);
+    bool differs = !change->changes.empty();
     // A value given in a dry run: whether it differs, only the vault knows, and it is not asked before a real write.
     for (const SecretPlan::Put& put : change->plan.puts) {
       const bool listed = std::any_of(change->changes.begin(), change->changes.end(),
                                       [&](const auto& entry) { return entry.field() == put.json_path; });
       if (listed) continue;
       v1::ApplyResponse::FieldChange entry;
+      // Where there is none yet, it certainly differs.
+      const bool first = put.base == 0;
       entry.set_field(put.json_path);
-      entry.set_before(change->before ? "(secret)" : "");
-      entry.set_after("(secret, compared when applied)");
+      entry.set_before(first ? "" : "(secret)");
+      entry.set_after(first ? "(secret)" : "(secret, compared when applied)");
       change->changes.push_back(std::move(entry));
+      differs = differs || first;
+    }
+    if (differs && change->stale_version != 0) {
+      return Outdated(change->slug, change->expected_version, change->stale_version);
     }
   }
+  return absl::OkStatus();
 }
 
-void Batch::Preview() {
-  Diff();
+absl::Status Batch::Preview() {
+  RETURN_IF_ERROR(Diff());
   for (const auto& change : changes_) {
     if (!change->unchanged()) SetVersion(*change->after, change->expected_version + 1);
   }
+  return absl::OkStatus();
 }
 
 absl::Status Batch::AnnounceSecrets() {
@@ -266,12 +336,10 @@ absl::Status Batch::PutSecrets(Change& change) {
     const auto entry = stored.find(field.path);
     if (entry == stored.end()) return;
     const std::string record = absl::StrCat(change.uid, "/", field.path);
-    if (retired_.count(record) > 0) change.superseded.emplace_back(record, entry->second.version);
+    change.entered.emplace_back(record, entry->second.version);
     const int64_t old_version = field.secret->version();
     if (field.secret->set() && old_version == entry->second.version) return;
-    if (field.secret->set()) {
-      change.replaced.push_back({record, old_version, now_, ""});
-    }
+    if (field.secret->set()) change.replaced.push_back({record, change.vault_kind, old_version});
     field.secret->Clear();
     field.secret->set_set(true);
     field.secret->set_version(entry->second.version);
@@ -305,30 +373,22 @@ absl::Status Batch::Save(Transaction& tx, Change& change) {
     RETURN_IF_ERROR(
         Store::Retire(tx, {old.record, change.vault_kind, old.version, old.updated_at, old.origin, Store::kErasing}));
   }
-  for (const auto& [record, version] : change.superseded) RETURN_IF_ERROR(Store::Supersede(tx, record, version));
+  for (const auto& [record, version] : change.entered) RETURN_IF_ERROR(Store::Supersede(tx, record, version));
+  for (const Store::Replaced& replaced : change.replaced) RETURN_IF_ERROR(Store::ListReplaced(tx, replaced));
   // Whatever is referred to again must not be erased when its retirement ends, and cannot be once that has begun.
   for (const SecretPlan::Old& old : change.plan.resumed) {
     RETURN_IF_ERROR(Store::Resume(tx, old.record, old.version));
   }
 
-  audit::v1::Event event;
-  event.set_type(change.before ? "config.updated" : "config.created");
+  audit::v1::Event event =
+      ConfigEvent(change.before ? "config.updated" : "config.created", {change.kind, change.uid, change.slug}, writer_);
   event.set_decision(audit::v1::DECISION_ALLOWED);
   event.set_rule(change.implied ? "first_origin" : "admin");
-  event.set_subject(writer_.subject);
-  event.set_client_id(writer_.client_id);
-  if (change.kind == ResourceTraits<v1::McpServer>::kKind) {
-    event.set_server_uid(change.uid);
-    event.set_server_slug(change.slug);
-  }
   auto& details = *event.mutable_details();
-  details["kind"] = change.kind;
-  details["uid"] = change.uid;
-  details["slug"] = change.slug;
   details["version"] = absl::StrCat(change.expected_version + 1);
-  details["fields"] = absl::StrJoin(change.changes, " ", [](std::string* out, const auto& entry) {
-                        absl::StrAppend(out, entry.field());
-                      }).substr(0, 2000);
+  std::vector<std::string> fields;
+  for (const auto& entry : change.changes) fields.push_back(entry.field());
+  details["fields"] = JoinFields(fields);
   return catalog_.audit_.Append(tx, std::move(event));
 }
 
@@ -336,14 +396,12 @@ void Batch::CleanUp(const Change& change) {
   const auto report = [&](const absl::Status& status, const std::string& record) {
     if (!status.ok()) Log(LogLevel::kWarning, "secret_cleanup_failed", {{"record", record}, {"status", status}});
   };
-  for (const SecretPlan::Old& old : change.replaced) {
-    report(catalog_.vault_.Unpin(change.vault_kind, old.record, old.version, writer_.passport), old.record);
-  }
+  report(catalog_.Unpin(change.replaced, writer_.passport), "replaced");
   std::vector<Store::Retired> erase;
   for (const SecretPlan::Old& old : change.plan.erase) erase.push_back({old.record, change.vault_kind, old.version});
-  for (const auto& [record, version] : change.superseded) {
-    const Store::Retired& former = retired_.at(record);
-    if (former.version < version) erase.push_back(former);
+  for (const auto& [record, version] : change.entered) {
+    const auto former = retired_.find(record);
+    if (former != retired_.end() && former->second.version < version) erase.push_back(former->second);
   }
   report(catalog_.Erase(erase, writer_.passport), "cleared");
 }
@@ -358,6 +416,7 @@ void Batch::Withdraw(bool vault_may_still_store) {
 }
 
 absl::Status Batch::Commit() {
+  RETURN_IF_ERROR(Diff());  // Before the vault is troubled.
   RETURN_IF_ERROR(AnnounceSecrets());
   for (const auto& change : changes_) {
     if (absl::Status put = PutSecrets(*change); !put.ok()) {
@@ -365,7 +424,10 @@ absl::Status Batch::Commit() {
       return put;
     }
   }
-  Diff();
+  if (absl::Status outdated = Diff(); !outdated.ok()) {
+    Withdraw(false);
+    return outdated;
+  }
   for (const auto& change : changes_) {
     if (change->unchanged()) continue;
     SetVersion(*change->after, change->expected_version + 1);

@@ -4,7 +4,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,13 +23,15 @@ class Batch {
   Batch(Catalog& catalog, const Writer& writer) : catalog_(catalog), writer_(writer), now_(catalog.clock_.Now()) {}
 
   absl::Status Load();
-  // Drafts one resource. `prefix` stands before field names ("mcpServers[0]."). NOT_FOUND, ALREADY_EXISTS and ABORTED
-  // at once; what is wrong with its fields is collected until Check.
+  // Drafts one resource. `prefix` stands before field names ("mcpServers[0]."). NOT_FOUND, ALREADY_EXISTS, ABORTED and
+  // PERMISSION_DENIED at once; what is wrong with its fields is collected until Admit.
   template <typename T>
   absl::Status Draft(const T& input, Mode mode, const std::string& prefix);
-  // INVALID_ARGUMENT naming every field that was refused.
-  absl::Status Check() const { return InvalidFields(violations_); }
+  // What becomes of the drafts: `drafted`, the first error at once, or INVALID_ARGUMENT naming every field that was
+  // refused. What this writer may not do is in the audit then.
+  absl::Status Admit(const absl::Status& drafted, bool dry_run);
   // Vault first (new versions that nobody refers to yet do no harm), then one transaction, then the vault's leftovers.
+  // ABORTED if somebody else has written meanwhile, or a draft that would change something names another version.
   absl::Status Commit();
 
   struct Change {
@@ -42,24 +43,27 @@ class Batch {
     std::unique_ptr<google::protobuf::Message> before;  // Null: created.
     std::unique_ptr<google::protobuf::Message> after;
     int64_t expected_version = 0;
+    // The version a file names, if it is not the one that is stored: fine as long as nothing would change.
+    int64_t stale_version = 0;
     SecretPlan plan;
-    std::vector<SecretPlan::Old> replaced;  // Versions to unpin.
-    // Records with a retired version that a new value takes the place of, and the version of that value.
-    std::vector<std::pair<std::string, int64_t>> superseded;
+    std::vector<Store::Replaced> replaced;  // Versions to unpin.
+    // Records that were given a value, and the version of that value.
+    std::vector<std::pair<std::string, int64_t>> entered;
     std::vector<v1::Warning> warnings;
     std::vector<v1::ApplyResponse::FieldChange> changes;
     // Not asked for, but follows from another change of the batch.
     bool implied = false;
     bool unchanged() const { return before != nullptr && changes.empty(); }
   };
-  // After Check (dry run: diffs against stored versions) or Commit.
+  // After Admit (dry run: diffs against stored versions) or Commit.
   const std::vector<std::unique_ptr<Change>>& changes() const { return changes_; }
-  // For a dry run: fills `changes` and the versions that a write would give.
-  void Preview();
+  // For a dry run: fills `changes` and the versions that a write would give. ABORTED as Commit.
+  absl::Status Preview();
 
  private:
-  // Fills `changes` of every draft.
-  void Diff();
+  // Fills `changes` of every draft. ABORTED if one that would change was made from another version than is stored;
+  // values that only the vault can compare count as equal.
+  absl::Status Diff();
   template <typename T>
   std::map<std::string, T>& Working();
   template <typename T>
@@ -82,8 +86,9 @@ class Batch {
   std::map<std::string, Store::Retired> retired_;
   std::string write_;  // Id of this write in the vault; set once secrets are announced.
   std::vector<Store::SecretWrite> announced_;
-  std::optional<std::set<std::string>> connectors_;
+  std::optional<Connectors> connectors_;
   std::vector<ErrorDetail::Violation> violations_;
+  std::vector<Denial> denials_;
   std::vector<std::unique_ptr<Change>> changes_;
 };
 

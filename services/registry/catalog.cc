@@ -2,6 +2,7 @@
 #include "services/registry/catalog.h"
 
 #include <algorithm>
+#include <set>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -10,6 +11,7 @@
 #include "common/json_log.h"
 #include "common/status_macros.h"
 #include "services/registry/batch.h"
+#include "services/registry/config_event.h"
 
 namespace sallyport::registry {
 namespace {
@@ -21,12 +23,7 @@ constexpr absl::Duration kUnsettledWriteKept = absl::Hours(1);
 
 template <typename T>
 absl::StatusOr<Catalog::Written<T>> Written(Batch& batch, bool dry_run) {
-  RETURN_IF_ERROR(batch.Check());
-  if (dry_run) {
-    batch.Preview();
-  } else {
-    RETURN_IF_ERROR(batch.Commit());
-  }
+  RETURN_IF_ERROR(dry_run ? batch.Preview() : batch.Commit());
   for (const auto& change : batch.changes()) {
     if (change->implied) continue;
     Catalog::Written<T> written{dynamic_cast<const T&>(*change->after), change->warnings};
@@ -49,23 +46,6 @@ std::vector<std::string> UsersOf(const T& /*resource*/, const std::vector<v1::Mc
   return {};
 }
 
-audit::v1::Event DeletionEvent(absl::string_view kind, const Store::Resource& stored, const Writer& writer) {
-  audit::v1::Event event;
-  event.set_type("config.deleted");
-  event.set_decision(audit::v1::DECISION_ALLOWED);
-  event.set_rule("admin");
-  event.set_subject(writer.subject);
-  event.set_client_id(writer.client_id);
-  if (kind == ResourceTraits<v1::McpServer>::kKind) {
-    event.set_server_uid(stored.uid);
-    event.set_server_slug(stored.slug);
-  }
-  (*event.mutable_details())["kind"] = std::string(kind);
-  (*event.mutable_details())["uid"] = stored.uid;
-  (*event.mutable_details())["slug"] = stored.slug;
-  return event;
-}
-
 }  // namespace
 
 Catalog::Catalog(Database& database, AuditOutbox& audit, SecretVault& vault, const Clock& clock, Options options)
@@ -75,7 +55,7 @@ template <typename T>
 absl::StatusOr<Catalog::Written<T>> Catalog::Create(const T& resource, bool dry_run, const Writer& writer) {
   Batch batch(*this, writer);
   RETURN_IF_ERROR(batch.Load());
-  RETURN_IF_ERROR(batch.Draft(resource, Batch::Mode::kCreate, ""));
+  RETURN_IF_ERROR(batch.Admit(batch.Draft(resource, Batch::Mode::kCreate, ""), dry_run));
   return registry::Written<T>(batch, dry_run);
 }
 
@@ -83,7 +63,7 @@ template <typename T>
 absl::StatusOr<Catalog::Written<T>> Catalog::Update(const T& resource, bool dry_run, const Writer& writer) {
   Batch batch(*this, writer);
   RETURN_IF_ERROR(batch.Load());
-  RETURN_IF_ERROR(batch.Draft(resource, Batch::Mode::kUpdate, ""));
+  RETURN_IF_ERROR(batch.Admit(batch.Draft(resource, Batch::Mode::kUpdate, ""), dry_run));
   return registry::Written<T>(batch, dry_run);
 }
 
@@ -120,7 +100,10 @@ absl::Status Catalog::Delete(const std::string& slug, int64_t version, const Wri
       secret.until = Store::kErasing;
       RETURN_IF_ERROR(Store::Retire(tx, secret));
     }
-    return audit_.Append(tx, DeletionEvent(ResourceTraits<T>::kKind, *stored, writer));
+    audit::v1::Event event = ConfigEvent("config.deleted", {ResourceTraits<T>::kKind, stored->uid, slug}, writer);
+    event.set_decision(audit::v1::DECISION_ALLOWED);
+    event.set_rule("admin");
+    return audit_.Append(tx, std::move(event));
   }));
   audit_.Kick();
   if (const absl::Status erased = Erase(erase, writer.passport); !erased.ok()) {
@@ -168,6 +151,18 @@ absl::StatusOr<std::vector<T>> Catalog::List(int32_t page_size, const std::strin
   return resources;
 }
 
+void Catalog::RecordDenial(const Denial& denial, const Writer& writer) {
+  audit::v1::Event event = ConfigEvent("config.denied", {denial.kind, denial.uid, denial.slug}, writer);
+  event.set_decision(audit::v1::DECISION_DENIED);
+  event.set_rule(denial.rule);
+  auto& details = *event.mutable_details();
+  if (!denial.fields.empty()) details["fields"] = JoinFields(denial.fields);
+  if (denial.dry_run) details["dry_run"] = "true";
+  if (const absl::Status recorded = audit_.Record(std::move(event)); !recorded.ok()) {
+    Log(LogLevel::kWarning, "denial_not_recorded", {{"status", recorded}});
+  }
+}
+
 absl::StatusOr<v1::ApplyResponse> Catalog::Apply(const v1::ApplyRequest& request, const Writer& writer) {
   Batch batch(*this, writer);
   RETURN_IF_ERROR(batch.Load());
@@ -182,15 +177,11 @@ absl::StatusOr<v1::ApplyResponse> Catalog::Apply(const v1::ApplyRequest& request
     }
     return absl::OkStatus();
   };
-  RETURN_IF_ERROR(draft_all(request.apps(), "apps"));
-  RETURN_IF_ERROR(draft_all(request.credentials(), "credentials"));
-  RETURN_IF_ERROR(draft_all(request.mcp_servers(), "mcpServers"));
-  RETURN_IF_ERROR(batch.Check());
-  if (request.dry_run()) {
-    batch.Preview();
-  } else {
-    RETURN_IF_ERROR(batch.Commit());
-  }
+  absl::Status drafted = draft_all(request.apps(), "apps");
+  if (drafted.ok()) drafted = draft_all(request.credentials(), "credentials");
+  if (drafted.ok()) drafted = draft_all(request.mcp_servers(), "mcpServers");
+  RETURN_IF_ERROR(batch.Admit(drafted, request.dry_run()));
+  RETURN_IF_ERROR(request.dry_run() ? batch.Preview() : batch.Commit());
   v1::ApplyResponse response;
   for (const auto& change : batch.changes()) {
     v1::ApplyResponse::Result& result = *response.add_results();
@@ -208,16 +199,19 @@ absl::StatusOr<v1::ApplyResponse> Catalog::Apply(const v1::ApplyRequest& request
 absl::Status Catalog::EraseUnusedSecrets() {
   std::vector<Store::Retired> expired;
   std::vector<Store::SecretWrite> given_up;
+  std::vector<Store::Replaced> replaced;
   const absl::Time now = clock_.Now();
   // Decided in the store first: from here on no write can refer to any of them, so the vault may forget them whenever
   // it answers.
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
     ASSIGN_OR_RETURN(expired, Store::ClaimExpired(tx, now));
     ASSIGN_OR_RETURN(given_up, Store::GiveUpSecretWrites(tx, now - kUnsettledWriteKept));
+    ASSIGN_OR_RETURN(replaced, Store::AllReplaced(tx));
     return absl::OkStatus();
   }));
   absl::Status first = Erase(expired, "");
   first.Update(TakeBack(given_up, "", false));
+  first.Update(Unpin(replaced, ""));
   return first;
 }
 
@@ -227,6 +221,18 @@ absl::Status Catalog::Erase(const std::vector<Store::Retired>& secrets, const st
     absl::Status status = vault_.DeleteThrough(secret.vault_kind, secret.record, secret.version, passport);
     if (status.ok()) {
       status = database_.Write([&](Transaction& tx) { return Store::ForgetErased(tx, secret.record, secret.version); });
+    }
+    first.Update(status);
+  }
+  return first;
+}
+
+absl::Status Catalog::Unpin(const std::vector<Store::Replaced>& secrets, const std::string& passport) {
+  absl::Status first;
+  for (const Store::Replaced& secret : secrets) {
+    absl::Status status = vault_.Unpin(secret.vault_kind, secret.record, secret.version, passport);
+    if (status.ok()) {
+      status = database_.Write([&](Transaction& tx) { return Store::ForgetReplaced(tx, secret); });
     }
     first.Update(status);
   }

@@ -4,7 +4,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -28,6 +27,16 @@ struct Writer {
   bool credential_admin = false;
 };
 
+// A write that its writer may not make, for the audit.
+struct Denial {
+  absl::string_view kind;
+  std::string slug;
+  std::string uid;   // Empty if it was to be created.
+  std::string rule;  // See Findings::Deny, or the reason an RPC was refused with.
+  std::vector<std::string> fields;
+  bool dry_run = false;
+};
+
 // The writes and reads of servers, apps and credentials: validation, secrets into the vault, one transaction, audit. T
 // is v1::McpServer, v1::App or v1::Credential. Answers never hold a secret or a vault record. Thread-safe.
 class Catalog {
@@ -35,8 +44,8 @@ class Catalog {
   struct Options {
     std::vector<std::string> upstream_networks;
     std::vector<std::string> oauth_networks;
-    // Connector ids; nullopt while authn does not answer.
-    std::function<std::optional<std::set<std::string>>()> connectors;
+    // nullopt while authn does not answer.
+    std::function<std::optional<Connectors>()> connectors;
   };
   Catalog(Database& database, AuditOutbox& audit, SecretVault& vault, const Clock& clock, Options options);
 
@@ -57,11 +66,14 @@ class Catalog {
   template <typename T>
   absl::StatusOr<std::vector<T>> List(int32_t page_size, const std::string& page_token, std::string* next_page_token);
 
+  // The refusal stands whether or not it can be recorded.
+  void RecordDenial(const Denial& denial, const Writer& writer);
+
   absl::StatusOr<v1::ApplyResponse> Apply(const v1::ApplyRequest& request, const Writer& writer);
 
   // Erases from the vault what nothing refers to: secrets of former types whose time is over, and what writes that were
-  // never stored have left there (begun an hour ago, or known to have failed). For a background thread; several
-  // replicas may do it at once, and while others write.
+  // never stored have left there (begun an hour ago, or known to have failed). Unpins replaced values that are pinned
+  // still. For a background thread; several replicas may do it at once, and while others write.
   absl::Status EraseUnusedSecrets();
 
  private:
@@ -69,6 +81,8 @@ class Catalog {
   // Erases versions marked kErasing from the vault and from the list of retired ones. The first error, after all were
   // tried; what failed stays on the list.
   absl::Status Erase(const std::vector<Store::Retired>& secrets, const std::string& passport);
+  // Releases versions listed as replaced, so that the vault may prune them. As Erase.
+  absl::Status Unpin(const std::vector<Store::Replaced>& secrets, const std::string& passport);
   // Takes back what writes that cannot be stored any more have put into the vault. As Erase. `keep_listed`: the vault
   // may still be storing it, so it is tried once more later.
   absl::Status TakeBack(const std::vector<Store::SecretWrite>& writes, const std::string& passport, bool keep_listed);

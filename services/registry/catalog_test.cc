@@ -6,6 +6,7 @@
 #include <fstream>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 
 #include "common/error.h"
@@ -59,7 +60,7 @@ class CatalogTest : public EngineTest {
     options.upstream_networks = {"10.0.0.0/8"};
     options.connectors = [this] {
       ++connector_questions_;
-      return std::set<std::string>{"okta"};
+      return Connectors{{"okta", "oidc"}};
     };
     return std::make_unique<Catalog>(database, *audit_, vault_client_, clock_, options);
   }
@@ -354,6 +355,61 @@ TEST_P(CatalogTest, AnAppsClientSecretIsBoundToItsTokenAndRevocationOrigins) {
   EXPECT_THAT(catalog_->Update(app, false, chief_), IsOk());
 }
 
+TEST_P(CatalogTest, WhereAPublicAppsCodesAndTokensGoOnlyACredentialAdminChanges) {
+  auto app = FromJson<v1::App>(kApp);
+  app.clear_client_secret();
+  ASSERT_THAT(catalog_->Create(app, false, admin_), IsOk());
+  ASSERT_THAT(catalog_->Update(app, false, admin_), IsOk());
+  const auto refused = [&](const std::string& json) {
+    auto changed = app;
+    changed.MergeFrom(FromJson<v1::App>(json));
+    return Refused(catalog_->Update(changed, true, admin_).status());
+  };
+  EXPECT_THAT(refused(R"({"tokenUrl": "https://evil.example.com/token"})"), ElementsAre("tokenUrl"));
+  EXPECT_THAT(refused(R"({"tokenUrl": "https://idp.example.com/evil/token"})"), ElementsAre("tokenUrl"))
+      << "a host may have many tenants";
+  EXPECT_THAT(refused(R"({"authorizationUrl": "https://evil.example.com/a"})"), ElementsAre("authorizationUrl"));
+  EXPECT_THAT(refused(R"({"issuer": "https://evil.example.com"})"), ElementsAre("issuer"));
+  EXPECT_THAT(refused(R"({"revocationUrl": "https://evil.example.com/r"})"), ElementsAre("revocationUrl"));
+  EXPECT_THAT(refused(R"({"tokenUrl": "https://evil.example.com/token", "clientSecret": {"value": "any"}})"),
+              ElementsAre("tokenUrl", "clientSecret"));
+  EXPECT_THAT(refused(R"({"clientSecret": {"value": "any"}})"), ElementsAre("clientSecret"))
+      << "or the next change could enter it again";
+  app.set_display_name("GitHub");
+  EXPECT_THAT(catalog_->Update(app, false, admin_), IsOk());
+  app.set_token_url("https://other.example.com/token");
+  EXPECT_THAT(catalog_->Update(app, false, chief_), IsOk());
+  app.mutable_client_secret()->set_value("real");
+  EXPECT_THAT(catalog_->Update(app, false, chief_), IsOk());
+  app.mutable_client_secret()->set_clear(true);
+  app.set_token_url("https://evil.example.com/token");
+  EXPECT_THAT(Refused(catalog_->Update(app, false, admin_).status()), ElementsAre("tokenUrl"))
+      << "nor together with making it public";
+}
+
+TEST_P(CatalogTest, WhetherAnAppHasASecretCountsStoredGivenAndClearedOnes) {
+  const auto with = [](const std::string& json) {
+    auto app = FromJson<v1::App>(kApp);
+    app.clear_client_secret();
+    app.MergeFrom(FromJson<v1::App>(json));
+    return app;
+  };
+  EXPECT_THAT(Refused(catalog_->Create(with(R"({"clientAuth": "BASIC"})"), false, chief_).status()),
+              ElementsAre("clientAuth"));
+  EXPECT_THAT(Refused(catalog_->Create(with(R"({"pkce": "OFF"})"), false, chief_).status()), ElementsAre("pkce"));
+  ASSERT_THAT(catalog_->Create(with(R"({"clientAuth": "BASIC", "clientSecret": {"value": "s"}})"), false, chief_),
+              IsOk());
+  EXPECT_THAT(catalog_->Update(with(R"({"clientAuth": "POST", "pkce": "OFF"})"), false, chief_), IsOk()) << "kept";
+  EXPECT_THAT(Refused(catalog_->Update(with(R"({"clientAuth": "NONE"})"), false, chief_).status()),
+              ElementsAre("clientSecret"));
+  EXPECT_THAT(
+      Refused(
+          catalog_->Update(with(R"({"clientAuth": "POST", "clientSecret": {"clear": true}})"), false, chief_).status()),
+      ElementsAre("clientAuth"));
+  EXPECT_THAT(catalog_->Update(with(R"({"clientAuth": "NONE", "clientSecret": {"clear": true}})"), false, chief_),
+              IsOk());
+}
+
 TEST_P(CatalogTest, ClearRemovesFromTheVaultEvenIfItIsDownAtFirst) {
   ASSERT_THAT(Create<v1::App>(kApp), IsOk());
   auto app = FromJson<v1::App>(kApp);
@@ -483,11 +539,45 @@ TEST_P(CatalogTest, AVersionConflictInsideAFileStopsAllOfIt) {
   ASSERT_THAT(Create<v1::McpServer>(kOpen), IsOk());
   auto stale = FromJson<v1::McpServer>(kOpen);
   stale.set_version(7);
+  stale.set_description("x");
   v1::ApplyRequest request;
   *request.add_apps() = FromJson<v1::App>(kApp);
   *request.add_mcp_servers() = stale;
   EXPECT_THAT(catalog_->Apply(request, chief_), StatusIs(Code::kAborted));
   EXPECT_THAT(Stored().apps(), IsEmpty());
+  request.set_dry_run(true);
+  EXPECT_THAT(catalog_->Apply(request, chief_), StatusIs(Code::kAborted));
+}
+
+TEST_P(CatalogTest, AFileThatNamesAVersionMayBeAppliedTwice) {
+  ASSERT_THAT(Apply(File({}, {kBearer}), chief_), IsOk());
+  v1::ApplyRequest file;
+  ASSERT_OK_AND_ASSIGN(*file.add_mcp_servers(), catalog_->Get<v1::McpServer>("a"));
+  file.mutable_mcp_servers(0)->set_description("x");
+  EXPECT_THAT(Actions(catalog_->Apply(file, chief_)), ElementsAre("McpServer a UPDATED"));
+  EXPECT_THAT(Actions(catalog_->Apply(file, chief_)), ElementsAre("McpServer a UNCHANGED"));
+  auto& token = *file.mutable_mcp_servers(0)->mutable_app_auth()->mutable_bearer()->mutable_token();
+  token.set_value("hunter2");
+  EXPECT_THAT(Actions(catalog_->Apply(file, chief_)), ElementsAre("McpServer a UNCHANGED")) << "the vault compares";
+  token.set_value("hunter3");
+  EXPECT_THAT(catalog_->Apply(file, chief_), StatusIs(Code::kAborted)) << "this would change it";
+  EXPECT_EQ(vault_.Get(BearerKey()).versions, (std::map<int64_t, std::string>{{1, "hunter2"}})) << "taken back";
+  token.set_value("hunter2");
+  file.mutable_mcp_servers(0)->set_description("y");
+  const int puts = vault_.puts();
+  EXPECT_THAT(catalog_->Apply(file, chief_), StatusIs(Code::kAborted));
+  EXPECT_EQ(vault_.puts(), puts) << "known before the vault was asked";
+}
+
+TEST_P(CatalogTest, ADryRunShowsAFirstSecretAsAChange) {
+  auto app = FromJson<v1::App>(kApp);
+  app.clear_client_secret();
+  ASSERT_THAT(catalog_->Create(app, false, chief_), IsOk());
+  ASSERT_OK_AND_ASSIGN(const auto preview, Apply(File({kApp}, {}), chief_, true));
+  ASSERT_THAT(preview.results(0).changes(), SizeIs(1));
+  EXPECT_EQ(preview.results(0).changes(0).field(), "clientSecret");
+  EXPECT_EQ(preview.results(0).changes(0).before(), "");
+  EXPECT_EQ(preview.results(0).changes(0).after(), "(secret)");
 }
 
 TEST_P(CatalogTest, ADryRunOfAFileShowsTheChangesAndMakesNone) {
@@ -548,6 +638,38 @@ TEST_P(CatalogTest, EveryWriteIsAuditedWithItsFieldsAndWithoutValues) {
   }
 }
 
+TEST_P(CatalogTest, WhatItsWriterMayNotDoIsAuditedWithoutValues) {
+  const auto denied = [this](const absl::Status& status) {
+    EXPECT_FALSE(status.ok());
+    std::vector<std::string> found;
+    for (const auto& event : Events()) {
+      if (event.type() != "config.denied") continue;
+      EXPECT_EQ(event.decision(), audit::v1::DECISION_DENIED);
+      EXPECT_EQ(event.subject(), "local:ada");
+      EXPECT_EQ(event.client_id(), "cli");
+      EXPECT_EQ(event.SerializeAsString().find("hunter"), std::string::npos);
+      const auto& details = event.details();
+      const auto fields = details.find("fields");
+      found.push_back(absl::StrCat(event.rule(), " ", details.at("kind"), " ", details.at("slug"), " ",
+                                   fields == details.end() ? "-" : fields->second,
+                                   details.contains("dry_run") ? " dry" : ""));
+    }
+    return found;
+  };
+  EXPECT_THAT(denied(Apply(File({}, {}, {kCredential}), admin_).status()),
+              ElementsAre("credential_admin Credential c -"));
+  ASSERT_THAT(Apply(File({kApp}, {kBearer}), admin_), IsOk());
+  auto moved = FromJson<v1::McpServer>(kBearerNoValue);
+  moved.set_upstream_url("https://evil.example.com/");
+  EXPECT_THAT(denied(catalog_->Update(moved, false, chief_).status()),
+              ElementsAre("secret_origin McpServer a appAuth.bearer.token upstreamUrl"));
+  auto app = FromJson<v1::App>(kApp);
+  app.add_allowed_upstream_origins("https://evil.example.com");
+  EXPECT_THAT(denied(catalog_->Update(app, true, admin_).status()),
+              ElementsAre("credential_admin App github allowedUpstreamOrigins dry"));
+  EXPECT_THAT(denied(Update<v1::McpServer>(R"({"slug": "a"})").status()), IsEmpty()) << "a mistake is no attempt";
+}
+
 TEST_P(CatalogTest, SlugsMayBeTakenByTwoRacingCreatorsOnceOnly) {
   const auto other_database = Open();
   const auto other = MakeCatalog(*other_database);
@@ -603,6 +725,18 @@ class SecretRaceTest : public CatalogTest {
       for (const auto& [version, value] : vault_.Get(key).versions) values.push_back(value);
     }
     return values;
+  }
+  // Versions that wait to be unpinned.
+  std::vector<int64_t> Replaced() {
+    std::vector<int64_t> versions;
+    EXPECT_THAT(database_->Read([&](Transaction& tx) -> absl::Status {
+      versions.clear();
+      ASSIGN_OR_RETURN(const auto all, Store::AllReplaced(tx));
+      for (const Store::Replaced& replaced : all) versions.push_back(replaced.version);
+      return absl::OkStatus();
+    }),
+                IsOk());
+    return versions;
   }
   // A server whose bearer token was retired 31 days ago.
   void RetireBearer() {
@@ -733,6 +867,32 @@ TEST_P(SecretRaceTest, WhatADeadWriterLeftGoesAfterAnHourAndNotBefore) {
   EXPECT_EQ(InUse(), "hunter2");
 }
 
+TEST_P(SecretRaceTest, WhatAWriterDidNotUnpinHousekeepingDoes) {
+  ASSERT_THAT(Create<v1::McpServer>(kBearer), IsOk());
+  vault_.AfterPut([this] { vault_.SetDown(true); });  // As for a writer that dies after its commit.
+  ASSERT_THAT(UpdateAt(WithValue("new"), 1), IsOk());
+  vault_.SetDown(false);
+  EXPECT_THAT(vault_.Get(BearerKey()).pinned, ElementsAre(1, 2));
+  ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
+  EXPECT_THAT(vault_.Get(BearerKey()).pinned, ElementsAre(2));
+  EXPECT_EQ(InUse(), "new");
+  EXPECT_THAT(Replaced(), IsEmpty()) << "and not again every ten minutes";
+}
+
+TEST_P(SecretRaceTest, AnUnpinnedValueIsOffTheListAndOneThatIsGoneToo) {
+  ASSERT_THAT(Create<v1::McpServer>(kBearer), IsOk());
+  ASSERT_THAT(UpdateAt(WithValue("new"), 1), IsOk());
+  EXPECT_THAT(Replaced(), IsEmpty());
+  vault_.AfterPut([this] { vault_.SetDown(true); });
+  ASSERT_THAT(UpdateAt(WithValue("newer"), 2), IsOk());
+  vault_.SetDown(false);
+  EXPECT_THAT(Replaced(), SizeIs(1));
+  ASSERT_THAT(catalog_->Delete<v1::McpServer>("a", 0, chief_), IsOk());
+  ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
+  EXPECT_THAT(Replaced(), IsEmpty());
+  EXPECT_THAT(Held(), IsEmpty());
+}
+
 // Writers and housekeeping of two replicas, all at once.
 TEST_P(SecretRaceTest, InAnyTurmoilTheStoredServersSecretIsThere) {
   ASSERT_THAT(Create<v1::McpServer>(kBearer), IsOk());
@@ -759,6 +919,7 @@ TEST_P(SecretRaceTest, InAnyTurmoilTheStoredServersSecretIsThere) {
   ASSERT_THAT(catalog_->Delete<v1::McpServer>("a", 0, chief_), IsOk());
   ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
   EXPECT_THAT(Held(), IsEmpty());
+  EXPECT_THAT(Replaced(), IsEmpty());
 }
 
 }  // namespace

@@ -116,10 +116,11 @@ class Planner {
   }
 
   void RefuseMove(const SecretField& field) {
-    findings_.Refuse(field.json_path,
-                     absl::StrCat("was entered for another origin than ", origin_fields_,
-                                  " now names: give it again, so that it cannot be carried elsewhere"));
-    findings_.Refuse(origin_fields_, absl::StrCat("moves to another origin: give ", field.json_path, " again with it"));
+    findings_.Deny(kOriginRule, field.json_path,
+                   absl::StrCat("was entered for another origin than ", origin_fields_,
+                                " now names: give it again, so that it cannot be carried elsewhere"));
+    findings_.Deny(kOriginRule, origin_fields_,
+                   absl::StrCat("moves to another origin: give ", field.json_path, " again with it"));
   }
 
   const std::string& uid_;

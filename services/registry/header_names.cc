@@ -9,6 +9,10 @@
 
 namespace sallyport::registry {
 
+bool IsHeaderName(std::string_view name) {
+  return name.size() <= kMaxHeaderName && IsToken(name) && name.find('*') == std::string_view::npos;
+}
+
 bool IsReservedOutboundName(std::string_view name) {
   static constexpr std::array<std::string_view, 6> kReserved = {"host",   "content-length", "content-type",
                                                                 "expect", "forwarded",      "accept"};
@@ -19,7 +23,7 @@ bool IsReservedOutboundName(std::string_view name) {
 }
 
 bool IsHeaderGlob(std::string_view glob) {
-  return !glob.empty() && glob.size() <= 256 &&
+  return !glob.empty() && glob.size() <= kMaxHeaderName &&
          std::all_of(glob.begin(), glob.end(), [](char c) { return IsTokenChar(c) || c == '?'; });
 }
 

@@ -21,6 +21,5 @@ absl::StatusOr<std::unique_ptr<RunningService>> Start(const RegistryConfig& conf
 }  // namespace
 
 int main(int argc, char** argv) {
-  return sallyport::RunService<RegistryConfig>(argc, argv, "registry", sallyport::registry::ValidateRegistryConfig,
-                                               Start);
+  return sallyport::RunService<RegistryConfig>(argc, argv, "registry", sallyport::registry::ValidateSplitConfig, Start);
 }

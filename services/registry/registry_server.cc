@@ -7,8 +7,10 @@
 
 #include "common/audit_outbox.h"
 #include "common/caller/passport.h"
+#include "common/error.h"
 #include "common/json_log.h"
 #include "common/networks.h"
+#include "common/service_config.h"
 #include "common/sql_config.h"
 #include "common/status_macros.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
@@ -23,33 +25,33 @@ constexpr absl::Duration kConnectorsFresh = absl::Seconds(30);
 constexpr absl::Duration kKeepChanges = absl::Hours(24);
 constexpr absl::Duration kDefaultAuditRetention = absl::Hours(24 * 90);
 
-// Connector ids of authn, asked at most every 30 s.
-class Connectors {
+// Authn's connectors, asked for at most every 30 s.
+class ConnectorSource {
  public:
-  Connectors(const std::shared_ptr<grpc::Channel>& authn, const Clock& clock)
+  ConnectorSource(const std::shared_ptr<grpc::Channel>& authn, const Clock& clock)
       : stub_(authn::v1::Authn::NewStub(authn)), clock_(clock) {}
 
-  std::optional<std::set<std::string>> Get() {
+  std::optional<Connectors> Get() {
     {
       MutexLock lock(mu_);
-      if (clock_.Now() - fetched_ < kConnectorsFresh) return ids_;
+      if (clock_.Now() - fetched_ < kConnectorsFresh) return connectors_;
     }
     authn::v1::ListConnectorsResponse response;
     const auto context = MakeClientContext(absl::Seconds(2));
     if (!stub_->ListConnectors(context.get(), {}, &response).ok()) return std::nullopt;
-    std::set<std::string> ids;
-    for (const auto& connector : response.connectors()) ids.insert(connector.id());
+    Connectors connectors;
+    for (const auto& connector : response.connectors()) connectors[connector.id()] = connector.type();
     MutexLock lock(mu_);
-    ids_ = ids;
+    connectors_ = connectors;
     fetched_ = clock_.Now();
-    return ids;
+    return connectors;
   }
 
  private:
   const std::unique_ptr<authn::v1::Authn::Stub> stub_;
   const Clock& clock_;
   Mutex mu_;
-  std::optional<std::set<std::string>> ids_ ABSL_GUARDED_BY(mu_);
+  std::optional<Connectors> connectors_ ABSL_GUARDED_BY(mu_);
   absl::Time fetched_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
 };
 
@@ -64,7 +66,7 @@ struct RegistryServer::State {
       : clock(clock_in), connectors(peers.authn, clock_in), vault(peers.vault) {}
 
   const Clock& clock;
-  Connectors connectors;
+  ConnectorSource connectors;
   SecretVault vault;
   std::unique_ptr<Database> database;
   std::unique_ptr<AuditOutbox> audit;
@@ -101,24 +103,16 @@ struct RegistryServer::State {
 };
 
 absl::Status ValidateRegistryConfig(const config::v1::RegistryConfig& config) {
-  std::vector<ErrorDetail::Violation> violations;
-  if (config.database().engine_case() == config::v1::Database::ENGINE_NOT_SET) {
-    violations.push_back({"database", "is required: sqlite or postgresql"});
-  }
-  const auto networks = [&](const auto& list, const std::string& field) {
-    if (const auto parsed = ParseNetworks(Texts(list), field); !parsed.ok()) {
-      violations.push_back({field, std::string(parsed.status().message())});
-    }
-  };
-  networks(config.deployment().egress().upstream_networks(), "deployment.egress.upstreamNetworks");
-  networks(config.deployment().egress().oauth_networks(), "deployment.egress.oauthNetworks");
-  if (const auto limit = AuditOutbox::LimitFrom(config.database().audit_outbox_limit(), kLimit); !limit.ok()) {
-    violations.push_back(DetailOf(limit.status()).violations.at(0));
-  }
+  std::vector<absl::Status> checks = {ValidateDatabase(config.database()), ValidateDeployment(config.deployment())};
   if (config.has_audit_retention() && config.audit_retention().seconds() < 3600) {
-    violations.push_back({"auditRetention", "must be at least 1h"});
+    checks.push_back(InvalidField("auditRetention", "must be at least 1h"));
   }
-  return InvalidFields(violations);
+  return MergeViolations(checks);
+}
+
+absl::Status ValidateSplitConfig(const config::v1::RegistryConfig& config) {
+  return MergeViolations({ValidateRegistryConfig(config), ValidateServer(config.server()),
+                          ValidatePeers(config.peers(), {"vault", "authn"})});
 }
 
 absl::StatusOr<std::unique_ptr<RegistryServer>> RegistryServer::Start(const config::v1::RegistryConfig& config,
@@ -143,8 +137,7 @@ absl::StatusOr<std::unique_ptr<RegistryServer>> RegistryServer::Start(const conf
   Catalog::Options options;
   options.upstream_networks = Texts(config.deployment().egress().upstream_networks());
   if (options.upstream_networks.empty()) {
-    for (const Network& network : DefaultUpstreamNetworks(false))
-      options.upstream_networks.push_back(network.ToString());
+    for (const Network& network : PrivateNetworks(false)) options.upstream_networks.push_back(network.ToString());
   }
   options.oauth_networks = Texts(config.deployment().egress().oauth_networks());
   options.connectors = [&state] { return state.connectors.Get(); };
@@ -184,6 +177,8 @@ int RegistryServer::port() const { return state_->rpc->port(); }
 absl::Status RegistryServer::Ready() const {
   return state_->database->Read([](Transaction& tx) { return Store::Revision(tx).status(); });
 }
+
+void RegistryServer::SetServing(bool serving) { state_->rpc->SetServing(serving); }
 
 void RegistryServer::Shutdown(absl::Duration grace) {
   if (!state_) return;

@@ -18,8 +18,11 @@ struct RegistryPeers {
   std::shared_ptr<grpc::Channel> authn;
 };
 
-// INVALID_ARGUMENT naming the fields.
+// INVALID_ARGUMENT naming the fields. In-process callers need no `server`.
 absl::Status ValidateRegistryConfig(const config::v1::RegistryConfig& config);
+
+// The same for a process of its own, which needs a listener with mTLS and its peers as well.
+absl::Status ValidateSplitConfig(const config::v1::RegistryConfig& config);
 
 // The registry with its listeners and background work.
 class RegistryServer final : public RunningService {
@@ -33,6 +36,7 @@ class RegistryServer final : public RunningService {
   void Attach(const std::string& caller, InProcessLink& link);
   int port() const;
   absl::Status Ready() const override;
+  void SetServing(bool serving) override;
   void Shutdown(absl::Duration grace) override;
 
  private:

@@ -37,7 +37,9 @@ class FakeAuthn final : public authn::v1::Authn::Service {
   }
   grpc::Status ListConnectors(grpc::ServerContext* /*context*/, const authn::v1::ListConnectorsRequest* /*request*/,
                               authn::v1::ListConnectorsResponse* response) override {
-    response->add_connectors()->set_id("local");
+    auto& connector = *response->add_connectors();
+    connector.set_id("users");
+    connector.set_type("local");
     return grpc::Status::OK;
   }
   const PrivateKey& key() const { return key_; }
@@ -90,6 +92,17 @@ class RegistryServerTest : public ::testing::Test {
     *event.mutable_at() = google::protobuf::util::TimeUtil::SecondsToTimestamp(1'800'000'000);
     return request;
   }
+  // What the audit store holds as soon as it holds so many, or after 10 s.
+  audit::v1::ListEventsResponse EventsOnceThereAre(int count) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    audit::v1::ListEventsResponse response;
+    while (response.events_size() < count && std::chrono::steady_clock::now() < until) {
+      const auto context = MakeClientContext(absl::Seconds(5), PassportWith({"auditor"}));
+      EXPECT_TRUE(AuditAs("edge")->ListEvents(context.get(), {}, &response).ok());
+      std::this_thread::yield();
+    }
+    return response;
+  }
   absl::Status Append(const std::string& caller, const std::string& source) {
     audit::v1::AppendResponse response;
     const auto context = MakeClientContext(absl::Seconds(5));
@@ -124,6 +137,21 @@ TEST_F(RegistryServerTest, WritesNeedAnAdminsPassportFromTheEdge) {
   EXPECT_THAT(created.app_auth().bearer().token().vault_record(), IsEmpty());
 }
 
+TEST_F(RegistryServerTest, AConnectorWithoutTokensIsNoneToTrust) {
+  v1::CreateMcpServerRequest request;
+  *request.mutable_mcp_server() = FromJson<v1::McpServer>(kServer);
+  auto& trusted = *request.mutable_mcp_server()->mutable_agent_auth()->mutable_interactive()->add_trusted_connectors();
+  trusted.set_connector("users");
+  trusted.add_audiences("chatbot");
+  v1::WriteMcpServerResponse response;
+  const auto context = MakeClientContext(absl::Seconds(5), PassportWith({"admin"}));
+  const absl::Status status = FromGrpcStatus(As("edge")->CreateMcpServer(context.get(), request, &response));
+  ASSERT_THAT(DetailOf(status).violations, SizeIs(1)) << status;
+  EXPECT_EQ(DetailOf(status).violations[0].field, "agentAuth.interactive.trustedConnectors[0].connector");
+  EXPECT_EQ(DetailOf(status).violations[0].message,
+            "is a local connector, which issues no tokens: name an oidc connector");
+}
+
 TEST_F(RegistryServerTest, OnlyServicesThatNeedItWatchAndInvalidate) {
   for (const auto& [caller, allowed] :
        std::map<std::string, bool>{{"edge", true}, {"authn", true}, {"token_broker", true}, {"vault", false}}) {
@@ -156,17 +184,38 @@ TEST_F(RegistryServerTest, NobodyAuditsInAnothersName) {
 
 TEST_F(RegistryServerTest, ItsOwnWritesReachTheAuditStore) {
   ASSERT_THAT(Create("edge", PassportWith({"admin"})), IsOk());
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  audit::v1::ListEventsResponse response;
-  while (response.events().empty() && std::chrono::steady_clock::now() < until) {
-    const auto context = MakeClientContext(absl::Seconds(5), PassportWith({"auditor"}));
-    ASSERT_TRUE(AuditAs("edge")->ListEvents(context.get(), {}, &response).ok());
-    std::this_thread::yield();
-  }
+  const audit::v1::ListEventsResponse response = EventsOnceThereAre(1);
   ASSERT_THAT(response.events(), SizeIs(1));
   EXPECT_EQ(response.events(0).type(), "config.created");
   EXPECT_EQ(response.events(0).subject(), "local:ada");
   EXPECT_EQ(response.events(0).client_id(), "console");
+}
+
+TEST_F(RegistryServerTest, WritesRefusedForWantOfARoleAreInTheAudit) {
+  ASSERT_THAT(Create("edge", PassportWith({"auditor"})), StatusIs(Code::kPermissionDenied));
+  v1::ApplyRequest file;
+  *file.add_mcp_servers() = FromJson<v1::McpServer>(kServer);
+  file.add_apps()->set_slug(std::string(3000, 'x'));
+  v1::ApplyResponse applied;
+  const auto context = MakeClientContext(absl::Seconds(5), PassportWith({}));
+  ASSERT_EQ(As("edge")->Apply(context.get(), file, &applied).error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  ASSERT_FALSE(Create("edge", "").ok());
+  ASSERT_FALSE(Create("vault", PassportWith({"admin"})).ok());
+
+  const audit::v1::ListEventsResponse response = EventsOnceThereAre(2);
+  ASSERT_THAT(response.events(), SizeIs(2)) << "none of a caller who is nobody or another service";
+  for (const audit::v1::Event& event : response.events()) {
+    EXPECT_EQ(event.type(), "config.denied");
+    EXPECT_EQ(event.decision(), audit::v1::DECISION_DENIED);
+    EXPECT_EQ(event.rule(), "role_missing");
+    EXPECT_EQ(event.subject(), "local:ada");
+    EXPECT_EQ(event.client_id(), "console");
+    EXPECT_EQ(event.SerializeAsString().find("hunter2"), std::string::npos);
+    const bool of_file = event.details().at("kind") == "file";
+    EXPECT_EQ(event.server_slug(), of_file ? "" : "a");
+    if (!of_file) continue;
+    EXPECT_EQ(event.details().at("fields"), "…") << "a slug too long for any list ends it";
+  }
 }
 
 // The client the other services use, against the real server.
@@ -232,20 +281,30 @@ TEST_F(RegistryServerTest, ShutdownEndsOpenStreams) {
   EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(10)) << "the stream did not hold it up";
 }
 
+std::vector<std::string> FieldsOf(const absl::Status& status) {
+  std::vector<std::string> names;
+  for (const auto& violation : DetailOf(status).violations) names.push_back(violation.field);
+  return names;
+}
+
 TEST(RegistryConfig, RefusalsNameTheField) {
   const auto fields = [](const std::string& json) {
-    std::vector<std::string> names;
-    for (const auto& violation :
-         DetailOf(ValidateRegistryConfig(FromJson<config::v1::RegistryConfig>(json))).violations) {
-      names.push_back(violation.field);
-    }
-    return names;
+    return FieldsOf(ValidateRegistryConfig(FromJson<config::v1::RegistryConfig>(json)));
   };
-  EXPECT_THAT(fields("{}"), ::testing::ElementsAre("database"));
-  EXPECT_THAT(fields(R"({"database": {"sqlite": "x"}, "deployment": {"egress": {"oauthNetworks": ["nope"]}}})"),
-              ::testing::ElementsAre("deployment.egress.oauthNetworks"));
-  EXPECT_THAT(fields(R"({"database": {"sqlite": "x"}, "auditRetention": "10s"})"),
+  EXPECT_THAT(fields("{}"), ::testing::ElementsAre("database", "deployment.publicUrl"));
+  EXPECT_THAT(fields(R"({"database": {"sqlite": "x"}, "deployment": {"publicUrl": "https://gw.example.com",
+                         "egress": {"oauthNetworks": ["nope"]}}})"),
+              ::testing::ElementsAre("deployment.egress.oauthNetworks[0]"));
+  EXPECT_THAT(fields(R"({"database": {"sqlite": "x"}, "deployment": {"publicUrl": "https://gw.example.com"},
+                         "auditRetention": "10s"})"),
               ::testing::ElementsAre("auditRetention"));
+}
+
+TEST(RegistryConfig, AProcessOfItsOwnNeedsAListenerAndPeers) {
+  EXPECT_THAT(FieldsOf(ValidateSplitConfig({})),
+              ::testing::ElementsAre("database", "deployment.publicUrl", "server.listen", "server.tls.certificate",
+                                     "server.tls.privateKey", "server.tls.caBundle", "server.tls.trustDomain",
+                                     "peers.vault", "peers.authn"));
 }
 
 }  // namespace

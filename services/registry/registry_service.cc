@@ -3,9 +3,13 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+
+#include "common/error.h"
 #include "common/status_macros.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"
+#include "services/registry/resource.h"
 #include "services/registry/store.h"
 
 namespace sallyport::registry {
@@ -25,6 +29,28 @@ Writer WriterFrom(const Caller& caller) {
   return writer;
 }
 
+// What a request wants to write.
+template <typename T>
+Denial Writing(const T& resource, bool dry_run) {
+  Denial attempt;
+  attempt.kind = ResourceTraits<T>::kKind;
+  attempt.slug = resource.slug();
+  attempt.dry_run = dry_run;
+  return attempt;
+}
+Denial Writing(const v1::ApplyRequest& request) {
+  Denial attempt;
+  attempt.kind = "file";
+  attempt.dry_run = request.dry_run();
+  const auto add = [&attempt](const auto& resources, absl::string_view list) {
+    for (const auto& resource : resources) attempt.fields.push_back(absl::StrCat(list, "/", resource.slug()));
+  };
+  add(request.apps(), "apps");
+  add(request.credentials(), "credentials");
+  add(request.mcp_servers(), "mcpServers");
+  return attempt;
+}
+
 template <typename Response, typename T>
 absl::Status FillWritten(absl::StatusOr<Catalog::Written<T>> written, T* (Response::*mutable_resource)(),
                          Response* response) {
@@ -42,17 +68,19 @@ class RegistryService final : public v1::Registry::WithCallbackMethod_Watch<v1::
 
   Status CreateMcpServer(ServerContext* context, const v1::CreateMcpServerRequest* request,
                          v1::WriteMcpServerResponse* response) override {
-    return Write("CreateMcpServer", context, response, [&](const Writer& writer) {
-      return FillWritten(parts_.catalog.Create(request->mcp_server(), request->dry_run(), writer),
-                         &v1::WriteMcpServerResponse::mutable_mcp_server, response);
-    });
+    return Write("CreateMcpServer", context, Writing(request->mcp_server(), request->dry_run()),
+                 [&](const Writer& writer) {
+                   return FillWritten(parts_.catalog.Create(request->mcp_server(), request->dry_run(), writer),
+                                      &v1::WriteMcpServerResponse::mutable_mcp_server, response);
+                 });
   }
   Status UpdateMcpServer(ServerContext* context, const v1::UpdateMcpServerRequest* request,
                          v1::WriteMcpServerResponse* response) override {
-    return Write("UpdateMcpServer", context, response, [&](const Writer& writer) {
-      return FillWritten(parts_.catalog.Update(request->mcp_server(), request->dry_run(), writer),
-                         &v1::WriteMcpServerResponse::mutable_mcp_server, response);
-    });
+    return Write("UpdateMcpServer", context, Writing(request->mcp_server(), request->dry_run()),
+                 [&](const Writer& writer) {
+                   return FillWritten(parts_.catalog.Update(request->mcp_server(), request->dry_run(), writer),
+                                      &v1::WriteMcpServerResponse::mutable_mcp_server, response);
+                 });
   }
   Status GetMcpServer(ServerContext* context, const v1::GetMcpServerRequest* request,
                       v1::McpServer* response) override {
@@ -65,22 +93,23 @@ class RegistryService final : public v1::Registry::WithCallbackMethod_Watch<v1::
                                &v1::ListMcpServersResponse::add_mcp_servers);
   }
   Status DeleteMcpServer(ServerContext* context, const v1::DeleteMcpServerRequest* request,
-                         v1::DeleteMcpServerResponse* response) override {
-    return Write("DeleteMcpServer", context, response, [&](const Writer& writer) {
-      return parts_.catalog.Delete<v1::McpServer>(request->slug(), request->version(), writer);
-    });
+                         v1::DeleteMcpServerResponse* /*response*/) override {
+    return Write("DeleteMcpServer", context, {ResourceTraits<v1::McpServer>::kKind, request->slug()},
+                 [&](const Writer& writer) {
+                   return parts_.catalog.Delete<v1::McpServer>(request->slug(), request->version(), writer);
+                 });
   }
 
   Status CreateApp(ServerContext* context, const v1::CreateAppRequest* request,
                    v1::WriteAppResponse* response) override {
-    return Write("CreateApp", context, response, [&](const Writer& writer) {
+    return Write("CreateApp", context, Writing(request->app(), request->dry_run()), [&](const Writer& writer) {
       return FillWritten(parts_.catalog.Create(request->app(), request->dry_run(), writer),
                          &v1::WriteAppResponse::mutable_app, response);
     });
   }
   Status UpdateApp(ServerContext* context, const v1::UpdateAppRequest* request,
                    v1::WriteAppResponse* response) override {
-    return Write("UpdateApp", context, response, [&](const Writer& writer) {
+    return Write("UpdateApp", context, Writing(request->app(), request->dry_run()), [&](const Writer& writer) {
       return FillWritten(parts_.catalog.Update(request->app(), request->dry_run(), writer),
                          &v1::WriteAppResponse::mutable_app, response);
     });
@@ -93,25 +122,27 @@ class RegistryService final : public v1::Registry::WithCallbackMethod_Watch<v1::
     return List<v1::App>("ListApps", context, *request, response, &v1::ListAppsResponse::add_apps);
   }
   Status DeleteApp(ServerContext* context, const v1::DeleteAppRequest* request,
-                   v1::DeleteAppResponse* response) override {
-    return Write("DeleteApp", context, response, [&](const Writer& writer) {
+                   v1::DeleteAppResponse* /*response*/) override {
+    return Write("DeleteApp", context, {ResourceTraits<v1::App>::kKind, request->slug()}, [&](const Writer& writer) {
       return parts_.catalog.Delete<v1::App>(request->slug(), request->version(), writer);
     });
   }
 
   Status CreateCredential(ServerContext* context, const v1::CreateCredentialRequest* request,
                           v1::WriteCredentialResponse* response) override {
-    return Write("CreateCredential", context, response, [&](const Writer& writer) {
-      return FillWritten(parts_.catalog.Create(request->credential(), request->dry_run(), writer),
-                         &v1::WriteCredentialResponse::mutable_credential, response);
-    });
+    return Write("CreateCredential", context, Writing(request->credential(), request->dry_run()),
+                 [&](const Writer& writer) {
+                   return FillWritten(parts_.catalog.Create(request->credential(), request->dry_run(), writer),
+                                      &v1::WriteCredentialResponse::mutable_credential, response);
+                 });
   }
   Status UpdateCredential(ServerContext* context, const v1::UpdateCredentialRequest* request,
                           v1::WriteCredentialResponse* response) override {
-    return Write("UpdateCredential", context, response, [&](const Writer& writer) {
-      return FillWritten(parts_.catalog.Update(request->credential(), request->dry_run(), writer),
-                         &v1::WriteCredentialResponse::mutable_credential, response);
-    });
+    return Write("UpdateCredential", context, Writing(request->credential(), request->dry_run()),
+                 [&](const Writer& writer) {
+                   return FillWritten(parts_.catalog.Update(request->credential(), request->dry_run(), writer),
+                                      &v1::WriteCredentialResponse::mutable_credential, response);
+                 });
   }
   Status GetCredential(ServerContext* context, const v1::GetCredentialRequest* request,
                        v1::Credential* response) override {
@@ -124,14 +155,15 @@ class RegistryService final : public v1::Registry::WithCallbackMethod_Watch<v1::
                                 &v1::ListCredentialsResponse::add_credentials);
   }
   Status DeleteCredential(ServerContext* context, const v1::DeleteCredentialRequest* request,
-                          v1::DeleteCredentialResponse* response) override {
-    return Write("DeleteCredential", context, response, [&](const Writer& writer) {
-      return parts_.catalog.Delete<v1::Credential>(request->slug(), request->version(), writer);
-    });
+                          v1::DeleteCredentialResponse* /*response*/) override {
+    return Write("DeleteCredential", context, {ResourceTraits<v1::Credential>::kKind, request->slug()},
+                 [&](const Writer& writer) {
+                   return parts_.catalog.Delete<v1::Credential>(request->slug(), request->version(), writer);
+                 });
   }
 
   Status Apply(ServerContext* context, const v1::ApplyRequest* request, v1::ApplyResponse* response) override {
-    return Write("Apply", context, response, [&](const Writer& writer) -> absl::Status {
+    return Write("Apply", context, Writing(*request), [&](const Writer& writer) -> absl::Status {
       ASSIGN_OR_RETURN(*response, parts_.catalog.Apply(*request, writer));
       return absl::OkStatus();
     });
@@ -139,7 +171,7 @@ class RegistryService final : public v1::Registry::WithCallbackMethod_Watch<v1::
 
   Status PublishInvalidations(ServerContext* context, const v1::PublishInvalidationsRequest* request,
                               v1::PublishInvalidationsResponse* response) override {
-    return Write("PublishInvalidations", context, response, [&](const Writer&) {
+    return Write("PublishInvalidations", context, {}, [&](const Writer&) {
       return parts_.database.Write([&](Transaction& tx) -> absl::Status {
         RETURN_IF_ERROR(Store::AppendInvalidations(tx, request->invalidations()));
         ASSIGN_OR_RETURN(const int64_t revision, Store::Revision(tx));
@@ -164,14 +196,31 @@ class RegistryService final : public v1::Registry::WithCallbackMethod_Watch<v1::
   }
 
  private:
-  // A change: watchers hear of it at once.
-  template <typename Response, typename Act>
-  Status Write(absl::string_view method, ServerContext* context, Response* response, const Act& act) {
-    return rpc_.Handle(method, context, response, [&](const Caller& caller) -> absl::Status {
-      absl::Status status = act(WriterFrom(caller));
-      if (status.ok()) parts_.hub.Kick();
-      return status;
-    });
+  // A change: watchers hear of it at once. `attempt` is what the audit has of one that is refused for want of a role.
+  template <typename Act>
+  Status Write(absl::string_view method, ServerContext* context, const Denial& attempt, const Act& act) {
+    const RpcHandler::Call call = rpc_.Begin(method, *context);
+    if (!call.caller.ok()) {
+      RecordRefusal(*context, call.caller.status(), attempt);
+      return rpc_.Finish(call, call.caller.status());
+    }
+    const absl::Status status = act(WriterFrom(*call.caller));
+    if (status.ok()) parts_.hub.Kick();
+    return rpc_.Finish(call, status);
+  }
+
+  // Only of somebody who is known: everything else is the business of whoever keeps the door.
+  void RecordRefusal(const ServerContext& context, const absl::Status& refused, Denial attempt) {
+    attempt.rule = ReasonOf(refused);
+    if (attempt.rule != "role_missing" && attempt.rule != "wrong_purpose") return;
+    const auto jwt = context.client_metadata().find(kPassportMetadata);
+    if (jwt == context.client_metadata().end()) return;
+    Caller caller;  // The guard has verified the passport and kept nothing, as it admitted nobody.
+    if (auto passport = parts_.verifier.Verify({jwt->second.data(), jwt->second.size()}, parts_.clock.Now());
+        passport.ok()) {
+      caller.passport = *std::move(passport);
+      parts_.catalog.RecordDenial(attempt, WriterFrom(caller));
+    }
   }
 
   template <typename T, typename Request, typename Response>

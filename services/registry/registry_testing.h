@@ -60,6 +60,7 @@ class FakeVault final : public vault::v1::Vault::Service {
     MutexLock lock(mu_);
     if (down_) return {grpc::StatusCode::UNAVAILABLE, "vault is sealed"};
     Record& record = records_[Key(request->record())];
+    if (!record.versions.contains(request->version())) return {grpc::StatusCode::NOT_FOUND, "no such version"};
     if (request->pinned()) {
       record.pinned.insert(request->version());
     } else {

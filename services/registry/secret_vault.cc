@@ -51,7 +51,7 @@ absl::Status SecretVault::Unpin(const std::string& kind, const std::string& reco
   request.set_pinned(false);
   vault::v1::PinResponse response;
   const auto context = MakeClientContext(kTimeout, passport);
-  return FromGrpcStatus(stub_->Pin(context.get(), request, &response));
+  return OkIfGone(FromGrpcStatus(stub_->Pin(context.get(), request, &response)));
 }
 
 absl::Status SecretVault::DeleteThrough(const std::string& kind, const std::string& record, int64_t version,
@@ -73,8 +73,9 @@ absl::Status SecretVault::DeleteWrittenBy(const std::string& kind, const std::st
 absl::Status SecretVault::Delete(const vault::v1::DeleteRequest& request, const std::string& passport) {
   vault::v1::DeleteResponse response;
   const auto context = MakeClientContext(kTimeout, passport);
-  absl::Status status = FromGrpcStatus(stub_->Delete(context.get(), request, &response));
-  return absl::IsNotFound(status) ? absl::OkStatus() : status;
+  return OkIfGone(FromGrpcStatus(stub_->Delete(context.get(), request, &response)));
 }
+
+absl::Status SecretVault::OkIfGone(absl::Status status) { return absl::IsNotFound(status) ? absl::OkStatus() : status; }
 
 }  // namespace sallyport::registry

@@ -30,6 +30,7 @@ class SecretVault {
   // Stores and pins. `passport` names the administrator in the vault's audit.
   absl::StatusOr<Stored> Put(const std::string& kind, const std::string& record, const Value& value,
                              const std::string& passport);
+  // OK if it is gone already.
   absl::Status Unpin(const std::string& kind, const std::string& record, int64_t version, const std::string& passport);
   // Destroys the versions up to `version`; what another writer puts meanwhile has a higher one and stays. OK if they
   // are gone already.
@@ -40,6 +41,7 @@ class SecretVault {
                                const std::string& passport);
 
  private:
+  static absl::Status OkIfGone(absl::Status status);
   absl::Status Delete(const vault::v1::DeleteRequest& request, const std::string& passport);
   std::unique_ptr<vault::v1::Vault::Stub> stub_;
 };

@@ -36,6 +36,12 @@ std::vector<std::string> SecretWriteSchema() {
       "NOT NULL, given_up BIGINT NOT NULL, PRIMARY KEY (write, record))"};
 }
 
+std::vector<std::string> ReplacedSecretSchema() {
+  return {
+      "CREATE TABLE replaced_secret (record TEXT NOT NULL, vault_kind TEXT NOT NULL, version BIGINT NOT NULL, "
+      "PRIMARY KEY (record, version))"};
+}
+
 constexpr char kInvalidation[] = "Invalidation";
 
 template <typename T>
@@ -84,7 +90,11 @@ absl::Status AppendChange(Transaction& tx, int64_t revision, int64_t part, absl:
 }  // namespace
 
 std::vector<Migration> Store::Migrations() {
-  return {{1, CatalogSchema()}, {2, AuditOutbox::Schema()}, {3, AuditStore::Schema()}, {4, SecretWriteSchema()}};
+  return {{1, CatalogSchema()},
+          {2, AuditOutbox::Schema()},
+          {3, AuditStore::Schema()},
+          {4, SecretWriteSchema()},
+          {5, ReplacedSecretSchema()}};
 }
 
 absl::StatusOr<std::string> Store::StoreId(Transaction& tx) {
@@ -277,9 +287,11 @@ absl::Status Store::Resume(Transaction& tx, absl::string_view record, int64_t ve
 }
 
 absl::Status Store::Supersede(Transaction& tx, absl::string_view record, int64_t version) {
-  RETURN_IF_ERROR(tx.Exec("DELETE FROM retired_secret WHERE record = :record AND version >= :version",
-                          {{"record", record}, {"version", version}})
-                      .status());
+  for (const char* table : {"retired_secret", "replaced_secret"}) {
+    RETURN_IF_ERROR(tx.Exec(absl::StrCat("DELETE FROM ", table, " WHERE record = :record AND version >= :version"),
+                            {{"record", record}, {"version", version}})
+                        .status());
+  }
   return tx
       .Exec("UPDATE retired_secret SET until = :erasing WHERE record = :record",
             {{"erasing", kErasing}, {"record", record}})
@@ -301,6 +313,30 @@ absl::Status Store::ForgetErased(Transaction& tx, absl::string_view record, int6
   return tx
       .Exec("DELETE FROM retired_secret WHERE record = :record AND version = :version AND until = :erasing",
             {{"record", record}, {"version", version}, {"erasing", kErasing}})
+      .status();
+}
+
+absl::Status Store::ListReplaced(Transaction& tx, const Replaced& replaced) {
+  return tx
+      .Exec(
+          "INSERT INTO replaced_secret (record, vault_kind, version) VALUES (:record, :kind, :version) ON CONFLICT DO "
+          "NOTHING",
+          {{"record", replaced.record}, {"kind", replaced.vault_kind}, {"version", replaced.version}})
+      .status();
+}
+
+absl::StatusOr<std::vector<Store::Replaced>> Store::AllReplaced(Transaction& tx) {
+  ASSIGN_OR_RETURN(const Rows rows,
+                   tx.Query("SELECT record, vault_kind, version FROM replaced_secret ORDER BY record, version"));
+  std::vector<Replaced> all;
+  for (const Row& row : rows) all.push_back({row.Text("record"), row.Text("vault_kind"), row.Int("version")});
+  return all;
+}
+
+absl::Status Store::ForgetReplaced(Transaction& tx, const Replaced& replaced) {
+  return tx
+      .Exec("DELETE FROM replaced_secret WHERE record = :record AND version = :version",
+            {{"record", replaced.record}, {"version", replaced.version}})
       .status();
 }
 

@@ -17,7 +17,8 @@
 namespace sallyport::registry {
 
 // The catalog's tables: resources (current state, serialized), the change table that the control stream is read from,
-// and secrets of former authentication types that are kept for a while. Everything takes the caller's transaction.
+// and what is still to be done in the vault: secrets of former authentication types, values that a new one took the
+// place of, writes that are not settled. Everything takes the caller's transaction.
 class Store {
  public:
   static std::vector<Migration> Migrations();
@@ -64,13 +65,25 @@ class Store {
   static absl::StatusOr<std::vector<Retired>> AllRetired(Transaction& tx);
   // Takes one off the list because it is referred to again. ABORTED if it is being erased or was.
   static absl::Status Resume(Transaction& tx, absl::string_view record, int64_t version);
-  // `version` of this record is referred to now: what is on the list is to be erased if it is older, and forgotten if
-  // it is not (a vault restored to an earlier state gives numbers out again).
+  // `version` of this record is referred to now: a retired one is to be erased if it is older. What is listed, retired
+  // or replaced, and is not older is forgotten (a vault restored to an earlier state gives numbers out again).
   static absl::Status Supersede(Transaction& tx, absl::string_view record, int64_t version);
   // Marks those whose time is over, and answers all that are to be erased.
   static absl::StatusOr<std::vector<Retired>> ClaimExpired(Transaction& tx, absl::Time now);
   // After the vault has erased it.
   static absl::Status ForgetErased(Transaction& tx, absl::string_view record, int64_t version);
+
+  // A version that a new value took the place of: to be unpinned in the vault, which would otherwise keep it for ever.
+  // Listed by the transaction of the write, so that a writer that dies before telling the vault leaves word.
+  struct Replaced {
+    std::string record;
+    std::string vault_kind;
+    int64_t version = 0;
+  };
+  static absl::Status ListReplaced(Transaction& tx, const Replaced& replaced);
+  static absl::StatusOr<std::vector<Replaced>> AllReplaced(Transaction& tx);
+  // After the vault has unpinned it.
+  static absl::Status ForgetReplaced(Transaction& tx, const Replaced& replaced);
 
   // A value that a write puts into the vault before it is known whether the write will be stored. Listed before, taken
   // off by the transaction of the write; what stays belongs to a write that lost, failed or died, and is taken back.

@@ -255,6 +255,34 @@ TEST_P(RetiredSecretTest, ANewerVersionInUseSupersedesThem) {
   EXPECT_THAT(Claim(kNow + absl::Hours(1)), IsEmpty()) << "erasing through 3 would take what is in use";
 }
 
+TEST_P(RetiredSecretTest, AReplacedVersionIsListedUntilItIsForgottenOrReferredToAgain) {
+  const auto list = [this](int64_t version) {
+    return Write([&](Transaction& tx) { return Store::ListReplaced(tx, {"srv_a/x", "server_secret", version}); });
+  };
+  const auto listed = [this] {
+    std::vector<int64_t> versions;
+    EXPECT_THAT(Write([&](Transaction& tx) -> absl::Status {
+                  versions.clear();
+                  ASSIGN_OR_RETURN(const auto all, Store::AllReplaced(tx));
+                  for (const Store::Replaced& replaced : all) versions.push_back(replaced.version);
+                  return absl::OkStatus();
+                }),
+                IsOk());
+    return versions;
+  };
+  ASSERT_THAT(list(3), IsOk());
+  ASSERT_THAT(list(3), IsOk()) << "once more changes nothing";
+  ASSERT_THAT(list(4), IsOk());
+  ASSERT_THAT(list(7), IsOk());
+  ASSERT_THAT(Write([](Transaction& tx) {
+                return Store::ForgetReplaced(tx, {"srv_a/x", "server_secret", 3});
+              }),
+              IsOk());
+  EXPECT_THAT(listed(), ElementsAre(4, 7));
+  ASSERT_THAT(Supersede(5), IsOk());
+  EXPECT_THAT(listed(), ElementsAre(4)) << "a restored vault may give 7 out again";
+}
+
 TEST_P(RetiredSecretTest, ForgettingTheErasedLeavesWhatWasRetiredSince) {
   Retire(3, Store::kErasing);
   Retire(4, kNow + absl::Hours(1));

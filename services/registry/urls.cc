@@ -31,6 +31,11 @@ void ValidateUpstreamUrl(const std::string& url, const std::vector<std::string>&
   if (!parsed.ok()) return findings.Refuse(field, std::string(parsed.status().message()));
   const absl::Status allowed = PolicyFor(networks, EgressPolicy::PlainHttp::kPrivateNetworks).CheckUrl(*parsed);
   if (!allowed.ok()) return findings.Refuse(field, std::string(allowed.message()));
+  if (!parsed->query().empty()) {
+    findings.Warn(field,
+                  "has a query, which every auditor can read: a secret in it belongs in appAuth.apiKey with location "
+                  "QUERY");
+  }
   if (absl::EndsWith(parsed->path(), "/sse")) {
     findings.Warn(field,
                   "looks like the HTTP+SSE transport of 2024-11-05, which is not supported: use the streamable HTTP "
@@ -49,6 +54,15 @@ void ValidateOAuthUrl(const std::string& url, const std::string& field, const st
   if (!parsed.ok()) return findings.Refuse(field, std::string(parsed.status().message()));
   const absl::Status allowed = PolicyFor(networks, EgressPolicy::PlainHttp::kLoopback).CheckUrl(*parsed);
   if (!allowed.ok()) findings.Refuse(field, std::string(allowed.message()));
+}
+
+void ValidateIssuer(const std::string& url, const std::vector<std::string>& networks, Findings& findings) {
+  const std::string field = "issuer";
+  // Also an empty query: an issuer is compared byte for byte.
+  if (url.find_first_of("?#") != std::string::npos) {
+    return findings.Refuse(field, "must have no query and no fragment (RFC 8414 section 2)");
+  }
+  ValidateOAuthUrl(url, field, networks, findings);
 }
 
 void ValidateCidr(const std::string& text, const std::string& field, Findings& findings) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -78,8 +79,12 @@ void ValidateAllow(const v1::Allow& allow, Findings& findings) {
 void ValidateConnector(const std::string& connector, const std::string& field, const ValidationContext& context,
                        Findings& findings) {
   if (connector.empty()) return findings.Refuse(field, "is required: a connector id of authn's configuration");
-  if (context.connectors && !context.connectors->contains(connector)) {
+  if (!context.connectors) return;
+  const auto found = context.connectors->find(connector);
+  if (found == context.connectors->end()) {
     findings.Refuse(field, "no such connector: add it to authn's configuration or choose another");
+  } else if (found->second == "local") {
+    findings.Refuse(field, "is a local connector, which issues no tokens: name an oidc connector");
   }
 }
 
@@ -150,7 +155,9 @@ bool HasVerifiedCaller(const v1::AgentAuth& agent) {
 
 void ValidateOutboundName(const std::string& name, const std::string& field, Findings& findings) {
   if (name.empty()) return findings.Refuse(field, "is required");
-  if (!IsToken(name)) return findings.Refuse(field, "is not a header name (RFC 9110 section 5.6.2)");
+  if (!IsHeaderName(name)) {
+    return findings.Refuse(field, "must be a header name (RFC 9110 section 5.6.2) of at most 128 bytes, without '*'");
+  }
   if (IsReservedOutboundName(name)) {
     findings.Refuse(field, "may not be set: it belongs to HTTP framing, to MCP or to the gateway");
   }
@@ -170,6 +177,23 @@ void ValidateApiKey(const v1::AppAuth::ApiKey& key, Findings& findings) {
   }
 }
 
+// RFC 6749 section 3.3, and no comma either: providers answer with lists parted by blanks or commas, and a scope that
+// falls in two there would never count as granted.
+bool IsScope(absl::string_view scope) {
+  return !scope.empty() && std::all_of(scope.begin(), scope.end(),
+                                       [](char c) { return c > ' ' && c < 0x7f && c != '"' && c != '\\' && c != ','; });
+}
+
+void ValidateScopes(const google::protobuf::RepeatedPtrField<std::string>& scopes, const std::string& field,
+                    Findings& findings) {
+  for (int i = 0; i < scopes.size(); ++i) {
+    if (IsScope(scopes.Get(i))) continue;
+    findings.Refuse(absl::StrCat(field, "[", i, "]"),
+                    "must be one scope (RFC 6749 section 3.3), without blank, comma, quote or backslash: write several "
+                    "as a list");
+  }
+}
+
 void ValidateOAuthAuthorization(const v1::McpServer& server, const ValidationContext& context, Findings& findings) {
   const v1::AgentAuth& agent = server.agent_auth();
   const std::string field = "appAuth.oauthAuthorization";
@@ -179,6 +203,7 @@ void ValidateOAuthAuthorization(const v1::McpServer& server, const ValidationCon
     findings.Refuse(field,
                     "needs jwtValidation.connector: no browser session can be the subject of a key set of its own");
   }
+  ValidateScopes(server.app_auth().oauth_authorization().scopes(), field + ".scopes", findings);
   const std::string& slug = server.app_auth().oauth_authorization().app();
   if (slug.empty()) return findings.Refuse(field + ".app", "is required: the slug of an app");
   const v1::App* app = context.app(slug);
@@ -214,13 +239,27 @@ void ValidateAppAuth(const v1::McpServer& server, const ValidationContext& conte
   }
 }
 
+// What the gateway knows of somebody who signed in (authn keeps this and no other claim).
+bool IsSignInClaim(const std::string& claim) {
+  static constexpr std::array<absl::string_view, 5> kKnown = {"sub", "email", "email_verified", "name", "groups"};
+  return std::find(kKnown.begin(), kKnown.end(), claim) != kKnown.end();
+}
+
+void ValidateClaim(const std::string& claim, const std::string& field, const v1::AgentAuth& agent, Findings& findings) {
+  if (claim.empty()) return findings.Refuse(field, "is required: sub, email or another claim");
+  if (!agent.has_interactive() || IsSignInClaim(claim)) return;
+  const std::string known =
+      "is not known of somebody who signed in: only sub, email, email_verified, name and groups are";
+  if (agent.interactive().trusted_connectors().empty()) return findings.Refuse(field, known);
+  findings.Warn(field,
+                absl::StrCat(known, "; calls with a trusted connector's token that has it go through, others fail"));
+}
+
 void ValidateOutboundSource(const v1::OutboundHeader& header, const std::string& field, const v1::AgentAuth& agent,
                             Findings& findings) {
   switch (header.source_case()) {
     case v1::OutboundHeader::kCallerIdentity:
-      if (header.caller_identity().claim().empty()) {
-        findings.Refuse(field + ".callerIdentity.claim", "is required: sub, email or another claim");
-      }
+      ValidateClaim(header.caller_identity().claim(), field + ".callerIdentity.claim", agent, findings);
       if (!HasVerifiedCaller(agent)) {
         findings.Refuse(field + ".callerIdentity",
                         "needs a verified caller: set agentAuth.interactive or jwtValidation");
@@ -355,7 +394,7 @@ void ValidateMcpServer(const v1::McpServer& server, const ValidationContext& con
   for (int i = 0; i < server.restricted_inbound_headers_size(); ++i) {
     if (!IsHeaderGlob(server.restricted_inbound_headers(i))) {
       findings.Refuse(absl::StrCat("restrictedInboundHeaders[", i, "]"),
-                      "must be a header name, with '*' for any run and '?' for one character");
+                      "must be a header name of at most 128 bytes, with '*' for any run and '?' for one character");
     }
   }
   ValidateAppAuth(server, context, findings);
@@ -368,7 +407,7 @@ void ValidateApp(const v1::App& app, const ValidationContext& context, Findings&
   RefuseUnsupported(app, "", findings);
   ValidateSlug(app.slug(), findings);
   ValidateTexts(app.display_name(), "", findings);
-  if (!app.issuer().empty()) ValidateOAuthUrl(app.issuer(), "issuer", context.oauth_networks, findings);
+  if (!app.issuer().empty()) ValidateIssuer(app.issuer(), context.oauth_networks, findings);
   const std::string remedy = "is required unless issuer is given";
   const auto endpoint = [&](const std::string& url, const std::string& field, bool required) {
     if (!url.empty()) return ValidateOAuthUrl(url, field, context.oauth_networks, findings);
@@ -379,15 +418,22 @@ void ValidateApp(const v1::App& app, const ValidationContext& context, Findings&
   endpoint(app.revocation_url(), "revocationUrl", false);
   if (app.client_id().empty()) findings.Refuse("clientId", "is required");
   if (app.scope_separator().size() > 1) findings.Refuse("scopeSeparator", "must be one character");
-  for (int i = 0; i < app.default_scopes_size(); ++i) {
-    if (app.default_scopes(i).empty() || app.default_scopes(i).find_first_of(" \"\\") != std::string::npos) {
-      findings.Refuse(absl::StrCat("defaultScopes[", i, "]"), "must be one scope (RFC 6749 section 3.3)");
-    }
-  }
+  ValidateScopes(app.default_scopes(), "defaultScopes", findings);
   ValidateParams(app.authorization_params(), "authorizationParams", findings);
   ValidateParams(app.token_params(), "tokenParams", findings);
   ValidateOrigins(app.allowed_upstream_origins(), findings);
-  if (app.client_auth() == v1::NONE && app.pkce() == v1::OFF) {
+}
+
+void ValidateAppClient(const v1::App& app, bool has_secret, Findings& findings) {
+  const v1::ClientAuth auth = app.client_auth();
+  if (auth == v1::NONE && has_secret) {
+    findings.Refuse("clientSecret",
+                    "is never sent with clientAuth NONE: leave clientAuth out, or remove the secret (clear: true)");
+  }
+  if ((auth == v1::BASIC || auth == v1::POST) && !has_secret) {
+    findings.Refuse("clientAuth", "needs a clientSecret: give one, or leave clientAuth out for a public client");
+  }
+  if ((auth == v1::NONE || !has_secret) && app.pkce() == v1::OFF) {
     findings.Refuse("pkce", "a public client needs PKCE: set S256, or give a client secret");
   }
 }
@@ -403,10 +449,6 @@ void ValidateCredential(const v1::Credential& credential, Findings& findings) {
     findings.Refuse("allowedUpstreamOrigins", "is required: the origins this credential may be sent to");
   }
   ValidateOrigins(credential.allowed_upstream_origins(), findings);
-}
-
-void ValidateSlugUnchanged(absl::string_view before, absl::string_view after, Findings& findings) {
-  if (before != after) findings.Refuse("slug", "cannot be changed: create a new one under the other name");
 }
 
 }  // namespace sallyport::registry

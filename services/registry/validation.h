@@ -2,8 +2,8 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -15,6 +15,9 @@
 
 namespace sallyport::registry {
 
+// authn's connectors: id to type, "oidc" or "local".
+using Connectors = std::map<std::string, std::string>;
+
 // What a resource is checked against besides itself.
 struct ValidationContext {
   // CIDR blocks; see config.v1.Egress. Loopback counts as reachable only when one of the blocks holds it.
@@ -22,29 +25,38 @@ struct ValidationContext {
   std::vector<std::string> oauth_networks;
   // Looks an app up by slug; nullptr if there is none.
   std::function<const v1::App*(absl::string_view slug)> app;
-  // Ids of authn's connectors; nullopt while authn cannot be asked (then connector names are not checked).
-  std::optional<std::set<std::string>> connectors;
+  // nullopt while authn cannot be asked (then connector names are not checked).
+  std::optional<Connectors> connectors;
 };
 
 // Findings of one resource. A write is refused if there is any violation; warnings go back with the answer.
 struct Findings {
   std::vector<ErrorDetail::Violation> violations;
   std::vector<v1::Warning> warnings;
+  // Fields that were refused because of who writes or where a secret would go, by the rule that says so. For the audit.
+  std::map<std::string, std::vector<std::string>> denied;
 
   void Refuse(absl::string_view field, absl::string_view message) {
     violations.push_back({std::string(field), std::string(message)});
   }
+  void Deny(absl::string_view rule, absl::string_view field, absl::string_view message) {
+    denied[std::string(rule)].emplace_back(field);
+    Refuse(field, message);
+  }
   void Warn(absl::string_view field, absl::string_view message);
 };
 
+// Rules of Findings::Deny.
+inline constexpr char kRoleRule[] = "credential_admin";
+inline constexpr char kOriginRule[] = "secret_origin";
+
 // Checks everything that can be known from the message alone and the context. Field names in findings are those of JSON
-// and YAML. Secrets are not looked at (secrets.h).
+// and YAML. Secrets are not looked at (draft.h).
 void ValidateMcpServer(const v1::McpServer& server, const ValidationContext& context, Findings& findings);
 void ValidateApp(const v1::App& app, const ValidationContext& context, Findings& findings);
 void ValidateCredential(const v1::Credential& credential, Findings& findings);
-
-// What an update may not change, or not without more (`before` is what is stored).
-void ValidateSlugUnchanged(absl::string_view before, absl::string_view after, Findings& findings);
+// What of an app depends on whether it has a client secret, stored or given.
+void ValidateAppClient(const v1::App& app, bool has_secret, Findings& findings);
 
 // Every field (and enum value) that is set and carries the option not_yet_supported: "not yet supported: <field>".
 void RefuseUnsupported(const google::protobuf::Message& message, const std::string& prefix, Findings& findings);

@@ -24,7 +24,7 @@ class ValidationTest : public ::testing::Test {
   ValidationTest() {
     context_.upstream_networks = {"10.0.0.0/8", "127.0.0.0/8"};
     context_.app = [this](absl::string_view slug) { return slug == "github" ? &app_ : nullptr; };
-    context_.connectors = std::set<std::string>{"okta", "local"};
+    context_.connectors = Connectors{{"okta", "oidc"}, {"users", "local"}};
     app_ = FromJson<v1::App>(R"({"slug": "github", "uid": "app_1"})");
   }
   // A valid server with the fields of `json` on top (a field given replaces the default one).
@@ -137,6 +137,13 @@ INSTANTIATE_TEST_SUITE_P(
              R"({"agentAuth": {"interactive": {"allow": {"everyone": true}, "trustedConnectors": [{"connector": "nope",
              "audiences": ["a"]}]}}})",
              "agentAuth.interactive.trustedConnectors[0].connector"},
+        Case{"LocalConnector",
+             R"({"agentAuth": {"interactive": {"allow": {"everyone": true}, "trustedConnectors": [{"connector": "users",
+             "audiences": ["a"]}]}}})",
+             "agentAuth.interactive.trustedConnectors[0].connector"},
+        Case{"LocalConnectorForValidation",
+             R"({"agentAuth": {"passthrough": {"jwtValidation": {"connector": "users", "audience": "a"}}}})",
+             "agentAuth.passthrough.jwtValidation.connector"},
         Case{"ConnectorWithoutAudience",
              R"({"agentAuth": {"interactive": {"allow": {"everyone": true}, "trustedConnectors": [{"connector":
              "okta"}]}}})",
@@ -172,6 +179,16 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"BadGlob", R"({"restrictedInboundHeaders": ["x-a*", "x b"]})", "restrictedInboundHeaders[1]"},
         Case{"EmptyGlob", R"({"restrictedInboundHeaders": [""]})", "restrictedInboundHeaders[0]"},
         Case{"OAuthWithoutApp", R"({"appAuth": {"oauthAuthorization": {}}})", "appAuth.oauthAuthorization.app"},
+        Case{"OAuthScopeWithBlank", R"({"appAuth": {"oauthAuthorization": {"app": "github", "scopes": ["a", "b c"]}}})",
+             "appAuth.oauthAuthorization.scopes[1]"},
+        Case{"OAuthScopeWithComma", R"({"appAuth": {"oauthAuthorization": {"app": "github", "scopes": ["a,b"]}}})",
+             "appAuth.oauthAuthorization.scopes[0]"},
+        Case{"OAuthScopeWithQuote", R"({"appAuth": {"oauthAuthorization": {"app": "github", "scopes": ["a\"b"]}}})",
+             "appAuth.oauthAuthorization.scopes[0]"},
+        Case{"OAuthScopeWithTab", R"({"appAuth": {"oauthAuthorization": {"app": "github", "scopes": ["a\tb"]}}})",
+             "appAuth.oauthAuthorization.scopes[0]"},
+        Case{"OAuthScopeBeyondAscii", R"({"appAuth": {"oauthAuthorization": {"app": "github", "scopes": ["\u00fc"]}}})",
+             "appAuth.oauthAuthorization.scopes[0]"},
         Case{"OAuthUnknownApp", R"({"appAuth": {"oauthAuthorization": {"app": "gitlab"}}})",
              "appAuth.oauthAuthorization.app"},
         Case{"ApiKeyWithoutName", R"({"appAuth": {"apiKey": {}}})", "appAuth.apiKey.name"},
@@ -257,6 +274,22 @@ TEST_F(ValidationTest, EveryHeaderThatBelongsToFramingOrTheGatewayIsRefused) {
     by_key.mutable_app_auth()->mutable_api_key()->set_name(name);
     EXPECT_THAT(Refused(by_key), ElementsAre("appAuth.apiKey.name")) << name;
   }
+}
+
+TEST_F(ValidationTest, NamesTheEdgeWouldNotCompileAreRefused) {
+  for (const std::string& name : {std::string("X-Team*"), std::string(129, 'x')}) {
+    v1::McpServer server = Server();
+    v1::OutboundHeader& header = *server.add_outbound_headers();
+    header.set_name(name);
+    header.mutable_literal()->set_value("v");
+    EXPECT_THAT(Refused(server), ElementsAre("outboundHeaders[0].name")) << name;
+    v1::McpServer by_key = Server(R"({"appAuth": {"apiKey": {}}})");
+    by_key.mutable_app_auth()->mutable_api_key()->set_name(name);
+    EXPECT_THAT(Refused(by_key), ElementsAre("appAuth.apiKey.name")) << name;
+  }
+  v1::McpServer server = Server();
+  server.add_restricted_inbound_headers(std::string(129, 'x'));
+  EXPECT_THAT(Refused(server), ElementsAre("restrictedInboundHeaders[0]"));
 }
 
 TEST_F(ValidationTest, TwoWritersOfOneHeaderAreBothNamed) {
@@ -357,6 +390,30 @@ TEST_F(ValidationTest, WarnsOfWhatIsLegalAndProbablyNotMeant) {
   EXPECT_THAT(Warned(), ElementsAre("upstreamUrl"));
   EXPECT_THAT(Refused(Server(R"({"upstreamUrl": "https://api.example.com/sse"})")), IsEmpty());
   EXPECT_THAT(Warned(), ElementsAre("upstreamUrl"));
+  EXPECT_THAT(Refused(Server(R"({"upstreamUrl": "https://api.example.com/mcp?key=abc"})")), IsEmpty());
+  ASSERT_THAT(Warned(), ElementsAre("upstreamUrl"));
+  EXPECT_THAT(findings_.warnings[0].message(), HasSubstr("appAuth.apiKey"));
+}
+
+TEST_F(ValidationTest, ClaimsNobodyWhoSignedInHasAreRefusedUnlessATrustedTokenMayBringThem) {
+  const auto server = [](const std::string& agent_auth, const std::string& claim) {
+    return Server(R"({"agentAuth": )" + agent_auth +
+                  R"(, "outboundHeaders": [{"name": "X-A", "callerIdentity": {"claim": ")" + claim + R"("}}]})");
+  };
+  const std::string sign_in = R"({"interactive": {"allow": {"everyone": true}}})";
+  const std::string trusting = R"({"interactive": {"allow": {"everyone": true},
+      "trustedConnectors": [{"connector": "okta", "audiences": ["a"]}]}})";
+  const std::string validating = R"({"passthrough": {"jwtValidation": {"connector": "okta", "audience": "a"}}})";
+  for (const char* claim : {"sub", "email", "email_verified", "name", "groups"}) {
+    EXPECT_THAT(Refused(server(sign_in, claim)), IsEmpty()) << claim;
+    EXPECT_THAT(Refused(server(trusting, claim)), IsEmpty()) << claim;
+    EXPECT_THAT(Warned(), IsEmpty()) << claim;
+  }
+  EXPECT_THAT(Refused(server(sign_in, "department")), ElementsAre("outboundHeaders[0].callerIdentity.claim"));
+  EXPECT_THAT(Refused(server(trusting, "department")), IsEmpty());
+  EXPECT_THAT(Warned(), ElementsAre("outboundHeaders[0].callerIdentity.claim"));
+  EXPECT_THAT(Refused(server(validating, "department")), IsEmpty());
+  EXPECT_THAT(Warned(), IsEmpty());
 }
 
 TEST_F(ValidationTest, AnOpenServerWithAStoredCredentialSavesWithAWarning) {
@@ -385,12 +442,17 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Case{"Slug", R"({"slug": "Git Hub"})", "slug"},
         Case{"Issuer", R"({"issuer": "http://idp.example.com"})", "issuer"},
+        Case{"IssuerWithQuery", R"({"issuer": "https://idp.example.com/?tenant=a"})", "issuer"},
+        Case{"IssuerWithEmptyQuery", R"({"issuer": "https://idp.example.com/?"})", "issuer"},
+        Case{"IssuerWithFragment", R"({"issuer": "https://idp.example.com/#a"})", "issuer"},
         Case{"AuthorizationHttp", R"({"authorizationUrl": "http://idp.example.com/a"})", "authorizationUrl"},
         Case{"TokenPrivate", R"({"tokenUrl": "https://10.0.0.1/token"})", "tokenUrl"},
         Case{"TokenNoUrl", R"({"tokenUrl": "token"})", "tokenUrl"},
         Case{"RevocationLoopback", R"({"revocationUrl": "http://127.0.0.1/revoke"})", "revocationUrl"},
         Case{"ScopeSeparator", R"({"scopeSeparator": ", "})", "scopeSeparator"},
         Case{"ScopeWithBlank", R"({"defaultScopes": ["a", "b c"]})", "defaultScopes[1]"},
+        Case{"ScopeWithComma", R"({"defaultScopes": ["a,b"]})", "defaultScopes[0]"},
+        Case{"ScopeEmpty", R"({"defaultScopes": [""]})", "defaultScopes[0]"},
         Case{"ParamState", R"({"authorizationParams": {"state": "x"}})", "authorizationParams.state"},
         Case{"ParamRedirect", R"({"authorizationParams": {"redirect_uri": "x"}})", "authorizationParams.redirect_uri"},
         Case{"ParamGrantType", R"({"tokenParams": {"grant_type": "x"}})", "tokenParams.grant_type"},
@@ -399,11 +461,35 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"OriginUpperCase", R"({"allowedUpstreamOrigins": ["https://API.example.com"]})",
              "allowedUpstreamOrigins[0]"},
         Case{"OriginNull", R"({"allowedUpstreamOrigins": ["null"]})", "allowedUpstreamOrigins[0]"},
-        Case{"PublicWithoutPkce", R"({"clientAuth": "NONE", "pkce": "OFF"})", "pkce"},
         Case{"PrivateKeyJwtNotYet", R"({"clientAuth": "PRIVATE_KEY_JWT"})", "clientAuth"},
         Case{"ProviderNotYet", R"({"provider": "github"})", "provider"},
         Case{"UnknownClientAuth", R"({"clientAuth": 99})", "clientAuth"}),
     CaseName);
+
+TEST_F(ValidationTest, ClientAuthPkceAndTheSecretGoTogether) {
+  const auto refused = [this](const std::string& json, bool has_secret) {
+    findings_ = {};
+    ValidateAppClient(FromJson<v1::App>(json), has_secret, findings_);
+    return Fields();
+  };
+  for (const char* json : {"{}", R"({"clientAuth": "BASIC"})", R"({"clientAuth": "POST", "pkce": "OFF"})"}) {
+    EXPECT_THAT(refused(json, true), IsEmpty()) << json;
+  }
+  for (const char* json : {"{}", R"({"clientAuth": "NONE"})", R"({"pkce": "S256"})"}) {
+    EXPECT_THAT(refused(json, false), IsEmpty()) << json;
+  }
+  EXPECT_THAT(refused(R"({"clientAuth": "NONE"})", true), ElementsAre("clientSecret"));
+  EXPECT_THAT(refused(R"({"clientAuth": "BASIC"})", false), ElementsAre("clientAuth"));
+  EXPECT_THAT(refused(R"({"clientAuth": "POST"})", false), ElementsAre("clientAuth"));
+  EXPECT_THAT(refused(R"({"pkce": "OFF"})", false), ElementsAre("pkce"));
+  EXPECT_THAT(refused(R"({"clientAuth": "NONE", "pkce": "OFF"})", false), ElementsAre("pkce"));
+}
+
+TEST_F(ValidationTest, ScopesOfProvidersAreFine) {
+  EXPECT_THAT(
+      Refused(App(R"({"defaultScopes": ["https://www.googleapis.com/auth/drive", "read:org", "api://a/.default"]})")),
+      IsEmpty());
+}
 
 TEST_F(ValidationTest, AnIssuerStandsForItsUrls) {
   EXPECT_THAT(Refused(FromJson<v1::App>(R"({"slug": "a", "issuer": "https://idp.example.com", "clientId": "c"})")),
@@ -421,6 +507,18 @@ TEST_F(ValidationTest, ACredentialOfEachUserIsNotYetSupported) {
   EXPECT_THAT(Refused(FromJson<v1::Credential>(R"({"slug": "a", "kind": "API_KEY", "owner": "USER",
                                                    "allowedUpstreamOrigins": ["https://a.example.com"]})")),
               ElementsAre("owner"));
+}
+
+TEST(HeaderNames, AreThoseTheEdgeCompiles) {
+  const std::string longest(128, 'x');
+  EXPECT_TRUE(IsHeaderName(longest));
+  EXPECT_TRUE(IsHeaderName("X-Api_Key"));
+  for (const std::string& name : {longest + "x", std::string("X-*"), std::string("X Key"), std::string("X-Key?"),
+                                  std::string("X-\xc3\xbc"), std::string()}) {
+    EXPECT_FALSE(IsHeaderName(name)) << name;
+  }
+  EXPECT_TRUE(IsHeaderGlob(std::string(127, 'x') + "*"));
+  EXPECT_FALSE(IsHeaderGlob(longest + "*"));
 }
 
 TEST(HeaderNames, FieldsOfOneConnectionAndThoseOthersOwnAreReserved) {

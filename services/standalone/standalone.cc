@@ -6,6 +6,8 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/error.h"
+#include "common/rpc_server.h"
+#include "common/service_config.h"
 #include "common/status_macros.h"
 #include "services/authn/authn_server.h"
 #include "services/edge/edge_server.h"
@@ -42,7 +44,8 @@ class Standalone final : public RunningService {
  public:
   Standalone() = default;
 
-  absl::Status Start(const ServiceConfigs& configs, const Clock& clock) {
+  absl::Status Start(const StandaloneConfig& config, const Clock& clock) {
+    const ServiceConfigs configs = DeriveConfigs(config);
     // Vault, registry and authn need each other: links exist before the services they lead to.
     ASSIGN_OR_RETURN(vault_, vault::VaultServer::Start(configs.vault, clock,
                                                        {vault_to_authn_.channel(), vault_to_registry_.channel()}));
@@ -63,7 +66,7 @@ class Standalone final : public RunningService {
                      edge::EdgeServer::Start(configs.edge, clock,
                                              {authn_->InProcessChannel("edge"), token_broker_->InProcessChannel("edge"),
                                               vault_->InProcessChannel("edge"), registry_->InProcessChannel("edge")}));
-    return absl::OkStatus();
+    return ListenForHealth(config.health_listen());
   }
 
   absl::Status Ready() const override {
@@ -74,8 +77,13 @@ class Standalone final : public RunningService {
     return edge_->Ready();
   }
 
+  void SetServing(bool serving) override {
+    if (health_ != nullptr) health_->SetServing(serving);
+  }
+
   // Callers before the called.
   void Shutdown(absl::Duration grace) override {
+    SetServing(false);
     // No refresh begins while the edge still waits for open streams: it could not be ended in time.
     if (token_broker_ != nullptr) token_broker_->StopTaking();
     if (edge_ != nullptr) edge_->Shutdown(grace);
@@ -85,10 +93,20 @@ class Standalone final : public RunningService {
     if (authn_ != nullptr) authn_->Shutdown(grace);
     if (registry_ != nullptr) registry_->Shutdown(grace);
     if (vault_ != nullptr) vault_->Shutdown(grace);
+    if (health_ != nullptr) health_->Shutdown(absl::ZeroDuration());
   }
   ~Standalone() override { Shutdown(absl::ZeroDuration()); }
 
  private:
+  absl::Status ListenForHealth(const std::string& listen) {
+    if (listen.empty()) return absl::OkStatus();
+    RpcServer::Options options;
+    options.listen = listen;
+    options.insecure_peer = "health";  // There are no services that would ask who calls.
+    ASSIGN_OR_RETURN(health_, RpcServer::Start(options, NoServices));
+    return absl::OkStatus();
+  }
+
   InProcessLink vault_to_authn_;
   InProcessLink vault_to_registry_;
   InProcessLink registry_to_authn_;
@@ -97,7 +115,25 @@ class Standalone final : public RunningService {
   std::unique_ptr<authn::AuthnServer> authn_;
   std::unique_ptr<token_broker::TokenBrokerServer> token_broker_;
   std::unique_ptr<edge::EdgeServer> edge_;
+  std::unique_ptr<RpcServer> health_;
 };
+
+// Errors of the services are about derived configurations: as the administrator's file has it, each fault once.
+absl::Status InOurWords(const absl::Status& status) {
+  std::vector<ErrorDetail::Violation> violations = DetailOf(status).violations;
+  for (ErrorDetail::Violation& violation : violations) {
+    if (violation.field == "database.auditOutboxLimit") violation.field = "auditOutboxLimit";
+  }
+  return violations.empty() ? status : InvalidFields(violations);
+}
+
+absl::Status ValidateHealthListen(const std::string& listen) {
+  if (listen.empty()) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckListenAddress("healthListen", listen));
+  return IsLoopbackListen(listen)
+             ? absl::OkStatus()
+             : InvalidField("healthListen", "must be on loopback, such as 127.0.0.1:9081: it is not encrypted");
+}
 
 }  // namespace
 
@@ -143,17 +179,25 @@ ServiceConfigs DeriveConfigs(const StandaloneConfig& config) {
 }
 
 absl::Status ValidateStandaloneConfig(const StandaloneConfig& config) {
+  std::vector<absl::Status> checks;
   if (config.data_directory().empty()) {
-    return InvalidField("dataDirectory", "is required: everything persistent lies there");
+    checks.push_back(InvalidField("dataDirectory", "is required: everything persistent lies there"));
   }
-  if (config.listen().empty()) return InvalidField("listen", "is required: the public address, such as 127.0.0.1:8080");
+  if (config.listen().empty()) {
+    checks.push_back(InvalidField("listen", "is required: the public address, such as 127.0.0.1:8080"));
+  }
   const ServiceConfigs configs = DeriveConfigs(config);
   if (configs.edge.deployment().public_url().empty()) {
-    return InvalidField("deployment.publicUrl", "is required unless `listen` is loopback: the origin clients use");
+    checks.push_back(
+        InvalidField("deployment.publicUrl", "is required unless `listen` is loopback: the origin clients use"));
   }
-  RETURN_IF_ERROR(edge::ValidateEdgeConfig(configs.edge));
-  RETURN_IF_ERROR(authn::ValidateAuthnConfig(configs.authn));
-  return registry::ValidateRegistryConfig(configs.registry);
+  // The first word about a field counts: what is said above comes first.
+  checks.insert(checks.end(),
+                {edge::ValidateEdgeConfig(configs.edge), authn::ValidateAuthnConfig(configs.authn),
+                 token_broker::ValidateTokenBrokerConfig(configs.token_broker),
+                 registry::ValidateRegistryConfig(configs.registry), vault::ValidateVaultConfig(configs.vault),
+                 ValidateHealthListen(config.health_listen())});
+  return InOurWords(MergeViolations(checks));
 }
 
 absl::StatusOr<std::unique_ptr<RunningService>> StartStandalone(const StandaloneConfig& config, const Clock& clock) {
@@ -162,7 +206,7 @@ absl::StatusOr<std::unique_ptr<RunningService>> StartStandalone(const Standalone
   if (error) return absl::UnavailableError(absl::StrCat(config.data_directory(), ": ", error.message()));
   std::filesystem::permissions(config.data_directory(), std::filesystem::perms::owner_all, error);
   auto standalone = std::make_unique<Standalone>();
-  RETURN_IF_ERROR(standalone->Start(DeriveConfigs(config), clock));
+  RETURN_IF_ERROR(InOurWords(standalone->Start(config, clock)));
   return std::unique_ptr<RunningService>(std::move(standalone));
 }
 

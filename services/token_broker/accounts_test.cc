@@ -215,6 +215,54 @@ TEST_F(BackgroundTest, RevocationThatFailsForAWeekIsGivenUp) {
   EXPECT_EQ(peers_.vault.Head(ConnectionRecord("corp:ada", kApp)), "");
 }
 
+TEST_F(BackgroundTest, RevocationWaitsForMetadataThatCannotBeHad) {
+  app_->set_issuer(provider_.Url(""));
+  app_->clear_revocation_url();
+  Answer(503);
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  ASSERT_OK_AND_ASSIGN(const Provider unknown, providers_->ForApp(*app_));
+
+  ASSERT_OK_AND_ASSIGN(const auto outcome, revoker_->Disconnect({"corp:ada", kApp}, &unknown, "passport-of:corp:ada"));
+
+  EXPECT_EQ(outcome.revocation, "pending");
+  EXPECT_NE(peers_.vault.Head(ConnectionRecord("corp:ada", kApp)), "");
+
+  Answer(200, absl::StrCat(R"({"issuer":")", provider_.Url(""), R"(","revocation_endpoint":")",
+                           provider_.Url("/revoke"), R"("})"));
+  clock_for_all_.Advance(absl::Minutes(2));
+  ASSERT_OK_AND_ASSIGN(const Provider known, providers_->ForApp(*app_));
+  revoker_->Retry({"corp:ada", kApp}, &known, "passport-of:corp:ada");
+
+  EXPECT_THAT(asked(), ::testing::IsSupersetOf({"/revoke rt0", "/revoke at0-of-corp:ada"}));
+  EXPECT_EQ(peers_.vault.Head(ConnectionRecord("corp:ada", kApp)), "");
+}
+
+TEST_F(BackgroundTest, TokensAreNotRevokedWhereTheAppWasMovedTo) {
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  ASSERT_OK_AND_ASSIGN(Provider provider, providers_->ForApp(*app_));
+  provider.revocation_url = "https://elsewhere.example/revoke";
+
+  ASSERT_OK_AND_ASSIGN(const auto outcome, revoker_->Disconnect({"corp:ada", kApp}, &provider, "passport-of:corp:ada"));
+
+  EXPECT_EQ(outcome.revocation, "unsupported");
+  EXPECT_TRUE(asked().empty());
+}
+
+TEST_F(BackgroundTest, RetryLeavesAConnectionThatWasLinkedAnewAlone) {
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  const vault::v1::RecordMetadata before = peers_.vault.MetadataOf(ConnectionRecord("corp:ada", kApp));
+  ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(*app_));
+
+  revoker_->Retry({"corp:ada", kApp}, &provider, "passport-of:corp:ada");
+
+  const vault::v1::RecordMetadata after = peers_.vault.MetadataOf(ConnectionRecord("corp:ada", kApp));
+  EXPECT_EQ(after.state(), before.state());
+  EXPECT_EQ(after.reason(), before.reason());
+  EXPECT_EQ(after.has_next_at(), before.has_next_at());
+  EXPECT_EQ(peers_.vault.Holder(ConnectionRecord("corp:ada", kApp)), "");
+  EXPECT_TRUE(asked().empty());
+}
+
 TEST_F(BackgroundTest, RefreshTokenIsNotSentToAProviderTheAppWasMovedTo) {
   Answer(200, R"({"access_token":"at1","refresh_token":"rt1","expires_in":3600})");
   ASSERT_OK_AND_ASSIGN(Provider provider, providers_->ForApp(*app_));
@@ -239,6 +287,43 @@ TEST_F(BackgroundTest, RefreshTokenIsNotSentToAProviderTheAppWasMovedTo) {
   ASSERT_TRUE(moved.ok()) << moved.status();
   EXPECT_EQ((*moved)->state, ConnectionView::State::kNeedsUser);
   EXPECT_TRUE(asked().empty());
+}
+
+TEST_F(BackgroundTest, WhoJoinsARefreshLendsItTheirPassport) {
+  PutConnection("corp:ada", kApp, absl::Hours(2), absl::Hours(1));
+  ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(*app_));
+  std::atomic<int> refreshed{0};
+  std::atomic<int> revoked{0};
+  provider_.SetHandler([&](const HttpProvider::Request& request) -> HttpProvider::Response {
+    if (request.path == "/revoke") {
+      ++revoked;
+      return {200, "", "", ""};
+    }
+    // Linked anew meanwhile, with the same refresh token, and the passport ends.
+    PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+    peers_.vault.RefusePassport("passport-of:corp:ada");
+    ++refreshed;
+    return {200, R"({"access_token":"at1","expires_in":3600})", "application/json", ""};
+  });
+  std::atomic<int> linked{0};
+  std::atomic<int> done{0};
+  const auto refresh = [&](const std::string& passport) {
+    refresher_->Refresh(
+        {"corp:ada", kApp}, {}, passport, [&] { return absl::StatusOr<Provider>(provider); },
+        [&](const auto& result) {
+          linked += result.ok() && (*result)->state == ConnectionView::State::kLinked ? 1 : 0;
+          ++done;
+        });
+  };
+
+  refresh("passport-of:corp:ada");
+  while (refreshed == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  refresh("passport-of:corp:ada#later");
+  while (done < 2) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+
+  EXPECT_EQ(linked, 2);
+  EXPECT_EQ(refreshed, 1);
+  EXPECT_EQ(revoked, 0);
 }
 
 TEST_F(BackgroundTest, IdleConnectionIsRenewedBeforeItsRefreshTokenDies) {

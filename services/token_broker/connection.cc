@@ -10,6 +10,39 @@
 #include "common/status_macros.h"
 
 namespace sallyport::token_broker {
+namespace {
+
+// What the vault takes in one payload.
+constexpr size_t kMaxTokenSetBytes = 64 << 10;
+
+v1::TokenSet Updated(const v1::TokenSet& old, const TokenAnswer& answer, absl::Time now) {
+  v1::TokenSet tokens = old;
+  tokens.set_access_token(std::string(answer.access_token.Expose()));
+  if (!answer.refresh_token.empty()) {
+    tokens.set_refresh_token(std::string(answer.refresh_token.Expose()));
+  }
+  if (!answer.id_token.empty()) {
+    tokens.set_id_token(std::string(answer.id_token.Expose()));
+  }
+  tokens.set_token_type("Bearer");
+  if (answer.scopes.has_value()) {
+    tokens.clear_scopes();
+    for (const std::string& scope : *answer.scopes) {
+      tokens.add_scopes(scope);
+    }
+  }
+  *tokens.mutable_obtained_at() = ToTimestamp(now);
+  tokens.clear_expires_at();
+  if (answer.expires_in.has_value()) {
+    *tokens.mutable_expires_at() = ToTimestamp(now + *answer.expires_in);
+  }
+  if (tokens.ByteSizeLong() > kMaxTokenSetBytes) {
+    tokens.clear_id_token();
+  }
+  return tokens;
+}
+
+}  // namespace
 
 ConnectionView::State StateOf(const vault::v1::RecordMetadata& metadata) {
   if (metadata.head() == 0 || metadata.state() == "REVOKE_PENDING" || metadata.state() == "REVOKED" ||
@@ -73,25 +106,17 @@ std::map<std::string, std::string> LabelsOf(const v1::TokenSet& tokens, const st
 }
 
 v1::TokenSet Renewed(const v1::TokenSet& old, const TokenAnswer& answer, absl::Time now) {
-  v1::TokenSet tokens = old;
-  tokens.set_access_token(std::string(answer.access_token.Expose()));
-  if (!answer.refresh_token.empty()) {
-    tokens.set_refresh_token(std::string(answer.refresh_token.Expose()));
+  v1::TokenSet tokens = Updated(old, answer, now);
+  if (tokens.ByteSizeLong() > kMaxTokenSetBytes) {
+    *tokens.mutable_scopes() = old.scopes();
   }
-  if (!answer.id_token.empty()) {
-    tokens.set_id_token(std::string(answer.id_token.Expose()));
+  if (answer.access_token.empty() || tokens.ByteSizeLong() > kMaxTokenSetBytes) {
+    // The refresh token is what must not be lost: with it the next refresh gets another access token.
+    tokens.set_access_token(old.access_token());
+    *tokens.mutable_expires_at() = ToTimestamp(now);
   }
-  tokens.set_token_type("Bearer");
-  if (answer.scopes.has_value()) {
-    tokens.clear_scopes();
-    for (const std::string& scope : *answer.scopes) {
-      tokens.add_scopes(scope);
-    }
-  }
-  *tokens.mutable_obtained_at() = ToTimestamp(now);
-  tokens.clear_expires_at();
-  if (answer.expires_in.has_value()) {
-    *tokens.mutable_expires_at() = ToTimestamp(now + *answer.expires_in);
+  if (tokens.ByteSizeLong() > kMaxTokenSetBytes) {
+    tokens.clear_access_token();
   }
   return tokens;
 }
@@ -101,9 +126,8 @@ v1::TokenSet Linked(const TokenAnswer& answer, const std::vector<std::string>& a
   for (const std::string& scope : asked) {
     empty.add_scopes(scope);
   }
-  v1::TokenSet tokens = Renewed(empty, answer, now);
-  *tokens.mutable_linked_at() = ToTimestamp(now);
-  return tokens;
+  *empty.mutable_linked_at() = ToTimestamp(now);
+  return Updated(empty, answer, now);
 }
 
 std::vector<std::string> MissingScopes(const std::vector<std::string>& granted,

@@ -61,9 +61,12 @@ ConnectionView::State StateOf(const vault::v1::RecordMetadata& metadata);
 // caller's.
 std::map<std::string, std::string> LabelsOf(const v1::TokenSet& tokens, const std::string& connection);
 
-// The set that replaces `old` after a refresh: what the answer leaves out is kept.
+// The set that replaces `old` after a refresh that was asked for at `now`: what the answer leaves out is kept, an
+// access token it lacks as one that has expired. Of more than the vault takes (64 KiB), the ID token is left out first,
+// then new scopes, then the access token; never the refresh token.
 v1::TokenSet Renewed(const v1::TokenSet& old, const TokenAnswer& answer, absl::Time now);
-// The set of a new link; `asked` are the scopes if the answer names none.
+// The set of a new link, without an ID token if it is over 64 KiB with it; `asked` are the scopes if the answer names
+// none.
 v1::TokenSet Linked(const TokenAnswer& answer, const std::vector<std::string>& asked, absl::Time now);
 
 // Scopes of `needed` that `granted` lacks. Scopes of the protocol itself (openid, profile, email, offline_access, …)

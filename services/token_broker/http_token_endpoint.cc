@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/http_token_endpoint.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 #include "common/base64url.h"
@@ -24,6 +26,7 @@ HttpRequest ClientRequest(const Provider& provider, const std::string& url, Form
   request.method = "POST";
   request.url = url;
   request.timeout = kDeadline;
+  request.once = true;
   request.headers = {{"content-type", "application/x-www-form-urlencoded"}, {"accept", "application/json"}};
   if (provider.client_auth == Provider::ClientAuth::kBasic && provider.client_secret != nullptr) {
     const std::string pair =
@@ -56,10 +59,11 @@ ProviderError TransportError(const absl::Status& status) {
 
 }  // namespace
 
-bool HttpTokenEndpoint::IsRejected(const Provider& provider) {
+absl::Duration HttpTokenEndpoint::RejectedFor(const Provider& provider) {
   MutexLock lock(mu_);
   const auto found = rejected_until_.find({provider.token_url, provider.client_id});
-  return found != rejected_until_.end() && found->second > clock_.Now();
+  return found == rejected_until_.end() ? absl::ZeroDuration()
+                                        : std::max(found->second - clock_.Now(), absl::ZeroDuration());
 }
 
 void HttpTokenEndpoint::SetRejected(const Provider& provider) {
@@ -70,8 +74,8 @@ void HttpTokenEndpoint::SetRejected(const Provider& provider) {
 }
 
 TokenResult HttpTokenEndpoint::Ask(const Provider& provider, GrantKind kind, FormFields fields) {
-  if (IsRejected(provider)) {
-    return ProviderError{.failure = ProviderFailure::kNotSent, .code = "client_rejected", .retry_after = kRejectedFor};
+  if (const absl::Duration rejected = RejectedFor(provider); rejected > absl::ZeroDuration()) {
+    return ProviderError{.failure = ProviderFailure::kNotSent, .code = "client_rejected", .retry_after = rejected};
   }
   for (const auto& [name, value] : provider.token_params) {
     fields.emplace_back(name, value);
@@ -81,7 +85,7 @@ TokenResult HttpTokenEndpoint::Ask(const Provider& provider, GrantKind kind, For
     return TransportError(response.status());
   }
   TokenResult result = ParseTokenResponse(kind, response->status, response->MediaType(), response->body,
-                                          ParseRetryAfter(response->Header("retry-after")));
+                                          ParseRetryAfter(response->Header("retry-after"), clock_.Now()));
   OPENSSL_cleanse(response->body.data(), response->body.size());
   if (const auto* error = std::get_if<ProviderError>(&result);
       error != nullptr && error->failure == ProviderFailure::kClientRejected) {

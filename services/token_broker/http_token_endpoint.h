@@ -27,7 +27,8 @@ class HttpTokenEndpoint final : public TokenEndpoint {
 
  private:
   TokenResult Ask(const Provider& provider, GrantKind kind, FormFields fields);
-  bool IsRejected(const Provider& provider);
+  // How long this client is still not presented there.
+  absl::Duration RejectedFor(const Provider& provider);
   void SetRejected(const Provider& provider);
 
   HttpClient& http_;

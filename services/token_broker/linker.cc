@@ -11,12 +11,14 @@
 #include "common/error.h"
 #include "common/hex.h"
 #include "common/json_log.h"
+#include "common/metrics.h"
 #include "common/proto_time.h"
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "common/url.h"
 #include "sallyport/token_broker/v1/state.pb.h"
 #include "services/token_broker/link_ticket.h"
+#include "services/token_broker/provider_binding.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -42,6 +44,13 @@ std::string SafeCode(const std::string& code) {
       !code.empty() && code.size() <= 64 &&
       code.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == std::string::npos;
   return safe ? code : "unreadable_error";
+}
+
+// Links begun, and how those ended that came back from the provider.
+void CountLink(const registry::v1::App& app, const std::string& outcome) {
+  MetricCounter("sallyport_broker_links_total", "Links of users' accounts, by app and outcome",
+                {{"app", app.slug()}, {"outcome", outcome}})
+      .Increment();
 }
 
 }  // namespace
@@ -89,6 +98,7 @@ absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& pa
   if (absl::StatusOr<vault::v1::PutResponse> stored = vault_.Put(put, ""); !stored.ok()) {
     return stored.status();
   }
+  CountLink(*start.app, "started");
 
   FormFields fields = {{"response_type", "code"},
                        {"client_id", provider.client_id},
@@ -169,7 +179,20 @@ absl::StatusOr<v1::LinkFlow> Linker::Consume(const Return& returned, const Passp
 }
 
 absl::Status Linker::Finish(const Return& returned, const Passport& passport, Outcome* outcome) {
+  const absl::Status status = Complete(returned, passport, outcome);
+  CountLink(*returned.app, status.ok()                   ? "completed"
+                           : absl::IsCancelled(status)   ? "declined"
+                           : absl::IsUnavailable(status) ? "failed"
+                                                         : "refused");
+  return status;
+}
+
+absl::Status Linker::Complete(const Return& returned, const Passport& passport, Outcome* outcome) {
   ASSIGN_OR_RETURN(const Provider provider, providers_.ForApp(*returned.app));
+  if (provider.metadata_missing && Parameter(returned.parameters, "iss").empty()) {
+    // It may be promised. The flow stays, for the page to be loaded again.
+    return WithRetryAfter(absl::UnavailableError("the issuer's metadata cannot be had now"), absl::Seconds(10));
+  }
   ASSIGN_OR_RETURN(const v1::LinkFlow flow, Consume(returned, passport, provider));
   outcome->txn = flow.txn();
   outcome->server_uid = flow.server_uid();
@@ -188,6 +211,7 @@ absl::Status Linker::Finish(const Return& returned, const Passport& passport, Ou
   }
   TokenResult result = endpoint_.ExchangeCode(provider, code, flow.redirect_uri(), Secret::Copy(flow.code_verifier()));
   if (const auto* error = std::get_if<ProviderError>(&result)) {
+    outcome->provider_failed = true;
     Log(LogLevel::kWarning, "link_exchange_failed", {{"app", returned.app->slug()}, {"failure", error->code}});
     RETURN_IF_ERROR(Refuse(returned, passport, error->code));
     return WithReason(absl::UnavailableError("the provider gave no usable tokens"), error->code);

@@ -264,6 +264,19 @@ TEST_F(LinkingTest, AnswerOfAnotherIssuerIsRefusedAndTheFlowIsGone) {
   for (const auto& request : requests()) EXPECT_EQ(request.form.count("code"), 0U);
 }
 
+TEST_F(LinkingTest, WhetherAnIssuerIsPromisedMustBeKnown) {
+  app_->set_issuer(provider_.Url(""));
+  Answer(503, "");
+  TokenBrokerServer& broker = StartBroker();
+  const auto sent = Begin(broker, LinkPassport());
+
+  const auto back = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
+
+  EXPECT_EQ(back.status(), 502);
+  EXPECT_EQ(peers_.vault.CountRecords("link_flow"), 1U) << "not used up";
+  for (const auto& request : requests()) EXPECT_EQ(request.form.count("code"), 0U);
+}
+
 // C8.
 TEST_F(LinkingTest, RefusalAtTheProviderIsAFriendlyPageAndEndsTheFlow) {
   TokenBrokerServer& broker = StartBroker();
@@ -308,6 +321,22 @@ TEST_F(LinkingTest, OddTokenAnswersStoreNothingAndAreNotShown) {
     EXPECT_THAT(back.body(), Not(HasSubstr("canary")));
     EXPECT_FALSE(IsLinked("corp:ada")) << body.substr(0, 80);
   }
+}
+
+TEST_F(LinkingTest, VaultThatIsDownIsNotTakenForTheProvidersFailure) {
+  TokenBrokerServer& broker = StartBroker();
+  const auto sent = Begin(broker, LinkPassport());
+  peers_.vault.FailPuts(1);
+
+  const auto back = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
+  peers_.vault.SetDown(true);
+  const auto begun = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
+
+  for (const web::v1::WebResponse& page : {back, begun}) {
+    EXPECT_EQ(page.status(), 503) << page.body();
+    EXPECT_EQ(HeaderOf(page, "retry-after"), "2");
+  }
+  EXPECT_FALSE(IsLinked("corp:ada"));
 }
 
 TEST_F(LinkingTest, ExpiryAsAStringIsUnderstood) {

@@ -5,7 +5,7 @@
 #include "services/token_broker/token_broker_server.h"
 
 int main(int argc, char** argv) {
-  return sallyport::RunService<sallyport::config::v1::TokenBrokerConfig>(
-      argc, argv, "token_broker", sallyport::token_broker::ValidateTokenBrokerConfig,
-      sallyport::token_broker::StartTokenBroker);
+  return sallyport::RunService<sallyport::config::v1::TokenBrokerConfig>(argc, argv, "token_broker",
+                                                                         sallyport::token_broker::ValidateSplitConfig,
+                                                                         sallyport::token_broker::StartTokenBroker);
 }

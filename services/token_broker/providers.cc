@@ -15,6 +15,9 @@
 namespace sallyport::token_broker {
 namespace {
 
+constexpr absl::Duration kMetadataKept = absl::Minutes(10);
+constexpr absl::Duration kFailureKept = absl::Seconds(10);
+
 absl::Status ReadEndpoint(const nlohmann::json& object, const char* name, std::string* endpoint) {
   std::optional<std::string> value = JsonString(object, name);
   if (!value.has_value() || value->empty()) {
@@ -36,6 +39,14 @@ Provider::ClientAuth AuthOf(registry::v1::ClientAuth auth, bool has_secret) {
     default:
       return has_secret ? Provider::ClientAuth::kPost : Provider::ClientAuth::kNone;
   }
+}
+
+// Nothing there (RFC 9110 section 15.5.5).
+bool IsGone(int http_status) { return http_status == 404 || http_status == 410; }
+
+// Says nothing about whether there is a document: another one must not be taken in its place.
+bool IsPassing(int http_status) {
+  return http_status >= 500 || http_status == 408 || http_status == 425 || http_status == 429;
 }
 
 }  // namespace
@@ -70,8 +81,10 @@ Providers::Providers(const std::shared_ptr<grpc::Channel>& authn, HttpClient& ht
     : authn_(authn::v1::Authn::NewStub(authn)), http_(http), secrets_(secrets), clock_(clock) {}
 
 absl::StatusOr<ProviderMetadata> Providers::FetchMetadata(const std::string& issuer) {
+  const std::vector<std::string> urls = MetadataUrls(issuer);
   absl::Status last = absl::InvalidArgumentError("the issuer is no URL");
-  for (const std::string& url : MetadataUrls(issuer)) {
+  size_t gone = 0;
+  for (const std::string& url : urls) {
     HttpRequest request;
     request.url = url;
     request.headers = {{"accept", "application/json"}};
@@ -79,10 +92,15 @@ absl::StatusOr<ProviderMetadata> Providers::FetchMetadata(const std::string& iss
     absl::StatusOr<HttpResponse> response = http_.Fetch(std::move(request));
     if (!response.ok()) {
       last = response.status();
-      continue;
+      break;
+    }
+    if (IsPassing(response->status)) {
+      last = absl::UnavailableError(absl::StrCat("the issuer answers ", response->status));
+      break;
     }
     if (response->status != 200) {
-      last = absl::NotFoundError("the issuer publishes no metadata");
+      gone += IsGone(response->status) ? 1U : 0U;
+      last = absl::NotFoundError("the issuer publishes none");
       continue;
     }
     absl::StatusOr<ProviderMetadata> metadata = ParseProviderMetadata(response->body, issuer);
@@ -91,8 +109,13 @@ absl::StatusOr<ProviderMetadata> Providers::FetchMetadata(const std::string& iss
     }
     last = metadata.status();
   }
+  if (!urls.empty() && gone == urls.size()) {
+    ProviderMetadata none;
+    none.published = false;
+    return none;
+  }
   return WithRetryAfter(absl::UnavailableError(absl::StrCat("the issuer's metadata cannot be had: ", last.message())),
-                        absl::Seconds(10));
+                        kFailureKept);
 }
 
 absl::StatusOr<ProviderMetadata> Providers::Metadata(const std::string& issuer) {
@@ -106,11 +129,13 @@ absl::StatusOr<ProviderMetadata> Providers::Metadata(const std::string& issuer) 
   const absl::Time now = clock_.Now();
   MutexLock lock(mu_);
   Entry& entry = metadata_.try_emplace(issuer, Entry{fetched, now}).first->second;
-  if (fetched.ok() || !entry.metadata.ok()) {
+  // What was once known goes on serving while the issuer is down.
+  const bool found = fetched.ok() && fetched->published;
+  const bool known = entry.metadata.ok() && entry.metadata->published;
+  if (found || !known) {
     entry.metadata = fetched;
   }
-  // What was once known goes on serving while the issuer is down.
-  entry.until = now + (fetched.ok() ? absl::Minutes(10) : absl::Seconds(10));
+  entry.until = now + (found ? kMetadataKept : kFailureKept);
   return entry.metadata;
 }
 
@@ -124,10 +149,15 @@ absl::StatusOr<Provider> Providers::ForApp(const registry::v1::App& app) {
   provider.client_id = app.client_id();
   provider.token_params = {app.token_params().begin(), app.token_params().end()};
   if (!app.issuer().empty()) {
-    absl::StatusOr<ProviderMetadata> metadata = Metadata(app.issuer());
-    if (!metadata.ok() && (app.authorization_url().empty() || app.token_url().empty())) {
+    const absl::StatusOr<ProviderMetadata> metadata = Metadata(app.issuer());
+    const bool needed = app.authorization_url().empty() || app.token_url().empty();
+    if (needed && !metadata.ok()) {
       return metadata.status();
     }
+    if (needed && !metadata->published) {
+      return WithRetryAfter(absl::UnavailableError("the issuer publishes no metadata"), kFailureKept);
+    }
+    provider.metadata_missing = !metadata.ok();
     if (metadata.ok()) {
       const auto fill = [](const std::string& from, std::string* to) { *to = to->empty() ? from : *to; };
       fill(metadata->authorization_endpoint, &provider.authorization_url);
@@ -170,19 +200,6 @@ absl::StatusOr<Provider> Providers::ForConnector(const std::string& id) {
                          : method == "client_secret_post"                      ? Provider::ClientAuth::kPost
                                                                                : Provider::ClientAuth::kBasic;
   return provider;
-}
-
-std::string BoundTo(const Provider& provider) {
-  const auto origin = [](const std::string& url) {
-    const absl::StatusOr<Url> parsed = Url::Parse(url);
-    return parsed.ok() ? parsed->origin() : "";
-  };
-  return absl::StrCat(origin(provider.token_url), " ", origin(provider.revocation_url));
-}
-
-bool IsBoundTo(const google::protobuf::Map<std::string, std::string>& labels, const Provider& provider) {
-  const auto label = labels.find(kBoundTo);
-  return label == labels.end() || label->second == BoundTo(provider);
 }
 
 }  // namespace sallyport::token_broker

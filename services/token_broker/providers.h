@@ -23,6 +23,7 @@ struct ProviderMetadata {
   std::string token_endpoint;
   std::string revocation_endpoint;
   bool iss_promised = false;  // authorization_response_iss_parameter_supported
+  bool published = true;      // False: the issuer says that it has none.
 };
 // INVALID_ARGUMENT unless `issuer` in it is exactly the expected one and every endpoint is an http(s) URL.
 absl::StatusOr<ProviderMetadata> ParseProviderMetadata(absl::string_view json, const std::string& issuer);
@@ -30,12 +31,14 @@ absl::StatusOr<ProviderMetadata> ParseProviderMetadata(absl::string_view json, c
 std::vector<std::string> MetadataUrls(const std::string& issuer);
 
 // Puts together what it takes to talk to a provider: configuration, metadata of its issuer (kept 10 minutes, failures
-// 10 s), the client secret from the vault. Thread-safe, blocking.
+// 10 s; what was once known serves until it can be had again), the client secret from the vault. Thread-safe, blocking.
 class Providers {
  public:
   // All outlive this.
   Providers(const std::shared_ptr<grpc::Channel>& authn, HttpClient& http, SecretReader& secrets, const Clock& clock);
 
+  // UNAVAILABLE if the metadata that it takes cannot be had now; without metadata that only tells more, the provider
+  // says so (metadata_missing).
   absl::StatusOr<Provider> ForApp(const registry::v1::App& app);
   // A sign-in connector, for refreshing sign-in tokens.
   absl::StatusOr<Provider> ForConnector(const std::string& id);

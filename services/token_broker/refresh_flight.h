@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -12,6 +14,7 @@
 #include "common/clock.h"
 #include "sallyport/token_broker/v1/token_set.pb.h"
 #include "services/token_broker/connection.h"
+#include "services/token_broker/provider_binding.h"
 #include "services/token_broker/token_endpoint.h"
 #include "services/token_broker/vault_client.h"
 
@@ -70,6 +73,8 @@ class RefreshFlight {
 
   // Next.wait is how long to wait before the next step.
   Next Step();
+  // A passport that lives longer, of somebody who waits for this flight too. Between steps.
+  void Lend(std::string passport) { passport_ = std::move(passport); }
 
   // After kDone. The connection as it is then; its state may say that the user is needed or that it is gone.
   // UNAVAILABLE (with retry_after) if it could not be told or renewed now.
@@ -121,6 +126,10 @@ class RefreshFlight {
   Next Recheck();
   Next Reread();
   Next RevokeStray();
+  // The answer belongs to a former link: revoked, unless the link that is there now works with that very token, as with
+  // a provider that does not rotate. `payload` is that link's; empty: there is none.
+  Next EndStray(const std::string& payload);
+  Next LeaveStray();
 
   Next Examine(absl::Time now);
   Next ExamineHead(absl::Time now);
@@ -136,32 +145,42 @@ class RefreshFlight {
   absl::StatusOr<SharedConnection> HeadOrUnavailable(absl::string_view why, absl::Duration retry_after,
                                                      absl::Time now) const;
   bool IsSatisfied(const ConnectionView& head, const vault::v1::RecordMetadata& metadata, absl::Time now) const;
+  // The version refused is what a forced refresh made a moment ago.
   bool WasForcedRecently(absl::Time now) const;
   bool BestSide(v1::TokenSet* tokens) const;
-  absl::StatusOr<vault::v1::PutResponse> Store(const v1::TokenSet& tokens, absl::Time now);
+  absl::StatusOr<vault::v1::PutResponse> Store(const v1::TokenSet& tokens, bool forced, absl::Time now);
   SharedConnection ViewOfStored(const v1::TokenSet& tokens, const vault::v1::PutResponse& stored) const;
   absl::Duration Backoff(const ProviderError& error) const;
 
   const ConnectionKey key_;
   const Provider provider_;
   const RefreshWish wish_;
-  const std::string passport_;
+  std::string passport_;
   VaultClient& vault_;
   TokenEndpoint& endpoint_;
   const Clock& clock_;
   const Options options_;
 
   Phase phase_ = Phase::kAcquire;
-  absl::Time wait_since_ = absl::InfinitePast();
+  // As the clock's Elapsed().
+  std::optional<absl::Duration> wait_since_;
+  absl::Duration leased_ = absl::ZeroDuration();
   int polls_ = 0;
-  absl::Time leased_at_ = absl::InfinitePast();
   vault::v1::AcquireLeaseResponse::Lease lease_;
   v1::TokenSet head_;
   v1::TokenSet side_;
   v1::TokenSet answer_;
+  // Of the connection the answer belongs to.
+  Labels answer_labels_;
+  // The answer is a refresh token only. Once it is stored, the connection is left alone for a while.
+  bool answer_lacks_access_ = false;
   // The vault lost our lease but not the connection: the answer goes in under a new one.
   bool resubmit_ = false;
+  // The vault said that the answer belongs to a former link.
+  bool former_link_ = false;
   int store_attempts_ = 0;
+  // Answers of the vault that say nothing about what is linked now: our passport has ended, say.
+  int refusals_ = 0;
   bool took_over_ = false;
   // Refresh tokens the provider called invalid_grant in this flight, and the generation they are of.
   std::set<std::string> refused_tokens_;

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "common/proto_time.h"
+#include "services/token_broker/provider_binding.h"
 #include "services/token_broker/refresh_flight.h"
 #include "services/token_broker/testing/fake_vault.h"
 #include "services/token_broker/testing/model_provider.h"
@@ -37,6 +38,17 @@ struct Faults {
   int lapse = 0;
   // A holder sends after its lease has lapsed: what no client of such a provider can survive.
   int pause = 0;
+  // The provider answers with a new refresh token and no access token.
+  int half_answer = 0;
+  // The user links anew and is given the very same refresh token, as by a provider that does not rotate.
+  int relink_same = 0;
+  // The passports of those at work end; who asks later has another, and lends it.
+  int expiry = 0;
+  // The store no longer knows a lease whose holder has an answer.
+  int forgotten_lease = 0;
+  // Brokers that start afterwards do not know the issuer's metadata, or know an app that was moved elsewhere.
+  int metadata_outage = 0;
+  int move = 0;
 };
 
 // One deterministic run.
@@ -45,7 +57,12 @@ class World {
   static constexpr int kProcesses = 2;
   static constexpr int kMaxFlights = 3;
 
-  World(Mode mode, Faults faults) : mode_(mode), faults_(faults), vault_(clock_), provider_(mode) { Link(); }
+  World(Mode mode, Faults faults) : mode_(mode), faults_(faults), vault_(clock_), provider_(mode) {
+    config_.connection = "app_1";
+    config_.token_url = ModelProvider::kTokenUrl;
+    config_.revocation_url = ModelProvider::kRevocationUrl;
+    Link();
+  }
 
   // Names of what can happen now.
   std::vector<std::string> Enabled() {
@@ -64,7 +81,10 @@ class World {
       if (sending && faults_.lost_answer > 0) actions.push_back("loseAnswer" + n);
       if (sending && faults_.lost_request > 0) actions.push_back("loseRequest" + n);
       const bool commits = !sending && !flights_[Index(i)]->held_refresh_token().empty();
+      if (sending && faults_.half_answer > 0) actions.push_back("half" + n);
       if (commits && faults_.put_failure > 0) actions.push_back("failPut" + n);
+      if (commits && faults_.forgotten_lease > 0) actions.push_back("forget" + n);
+      if (holds_[Index(i)] != passport_) actions.push_back("lend" + n);
     }
     const std::string holder = vault_.Holder(Record());
     if (!holder.empty()) {
@@ -81,6 +101,10 @@ class World {
     }
     if (provider_.HasPending()) actions.push_back("arrive");
     if (faults_.relink > 0) actions.push_back("relink");
+    if (faults_.relink_same > 0 && mode_ == Mode::kStatic && !unlinked_) actions.push_back("relinkSame");
+    if (faults_.expiry > 0) actions.push_back("expire");
+    if (faults_.metadata_outage > 0) actions.push_back("hideMetadata");
+    if (faults_.move > 0) actions.push_back("move");
     if (faults_.unlink > 0 && !unlinked_) actions.push_back("unlink");
     return actions;
   }
@@ -94,12 +118,33 @@ class World {
       provider_.NewFamily();
       return Link();
     }
+    if (action == "relinkSame") {
+      --faults_.relink_same;
+      return Link();
+    }
+    if (action == "expire") {
+      --faults_.expiry;
+      vault_.RefusePassport(Passport(passport_++));
+      return;
+    }
+    if (action == "hideMetadata") {
+      --faults_.metadata_outage;
+      config_.revocation_url.clear();
+      config_.metadata_missing = true;
+      return;
+    }
+    if (action == "move") {
+      --faults_.move;
+      config_.token_url = "https://elsewhere.example/token";
+      config_.revocation_url = "https://elsewhere.example/revoke";
+      return;
+    }
     if (action == "unlink") {
       --faults_.unlink;
       unlinked_ = true;
       vault::v1::DeleteRequest request;
       *request.mutable_record() = Record();
-      EXPECT_TRUE(vault_.Delete(request, kPassport).ok());
+      EXPECT_TRUE(vault_.Delete(request, Passport(passport_)).ok());
       return;
     }
     const int i = action.back() - '0';
@@ -108,9 +153,19 @@ class World {
       ++started_;
       RefreshFlight::Options options;
       options.random = [] { return 0.5; };
-      flights_[Index(i)] = std::make_unique<RefreshFlight>(ConnectionKey{"u:ada", "app_1"}, Provider{}, RefreshWish{},
-                                                           kPassport, vault_, provider_, clock_, options);
+      holds_[Index(i)] = passport_;
+      flights_[Index(i)] = std::make_unique<RefreshFlight>(ConnectionKey{"u:ada", "app_1"}, config_, RefreshWish{},
+                                                           Passport(passport_), vault_, provider_, clock_, options);
       return;
+    }
+    if (verb == "lend") {
+      holds_[Index(i)] = passport_;
+      return flights_[Index(i)]->Lend(Passport(passport_));
+    }
+    if (verb == "forget") {
+      --faults_.forgotten_lease;
+      lapsed_ = true;
+      return vault_.ForgetLeases();
     }
     if (verb == "crash") {
       --faults_.crash;
@@ -126,11 +181,12 @@ class World {
     if (verb == "refuse") provider_.out_of_order_ = faults_.outage-- > 0;
     if (verb == "loseAnswer") provider_.lose_answer_ = faults_.lost_answer-- > 0;
     if (verb == "loseRequest") provider_.drop_request_ = faults_.lost_request-- > 0;
+    if (verb == "half") provider_.half_answer_ = faults_.half_answer-- > 0;
     if (verb == "failPut") vault_.FailPuts(faults_.put_failure-- > 0 ? 1 : 0);
     if (flights_[Index(i)]->Step().kind == RefreshFlight::Next::Kind::kDone) {
       flights_[Index(i)] = nullptr;
     }
-    provider_.lose_answer_ = provider_.drop_request_ = provider_.out_of_order_ = false;
+    provider_.lose_answer_ = provider_.drop_request_ = provider_.out_of_order_ = provider_.half_answer_ = false;
   }
 
   // What is broken; empty if nothing.
@@ -140,7 +196,9 @@ class World {
     const std::string state = vault_.MetadataOf(Record()).state();
     const std::string a = flights_[0] == nullptr ? "" : flights_[0]->sending_refresh_token();
     const std::string b = flights_[1] == nullptr ? "" : flights_[1]->sending_refresh_token();
-    if (!paused_ && !a.empty() && a == b) return "I1: one refresh token about to be sent twice";
+    // What a provider does not rotate, two links may have, and it may come from both.
+    const bool shared = faults_.relink_same < faults_at_start_.relink_same;
+    if (!paused_ && !shared && !a.empty() && a == b) return "I1: one refresh token about to be sent twice";
 
     std::vector<std::string> stored = {head.refresh_token()};
     for (const std::string& payload : vault_.Sides(Record())) {
@@ -162,8 +220,9 @@ class World {
       return "I2: nobody knows a usable refresh token";
     }
     if (provider_.revoked() && !provider_.revoked_by_us() && !trouble) return "I3: rotation tripped without a fault";
+    if (provider_.misdirected()) return "a token went where the app was moved to";
     if (provider_.revoked_by_us() && !unlinked_) return "I3: a live link was revoked by us";
-    if (idle && state == "NEEDS_REAUTH" && std::any_of(stored.begin(), stored.end(), usable)) {
+    if (idle && state == "NEEDS_REAUTH" && !IsMoved() && std::any_of(stored.begin(), stored.end(), usable)) {
       return "I4: marked as dead with a usable refresh token at hand";
     }
     if (!unlinked_ && !head.refresh_token().empty() && std::stoi(head.refresh_token()) != provider_.family()) {
@@ -183,8 +242,8 @@ class World {
     RefreshFlight::Options options;
     options.random = [] { return 0.5; };
     clock_.Advance(options.lease);
-    RefreshFlight flight(ConnectionKey{"u:ada", "app_1"}, Provider{}, RefreshWish{}, kPassport, vault_, provider_,
-                         clock_, options);
+    RefreshFlight flight(ConnectionKey{"u:ada", "app_1"}, config_, RefreshWish{}, Passport(passport_), vault_,
+                         provider_, clock_, options);
     int steps = 0;
     while (flight.Step().kind == RefreshFlight::Next::Kind::kAgain && steps < 20) ++steps;
     if (!flight.result().ok()) return absl::StrCat("L: no end after one lease: ", flight.result().status().message());
@@ -195,7 +254,7 @@ class World {
         return unlinked_ ? "" : "L: a link is gone";
       case ConnectionView::State::kNeedsUser:
         // Here nobody takes a grant back. A holder that was late can put a dead token back in place, though.
-        return lapsed_ || paused_ || metadata.reason() == "rotation_response_lost"
+        return lapsed_ || IsMoved() || paused_ || metadata.reason() == "rotation_response_lost"
                    ? ""
                    : "L: the user is told: " + metadata.reason();
       case ConnectionView::State::kLinked:
@@ -210,13 +269,15 @@ class World {
     std::string out =
         absl::StrCat(vault_.Fingerprint(), "#", provider_.Fingerprint(), "#", faults_.crash, faults_.crash_in_flight,
                      faults_.outage, faults_.lost_answer, faults_.lost_request, faults_.relink, faults_.unlink,
-                     faults_.lapse, faults_.pause, faults_.put_failure, "#", started_, trouble_, lapsed_, paused_);
+                     faults_.lapse, faults_.pause, faults_.put_failure, faults_.half_answer, faults_.relink_same,
+                     faults_.expiry, faults_.forgotten_lease, faults_.metadata_outage, faults_.move, "#", started_,
+                     trouble_, lapsed_, paused_, "#", passport_, holds_[0], holds_[1]);
     for (const auto& flight : flights_) absl::StrAppend(&out, "#", flight == nullptr ? "-" : flight->Fingerprint());
     return out;
   }
 
  private:
-  static constexpr char kPassport[] = "passport-of:u:ada";
+  static std::string Passport(int number) { return absl::StrCat("passport-of:u:ada#", number); }
   static size_t Index(int i) { return static_cast<size_t>(i); }
   static vault::v1::RecordName Record() { return ConnectionRecord("u:ada", "app_1"); }
 
@@ -229,8 +290,13 @@ class World {
     vault::v1::PutRequest request;
     *request.mutable_record() = Record();
     request.set_payload(tokens.SerializeAsString());
-    EXPECT_TRUE(vault_.Put(request, kPassport).ok());
+    // As it was before anything went wrong; an app that was moved is linked at its new place, which is not played here.
+    (*request.mutable_labels())[kBoundTo] = "https://provider.example https://provider.example";
+    EXPECT_TRUE(vault_.Put(request, Passport(passport_)).ok());
     unlinked_ = false;
+  }
+  bool IsMoved() {
+    return vault_.MetadataOf(Record()).reason() == "provider_moved" && faults_.move < faults_at_start_.move;
   }
   void Lapse() {
     const std::string holder = vault_.Holder(Record());
@@ -249,6 +315,10 @@ class World {
 
   const Mode mode_;
   Faults faults_;
+  const Faults faults_at_start_ = faults_;
+  Provider config_;
+  int passport_ = 0;
+  std::array<int, kProcesses> holds_ = {};
   FakeClock clock_;
   FakeVault vault_;
   ModelProvider provider_;
@@ -318,19 +388,26 @@ TEST_P(RefreshInterleavingTest, EveryInterleavingKeepsTheInvariants) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, RefreshInterleavingTest,
-    ::testing::Combine(::testing::Values(Mode::kStrict, Mode::kGrace, Mode::kStatic),
-                       ::testing::Values(Case{"NoFault", {}}, Case{"Crash", {.crash = 1}},
-                                         Case{"CrashInFlight", {.crash_in_flight = 1}},
-                                         Case{"CrashInFlightAndOutage", {.crash_in_flight = 1, .outage = 1}},
-                                         Case{"CrashInFlightAndRelink", {.crash_in_flight = 1, .relink = 1}},
-                                         Case{"TwoCrashes", {.crash = 1, .crash_in_flight = 1}},
-                                         Case{"LostAnswer", {.lost_answer = 1}},
-                                         Case{"LostRequest", {.lost_request = 1}}, Case{"Relink", {.relink = 1}},
-                                         Case{"Unlink", {.unlink = 1}}, Case{"PutFails", {.put_failure = 2}},
-                                         Case{"LeaseLapses", {.lapse = 1}},
-                                         Case{"CrashAndRelink", {.crash = 1, .relink = 1}},
-                                         Case{"LapseAndRelink", {.relink = 1, .lapse = 1}},
-                                         Case{"LostAnswerAndUnlink", {.lost_answer = 1, .unlink = 1}})),
+    ::testing::Combine(
+        ::testing::Values(Mode::kStrict, Mode::kGrace, Mode::kStatic),
+        ::testing::Values(
+            Case{"NoFault", {}}, Case{"Crash", {.crash = 1}}, Case{"CrashInFlight", {.crash_in_flight = 1}},
+            Case{"CrashInFlightAndOutage", {.crash_in_flight = 1, .outage = 1}},
+            Case{"CrashInFlightAndRelink", {.crash_in_flight = 1, .relink = 1}},
+            Case{"TwoCrashes", {.crash = 1, .crash_in_flight = 1}}, Case{"LostAnswer", {.lost_answer = 1}},
+            Case{"LostRequest", {.lost_request = 1}}, Case{"Relink", {.relink = 1}}, Case{"Unlink", {.unlink = 1}},
+            Case{"PutFails", {.put_failure = 2}}, Case{"LeaseLapses", {.lapse = 1}},
+            Case{"CrashAndRelink", {.crash = 1, .relink = 1}}, Case{"LapseAndRelink", {.relink = 1, .lapse = 1}},
+            Case{"LostAnswerAndUnlink", {.lost_answer = 1, .unlink = 1}}, Case{"HalfAnswer", {.half_answer = 1}},
+            Case{"HalfAnswerAndRelink", {.relink = 1, .half_answer = 1}},
+            Case{"RelinkWithTheSameToken", {.relink_same = 1}},
+            Case{"RelinkWithTheSameTokenAndExpiry", {.relink_same = 1, .expiry = 1}},
+            Case{"RelinkAndExpiry", {.relink = 1, .expiry = 1}}, Case{"UnlinkAndExpiry", {.unlink = 1, .expiry = 1}},
+            Case{"LeaseForgottenAndExpiry", {.expiry = 1, .forgotten_lease = 1}},
+            Case{"LeaseForgottenAndRelinkWithTheSameToken", {.relink_same = 1, .forgotten_lease = 1}},
+            Case{"MetadataOutage", {.metadata_outage = 1}},
+            Case{"MetadataOutageAndRelink", {.relink = 1, .metadata_outage = 1}}, Case{"Move", {.move = 1}},
+            Case{"MoveAndRelink", {.relink = 1, .move = 1}})),
     [](const auto& chosen) {
       const Mode mode = std::get<0>(chosen.param);
       return std::string(mode == Mode::kStrict  ? "Strict"

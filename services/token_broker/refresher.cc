@@ -16,21 +16,30 @@ namespace {
 constexpr size_t kMaxFailures = 10'000;
 constexpr size_t kMaxQueue = 100'000;
 
-void CountRefresh(const absl::StatusOr<SharedConnection>& result, const RefreshFlight::Report& report) {
-  static const auto counter = [](const char* outcome) -> prometheus::Counter& {
+struct RefreshMetrics {
+  static prometheus::Counter& Outcome(const char* outcome) {
     return MetricCounter("sallyport_broker_refreshes_total", "Refreshes of user connections by outcome",
                          {{"outcome", outcome}});
-  };
-  static prometheus::Counter& renewed = counter("renewed");
-  static prometheus::Counter& adopted = counter("adopted");
-  static prometheus::Counter& needs_user = counter("needs_user");
-  static prometheus::Counter& failed = counter("failed");
-  static prometheus::Counter& not_needed = counter("not_needed");
-  prometheus::Counter& outcome = report.renewed   ? renewed
-                                 : report.adopted ? adopted
-                                 : report.marked  ? needs_user
-                                 : !result.ok()   ? failed
-                                                  : not_needed;
+  }
+  prometheus::Counter& renewed = Outcome("renewed");
+  prometheus::Counter& adopted = Outcome("adopted");
+  prometheus::Counter& needs_user = Outcome("needs_user");
+  prometheus::Counter& failed = Outcome("failed");
+  prometheus::Counter& not_needed = Outcome("not_needed");
+};
+
+const RefreshMetrics& Metrics() {
+  static const RefreshMetrics metrics;
+  return metrics;
+}
+
+void CountRefresh(const absl::StatusOr<SharedConnection>& result, const RefreshFlight::Report& report) {
+  const RefreshMetrics& metrics = Metrics();
+  prometheus::Counter& outcome = report.renewed   ? metrics.renewed
+                                 : report.adopted ? metrics.adopted
+                                 : report.marked  ? metrics.needs_user
+                                 : !result.ok()   ? metrics.failed
+                                                  : metrics.not_needed;
   outcome.Increment();
 }
 
@@ -44,7 +53,9 @@ Refresher::Refresher(VaultClient& vault, TokenEndpoint& endpoint, TokenCache* ca
       clock_(clock),
       options_(std::move(options)),
       observer_(std::move(observer)),
-      runner_(options_.max_threads, kMaxQueue) {}
+      runner_(options_.max_threads, kMaxQueue) {
+  Metrics();  // There from the start: an alert must see the first failure as a rise from 0.
+}
 
 Refresher::~Refresher() { runner_.Stop(); }
 
@@ -61,9 +72,9 @@ void Refresher::Refresh(const ConnectionKey& key, const RefreshWish& wish, const
         flight = std::make_shared<Flight>();
         flight->key = key;
         flight->wish = wish;
-        flight->passport = passport;
         flight->provider_source = std::move(provider);
       }
+      flight->passport = passport;  // The newest: it lives longest.
       flight->waiters.push_back({waiter, std::move(done)});
       runner_.PostAfter(options_.patience, [this, text, waiter] { Expire(text, waiter); });
       if (is_new) {
@@ -124,14 +135,16 @@ void Refresher::Expire(const std::string& key, uint64_t waiter) {
 }
 
 void Refresher::Run(const FlightPtr& flight) {
+  std::string passport;
+  bool stopping = false;
+  {
+    MutexLock lock(mu_);
+    passport = flight->passport;
+    stopping = stopping_;
+  }
   if (flight->machine == nullptr) {
-    {
-      mu_.Lock();
-      const bool stopping = stopping_;
-      mu_.Unlock();
-      if (stopping) {
-        return End(flight, WithRetryAfter(absl::UnavailableError("shutting down"), absl::Seconds(1)), {});
-      }
+    if (stopping) {
+      return End(flight, WithRetryAfter(absl::UnavailableError("shutting down"), absl::Seconds(1)), {});
     }
     absl::StatusOr<Provider> provider = flight->provider_source();
     if (!provider.ok()) {
@@ -146,9 +159,10 @@ void Refresher::Run(const FlightPtr& flight) {
       const auto failed = failures_.find(flight->key.ToString());
       options.former_failures = failed == failures_.end() ? 0 : failed->second;
     }
-    flight->machine = std::make_unique<RefreshFlight>(flight->key, *std::move(provider), flight->wish, flight->passport,
-                                                      vault_, endpoint_, clock_, std::move(options));
+    flight->machine = std::make_unique<RefreshFlight>(flight->key, *std::move(provider), flight->wish, passport, vault_,
+                                                      endpoint_, clock_, std::move(options));
   }
+  flight->machine->Lend(std::move(passport));
   while (true) {
     const RefreshFlight::Next next = flight->machine->Step();
     if (next.kind == RefreshFlight::Next::Kind::kWait) {

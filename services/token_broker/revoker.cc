@@ -4,6 +4,7 @@
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "services/token_broker/provider_binding.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -17,7 +18,10 @@ constexpr char kSince[] = "revoke_since";
 
 RevocationResult Revoker::RevokeAt(const Provider& provider, const v1::TokenSet& tokens,
                                    const google::protobuf::Map<std::string, std::string>& labels) {
-  if (provider.revocation_url.empty() || !IsBoundTo(labels, provider)) {
+  if (provider.revocation_url.empty() && provider.metadata_missing) {
+    return RevocationResult::kRetry;  // Whether it has a revocation endpoint is not known now.
+  }
+  if (!MayRevokeAt(labels, provider)) {
     return RevocationResult::kUnsupported;
   }
   // The refresh token first: it is what could make new ones. Ending it ends the grant at most providers; the access
@@ -98,16 +102,25 @@ void Revoker::Retry(const ConnectionKey& key, const Provider* provider, const st
     return;  // Another replica is at it, or it is gone.
   }
   const vault::v1::AcquireLeaseResponse::Lease& lease = response->lease();
+  if (lease.metadata().state() != "REVOKE_PENDING") {
+    // Linked anew meanwhile. Nothing of that link is ours to change.
+    vault::v1::ReleaseRequest release;
+    *release.mutable_record() = acquire.record();
+    release.set_lease(lease.id());
+    vault_.Release(release).IgnoreError();  // The lease lapses by itself if this is lost.
+    return;
+  }
   v1::TokenSet tokens;
-  const bool ours = lease.metadata().state() == "REVOKE_PENDING" && tokens.ParseFromString(lease.payload());
+  const bool readable = tokens.ParseFromString(lease.payload());
   const absl::Time now = clock_.Now();
   absl::Time since = now;
   if (const auto label = lease.metadata().labels().find(kSince); label != lease.metadata().labels().end()) {
     absl::ParseTime(absl::RFC3339_full, label->second, &since, nullptr);
   }
-  const RevocationResult result =
-      !ours || provider == nullptr ? RevocationResult::kRetry : RevokeAt(*provider, tokens, lease.metadata().labels());
-  if (ours && (result != RevocationResult::kRetry || now - since > kGiveUp)) {
+  const RevocationResult result = !readable || provider == nullptr
+                                      ? RevocationResult::kRetry
+                                      : RevokeAt(*provider, tokens, lease.metadata().labels());
+  if (result != RevocationResult::kRetry || now - since > kGiveUp) {
     if (Forget(key, lease.head(), passport).ok()) {
       invalidations_.Connection(key, lease.generation(), now);
       return;

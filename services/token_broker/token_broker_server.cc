@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/audit_segment.h"
@@ -20,6 +22,7 @@
 #include "common/proto_time.h"
 #include "common/random.h"
 #include "common/redis_client.h"
+#include "common/service_config.h"
 #include "common/status_macros.h"
 #include "services/token_broker/accounts.h"
 #include "services/token_broker/audit_log.h"
@@ -43,6 +46,32 @@ namespace sallyport::token_broker {
 namespace {
 
 constexpr absl::Duration kRefreshGrace = absl::Seconds(20);
+
+// As the client has it: an IPv6 address stands without brackets.
+absl::Status CheckRedisAddress(const std::string& address) {
+  if (absl::StartsWith(address, "unix:/")) {
+    return absl::OkStatus();
+  }
+  const size_t colon = address.rfind(':');
+  uint32_t port = 0;
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 1 ||
+      port > 65535) {
+    return InvalidField("redis.address", "must be host:port or unix:/path");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateRedis(const config::v1::TokenBrokerConfig::Redis& redis) {
+  std::vector<absl::Status> checks = {CheckRedisAddress(redis.address())};
+  if (redis.has_timeout() && FromProtoDuration(redis.timeout()) <= absl::ZeroDuration()) {
+    checks.push_back(InvalidField("redis.timeout", "must be more than nothing"));
+  }
+  if (!redis.username().empty() && redis.password_file().empty()) {
+    checks.push_back(InvalidField("redis.passwordFile", "is required with a username"));
+  }
+  checks.push_back(CheckSecretFile("redis.passwordFile", redis.password_file()));
+  return MergeViolations(checks);
+}
 
 absl::StatusOr<RedisOptions> RedisOptionsFrom(const config::v1::TokenBrokerConfig::Redis& redis) {
   RedisOptions options;
@@ -119,30 +148,23 @@ struct TokenBrokerServer::Parts {
 };
 
 absl::Status ValidateTokenBrokerConfig(const config::v1::TokenBrokerConfig& config) {
-  std::vector<ErrorDetail::Violation> violations;
-  if (config.deployment().public_url().empty()) {
-    violations.push_back(
-        {"deployment.publicUrl", "required: the origin browsers use, such as \"https://gw.example.com\""});
-  } else if (absl::StatusOr<Url> url = Url::Parse(config.deployment().public_url());
-             !url.ok() || url->origin() != config.deployment().public_url()) {
-    violations.push_back({"deployment.publicUrl", "must be a bare origin, such as \"https://gw.example.com\""});
-  }
+  std::vector<absl::Status> checks = {ValidateDeployment(config.deployment()),
+                                      CheckEgressCaBundle(config.deployment())};
   if (config.data_directory().empty()) {
-    violations.push_back({"dataDirectory", "required: the directory of the audit segments"});
+    checks.push_back(InvalidField("dataDirectory", "is required: the directory of the audit segments"));
   }
-  if (config.has_redis() && config.redis().address().empty()) {
-    violations.push_back({"redis.address", "required: \"host:port\" or \"unix:/path\""});
+  if (config.has_redis()) {
+    checks.push_back(ValidateRedis(config.redis()));
   }
   if (config.has_idle_refresh() && FromProtoDuration(config.idle_refresh()) < absl::Hours(1)) {
-    violations.push_back({"idleRefresh", "must be at least 1h"});
+    checks.push_back(InvalidField("idleRefresh", "must be at least 1h"));
   }
-  const auto& networks = config.deployment().egress().oauth_networks();
-  if (absl::Status status =
-          ParseNetworks({networks.begin(), networks.end()}, "deployment.egress.oauthNetworks").status();
-      !status.ok()) {
-    violations.push_back({"deployment.egress.oauthNetworks", std::string(status.message())});
-  }
-  return InvalidFields(violations);
+  return MergeViolations(checks);
+}
+
+absl::Status ValidateSplitConfig(const config::v1::TokenBrokerConfig& config) {
+  return MergeViolations({ValidateTokenBrokerConfig(config), ValidateServer(config.server()),
+                          ValidatePeers(config.peers(), {"registry", "authn", "vault"})});
 }
 
 absl::Status TokenBrokerServer::Parts::OpenAudit(const config::v1::TokenBrokerConfig& config, const Clock& clock,
@@ -273,7 +295,6 @@ absl::Status TokenBrokerServer::Parts::Listen(const config::v1::TokenBrokerConfi
     return services;
   };
   ASSIGN_OR_RETURN(server, RpcServer::Start(options, factory));
-  server->SetServing(true);
   return absl::OkStatus();
 }
 
@@ -313,6 +334,8 @@ absl::Status TokenBrokerServer::Ready() const {
   return parts_->control->has_snapshot() ? absl::OkStatus()
                                          : absl::UnavailableError("no configuration from the registry yet");
 }
+
+void TokenBrokerServer::SetServing(bool serving) { parts_->server->SetServing(serving); }
 
 void TokenBrokerServer::StopTaking() {
   if (parts_->background != nullptr) {

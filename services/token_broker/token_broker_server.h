@@ -25,6 +25,9 @@ struct BrokerPeers {
 // INVALID_ARGUMENT naming each field that is missing or wrong. In-process callers need no `server`.
 absl::Status ValidateTokenBrokerConfig(const config::v1::TokenBrokerConfig& config);
 
+// The same for a process of its own, which needs a listener with mTLS and its peers as well.
+absl::Status ValidateSplitConfig(const config::v1::TokenBrokerConfig& config);
+
 // The whole service: TokenBroker and Web on its listeners, the control stream, background work, audit.
 class TokenBrokerServer final : public RunningService {
  public:
@@ -38,6 +41,7 @@ class TokenBrokerServer final : public RunningService {
   int port() const;  // 0 if not on the network.
   // UNAVAILABLE until the configuration has come.
   absl::Status Ready() const override;
+  void SetServing(bool serving) override;
   // No refresh begins from now on. To be called first where other services are stopped before this one.
   void StopTaking();
   // Refuses new work, lets refreshes that have asked a provider store the answer (up to twice `grace`, 20 s at most).

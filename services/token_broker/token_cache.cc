@@ -36,10 +36,10 @@ std::string Header(int64_t generation) {
 
 int64_t DayOf(absl::Time now) { return absl::ToUnixSeconds(now) / 86'400; }
 
-void CountOpenFailure() {
+prometheus::Counter& OpenFailures() {
   static prometheus::Counter& failures =
       MetricCounter("sallyport_broker_cache_open_failures_total", "Values of the token cache that did not open");
-  failures.Increment();
+  return failures;
 }
 
 }  // namespace
@@ -109,7 +109,9 @@ absl::StatusOr<SharedConnection> CacheSealer::Open(const ConnectionKey& key, abs
 }
 
 TokenCache::TokenCache(VaultClient& vault, RedisClient* redis, const Clock& clock)
-    : vault_(vault), redis_(redis), clock_(clock) {}
+    : vault_(vault), redis_(redis), clock_(clock) {
+  OpenFailures();  // There from the start: an alert must see the first one as a rise from 0.
+}
 
 SharedConnection TokenCache::Get(const ConnectionKey& key, absl::Duration max_age) const {
   const absl::Time now = clock_.Now();
@@ -164,7 +166,7 @@ SharedConnection TokenCache::GetShared(const ConnectionKey& key) {
   }
   absl::StatusOr<SharedConnection> view = sealer->Open(key, **value);
   if (!view.ok()) {
-    CountOpenFailure();
+    OpenFailures().Increment();
     Log(LogLevel::kWarning, "cache_value_does_not_open");
     redis_->Delete(redis_key).IgnoreError();
     return nullptr;

@@ -10,7 +10,6 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include <google/protobuf/map.h>
 
 #include "common/secret.h"
 
@@ -26,24 +25,19 @@ struct Provider {
   bool iss_promised = false;  // The metadata promises `iss` in authorization responses (RFC 9207 section 3).
   std::string authorization_url;
   std::string token_url;
-  std::string revocation_url;  // Empty: cannot revoke.
+  std::string revocation_url;  // Empty: cannot revoke, or, if metadata_missing, not known.
+  // The issuer's metadata cannot be had at the moment, so that revocation_url and iss_promised are only what the
+  // configuration says. Nothing is concluded from what they lack.
+  bool metadata_missing = false;
   std::string client_id;
   std::shared_ptr<const Secret> client_secret;  // Null for public clients.
   ClientAuth client_auth = ClientAuth::kPost;
   std::map<std::string, std::string> token_params;
 };
 
-// Label of a connection: the origins its tokens came from and may go back to. A connection made at others is not
-// refreshed and not revoked there: whoever re-points an app does not get its users' refresh tokens.
-inline constexpr char kBoundTo[] = "bound_to";
-std::string BoundTo(const Provider& provider);
-// True also for connections without the label (sign-in tokens, whose connectors only the configuration file can
-// change).
-bool IsBoundTo(const google::protobuf::Map<std::string, std::string>& labels, const Provider& provider);
-
 // What a token endpoint gave (RFC 6749 section 5.1).
 struct TokenAnswer {
-  Secret access_token;
+  Secret access_token;   // Empty only if a refresh gave a new refresh token and nothing usable beside it.
   Secret refresh_token;  // Empty: none returned; on refresh the old one goes on (section 6).
   Secret id_token;
   std::optional<std::vector<std::string>> scopes;  // Absent: as asked.

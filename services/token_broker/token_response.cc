@@ -19,7 +19,10 @@ namespace sallyport::token_broker {
 namespace {
 
 constexpr absl::Duration kMaxLifetime = absl::Hours(24 * 366);
+constexpr absl::Duration kMaxRetryAfter = absl::Hours(24);
 constexpr size_t kMaxToken = 32 << 10;
+// A refresh token that came with a refresh replaces one that may be dead: kept as long as it can be stored at all.
+constexpr size_t kMaxRotatedToken = 60 << 10;
 
 struct ErrorRule {
   const char* code;
@@ -84,9 +87,9 @@ std::optional<std::vector<std::string>> ReadScopes(const nlohmann::json& object)
   return absl::StrSplit(*scope, absl::ByAnyChar(" ,"), absl::SkipEmpty());
 }
 
-Secret ReadToken(const nlohmann::json& object, const char* name) {
+Secret ReadToken(const nlohmann::json& object, const char* name, size_t max_bytes = kMaxToken) {
   std::optional<std::string> token = JsonString(object, name);
-  return token.has_value() && token->size() <= kMaxToken ? Secret(std::move(*token)) : Secret();
+  return token.has_value() && token->size() <= max_bytes ? Secret(std::move(*token)) : Secret();
 }
 
 bool IsHeaderSafe(absl::string_view token) {
@@ -94,16 +97,20 @@ bool IsHeaderSafe(absl::string_view token) {
 }
 
 TokenResult ReadTokens(GrantKind kind, const nlohmann::json& object) {
+  const bool refresh = kind == GrantKind::kRefresh;
   TokenAnswer answer;
   answer.access_token = ReadToken(object, "access_token");
-  answer.refresh_token = ReadToken(object, "refresh_token");
+  answer.refresh_token = ReadToken(object, "refresh_token", refresh ? kMaxRotatedToken : kMaxToken);
   answer.id_token = ReadToken(object, "id_token");
   answer.scopes = ReadScopes(object);
-  if (answer.access_token.empty() || !IsHeaderSafe(answer.access_token.Expose())) {
+  if (!IsHeaderSafe(answer.access_token.Expose())) {
+    answer.access_token = Secret();
+  }
+  if (answer.access_token.empty() && (!refresh || answer.refresh_token.empty())) {
     return Odd("no_access_token");
   }
   const bool expires_in_ok = ReadExpiresIn(object, &answer.expires_in);
-  if (kind == GrantKind::kRefresh) {
+  if (refresh) {
     return answer;
   }
   const std::string type = JsonString(object, "token_type").value_or("Bearer");
@@ -133,10 +140,14 @@ ProviderFailure ClassifyError(int http_status, absl::string_view code) {
   return ProviderFailure::kUnavailable;
 }
 
-absl::Duration ParseRetryAfter(absl::string_view value) {
-  int64_t seconds = 0;
-  return absl::SimpleAtoi(value, &seconds) && seconds > 0 ? absl::Seconds(std::min<int64_t>(seconds, 86'400))
-                                                          : absl::ZeroDuration();
+absl::Duration ParseRetryAfter(absl::string_view value, absl::Time now) {
+  absl::Duration after = absl::ZeroDuration();
+  if (int64_t seconds = 0; absl::SimpleAtoi(value, &seconds)) {
+    after = absl::Seconds(std::clamp<int64_t>(seconds, 0, 86'400));
+  } else if (absl::Time date; absl::ParseTime("%a, %d %b %Y %H:%M:%S GMT", value, &date, nullptr)) {
+    after = date - now;
+  }
+  return std::clamp(after, absl::ZeroDuration(), kMaxRetryAfter);
 }
 
 TokenResult ParseTokenResponse(GrantKind kind, int http_status, absl::string_view media_type, absl::string_view body,
@@ -155,7 +166,9 @@ TokenResult ParseTokenResponse(GrantKind kind, int http_status, absl::string_vie
   } else if (JsonBool(object, "ok") == false) {
     code = "ok_false";
   }
-  if (http_status == 200 && code.empty()) {
+  // RFC 6749 section 5.1 says 200. A refresh that some other 2xx answers has happened all the same.
+  const bool success = http_status == 200 || (kind == GrantKind::kRefresh && http_status / 100 == 2);
+  if (success && code.empty()) {
     return object.is_object() ? ReadTokens(kind, object) : TokenResult(Odd("malformed_answer"));
   }
   ProviderError error{.failure = ClassifyError(http_status, code), .retry_after = retry_after};

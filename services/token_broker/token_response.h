@@ -14,20 +14,20 @@ namespace sallyport::token_broker {
 enum class GrantKind {
   // Nothing depends on it yet: anything odd is an error and nothing is stored.
   kCode,
-  // It may hold the only copy of a rotated refresh token: what can be kept is kept.
+  // It may hold the only copy of a rotated refresh token: what can be kept is kept, with or without an access token.
   kRefresh,
 };
 
 // Reads a token endpoint's answer (RFC 6749 sections 5.1 and 5.2): JSON, or a form as some providers send. An `error`
-// member or
-// `"ok": false` is an error whatever the HTTP status. Pure; never quotes the body.
+// member or `"ok": false` is an error whatever the HTTP status. Pure; never quotes the body.
 TokenResult ParseTokenResponse(GrantKind kind, int http_status, absl::string_view media_type, absl::string_view body,
                                absl::Duration retry_after);
 
 // The one place that decides what an error means. `code` may be empty.
 ProviderFailure ClassifyError(int http_status, absl::string_view code);
 
-// Retry-After in seconds (RFC 9110 section 10.2.3); zero if absent or a date.
-absl::Duration ParseRetryAfter(absl::string_view value);
+// Retry-After, in seconds or as a date (RFC 9110 section 10.2.3), at most a day from `now`; zero if absent, past or
+// neither.
+absl::Duration ParseRetryAfter(absl::string_view value, absl::Time now);
 
 }  // namespace sallyport::token_broker

@@ -101,11 +101,50 @@ TEST(TokenResponseTest, LinkTakesNoOddAnswer) {
   }
 }
 
-TEST(TokenResponseTest, RetryAfterIsSecondsOrNothing) {
-  EXPECT_EQ(ParseRetryAfter("120"), absl::Seconds(120));
-  EXPECT_EQ(ParseRetryAfter("99999999"), absl::Hours(24));
-  for (const char* value : {"", "-5", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"}) {
-    EXPECT_EQ(ParseRetryAfter(value), absl::ZeroDuration()) << value;
+TEST(TokenResponseTest, RefreshKeepsARotatedTokenThatComesWithoutAnAccessToken) {
+  for (const std::string& access :
+       {std::string(), std::string(R"("access_token":"",)"), std::string(R"("access_token":"a b",)"),
+        std::string(R"("access_token":7,)"), absl::StrCat(R"("access_token":")", std::string(33 << 10, 'a'), "\",")}) {
+    const TokenResult result = Parse(200, absl::StrCat("{", access, R"("refresh_token":"rt2"})"));
+
+    const auto* answer = std::get_if<TokenAnswer>(&result);
+    ASSERT_NE(answer, nullptr) << access;
+    EXPECT_TRUE(answer->access_token.empty());
+    EXPECT_EQ(answer->refresh_token.Expose(), "rt2");
+  }
+  EXPECT_EQ(ErrorOf(Parse(200, R"({"expires_in":60})")).code, "no_access_token");
+  EXPECT_EQ(ErrorOf(Parse(200, R"({"refresh_token":"rt"})", GrantKind::kCode)).code, "no_access_token");
+}
+
+TEST(TokenResponseTest, RefreshThatSomeOther2xxAnswersHasHappened) {
+  const std::string body = R"({"access_token":"at","refresh_token":"rt2"})";
+  for (const int status : {201, 202, 299}) {
+    EXPECT_TRUE(std::holds_alternative<TokenAnswer>(Parse(status, body))) << status;
+  }
+  EXPECT_EQ(ErrorOf(Parse(302, body)).code, "http_302");
+  EXPECT_EQ(ErrorOf(Parse(204, "")).code, "malformed_answer");
+  EXPECT_EQ(ErrorOf(Parse(201, body, GrantKind::kCode)).code, "http_201");
+}
+
+TEST(TokenResponseTest, LongRefreshTokenIsKeptWhereItReplacesAnother) {
+  const std::string body = absl::StrCat(R"({"access_token":"at","refresh_token":")", std::string(50 << 10, 'r'), "\"}");
+  const TokenResult refreshed = Parse(200, body);
+  const TokenResult linked = Parse(200, body, GrantKind::kCode);
+
+  ASSERT_NE(std::get_if<TokenAnswer>(&refreshed), nullptr);
+  EXPECT_EQ(std::get<TokenAnswer>(refreshed).refresh_token.Expose().size(), 50U << 10);
+  ASSERT_NE(std::get_if<TokenAnswer>(&linked), nullptr);
+  EXPECT_TRUE(std::get<TokenAnswer>(linked).refresh_token.empty());
+}
+
+TEST(TokenResponseTest, RetryAfterIsSecondsOrADate) {
+  const absl::Time now = absl::FromCivil(absl::CivilSecond(2026, 11, 25, 12, 0, 0), absl::UTCTimeZone());
+  EXPECT_EQ(ParseRetryAfter("120", now), absl::Seconds(120));
+  EXPECT_EQ(ParseRetryAfter("99999999", now), absl::Hours(24));
+  EXPECT_EQ(ParseRetryAfter("Wed, 25 Nov 2026 12:01:30 GMT", now), absl::Seconds(90));
+  EXPECT_EQ(ParseRetryAfter("Wed, 25 Nov 2037 12:01:30 GMT", now), absl::Hours(24));
+  for (const char* value : {"", "-5", "soon", "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 25 Nov 2026 12:01:30"}) {
+    EXPECT_EQ(ParseRetryAfter(value, now), absl::ZeroDuration()) << value;
   }
 }
 

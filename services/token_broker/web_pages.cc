@@ -107,6 +107,16 @@ WebResponse Message(int status, const std::string& host, absl::string_view title
   return Respond(status, page::Render(page));
 }
 
+// A part of the gateway does not answer.
+WebResponse NotNow(const std::string& host, const page::Html& extra = {}) {
+  WebResponse response =
+      Message(503, host, "Not now", "Connecting is not possible at the moment. Try again in a minute.", extra);
+  web::v1::Header* header = response.add_headers();
+  header->set_name("retry-after");
+  header->set_value("2");
+  return response;
+}
+
 page::Html BackLink(const std::string& txn) {
   return txn.empty() ? page::Html() : page::ButtonLink(ContinueUrl(txn), "Continue without it", false);
 }
@@ -198,7 +208,7 @@ WebResponse WebPages::CheckLink(const Visit& visit, const std::string& ticket, b
   *refused = true;
   absl::StatusOr<Secret> key = key_.For("sallyport link ticket v1");
   if (!key.ok()) {
-    return Message(503, host_, "Not now", "Connecting is not possible at the moment. Try again in a minute.");
+    return NotNow(host_);
   }
   const absl::Status status = CheckTicket(*key, ticket, visit.passport.subject, visit.server->uid(), clock_.Now());
   if (absl::IsDeadlineExceeded(status)) {
@@ -245,7 +255,7 @@ WebResponse WebPages::ShowConnect(const Visit& visit) {
   }
   absl::StatusOr<Secret> key = key_.For("sallyport link ticket v1");
   if (!key.ok()) {
-    return Message(503, host_, "Not now", "Connecting is not possible at the moment. Try again in a minute.");
+    return NotNow(host_);
   }
   const std::string app = NameOf(*visit.app);
   const Passport& passport = visit.passport;
@@ -304,8 +314,7 @@ WebResponse WebPages::BeginLink(const Visit& visit) {
   absl::StatusOr<std::string> target = linker_.Begin(start, visit.passport);
   if (!target.ok()) {
     Log(LogLevel::kWarning, "link_not_begun", {{"app", visit.app->slug()}, {"status", target.status()}});
-    return Message(503, host_, "Not now", "Connecting is not possible at the moment. Try again in a minute.",
-                   BackLink(visit.txn));
+    return NotNow(host_, BackLink(visit.txn));
   }
   const std::string app = NameOf(*visit.app);
   return Respond(200, page::RenderContinue(absl::StrCat("On to ", app),
@@ -380,6 +389,9 @@ WebResponse WebPages::CallbackError(const Visit& visit, const absl::Status& stat
                    next);
   }
   Log(LogLevel::kWarning, "link_failed", {{"app", visit.app->slug()}, {"status", status}});
+  if (!outcome.provider_failed && (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status))) {
+    return NotNow(host_, next);
+  }
   return Message(502, host_, absl::StrCat(app, " could not be connected"),
                  "It gave no usable answer. Nothing was stored. Try again in a minute.", next);
 }

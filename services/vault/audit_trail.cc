@@ -35,12 +35,15 @@ void SetRecord(const RecordId& id, int64_t version, int64_t generation, audit::v
   }
 }
 
+AuditTrail::AuditTrail(AuditOutbox& outbox)
+    : outbox_(outbox),
+      failures_(MetricCounter("sallyport_vault_audit_failures_total",
+                              "Answers withheld because their audit event was not durable in time")) {}
+
 absl::Status AuditTrail::Record(audit::v1::Event event) {
   absl::Status recorded = outbox_.Record(std::move(event));
   if (!recorded.ok()) {
-    static prometheus::Counter& failures = MetricCounter(
-        "sallyport_vault_audit_failures_total", "Answers withheld because their audit event was not durable in time");
-    failures.Increment();
+    failures_.Increment();
   }
   return recorded;
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include <prometheus/counter.h>
 
 #include "common/audit_outbox.h"
 #include "common/caller/caller.h"
@@ -22,7 +23,7 @@ void SetRecord(const RecordId& id, int64_t version, int64_t generation, audit::v
 class AuditTrail {
  public:
   // Must outlive it.
-  explicit AuditTrail(AuditOutbox& outbox) : outbox_(outbox) {}
+  explicit AuditTrail(AuditOutbox& outbox);
 
   // For decisions that change nothing else (reads, refusals). UNAVAILABLE audit_unavailable if it is not durable within
   // AuditOutbox::kRecordLimit; it may become so later.
@@ -35,6 +36,7 @@ class AuditTrail {
 
  private:
   AuditOutbox& outbox_;
+  prometheus::Counter& failures_;
 };
 
 }  // namespace sallyport::vault

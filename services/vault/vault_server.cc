@@ -8,6 +8,7 @@
 #include "common/audit_outbox.h"
 #include "common/error.h"
 #include "common/rpc_server.h"
+#include "common/service_config.h"
 #include "common/sql_config.h"
 #include "common/status_macros.h"
 #include "services/vault/access.h"
@@ -43,38 +44,19 @@ std::unique_ptr<PassportVerifier> MakeVerifier(const config::v1::VaultConfig& co
 }  // namespace
 
 absl::Status ValidateVaultConfig(const config::v1::VaultConfig& config) {
-  std::vector<ErrorDetail::Violation> violations;
-  if (config.database().engine_case() == config::v1::Database::ENGINE_NOT_SET) {
-    violations.push_back({"database", "needs sqlite or postgresql"});
-  }
+  std::vector<absl::Status> checks = {ValidateDatabase(config.database())};
   if (config.kek().directory().empty()) {
-    violations.push_back({"kek.directory", "is required"});
-  }
-  if (config.database().pool_size() < 0 || config.database().pool_size() > 512) {
-    violations.push_back({"database.poolSize", "must be 1 to 512"});
-  }
-  if (const auto limit = AuditOutbox::LimitFrom(config.database().audit_outbox_limit(), kLimit); !limit.ok()) {
-    violations.push_back(DetailOf(limit.status()).violations.at(0));
+    checks.push_back(InvalidField("kek.directory", "is required"));
   }
   if (config.deployment_id().size() > 128) {
-    violations.push_back({"deploymentId", "is longer than 128 bytes"});
+    checks.push_back(InvalidField("deploymentId", "is longer than 128 bytes"));
   }
-  return InvalidFields(violations);
+  return MergeViolations(checks);
 }
 
 absl::Status ValidateSplitConfig(const config::v1::VaultConfig& config) {
-  std::vector<ErrorDetail::Violation> violations;
-  for (const absl::Status& status : {ValidateVaultConfig(config), RpcOptionsFrom(config.server()).status()}) {
-    const std::vector<ErrorDetail::Violation> found = DetailOf(status).violations;
-    violations.insert(violations.end(), found.begin(), found.end());
-  }
-  if (config.peers().authn().empty()) {
-    violations.push_back({"peers.authn", "is required: passports are verified with its keys"});
-  }
-  if (config.deployment().public_url().empty()) {
-    violations.push_back({"deployment.publicUrl", "is required: it is the issuer of passports"});
-  }
-  return InvalidFields(violations);
+  return MergeViolations({ValidateVaultConfig(config), ValidateServer(config.server()),
+                          ValidatePeers(config.peers(), {"authn"}), ValidateDeployment(config.deployment())});
 }
 
 // In order of construction: what is used stands before what uses it.
@@ -167,6 +149,8 @@ std::shared_ptr<grpc::Channel> VaultServer::InProcessChannel(const std::string& 
 int VaultServer::port() const { return parts_->rpc->port(); }
 
 absl::Status VaultServer::Ready() const { return parts_->keyring->EnsureActive(parts_->clock->Now()); }
+
+void VaultServer::SetServing(bool serving) { parts_->rpc->SetServing(serving); }
 
 void VaultServer::Shutdown(absl::Duration grace) { parts_->rpc->Shutdown(grace); }
 

@@ -37,6 +37,7 @@ class VaultServer final : public RunningService {
   int port() const;  // 0 if not on the network.
   // UNAVAILABLE vault_sealed while sealed; tries to unseal.
   absl::Status Ready() const override;
+  void SetServing(bool serving) override;
   void Shutdown(absl::Duration grace) override;
 
  private:

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the conformance suite as a child process and reads its results back.
+// Runs the conformance suite as a child process, reads its results back and judges them.
 import { spawn } from 'node:child_process';
 import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const SUITE = fileURLToPath(new URL('../e2e/node_modules/@modelcontextprotocol/conformance/dist/index.js', import.meta.url));
-export const REVISIONS = ['2025-11-25', '2026-07-28'];
 const EXPECTED = new URL('./expected.json', import.meta.url);
+export const REVISIONS = ['2025-11-25', '2026-07-28'];
 
 // Runs the suite with `args`; `onLine` sees its output as it comes. Resolves with { code, output }.
 export function runSuite(args, onLine = () => {}) {
@@ -29,6 +30,33 @@ export function runSuite(args, onLine = () => {}) {
   });
 }
 
+// What the suite says a server of one revision is asked: { scored: […], notScored: […] }, names of scenarios.
+export async function requirements(revision) {
+  const { parse } = createRequire(SUITE)('yaml');
+  const { server, not_scored: rest } = parse(await readFile(path.join(path.dirname(SUITE), `../requirements/${revision}.yaml`), 'utf8'));
+  return { scored: server, notScored: rest.filter(({ leg }) => leg === 'server').map(({ scenario }) => scenario) };
+}
+
+// Checks that `expected` ({ scored, notScored }: scenario -> reason) says no more than it may: a scenario the suite scores stands under
+// `scored`, so that nobody takes it for one that does not count, and every entry has a reason.
+export function checkExpected(revision, expected, { scored, notScored }) {
+  const refuse = (text) => { throw new Error(`expected.json, ${revision}: ${text}`); };
+  const sections = { scored, notScored };
+  for (const name of Object.keys(expected)) if (!(name in sections)) refuse(`unknown section ${name}`);
+  for (const [name, scenarios] of Object.entries(sections)) {
+    for (const [scenario, reason] of Object.entries(expected[name] ?? {})) {
+      if (!scenarios.includes(scenario)) refuse(`${scenario} is not one of the ${name === 'scored' ? 'scored' : 'not scored'} scenarios`);
+      if (typeof reason !== 'string' || reason.trim().length < 10) refuse(`${scenario} has no reason`);
+    }
+  }
+  return { scored: expected.scored ?? {}, notScored: expected.notScored ?? {} };
+}
+
+async function loadExpected(revision, required) {
+  const all = JSON.parse(await readFile(EXPECTED, 'utf8'));
+  return checkExpected(revision, all[revision], required);
+}
+
 // Results of one run: Map from "scenario check-id #n" to { status, message }, the n-th of several checks with one id.
 async function readChecks(directory) {
   const results = new Map();
@@ -46,34 +74,48 @@ async function readChecks(directory) {
   return results;
 }
 
-// Runs the `server` scenarios of one revision against `url`. Every scenario of the set is run, scored or not.
+// Runs the `server` scenarios of one revision against `url`. Every scenario of the set is run, scored or not. Resolves with
+// { checks, code }: the exit code is 0 when no scored scenario failed.
 export async function serverChecks(url, revision) {
   const directory = await mkdtemp(path.join(os.tmpdir(), 'conformance-'));
   try {
-    await runSuite(['server', '--url', url, '--requirements', revision, '-o', directory]);
-    return await readChecks(directory);
+    const { code } = await runSuite(['server', '--url', url, '--requirements', revision, '-o', directory]);
+    return { checks: await readChecks(directory), code };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
 }
 
-// Failures of a direct run that expected.json does not name, and entries of it that did not fail.
-export async function judgeDirect(revision, checks) {
-  const expected = JSON.parse(await readFile(EXPECTED, 'utf8'))[revision];
+// What is wrong with a run, as lines. Every scored scenario must have been run, with at least one check that passed and none that
+// failed; failures must be named in expected.json, and what that names must fail.
+export function problems({ checks, code }, { scored }, expected) {
+  const named = { ...expected.scored, ...expected.notScored };
+  const found = [];
   const failing = [...checks].filter(([, check]) => check.status === 'FAILURE');
-  return {
-    unexpected: failing.filter(([, check]) => !(check.scenario in expected)).map(([key, check]) => `${key}: ${check.message}`),
-    stale: Object.keys(expected).filter((scenario) => !failing.some(([, check]) => check.scenario === scenario)),
-    passed: [...checks.values()].filter((check) => check.status === 'SUCCESS').length,
-  };
+  for (const [key, check] of failing) if (!(check.scenario in named)) found.push(`${key}: ${check.message}`);
+  for (const scenario of Object.keys(named)) {
+    if (!failing.some(([, check]) => check.scenario === scenario)) found.push(`${scenario} is expected to fail, and does not`);
+  }
+  for (const scenario of scored.filter((name) => !(name in expected.scored))) {
+    const passed = [...checks.values()].some((check) => check.scenario === scenario && check.status === 'SUCCESS');
+    if (!passed) found.push(`${scenario}: no check of it passed`);
+  }
+  const mayFail = Object.keys(expected.scored).length > 0;
+  if (code !== 0 && !(mayFail && code === 1)) found.push(`the suite ended with exit code ${code}`);
+  return found;
+}
+
+export async function judge(revision, run) {
+  const required = await requirements(revision);
+  return problems(run, required, await loadExpected(revision, required));
 }
 
 // Checks that pass directly but do not through the gateway: failed, skipped or absent there.
 export function regressions(direct, through) {
   const lost = [];
-  for (const [key, check] of direct) {
+  for (const [key, check] of direct.checks) {
     if (check.status !== 'SUCCESS') continue;
-    const other = through.get(key);
+    const other = through.checks.get(key);
     if (other?.status !== 'SUCCESS') lost.push(`${key}: ${other ? `${other.status} ${other.message}` : 'not reported'}`);
   }
   return lost;

@@ -14,6 +14,11 @@ class FakeClock final : public Clock {
     MutexLock lock(mu_);
     return now_;
   }
+  absl::Duration Elapsed() const override {
+    MutexLock lock(mu_);
+    return elapsed_;
+  }
+  // As an administrator does: no time passes.
   void Set(absl::Time now) {
     MutexLock lock(mu_);
     now_ = now;
@@ -21,11 +26,13 @@ class FakeClock final : public Clock {
   void Advance(absl::Duration by) {
     MutexLock lock(mu_);
     now_ += by;
+    elapsed_ += by;
   }
 
  private:
   mutable Mutex mu_;
   absl::Time now_ ABSL_GUARDED_BY(mu_);
+  absl::Duration elapsed_ ABSL_GUARDED_BY(mu_) = absl::Hours(1);
 };
 
 }  // namespace sallyport

@@ -196,6 +196,7 @@ void TestHttpServer::Serve(int fd) {
   while (ready && ReadRequest(stream, buffer, request)) {
     ++requests_;
     const Response response = handler_(request);
+    if (response.hang_up) break;
     ready = stream.Write(response.raw.empty() ? Render(response) : response.raw) && response.raw.empty();
     request = Request();
   }

@@ -30,6 +30,8 @@ class TestHttpServer {
     std::string body;
     // Sent instead of everything above, then the connection is closed.
     std::string raw;
+    // The connection is closed without an answer.
+    bool hang_up = false;
   };
   // Runs on the connection's thread; may block to be slow.
   using Handler = std::function<Response(const Request&)>;

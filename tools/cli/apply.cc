@@ -20,12 +20,13 @@ std::string Shorten(const std::string& text) {
   return text.size() <= kMaxShown ? text : absl::StrCat(text.substr(0, kMaxShown), "…");
 }
 
-// What a dry run says of a secret: only the vault could compare it.
+// What a dry run says of the value given for a secret that has one: only the vault could compare the two.
 constexpr char kOpenSecret[] = "(secret, compared when applied)";
 
 ApplyResponse::Action ActionOf(const ApplyResponse::Result& result) {
-  const bool only_open = std::all_of(result.changes().begin(), result.changes().end(),
-                                     [](const auto& change) { return change.after() == kOpenSecret; });
+  const bool only_open = std::all_of(result.changes().begin(), result.changes().end(), [](const auto& change) {
+    return change.after() == kOpenSecret && !change.before().empty();
+  });
   return result.action() == ApplyResponse::UPDATED && only_open ? ApplyResponse::UNCHANGED : result.action();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/cli/apply.h"
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <google/protobuf/util/json_util.h>
 #include <google/protobuf/util/message_differencer.h>
@@ -131,6 +132,20 @@ TEST_F(ApplyTest, ASecretThatOnlyTheVaultCanCompareIsNoDifference) {
   EXPECT_EQ(Run({"diff", "-f", WriteHome("servers.yaml", kFile)}), 0);
 
   EXPECT_THAT(out_.str(), HasSubstr("= McpServer echo\n    appAuth.apiKey.value: (secret) -> (secret, compared"));
+}
+
+TEST_F(ApplyTest, AFirstSecretIsADifference) {
+  SignIn();
+  WriteHome("key", "s3cret");
+  const std::string file = WriteHome("servers.yaml", kFile);
+  for (const char* after : {"(secret)", "(secret, compared when applied)"}) {
+    Reply(kApply, absl::StrCat(
+                      R"json({"results":[{"kind":"App","slug":"github","action":"UPDATED","changes":[
+      {"field":"clientSecret","before":"","after":")json",
+                      after, "\"}]}]}"));
+    EXPECT_EQ(Run({"diff", "-f", file}), 1) << after;
+  }
+  EXPECT_THAT(out_.str(), HasSubstr("~ App github\n    clientSecret: (secret)"));
 }
 
 TEST_F(ApplyTest, DiffEndsWithOneWhenSomethingDiffers) {

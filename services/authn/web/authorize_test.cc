@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/sql.h"
+#include "common/status_macros.h"
 #include "services/authn/web/web_testing.h"
 
 namespace sallyport::authn::web {
@@ -63,6 +65,31 @@ TEST_F(AuthorizeTest, WalksFromTheRequestThroughSignInAndConsentToACode) {
   EXPECT_EQ(QueryOf(target).Get("iss"), kPublicUrl);
   EXPECT_EQ(world_.Events("consent").size(), 1U);
   EXPECT_EQ(world_.Events("code.issued").size(), 1U);
+}
+
+TEST_F(AuthorizeTest, DatabaseHoldsNeitherTheStateOfTheClientNorTheIdOfAStep) {
+  constexpr char kState[] = "what the client knows its browser by";
+  const std::string client = RegisterClient(browser_, kLoopback);
+  const WebResponse begin = Authorize(With(AuthorizeFields(client, kLoopback), "state", kState));
+  const std::string return_to = QueryOf(Location(begin)).Get("return_to");
+  const std::string id = return_to.substr(return_to.find("txn=") + 4);
+  ASSERT_EQ(id.size(), 43U);
+  // Two rows: the request, and the sign-in that goes back to it.
+  ASSERT_EQ(browser_.Get(Location(begin) + "&connector=okta").status(), 303);
+  std::string rows;
+  ASSERT_THAT(world_.database->Read([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const Rows found, tx.Query("SELECT hash, browser, kind, payload FROM browser_transactions"));
+    EXPECT_EQ(found.size(), 2U);
+    for (const Row& row : found) {
+      for (const char* column : {"hash", "browser", "kind", "payload"}) {
+        absl::StrAppend(&rows, row.Text(column), "\n", row.BytesAt(column), "\n");
+      }
+    }
+    return absl::OkStatus();
+  }),
+              testing::IsOk());
+  EXPECT_THAT(rows, Not(HasSubstr(kState)));
+  EXPECT_THAT(rows, Not(HasSubstr(id)));
 }
 
 TEST_F(AuthorizeTest, UnknownClientAndForeignRedirectGetAPageAndNoRedirect) {

@@ -144,7 +144,11 @@ WebResponse StatusPage(const Context& context, const absl::Status& status) {
     problem.href = "/login";
     problem.label = "Sign in again";
   }
-  return HtmlResponse(wording.status, ErrorPage(problem, context.host));
+  WebResponse response = HtmlResponse(wording.status, ErrorPage(problem, context.host));
+  if (wording.status == 503) {
+    AddHeader(response, "retry-after", "2");
+  }
+  return response;
 }
 
 std::string NormalizeResource(absl::string_view resource) {

@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "common/json.h"
 #include "common/json_log.h"
+#include "common/metrics.h"
 #include "common/oauth/error.h"
 #include "common/page.h"
 #include "common/status_macros.h"
@@ -31,6 +32,13 @@ std::string Shortened(absl::string_view text) {
 
 absl::Status BadCallback(const char* reason) {
   return WithReason(absl::InvalidArgumentError("the answer does not belong to a sign-in of this browser"), reason);
+}
+
+// Sign-ins that came to an end here, by connector and outcome.
+void CountSignIn(const std::string& connector, const std::string& outcome) {
+  MetricCounter("sallyport_authn_sign_ins_total", "Sign-ins of people, by connector and outcome",
+                {{"connector", connector}, {"outcome", outcome}})
+      .Increment();
 }
 
 }  // namespace
@@ -135,14 +143,14 @@ absl::StatusOr<WebResponse> LoginFlow::LocalSubmit(const WebRequest& request, ab
   const std::string& username = form.Get("username");
   const absl::StatusOr<int> tries_left = context_.attempts.Begin(username, request.client_address(), now);
   if (absl::IsResourceExhausted(tries_left.status())) {
-    RETURN_IF_ERROR(RecordFailure("local.paused", request, now));
+    RETURN_IF_ERROR(RecordFailure(connector, "local.paused", request, now));
     return LocalPage(*connector, browser, return_to, username, 0, now);
   }
   RETURN_IF_ERROR(tries_left.status());
   ASSIGN_OR_RETURN(const config::v1::LocalConnector::User* user,
                    LocalUsers::Check(connector->config().local(), username, Secret(form.Get("password"))));
   if (user == nullptr) {
-    RETURN_IF_ERROR(RecordFailure("local.password", request, now));
+    RETURN_IF_ERROR(RecordFailure(connector, "local.password", request, now));
     return LocalPage(*connector, browser, return_to, username, *tries_left, now);
   }
   RETURN_IF_ERROR(context_.attempts.Succeeded(username, request.client_address()));
@@ -168,7 +176,7 @@ absl::StatusOr<WebResponse> LoginFlow::Callback(absl::string_view connector_id, 
   const Connector* connector = context_.parts.connectors.Find(connector_id);
   // Another provider's answer at this provider's address is a mix-up (RFC 9207 section 1).
   if (connector == nullptr || JsonString(step, "connector").value_or("") != connector->id()) {
-    RETURN_IF_ERROR(RecordFailure("oidc.other_connector", request, now));
+    RETURN_IF_ERROR(RecordFailure(connector, "oidc.other_connector", request, now));
     return BadCallback("connector_mismatch");
   }
   if (const absl::Status issuer = context_.oidc.CheckIssuer(*connector, query->Has("iss"), query->Get("iss"), now);
@@ -176,12 +184,12 @@ absl::StatusOr<WebResponse> LoginFlow::Callback(absl::string_view connector_id, 
     if (!absl::IsUnauthenticated(issuer)) {
       return issuer;
     }
-    RETURN_IF_ERROR(RecordFailure("oidc.issuer", request, now));
+    RETURN_IF_ERROR(RecordFailure(connector, "oidc.issuer", request, now));
     return BadCallback("issuer_mismatch");
   }
   const std::string return_to = SafeReturnTo(JsonString(step, "return_to").value_or("/"));
   if (query->Has("error") || query->Get("code").empty()) {
-    RETURN_IF_ERROR(RecordFailure("oidc.provider_error", request, now));
+    RETURN_IF_ERROR(RecordFailure(connector, "oidc.provider_error", request, now));
     const std::string said = absl::StrCat(Shortened(query->Get("error")), query->Has("error_description") ? ": " : "",
                                           Shortened(query->Get("error_description")));
     return HtmlResponse(400,
@@ -195,7 +203,8 @@ absl::StatusOr<WebResponse> LoginFlow::Callback(absl::string_view connector_id, 
   if (!signed_in.ok()) {
     const absl::Status& status = signed_in.status();
     Log(LogLevel::kWarning, "sign_in_failed", {{"connector", connector->id()}, {"status", status}});
-    RETURN_IF_ERROR(RecordFailure(absl::IsUnauthenticated(status) ? "oidc.token" : "oidc.unavailable", request, now));
+    RETURN_IF_ERROR(
+        RecordFailure(connector, absl::IsUnauthenticated(status) ? "oidc.token" : "oidc.unavailable", request, now));
     return status;
   }
   std::string cookie;
@@ -214,6 +223,7 @@ absl::StatusOr<Session> LoginFlow::Begin(const Identity& identity, const Browser
   (*event.mutable_details())["connector"] = identity.connector;
   RETURN_IF_ERROR(context_.parts.audit.Record(std::move(event)));
   ASSIGN_OR_RETURN(Sessions::Created created, context_.parts.sessions.Create(identity, browser.session_cookie, now));
+  CountSignIn(identity.connector, "signed_in");
   if (browser.session.has_value()) {
     RETURN_IF_ERROR(context_.parts.revocations.PublishSessions({browser.session->id}, now));
   }
@@ -221,9 +231,16 @@ absl::StatusOr<Session> LoginFlow::Begin(const Identity& identity, const Browser
   return std::move(created.session);
 }
 
-absl::Status LoginFlow::RecordFailure(absl::string_view rule, const WebRequest& request, absl::Time now) {
+absl::Status LoginFlow::RecordFailure(const Connector* connector, absl::string_view rule, const WebRequest& request,
+                                      absl::Time now) {
   audit::v1::Event event = EventOf("login.failed", audit::v1::DECISION_DENIED, "", request);
   event.set_rule(std::string(rule));
+  if (connector != nullptr) {
+    CountSignIn(connector->id(), rule == "local.paused"       ? "paused"
+                                 : rule == "oidc.unavailable" ? "unavailable"
+                                                              : "refused");
+    (*event.mutable_details())["connector"] = connector->id();
+  }
   // Wrong passwords are bounded by name and address (LoginAttempts), and none must hide behind a flood of the others.
   return rule == "local.password" ? context_.parts.audit.Record(std::move(event))
                                   : context_.anonymous.Record(context_.parts.audit, std::move(event), now);

@@ -32,7 +32,9 @@ class LoginFlow {
   // A new session with a new id; `cookie` is its value.
   absl::StatusOr<Session> Begin(const Identity& identity, const Browser& browser, const WebRequest& request,
                                 const char* rule, absl::Time now, std::string* cookie);
-  absl::Status RecordFailure(absl::string_view rule, const WebRequest& request, absl::Time now);
+  // `connector` may be null: an answer at the address of none.
+  absl::Status RecordFailure(const Connector* connector, absl::string_view rule, const WebRequest& request,
+                             absl::Time now);
   // The provider's tokens, for rules that pass the caller's token on. A vault that is down does not keep people out:
   // they are stored at the next sign-in, and until then such a rule says what is missing.
   void KeepTokens(const Connector& connector, const Session& session, const OidcLogin::SignedIn& signed_in,

@@ -87,6 +87,7 @@ TEST_F(LoginTest, ProviderSignInMakesASessionAndKeepsItsTokens) {
   EXPECT_TRUE(SignedIn());
   // The code was redeemed with the verifier of the challenge.
   ASSERT_EQ(world_.token_endpoint.requests.size(), 1U);
+  EXPECT_TRUE(world_.token_endpoint.requests[0].once);
   const Form redeemed = *Form::Parse(world_.token_endpoint.requests[0].body);
   EXPECT_EQ(Base64UrlEncode(Sha256(redeemed.Get("code_verifier"))), begun.Get("code_challenge"));
   EXPECT_EQ(redeemed.Get("redirect_uri"), "https://gw.example.com/oauth/callback/okta");
@@ -250,7 +251,9 @@ TEST_F(LoginTest, ProviderThatRefusesTheCodeSignsNobodyIn) {
   }
   const Form begun = BeginOidc();
   world_.token_endpoint.status = 502;
-  EXPECT_EQ(Finish(begun).status(), 503);
+  const WebResponse unavailable = Finish(begun);
+  EXPECT_EQ(unavailable.status(), 503);
+  EXPECT_EQ(ResponseHeader(unavailable, "retry-after"), "2");
   EXPECT_FALSE(SignedIn());
 }
 

@@ -9,6 +9,7 @@
 #include "common/crypto.h"
 #include "common/error.h"
 #include "common/random.h"
+#include "common/secret.h"
 #include "common/sql.h"
 #include "common/status_macros.h"
 
@@ -19,6 +20,10 @@ std::string IdHash(absl::string_view id) { return Base64UrlEncode(HmacSha256("sa
 std::string BrowserHash(absl::string_view cookie) {
   return Base64UrlEncode(HmacSha256("sallyport transaction cookie", cookie));
 }
+
+// What a step keeps is good for something only together with its id: the database holds neither the client's state nor
+// the id of the step to go back to.
+Secret PayloadKey(absl::string_view id) { return HkdfSha256(id, "", "sallyport browser transaction", kAeadKeySize); }
 
 absl::Status Expired() {
   return WithReason(absl::InvalidArgumentError("the step is unknown, was used or has expired"), "transaction_expired");
@@ -37,7 +42,9 @@ absl::StatusOr<std::string> Select(Transaction& tx, absl::string_view id, absl::
   if (!BrowserTransactions::IsCookie(cookie) || !ConstantTimeEquals(row->Text("browser"), BrowserHash(cookie))) {
     return WithReason(absl::InvalidArgumentError("the step was begun in another browser"), "transaction_mismatch");
   }
-  return row->Text("payload");
+  // One that was altered, or that an older process wrote in clear, is as good as expired.
+  const absl::StatusOr<Secret> payload = AeadOpen(PayloadKey(id), row->BytesAt("payload"), kind);
+  return payload.ok() ? absl::StatusOr<std::string>(std::string(payload->Expose())) : Expired();
 }
 
 }  // namespace
@@ -52,13 +59,14 @@ bool BrowserTransactions::IsCookie(absl::string_view value) {
 absl::StatusOr<std::string> BrowserTransactions::Begin(absl::string_view cookie, absl::string_view kind,
                                                        absl::string_view payload, absl::Time now) {
   const std::string id = RandomToken("");
+  ASSIGN_OR_RETURN(const std::string sealed, AeadSeal(PayloadKey(id), payload, kind));
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
     RETURN_IF_ERROR(tx.Exec("INSERT INTO browser_transactions (hash, browser, kind, payload, expires_at) VALUES (:hash,"
                             " :browser, :kind, :payload, :expires_at)",
                             {{"hash", IdHash(id)},
                              {"browser", BrowserHash(cookie)},
                              {"kind", kind},
-                             {"payload", payload},
+                             {"payload", Bytes{sealed}},
                              {"expires_at", now + kLifetime}})
                         .status());
     ASSIGN_OR_RETURN(const std::optional<Row> row, tx.QueryRow("SELECT COUNT(*) AS n FROM browser_transactions"));

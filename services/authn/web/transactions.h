@@ -14,7 +14,8 @@ class Database;
 namespace sallyport::authn::web {
 
 // The steps of a flow that leaves us and comes back: an opaque id in the URL, good once and only in the browser that
-// holds the transaction cookie it was made for. Thread-safe.
+// holds the transaction cookie it was made for. The database has the id's hash, and the payload sealed under a key that
+// comes from the id. Thread-safe.
 class BrowserTransactions {
  public:
   static constexpr absl::Duration kLifetime = absl::Minutes(10);

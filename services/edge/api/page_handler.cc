@@ -141,17 +141,19 @@ void PageHandler::CallBroker(const std::shared_ptr<Rpc>& rpc) {
 
 void PageHandler::Answer(const std::shared_ptr<Rpc>& rpc, const grpc::Status& grpc_status) {
   const absl::Status status = FromGrpcStatus(grpc_status);
-  rpc->ref.Post([rpc, status](Exchange& exchange) {
+  // Not on loopback: it would bind all that listens there.
+  const bool https = site_.public_url.starts_with("https://") && !site_.public_is_loopback;
+  rpc->ref.Post([rpc, status, https](Exchange& exchange) {
+    std::vector<Field> fields;
+    // RFC 6797. Who came once does not come over plain http again.
+    if (https) fields.push_back({"Strict-Transport-Security", "max-age=31536000"});
     if (!status.ok()) {
       const std::string retry_after = absl::StrCat(RetryAfterSeconds(status));
-      return exchange.Respond(
-          HttpStatusOf(status),
-          {{"Content-Type", "application/json"},
-           {"Cache-Control", "no-store"},
-           {"Retry-After", retry_after == "0" ? std::string_view("1") : std::string_view(retry_after)}},
-          ErrorBody(status));
+      fields.push_back({"Content-Type", "application/json"});
+      fields.push_back({"Cache-Control", "no-store"});
+      fields.push_back({"Retry-After", retry_after == "0" ? std::string_view("1") : std::string_view(retry_after)});
+      return exchange.Respond(HttpStatusOf(status), fields, ErrorBody(status));
     }
-    std::vector<Field> fields;
     bool has_cors = false;
     for (const web::v1::Header& header : rpc->response.headers()) {
       has_cors = has_cors || header.name() == "access-control-allow-origin";

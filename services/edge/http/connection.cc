@@ -7,6 +7,12 @@
 #include "services/edge/http/worker.h"
 
 namespace sallyport::edge {
+namespace {
+
+// Fibonacci hashing: neighbours end up far apart.
+constexpr uint64_t kSpread = 0x9e3779b97f4a7c15 >> 32;
+
+}  // namespace
 
 Connection::Connection(WorkerImpl& worker) : worker_(worker), stream_(worker.io, *this) {}
 
@@ -21,6 +27,9 @@ Worker& Connection::worker() { return worker_; }
 void Connection::Start(int fd, bool v6, const NetworkAddress& peer) {
   peer_ = peer;
   opened_ = worker_.now();
+  // Up to a tenth more, so that the clients of a restart do not come back all at once.
+  const Millis age = worker_.limits.keep_alive_age.count();
+  most_age_ = age + static_cast<Millis>(worker_.counters.accepted.value() * kSpread % 1024) * age / 10 / 1024;
   requests_ = 0;
   close_after_ = unread_input_ = broken_ = http10_ = head_method_ = answered_ = false;
   parser_.Reset();

@@ -51,12 +51,13 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
   void Respond(int status, std::span<const Field> fields, std::string_view body) override;
   std::string& upstream_head() override { return upstream_head_; }
   void Forward(const UpstreamTarget& target, std::string_view body) override;
-  void StartStream(std::span<const Field> fields) override;
+  bool StartStream(std::span<const Field> fields) override;
   void WriteEvent(std::string_view event) override;
   void EndStream() override;
   bool streaming() const override { return streaming_; }
   ExchangeRef Defer() override { return Ref(); }
   ExchangeRef Ref() override;
+  void Wake(std::chrono::milliseconds delay, std::function<void(Exchange&)> task) override;
   void Abort() override { End(Outcome::kAborted); }
   void CloseAfter() override { close_after_ = true; }
 
@@ -94,6 +95,17 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
     kCollect,
     kEvent
   };  // What happens to the upstream's body; kEvent: it becomes one event.
+
+  // The gateway's timer; the connection's own watches time limits.
+  class Alarm final : public Timer {
+   public:
+    explicit Alarm(Connection& connection) : connection_(connection) {}
+    std::function<void(Exchange&)> task;
+
+   private:
+    void OnTimer() override;
+    Connection& connection_;
+  };
 
   // connection.cc
   void OnTimer() override;
@@ -155,6 +167,8 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
   void SendUpstream(bool fresh);
   void EventPiece(char* data, size_t size, bool last);
   void CollectPiece(std::string_view piece, bool last);
+  // The gateway decides on what there is; the rest of the answer is not read.
+  void Decide(const ResponseHead& head, std::string_view body);
   void DropUpstream();
 
   WorkerImpl& worker_;
@@ -162,6 +176,7 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
   Phase phase_ = Phase::kClosed;
   NetworkAddress peer_;
   Millis opened_ = 0;
+  Millis most_age_ = 0;
   uint32_t requests_ = 0;
   uint64_t generation_ = 0;  // Grows when an exchange ends.
 
@@ -194,6 +209,7 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
   bool state_made_ = false;
   std::shared_ptr<ExchangeRef::Target> ref_target_;
   ExchangeStats stats_;
+  Alarm alarm_{*this};
 
   Upstream* upstream_ = nullptr;
   UpstreamRequest request_;

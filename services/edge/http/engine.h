@@ -21,7 +21,7 @@ struct EngineLimits {
   std::chrono::milliseconds tls_handshake{5'000};
   std::chrono::milliseconds head{10'000};  // First byte to the whole head; 408.
   std::chrono::milliseconds keep_alive_idle{60'000};
-  std::chrono::milliseconds keep_alive_age{3'600'000};
+  std::chrono::milliseconds keep_alive_age{3'600'000};  // And up to a tenth more.
   uint32_t keep_alive_requests = 10'000;
   std::chrono::milliseconds body_window{10'000};  // In each window a body must bring body_rate bytes a second; 408.
   uint32_t body_rate = 240;

@@ -233,6 +233,46 @@ TEST_F(EngineExchangeTest, AReaderTooSlowForOurEventsIsCut) {
   EXPECT_EQ(gateway.done()[0].outcome, Outcome::kClientGone);
 }
 
+TEST_F(EngineExchangeTest, AStreamForAClientThatIsGoneDoesNotOpen) {
+  std::atomic<bool> arrived{false};
+  std::atomic<bool> gone{false};
+  std::atomic<int> opened{-1};
+  gateway.on_request = [&](Exchange& exchange) {
+    arrived = true;
+    EXPECT_TRUE(Eventually([&] { return gone.load(); }));
+    opened = exchange.StartStream({}) ? 1 : 0;
+  };
+  StartEngine();
+  const auto client = Connect();
+  client->Send(Post("{}"));
+  ASSERT_TRUE(Eventually([&] { return arrived.load(); }));
+  client->Reset();
+  gone = true;
+  ASSERT_TRUE(Eventually([&] { return opened >= 0; }));
+  EXPECT_EQ(opened, 0);
+  ASSERT_THAT(gateway.done(), SizeIs(1)) << "ended before StartStream returned";
+  EXPECT_EQ(gateway.done()[0].outcome, Outcome::kClientGone);
+}
+
+TEST_F(EngineExchangeTest, AnExchangeIsWokenOnceAndNotAfterItsEnd) {
+  std::atomic<int> wrong{0};
+  int requests = 0;
+  gateway.on_request = [&](Exchange& exchange) {
+    exchange.Wake(std::chrono::milliseconds(100), [&](Exchange&) { ++wrong; });
+    if (++requests == 1) {
+      return exchange.Respond(200, {}, "first");
+    }
+    exchange.Wake(std::chrono::milliseconds(400), [](Exchange& live) { live.Respond(200, {}, "woken"); });
+  };
+  StartEngine();
+  const auto client = Connect();
+  client->Send(Post("{}"));
+  EXPECT_EQ(BodyOf(client->ReadMessage()), "first");
+  client->Send(Post("{}"));
+  EXPECT_EQ(BodyOf(client->ReadMessage()), "woken");
+  EXPECT_EQ(wrong, 0) << "of the exchange before, and one that was replaced";
+}
+
 TEST_F(EngineExchangeTest, WorkersRunTasksLaterAndFromElsewhere) {
   options.threads = 2;
   StartEngine();

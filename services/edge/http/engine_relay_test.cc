@@ -50,9 +50,11 @@ class EngineRelayTest : public EngineTest {
   // One request on a new connection to an engine in front of `serve`.
   std::string Ask(testing::FakeUpstream::Serve serve) {
     ServeUpstream(std::move(serve));
+    gateway.target.first_byte_timeout = patience;
     StartEngine();
     return Roundtrip("POST /mcp/a HTTP/1.1\r\nHost: gw\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}");
   }
+  std::chrono::milliseconds patience{300'000};
   ExchangeStats LastDone() {
     EXPECT_TRUE(Eventually([&] { return !gateway.done().empty(); }));
     return gateway.done().back();
@@ -102,6 +104,77 @@ TEST_F(EngineRelayTest, A204HasNoLength) {
     socket.Send("HTTP/1.1 204 No Content\r\n\r\n");
   });
   EXPECT_EQ(response, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+}
+
+TEST_F(EngineRelayTest, ADiscardedAnswerIsNotWaitedFor) {
+  ServeUpstream([this](RawSocket& socket) {
+    const bool first = upstream->ReadRequest(socket).find("second") == std::string::npos;
+    socket.Send(first ? "HTTP/1.1 401 No\r\nX-A: b\r\nContent-Length: 1000\r\n\r\nxx" : JsonResponse("at last"));
+    socket.ReadToEnd();
+  });
+  gateway.on_upstream_head = [](Exchange&, const ResponseHead& head, RelayHead& relay) {
+    AppendResponseFields(head, ResponseRules(), relay.fields);
+    return head.status == 401 ? Verdict::kDiscard : Verdict::kRelay;
+  };
+  gateway.on_upstream_body = [this](Exchange& exchange, const ResponseHead& head, std::string_view body) {
+    EXPECT_EQ(head.ValueOf("x-a"), "b");
+    EXPECT_EQ(body, "");
+    exchange.Forward(gateway.target, "second");
+  };
+  StartEngine();
+  const std::string response =
+      Roundtrip("POST /mcp/a HTTP/1.1\r\nHost: gw\r\nConnection: close\r\nContent-Length: 6\r\n\r\nsecon_");
+  EXPECT_EQ(BodyOf(response), "at last");
+  EXPECT_EQ(upstream->connections(), 2) << "the first connection was given up";
+}
+
+TEST_F(EngineRelayTest, OfACollectedEventStreamTheFirstEventIsEnough) {
+  gateway.on_upstream_head = [](Exchange&, const ResponseHead&, RelayHead&) { return Verdict::kCollect; };
+  gateway.on_upstream_body = [](Exchange& exchange, const ResponseHead& head, std::string_view body) {
+    EXPECT_TRUE(head.event_stream);
+    exchange.Respond(200, {}, body);
+  };
+  const std::string response = Ask([this](RawSocket& socket) {
+    upstream->ReadRequest(socket);
+    socket.Send(kEventStreamHead + Chunk(": hello\n\n") + Chunk("event: message\nda"));
+    socket.Send(Chunk("ta: 1\n\n"));
+    socket.ReadToEnd();
+  });
+  EXPECT_EQ(BodyOf(response), ": hello\n\nevent: message\ndata: 1\n\n");
+}
+
+TEST_F(EngineRelayTest, ASilentBodyIsGivenUp) {
+  patience = std::chrono::milliseconds(200);
+  const std::string response = Ask([this](RawSocket& socket) {
+    upstream->ReadRequest(socket);
+    socket.Send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+    socket.ReadToEnd();
+  });
+  EXPECT_THAT(response, EndsWith("\r\n\r\nabc"));
+  EXPECT_EQ(LastDone().outcome, Outcome::kUpstreamFailure);
+}
+
+TEST_F(EngineRelayTest, ASilentCollectedBodyIsGivenUpToo) {
+  patience = std::chrono::milliseconds(200);
+  gateway.on_upstream_head = [](Exchange&, const ResponseHead&, RelayHead&) { return Verdict::kCollect; };
+  const std::string response = Ask([this](RawSocket& socket) {
+    upstream->ReadRequest(socket);
+    socket.Send(std::string(kEventStreamHead) + Chunk(": nothing yet\n\n"));
+    socket.ReadToEnd();
+  });
+  EXPECT_EQ(StatusOf(response), 502);
+}
+
+TEST_F(EngineRelayTest, AnEventStreamMayBeSilentForLonger) {
+  patience = std::chrono::milliseconds(200);
+  const std::string response = Ask([this](RawSocket& socket) {
+    upstream->ReadRequest(socket);
+    socket.Send(kEventStreamHead + Chunk("data: 1\n\n"));
+    std::this_thread::sleep_for(std::chrono::milliseconds(700));
+    socket.Send(Chunk("data: 2\n\n") + "0\r\n\r\n");
+  });
+  EXPECT_THAT(response, HasSubstr("data: 2"));
+  EXPECT_EQ(LastDone().outcome, Outcome::kComplete);
 }
 
 TEST_F(EngineRelayTest, AResetInMidBodyIsVisible) {

@@ -2,6 +2,7 @@
 // The answering half of Connection.
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "services/edge/http/connection.h"
 #include "services/edge/http/worker.h"
@@ -102,7 +103,7 @@ void Connection::AppendStatusLine(int status, std::string& out) const {
 void Connection::AppendFraming(const Framing& framing, std::string& out) {
   const EngineLimits& limits = worker_.limits;
   close_after_ = close_after_ || http10_ || (in_exchange_ && !in_->head.keep_alive) || worker_.draining() ||
-                 requests_ >= limits.keep_alive_requests || worker_.now() - opened_ > limits.keep_alive_age.count() ||
+                 requests_ >= limits.keep_alive_requests || worker_.now() - opened_ > most_age_ ||
                  framing.kind == BodyFraming::kUntilClose;
   if (framing.kind == BodyFraming::kChunked) {
     out += "Transfer-Encoding: chunked\r\n";
@@ -154,9 +155,9 @@ void Connection::Respond(int status, std::span<const Field> fields, std::string_
   Answer(status, rendered, body);
 }
 
-void Connection::StartStream(std::span<const Field> fields) {
+bool Connection::StartStream(std::span<const Field> fields) {
   if (answered_ || !in_exchange_ || phase_ != Phase::kBusy) {
-    return;
+    return false;
   }
   std::string& out = worker_.scratch;
   out.clear();
@@ -165,15 +166,17 @@ void Connection::StartStream(std::span<const Field> fields) {
   out += "Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n";
   if (!AppendFields(fields, out)) {
     Respond(500, {}, {});
-    return;
+    return false;
   }
   AppendFraming({http10_ ? BodyFraming::kUntilClose : BodyFraming::kChunked}, out);
   answered_ = streaming_ = heartbeats_ = true;
   stats_.status = 200;
   boundary_ = EventBoundary();
-  if (Send({out})) {
-    ArmTimer();
+  if (!Send({out})) {
+    return false;
   }
+  ArmTimer();
+  return true;
 }
 
 void Connection::WriteEvent(std::string_view event) {
@@ -341,6 +344,10 @@ void Connection::Done(Outcome outcome) {
   }
   worker_.Unwatch(*this);
   worker_.ClearTimer(*this);
+  if (alarm_.task) {
+    worker_.ClearTimer(alarm_);
+    alarm_.task = nullptr;
+  }
   stats_.done = std::chrono::steady_clock::now();
   stats_.outcome = outcome;
   worker_.gateway.OnDone(*this);
@@ -406,6 +413,21 @@ void Connection::Heartbeat() {
     SendBody({}, ": keepalive\n", {}, false);
   } else {
     last_sent_ = worker_.now();  // An upstream that stopped within a line: nothing can be put there.
+  }
+}
+
+void Connection::Wake(std::chrono::milliseconds delay, std::function<void(Exchange&)> task) {
+  if (!in_exchange_) {
+    return;
+  }
+  alarm_.task = std::move(task);
+  worker_.SetTimer(alarm_, worker_.now() + delay.count());
+}
+
+void Connection::Alarm::OnTimer() {
+  const std::function<void(Exchange&)> run = std::exchange(task, nullptr);
+  if (run) {
+    run(connection_);
   }
 }
 

@@ -147,10 +147,11 @@ class Exchange {
 
   // Opens a 200 text/event-stream answer that the gateway writes itself. `fields` as in Respond. A comment line goes
   // out after each 25 s of silence. A Forward may follow: the upstream's event stream continues this one, a JSON answer
-  // becomes one event.
-  virtual void StartStream(std::span<const Field> fields) = 0;
-  void StartStream(std::initializer_list<Field> fields) {
-    StartStream(std::span<const Field>(fields.begin(), fields.size()));
+  // becomes one event. Writes Content-Type, Cache-Control and X-Accel-Buffering itself. False: the stream is not open,
+  // the client is gone; OnDone has been called.
+  virtual bool StartStream(std::span<const Field> fields) = 0;
+  bool StartStream(std::initializer_list<Field> fields) {
+    return StartStream(std::span<const Field>(fields.begin(), fields.size()));
   }
   // `event` is whole, with its blank line at the end ("data: …\n\n").
   virtual void WriteEvent(std::string_view event) = 0;
@@ -161,6 +162,9 @@ class Exchange {
   virtual ExchangeRef Defer() = 0;
   // A reference without deferring, for cutting a stream later (a revoked user).
   virtual ExchangeRef Ref() = 0;
+  // Runs `task` once, not earlier than after `delay` (resolution 100 ms), unless the exchange ends or this is called
+  // again before.
+  virtual void Wake(std::chrono::milliseconds delay, std::function<void(Exchange&)> task) = 0;
   // Ends the exchange and the connection at once; the client sees a truncated or no answer. OnDone follows.
   virtual void Abort() = 0;
   // The connection closes after this answer.
@@ -169,7 +173,9 @@ class Exchange {
 
 enum class Verdict : uint8_t {
   kRelay,    // Head and body go to the client.
-  kCollect,  // The body is read whole (at most 1 MiB), then OnUpstreamBody decides; nothing goes to the client.
+  kCollect,  // The body is read whole (at most 1 MiB; of an event stream the first event with data), then
+             // OnUpstreamBody decides; nothing goes to the client.
+  kDiscard,  // The connection is given up at once, and OnUpstreamBody decides without a body.
 };
 
 // How a relayed response begins.
@@ -196,7 +202,7 @@ class Gateway {
   virtual void OnRequest(Exchange& exchange) = 0;
   // `relay` is for kRelay. Framing fields and Connection are the engine's.
   virtual Verdict OnUpstreamHead(Exchange& exchange, const ResponseHead& head, RelayHead& relay) = 0;
-  // After kCollect. Must act or Defer. `head` and `body` are valid during the call.
+  // After kCollect or kDiscard. Must act or Defer. `head` and `body` are valid during the call.
   virtual void OnUpstreamBody(Exchange& exchange, const ResponseHead& head, std::string_view body);
   // Nothing of a response reached the client. Must act (a new Forward included) or Defer. Default: 502 or 504.
   virtual void OnUpstreamError(Exchange& exchange, UpstreamError error);

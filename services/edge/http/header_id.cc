@@ -50,6 +50,7 @@ constexpr std::array kKnown = {
     Known{"http2-settings", HeaderId::kHttp2Settings},
     Known{"mcp-session-id", HeaderId::kMcpSessionId},
     Known{"x-original-url", HeaderId::kXOriginalUrl},
+    Known{"accept-encoding", HeaderId::kAcceptEncoding},
     Known{"clear-site-data", HeaderId::kClearSiteData},
     Known{"x-forwarded-for", HeaderId::kXForwardedFor},
     Known{"content-encoding", HeaderId::kContentEncoding},

@@ -14,6 +14,7 @@ namespace sallyport::edge {
 enum class HeaderId : uint8_t {
   kOther,
   kAccept,
+  kAcceptEncoding,
   kAccessControl,  // access-control-*
   kAltSvc,
   kAuthorization,

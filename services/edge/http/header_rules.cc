@@ -204,9 +204,10 @@ DropReason RequestRules::Decide(const RequestHead& head, const HeaderField& fiel
   return injected_.Matches(field.name) ? DropReason::kInjected : DropReason::kKept;
 }
 
-void RequestRules::AppendFields(const RequestHead& head, HeaderId skip, std::string& out) const {
+void RequestRules::AppendFields(const RequestHead& head, HeaderId skip, std::string& out, HeaderId skip_too) const {
   for (const HeaderField& field : head.fields()) {
-    if ((field.id == HeaderId::kOther || field.id != skip) && Decide(head, field) == DropReason::kKept) {
+    if ((field.id == HeaderId::kOther || (field.id != skip && field.id != skip_too)) &&
+        Decide(head, field) == DropReason::kKept) {
       AppendLine(field, out);
     }
   }

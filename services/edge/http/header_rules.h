@@ -41,9 +41,10 @@ class RequestRules {
   static absl::StatusOr<RequestRules> Compile(const std::vector<std::string>& restricted,
                                               const std::vector<std::string>& injected);
   DropReason Decide(const RequestHead& head, const HeaderField& field) const;
-  // Appends the caller's fields that pass. `skip` names one more id to leave out (the session id, when it is
-  // rewritten).
-  void AppendFields(const RequestHead& head, HeaderId skip, std::string& out) const;
+  // Appends the caller's fields that pass. `skip` and `skip_too` name more ids to leave out (the session id, when it is
+  // rewritten; Accept-Encoding, when the answer goes into a stream of ours).
+  void AppendFields(const RequestHead& head, HeaderId skip, std::string& out,
+                    HeaderId skip_too = HeaderId::kOther) const;
 
  private:
   NamePatterns restricted_;

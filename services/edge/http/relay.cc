@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The forwarding half of Connection.
 #include <algorithm>
+#include <utility>
 
 #include "services/edge/http/connection.h"
 #include "services/edge/http/field_parser.h"
@@ -10,6 +11,12 @@ namespace sallyport::edge {
 namespace {
 
 constexpr size_t kMostCollected = 1 << 20;
+
+// A field "data" in an event stream; comments alone are no event.
+bool HoldsData(std::string_view events) {
+  return events.starts_with("data") || events.find("\ndata") != std::string_view::npos ||
+         events.find("\rdata") != std::string_view::npos;
+}
 
 }  // namespace
 
@@ -52,7 +59,12 @@ bool Connection::OnResponseHead(const ResponseHead& head) {
     mode_ = Mode::kCollect;
     collected_.clear();
     collected_head_ = &head;
+    boundary_ = EventBoundary();
     return true;
+  }
+  if (verdict == Verdict::kDiscard) {
+    Decide(head, {});
+    return false;
   }
   if (streaming_) {
     mode_ = head.event_stream ? Mode::kRelay : Mode::kEvent;
@@ -116,9 +128,21 @@ void Connection::CollectPiece(std::string_view piece, bool last) {
     return;
   }
   collected_ += piece;
+  boundary_.Passed(piece);
   if (last) {
     worker_.gateway.OnUpstreamBody(*this, *collected_head_, collected_);
+  } else if (collected_head_->event_stream && boundary_.place() == EventBoundary::Place::kBetweenEvents &&
+             HoldsData(collected_)) {
+    Decide(*collected_head_, collected_);
   }
+}
+
+// `head` lives in the upstream's buffer: the upstream goes last. It is not ours any more meanwhile, so that the gateway
+// may forward again.
+void Connection::Decide(const ResponseHead& head, std::string_view body) {
+  Upstream* upstream = std::exchange(upstream_, nullptr);
+  worker_.gateway.OnUpstreamBody(*this, head, body);
+  upstream->Abandon();
 }
 
 // A JSON answer becomes the data of one event. A raw line end is white space in JSON, and would end the data line.

@@ -129,6 +129,13 @@ void Upstream::OnTimer() {
     case Phase::kHead:
       Fail(UpstreamError::kFirstByteTimeout);
       return;
+    case Phase::kBody:
+      if (client_->TakesMore()) {
+        Truncated();
+      } else {
+        WaitForBody();  // It is our client who is slow.
+      }
+      return;
     default:
       return;
   }

@@ -21,8 +21,8 @@ class WorkerImpl;
 // one but look whether it still has a client.
 class UpstreamClient {
  public:
-  // The head is complete. True: the client needs `head` until the last OnResponseBody; else it is valid during the
-  // call.
+  // The head is complete. True: the client needs `head` until the last OnResponseBody, and waits for an end even of an
+  // event stream; else it is valid during the call.
   virtual bool OnResponseHead(const ResponseHead& head) = 0;
   // A piece of the body; the bytes may be changed in place. With `last` the response is complete and the upstream gone
   // (in the pool, or closed).
@@ -103,6 +103,7 @@ class Upstream final : public StreamOwner, public Timer {
   size_t TakeBody(char*& data, bool& last);
   size_t DecodeChunks(char*& data, bool& last);
   void FinishResponse(char* data, size_t size);
+  void WaitForBody();
   void Truncated();
 
   WorkerImpl& worker_;
@@ -117,6 +118,7 @@ class Upstream final : public StreamOwner, public Timer {
   bool closing_ = false;  // Closed; OnClosed is to come.
   size_t sent_ = 0;       // Of head and body together.
   bool all_sent_ = false;
+  bool endless_ = false;  // The body may be silent for any time.
   Millis idle_since_ = 0;
   uint64_t generation_ = 0;  // So that a late resolution finds out that nobody waits for it.
   std::vector<NetworkAddress> addresses_;

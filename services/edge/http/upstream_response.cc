@@ -46,14 +46,24 @@ void Upstream::ReadHead() {
   keep_alive_ = head.keep_alive;
   keep_alive_timeout_ = head.keep_alive_timeout;
   const uint64_t generation = generation_;
+  const bool event_stream = head.event_stream;
   const bool keep_head = client_->OnResponseHead(head);
   if (generation != generation_ || client_ == nullptr) {
     return;
   }
   keep_ = keep_head ? in_->begin : 0;
+  endless_ = event_stream && !keep_head;
   if (DeliverBody() && client_->TakesMore()) {
-    stream_.WaitRead();
+    WaitForBody();
   }
+}
+
+void Upstream::WaitForBody() {
+  if (!endless_) {
+    // A server that sends the head early may think as long as one that does not.
+    worker_.SetTimer(*this, worker_.now() + request_.target->first_byte_timeout.count());
+  }
+  stream_.WaitRead();
 }
 
 void Upstream::ReadBody() {
@@ -81,13 +91,13 @@ void Upstream::ReadBody() {
   }
   in_->end += static_cast<size_t>(got);
   if (DeliverBody() && client_->TakesMore()) {
-    stream_.WaitRead();
+    WaitForBody();
   }
 }
 
 void Upstream::Resume() {
   if (phase_ == Phase::kBody) {
-    stream_.WaitRead();
+    WaitForBody();
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/json_log.h"
+#include "services/edge/mcp/jsonrpc_scan.h"
 
 namespace sallyport::edge {
 namespace {
@@ -90,13 +91,17 @@ CallAudit::~CallAudit() {
   }
 }
 
+void CallAudit::Begin(size_t worker) {
+  segments_->given_out(static_cast<int>(worker % kMaxWorkers)).fetch_add(1, std::memory_order_relaxed);
+}
+
 void CallAudit::Record(size_t worker, const CallRecord& record) {
   Slot& slot = slots_[worker % kMaxWorkers];
-  segments_->given_out(static_cast<int>(worker % kMaxWorkers)).fetch_add(1, std::memory_order_relaxed);
   MutexLock lock(slot.mu);
   std::string& out = slot.buffer;
   if (out.size() >= kBufferBytes) {
     ++slot.dropped;
+    writable_.store(false, std::memory_order_relaxed);
     return;
   }
   const size_t begin = out.size();
@@ -109,8 +114,9 @@ void CallAudit::Record(size_t worker, const CallRecord& record) {
   out.append(record.server_fields);
   out.append(record.credential_fields);
   AppendText(kClientAddress, record.client_address, out);
-  AppendText(kMcpMethod, Shorten(record.mcp_method, kMaxName), out);
-  AppendText(kMcpName, Shorten(record.mcp_name, kMaxName), out);
+  const size_t most = record.batch ? RpcMessage::kMaxBatchList : kMaxName;
+  AppendText(kMcpMethod, Shorten(record.mcp_method, most), out);
+  AppendText(kMcpName, Shorten(record.mcp_name, most), out);
   AppendNumber(kStatus, static_cast<uint64_t>(record.status), out);
   AppendNumber(kLatency, static_cast<uint64_t>(record.latency_us), out);
   AppendText(kTraceId, record.trace_id, out);
@@ -151,8 +157,8 @@ void CallAudit::Flush() {
     written = appended.ok();
     if (!written) Log(LogLevel::kError, "audit_write_failed", {{"status", appended}, {"events", next_ - first}});
   }
+  if (next_ > first || dropped > 0) writable_.store(written && dropped == 0, std::memory_order_relaxed);
   next_ += dropped;  // The gap is recorded as lost by the next write.
-  writable_.store(written, std::memory_order_relaxed);
 }
 
 void CallAudit::Run() {

@@ -31,6 +31,7 @@ struct CallRecord {
   std::string_view client_address;
   std::string_view mcp_method;
   std::string_view mcp_name;
+  bool batch = false;  // Both are lists.
   std::string_view trace_id;
   int status = 0;
   int64_t latency_us = 0;
@@ -47,9 +48,12 @@ class CallAudit {
   CallAudit(std::unique_ptr<AuditSegments> segments, std::string source, std::unique_ptr<AuditShipper> shipper);
   ~CallAudit();
 
+  // A call is admitted: from here on a crash leaves a trace of it. Exactly one Record follows.
+  void Begin(size_t worker);
   // On the worker's own thread. A few hundred nanoseconds; allocates nothing once warm.
   void Record(size_t worker, const CallRecord& record);
-  // The last flush succeeded: servers that demand audit may be served.
+  // The last record that was to be written, was: servers that demand audit may be served. Silence proves nothing; after
+  // a failure the records of the calls that are refused show when it is over.
   bool writable() const { return writable_.load(std::memory_order_relaxed); }
   // Writes what is pending now.
   void Flush();

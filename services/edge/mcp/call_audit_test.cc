@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/mcp/call_audit.h"
 
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <thread>
+
 #include <gmock/gmock.h>
 #include <google/protobuf/util/time_util.h>
 
@@ -15,6 +20,15 @@ namespace {
 
 using ::sallyport::testing::IsOk;
 using ::testing::SizeIs;
+
+bool Soon(const std::function<bool()>& condition) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
 
 class CallAuditTest : public ::testing::Test {
  protected:
@@ -122,6 +136,65 @@ TEST_F(CallAuditTest, SequencesRunThroughAllWorkersWithoutGaps) {
   const auto events = Await(100);
   ASSERT_THAT(events, SizeIs(100));
   for (size_t i = 0; i < events.size(); ++i) EXPECT_EQ(events[i].sequence(), i + 1);
+}
+
+TEST_F(CallAuditTest, AfterAFailureOnlyAWrittenRecordMakesItWritable) {
+  EXPECT_TRUE(audit_->writable());
+  std::filesystem::rename(directory_.File("audit"), directory_.File("away"));
+  audit_->Record(0, Record());
+  EXPECT_TRUE(Soon([&] { return !audit_->writable(); }));
+  for (int i = 0; i < 3; ++i) audit_->Flush();
+  EXPECT_FALSE(audit_->writable()) << "nothing was tried: nothing is known";
+  std::filesystem::rename(directory_.File("away"), directory_.File("audit"));
+  audit_->Flush();
+  EXPECT_FALSE(audit_->writable());
+  audit_->Record(0, Record());  // Of a call that was refused because of it.
+  EXPECT_TRUE(Soon([&] { return audit_->writable(); }));
+}
+
+TEST_F(CallAuditTest, WhatDoesNotFitMakesItUnwritableForAWhile) {
+  audit::v1::Event filler;
+  filler.set_subject(std::string(48 << 10, 'x'));
+  const std::string fields = filler.SerializeAsString();
+  CallRecord record = Record();
+  record.principal_fields = fields;
+  while (audit_->writable()) audit_->Record(0, record);
+  EXPECT_TRUE(Soon([&] {
+    audit_->Record(0, Record());
+    return audit_->writable();
+  }));
+}
+
+TEST_F(CallAuditTest, ACrashCountsTheCallsThatWereUnderWay) {
+  for (int i = 0; i < 3; ++i) audit_->Begin(static_cast<size_t>(i));
+  audit_->Record(0, Record());
+  audit_->Flush();
+  // What kill -9 would leave.
+  const std::string left = directory_.File("left");
+  ASSERT_TRUE(Soon([&] {  // The shipper moves files meanwhile.
+    std::error_code error;
+    std::filesystem::remove_all(left);
+    std::filesystem::copy(directory_.File("audit"), left, std::filesystem::copy_options::recursive, error);
+    return !error;
+  }));
+  AuditSegments::Options options;
+  options.directory = left;
+  options.source = "edge/0";
+  ASSERT_THAT(AuditSegments::Open(options, clock_), IsOk());
+  uint64_t lost = 0;
+  for (const auto& file : std::filesystem::directory_iterator(left)) {
+    if (file.path().extension() != ".seg") continue;
+    const auto reader = AuditSegmentReader::Open(file.path());
+    ASSERT_THAT(reader, IsOk());
+    audit::v1::Event event;
+    for (std::string bytes; (*reader)->Next(&bytes).ok();) {
+      ASSERT_TRUE(event.ParseFromString(bytes));
+      if (event.type() == "lost") lost += event.lost_to() - event.lost_from() + 1;
+    }
+  }
+  EXPECT_EQ(lost, 2U);
+  audit_->Record(1, Record());
+  audit_->Record(2, Record());
 }
 
 TEST_F(CallAuditTest, WhatDoesNotFitIsCountedAsLost) {

@@ -73,6 +73,7 @@ PrincipalKey McpHandler::KeyOf(const McpCall& call) const {
 
 void McpHandler::DoorOne(Exchange& exchange, McpCall& call) {
   call.rule = call.entry->interactive ? "interactive" : "passthrough.jwt";
+  OpenStreams::Began(exchange, call);
   const absl::Time now = clock_.Now();  // Not call.started: the body may have taken its time.
   // The same token on the same connection: no hash, no lookup.
   if (call.memo_serial == call.entry->serial && call.memo_token == call.token &&
@@ -116,6 +117,12 @@ void McpHandler::Admitted(Exchange& exchange, McpCall& call) {
                   {.status = 500,
                    .reason = "identity_unencodable",
                    .message = "your token lacks a claim this server forwards, or it cannot be a header value"});
+  }
+  if (call.principal != nullptr && call.principal->wrong_token_kind) {
+    return Refuse(exchange, call,
+                  {.status = 502,
+                   .reason = "no_caller_token",
+                   .message = "this server forwards the other kind of token (access or ID) than the one you sent"});
   }
   if (!Scan(exchange, call) || !CheckModernHeaders(exchange, call) || !CheckSession(exchange, call)) return;
   if (ResumeIfAsked(exchange, call)) return;

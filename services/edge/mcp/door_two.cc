@@ -54,7 +54,9 @@ McpHandler::Rendered McpHandler::RenderRequest(Exchange& exchange, McpCall& call
                     call.credentials != nullptr ? std::string_view(call.credentials->query_value) : std::string_view(),
                     head);
   // A verified caller's session id is rewritten; an unverified one's goes on as it came.
-  entry.rules.AppendFields(request, call.principal != nullptr ? HeaderId::kMcpSessionId : HeaderId::kOther, head);
+  // What goes on in a stream of ours must be readable for us.
+  entry.rules.AppendFields(request, call.principal != nullptr ? HeaderId::kMcpSessionId : HeaderId::kOther, head,
+                           exchange.streaming() ? HeaderId::kAcceptEncoding : HeaderId::kOther);
   if (!session.empty() && !AppendField("Mcp-Session-Id", "", session, head)) return Rendered::kUnencodable;
   if (call.principal != nullptr) head.append(call.principal->header_lines);
   if (call.credentials != nullptr) head.append(call.credentials->header_lines);

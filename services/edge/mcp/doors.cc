@@ -22,11 +22,15 @@ namespace {
 constexpr absl::Duration kAuthenticateTimeout = absl::Seconds(5);
 // A resolve may wait for a refresh at a provider.
 constexpr absl::Duration kResolveTimeout = absl::Seconds(25);
+// How long an outage is believed in; longer than it takes to find out that it goes on.
+constexpr absl::Duration kOutageVerdict = absl::Seconds(30);
 // While invalidations do not arrive, what was verified longer ago is asked again.
 constexpr absl::Duration kBlindTrust = absl::Seconds(30);
 
 // An outage says nothing about the caller; everything else is a verdict.
-bool IsOutage(const absl::Status& status) { return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status); }
+bool IsOutage(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsResourceExhausted(status);
+}
 
 std::string ClaimOf(const authn::v1::Principal& principal, const std::string& claim) {
   if (const auto value = principal.claims().find(claim); value != principal.claims().end()) return value->second;
@@ -69,7 +73,7 @@ bool Doors::Usable(const PrincipalPtr& principal, const ServerEntry& entry, std:
 void Doors::Renew(const PrincipalPtr& principal, const ServerEntry& entry, std::string_view token) {
   // The entry may go away with its configuration before the answer comes; what is needed of it is copied by
   // Authenticate.
-  Authenticate(principal->key, entry, token, [principal](const absl::StatusOr<PrincipalPtr>& result) {
+  AskAuthn(principal->key, entry, token, [principal](const absl::StatusOr<PrincipalPtr>& result) {
     if (!result.ok() || *result == principal) principal->renewing.store(false);
   });
 }
@@ -95,6 +99,8 @@ PrincipalPtr Doors::MakePrincipal(const PrincipalKey& key, const ServerEntry& en
     if (header.source == ServerEntry::OwnHeader::Source::kClaim) {
       value = ClaimOf(verified, header.claim);
     } else if (!principal->own_token) {
+      const authn::v1::TokenKind other = header.id_token ? authn::v1::CONNECTOR_ACCESS : authn::v1::CONNECTOR_ID;
+      principal->wrong_token_kind = principal->wrong_token_kind || verified.token_kind() == other;
       value = std::string(token);
     } else {
       continue;  // The broker gives the sign-in's token.
@@ -123,8 +129,27 @@ bool Doors::OnOutage(const PrincipalKey& key, absl::StatusOr<PrincipalPtr>& resu
   return true;
 }
 
-void Doors::Authenticate(const PrincipalKey& key, const ServerEntry& entry, std::string_view bearer,
+void Doors::NoteOutage(OutageAt& outage, const absl::Status& status) const {
+  outage.store(IsOutage(status) ? absl::ToUnixMicros(clock_.Now()) : 0, std::memory_order_relaxed);
+}
+
+bool Doors::IsDown(const OutageAt& outage) const {
+  const int64_t at = outage.load(std::memory_order_relaxed);
+  return at != 0 && clock_.Now() - absl::FromUnixMicros(at) < kOutageVerdict;
+}
+
+void Doors::Authenticate(const PrincipalKey& key, const ServerEntry& entry, std::string_view token,
                          AuthenticateDone done) {
+  absl::StatusOr<PrincipalPtr> known = PrincipalPtr();
+  if (!IsDown(authn_outage_) || !OnOutage(key, known)) {
+    return AskAuthn(key, entry, token, std::move(done));
+  }
+  if (!(*known)->renewing.exchange(true)) Renew(*known, entry, token);
+  done(known);
+}
+
+void Doors::AskAuthn(const PrincipalKey& key, const ServerEntry& entry, std::string_view bearer,
+                     AuthenticateDone done) {
   if (!authenticating_.Join(key, std::move(done))) return;
   authenticate_calls_.fetch_add(1);
   struct Call {
@@ -148,6 +173,7 @@ void Doors::Authenticate(const PrincipalKey& key, const ServerEntry& entry, std:
       [this, key, call, token = in_flight_.Add(call->context.get())](const grpc::Status& status) {
         absl::StatusOr<PrincipalPtr> result = PrincipalPtr();
         if (!status.ok()) result = FromGrpcStatus(status);
+        NoteOutage(authn_outage_, result.status());
         if (status.ok()) {
           PrincipalPtr principal = MakePrincipal(key, *call->entry, call->token, call->response);
           // The same person with the same session keeps what was resolved for them.
@@ -185,29 +211,28 @@ void Doors::Authenticate(const PrincipalKey& key, const ServerEntry& entry, std:
 std::shared_ptr<const CredentialSet> Doors::Credentials(const ServerEntry& entry, const PrincipalPtr& principal,
                                                         absl::Time now) {
   std::shared_ptr<const CredentialSet> set;
-  std::shared_ptr<std::atomic<bool>> renewing;
-  const bool scoped = PrincipalScoped(entry, principal);
-  if (scoped) {
+  if (PrincipalScoped(entry, principal)) {
     set = principal->credentials();
   } else {
     MutexLock lock(org_mu_);
-    if (const auto found = org_.find(entry.serial); found != org_.end()) {
-      set = found->second.set;
-      renewing = found->second.renewing;
-    }
+    if (const auto found = org_.find(entry.serial); found != org_.end()) set = found->second.set;
   }
   if (set == nullptr || set->dead.load(std::memory_order_acquire) || now >= set->valid_until) return nullptr;
-  if (now >= set->renew_at) {
-    std::atomic<bool>& flag = scoped ? principal->renewing_credentials : *renewing;
-    if (!flag.exchange(true)) RenewCredentials(entry, principal);
-  }
+  if (now >= set->renew_at) RenewOnce(entry, principal);
   return set;
 }
 
-void Doors::RenewCredentials(const ServerEntry& entry, const PrincipalPtr& principal) {
+void Doors::RenewOnce(const ServerEntry& entry, const PrincipalPtr& principal) {
   const uint64_t serial = entry.serial;
   const bool scoped = PrincipalScoped(entry, principal);
-  Resolve(entry, principal, [this, serial, scoped, principal](const absl::StatusOr<Resolution>&) {
+  if (scoped) {
+    if (principal->renewing_credentials.exchange(true)) return;
+  } else {
+    MutexLock lock(org_mu_);
+    const auto found = org_.find(serial);
+    if (found == org_.end() || found->second.renewing->exchange(true)) return;
+  }
+  AskBroker(entry, principal, [this, serial, scoped, principal](const absl::StatusOr<Resolution>&) {
     if (scoped) return principal->renewing_credentials.store(false);
     MutexLock lock(org_mu_);
     if (const auto found = org_.find(serial); found != org_.end()) found->second.renewing->store(false);
@@ -215,6 +240,16 @@ void Doors::RenewCredentials(const ServerEntry& entry, const PrincipalPtr& princ
 }
 
 void Doors::Resolve(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done) {
+  std::shared_ptr<const CredentialSet> kept;
+  if (IsDown(broker_outage_)) {
+    kept = KeptThroughOutage(entry.serial, PrincipalScoped(entry, principal), principal);
+  }
+  if (kept == nullptr) return AskBroker(entry, principal, std::move(done));
+  RenewOnce(entry, principal);
+  done(Resolution{std::move(kept), {}});
+}
+
+void Doors::AskBroker(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done) {
   const std::string flight =
       PrincipalScoped(entry, principal)
           ? absl::StrCat(entry.serial, " ",
@@ -256,6 +291,7 @@ void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal,
       [this, call, scoped, serial, principal, flight, seen,
        token = in_flight_.Add(call->context.get())](const grpc::Status& status) {
         absl::StatusOr<Resolution> result = Resolution();
+        NoteOutage(broker_outage_, FromGrpcStatus(status));
         if (status.ok()) {
           result = Keep(call->response, serial, scoped, principal, seen);
         } else {

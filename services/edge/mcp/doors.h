@@ -77,11 +77,15 @@ class Doors {
 
  private:
   struct Stubs;
+  // Without regard to what is kept: the call is made, or one under way is joined.
+  void AskAuthn(const PrincipalKey& key, const ServerEntry& entry, std::string_view token, AuthenticateDone done);
+  void AskBroker(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done);
   PrincipalPtr MakePrincipal(const PrincipalKey& key, const ServerEntry& entry, std::string_view token,
                              const authn::v1::AuthenticateResponse& response) const;
   bool OnOutage(const PrincipalKey& key, absl::StatusOr<PrincipalPtr>& result) const;
   void Renew(const PrincipalPtr& principal, const ServerEntry& entry, std::string_view token);
-  void RenewCredentials(const ServerEntry& entry, const PrincipalPtr& principal);
+  // In the background, unless that is under way.
+  void RenewOnce(const ServerEntry& entry, const PrincipalPtr& principal);
   void CallResolve(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet* refused,
                    const std::string& flight);
   void FetchTagger();
@@ -96,6 +100,10 @@ class Doors {
   // Keeps a broker's answer for those whom it may serve.
   absl::StatusOr<Resolution> Keep(const token_broker::v1::ResolveCredentialsResponse& response, uint64_t serial,
                                   bool scoped, const PrincipalPtr& principal, uint64_t seen);
+  // Whether a service answered at all, the last time and not long ago.
+  using OutageAt = std::atomic<int64_t>;  // Microseconds since 1970; 0: it answers.
+  void NoteOutage(OutageAt& outage, const absl::Status& status) const;
+  bool IsDown(const OutageAt& outage) const;
   // What was resolved before and may still serve while nobody can be asked; null if nothing.
   std::shared_ptr<const CredentialSet> KeptThroughOutage(uint64_t serial, bool scoped, const PrincipalPtr& principal);
 
@@ -121,6 +129,9 @@ class Doors {
 
   SingleFlight<PrincipalKey, absl::StatusOr<PrincipalPtr>> authenticating_;
   SingleFlight<std::string, absl::StatusOr<Resolution>> resolving_;
+  // The last answer was an outage: who is known need not wait for the next one, it is asked for in the background.
+  OutageAt authn_outage_{0};
+  OutageAt broker_outage_{0};
   std::atomic<uint64_t> authenticate_calls_{0};
   std::atomic<uint64_t> resolve_calls_{0};
 

@@ -280,6 +280,35 @@ TEST_F(DoorsTest, OrganizationCredentialsSurviveFifteenMinutesWithoutTheBroker) 
   EXPECT_THAT(Resolve(*org_, nullptr), StatusIs(Code::kUnavailable));
 }
 
+TEST_F(DoorsTest, InAnOutageThatHangsWhoIsKnownDoesNotWait) {
+  const PrincipalPtr ada = Admit("ours-ada", *org_);
+  ASSERT_THAT(Resolve(*org_, ada), IsOk());
+  authn_.SetStatus(kDown);
+  broker_.SetStatus({grpc::StatusCode::RESOURCE_EXHAUSTED, "overloaded"});
+  Advance(absl::Minutes(6));
+  ASSERT_THAT(Authenticate("ours-ada", *org_), IsOk()) << "who finds out, waits";
+  ASSERT_THAT(Resolve(*org_, ada), IsOk());
+  authn_.gate.Close();
+  broker_.gate.Close();
+  const int asked = broker_.gate.arrived();
+  for (int i = 0; i < 10; ++i) {
+    auto known = StartAuthenticate("ours-ada", *org_);
+    ASSERT_EQ(known.wait_for(std::chrono::seconds(0)), std::future_status::ready);
+    EXPECT_EQ(*known.get(), ada);
+    auto kept = StartResolve(*org_, ada);
+    ASSERT_EQ(kept.wait_for(std::chrono::seconds(0)), std::future_status::ready);
+    EXPECT_EQ(kept.get()->credentials->header_lines, "X-Api-Key: org-key\r\n");
+  }
+  EXPECT_TRUE(broker_.gate.AwaitArrivals(asked + 1)) << "asked in the background";
+  EXPECT_EQ(broker_.gate.arrived(), asked + 1) << "once";
+  authn_.SetStatus(grpc::Status::OK);
+  broker_.SetStatus(grpc::Status::OK);
+  authn_.gate.Open();
+  broker_.gate.Open();
+  EXPECT_TRUE(Soon([&] { return doors_->Credentials(*org_, ada, clock_.Now()) != nullptr; }));
+  EXPECT_TRUE(Soon([&] { return doors_->Find(Key("ours-ada", *org_)) != ada; }));
+}
+
 TEST_F(DoorsTest, APassportThatHasRunOutIsNoReasonToSignInAgain) {
   broker_.Link("ada");
   const PrincipalPtr ada = Admit("ours-ada", *user_);
@@ -357,6 +386,16 @@ TEST_F(DoorsTest, ClaimsAndPresentedTokensAreRenderedWithThePrincipal) {
   EXPECT_EQ(Admit("ours-ada", *entry)->header_lines, "X-User: okta:ada\r\n") << "our own token never leaves";
   EXPECT_FALSE(NeedsBroker(*entry, Admit("idp-ada", *entry)));
   EXPECT_TRUE(NeedsBroker(*entry, Admit("ours-ada", *entry)));
+}
+
+TEST_F(DoorsTest, ATokenOfTheOtherKindIsNotForwarded) {
+  const auto access = Compile("srv_own", R"("agentAuth":{"interactive":{}},"appAuth":{"passthrough":{}},
+      "outboundHeaders":[{"name":"X-Token","forwardCallerToken":{"token":"ACCESS"}}])");
+  const auto id = Compile("srv_own", R"("agentAuth":{"interactive":{}},"appAuth":{"passthrough":{}},
+      "outboundHeaders":[{"name":"X-Token","forwardCallerToken":{"token":"ID"}}])");
+  EXPECT_FALSE(Admit("idp-ada", *access)->wrong_token_kind);
+  EXPECT_TRUE(Admit("idp-ada", *id)->wrong_token_kind);
+  EXPECT_FALSE(Admit("ours-ada", *id)->wrong_token_kind) << "the broker has both";
 }
 
 TEST_F(DoorsTest, AClaimThatCannotBeAHeaderIsNeitherSentNorCleaned) {

@@ -190,6 +190,7 @@ void JsonCursor::SkipObject(int depth) {
   if (Take('}')) return;
   while (ok()) {
     if (Peek() != '"') return Fail(ScanError::kParse);
+    CountKey();
     SkipString();
     SkipSpace();
     if (!ok() || !Take(':')) return Fail(ScanError::kParse);

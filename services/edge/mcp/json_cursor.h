@@ -18,6 +18,7 @@ inline bool IsJsonSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c
 class JsonCursor {
  public:
   static constexpr int kMaxDepth = 64;
+  static constexpr uint32_t kMaxKeys = 10'000;  // Of all objects together.
 
   // `scratch` keeps the strings that had to be unescaped.
   JsonCursor(std::string_view body, std::deque<std::string>& scratch) : body_(body), scratch_(scratch) {}
@@ -53,6 +54,9 @@ class JsonCursor {
   void Object(int depth, Member member);
 
  private:
+  void CountKey() {
+    if (++keys_ > kMaxKeys) Fail(ScanError::kTooManyKeys);
+  }
   void SkipString();
   void SkipNumber();
   void SkipLiteral(std::string_view literal);
@@ -64,6 +68,7 @@ class JsonCursor {
   std::string_view body_;
   std::deque<std::string>& scratch_;
   size_t at_ = 0;
+  uint32_t keys_ = 0;
   ScanError error_ = ScanError::kNone;
 };
 
@@ -75,6 +80,7 @@ void JsonCursor::Object(int depth, Member member) {
   while (ok()) {
     if (Peek() != '"') return Fail(ScanError::kParse);
     const size_t begin = at_;
+    CountKey();
     const std::string_view key = ReadString();
     SkipSpace();
     if (!ok() || !Take(':')) return Fail(ScanError::kParse);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <simdjson.h>
 
+#include "absl/strings/str_cat.h"
+
 #include "services/edge/mcp/json_cursor.h"
 
 namespace sallyport::edge {
@@ -46,6 +48,7 @@ class Scanner : private JsonCursor {
   // True if it names elicitation.url.
   bool Capabilities(int depth);
   void Batch();
+  void List(std::string_view element, std::string& list) const;
   void InputResponses(int depth);
 
   RpcMessage& message_;
@@ -193,6 +196,9 @@ void Scanner::TopLevel() {
 // The gateway does not act on single elements of a batch, but none may say something that two readers understand
 // differently, and the modern era has no batches.
 void Scanner::Batch() {
+  std::string methods;
+  std::string names;
+  size_t elements = 0;
   Take('[');
   SkipSpace();
   bool refused = Peek() == ']';
@@ -202,6 +208,11 @@ void Scanner::Batch() {
       has_method_ = has_result_ = false;
       TopLevel();
       refused = refused || message_.modern || has_method_ == has_result_;
+      if (++elements <= RpcMessage::kMaxBatchListed && ok()) {
+        List(has_method_ ? message_.method : std::string_view("response"), methods);
+        List(message_.method == "resources/read" ? uri_ : message_.name, names);
+      }
+      uri_ = {};
       message_.Clear();
     } else {
       SkipValue(1);
@@ -213,7 +224,18 @@ void Scanner::Batch() {
     SkipSpace();
   }
   message_.kind = RpcMessage::Kind::kBatch;
+  const bool more = elements > RpcMessage::kMaxBatchListed;
+  message_.batch_methods = absl::StrCat("batch of ", elements, ": ", methods, more ? ", ..." : "");
+  message_.batch_names = std::move(names);
   if (refused) Fail(ScanError::kInvalidRequest);
+}
+
+void Scanner::List(std::string_view element, std::string& list) const {
+  if (!list.empty()) list += ", ";
+  if (element.empty()) element = "-";
+  size_t size = std::min(element.size(), RpcMessage::kMaxBatchElement);
+  while (size < element.size() && size > 0 && (static_cast<unsigned char>(element[size]) & 0xc0) == 0x80) --size;
+  for (char c : element.substr(0, size)) list += c == ',' ? ';' : c;
 }
 
 ScanError Scanner::Run() {
@@ -249,6 +271,8 @@ void RpcMessage::Clear() {
   protocol_version = id = method = name = arguments = request_state = params = {};
   request_state_range = input_responses_range = {};
   input_responses.clear();
+  batch_methods.clear();
+  batch_names.clear();
   scratch.clear();
 }
 

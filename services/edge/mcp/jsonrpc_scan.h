@@ -18,7 +18,7 @@ struct RpcMessage {
     kRequest,       // method and id
     kNotification,  // method, no id
     kResponse,      // result or error
-    kBatch,         // an array; nothing else is filled
+    kBatch,         // an array; nothing else is filled but the two lists
   };
   Kind kind = Kind::kRequest;
   // params._meta["io.modelcontextprotocol/protocolVersion"] is there (2026-07-28 and later).
@@ -52,6 +52,14 @@ struct RpcMessage {
   static constexpr size_t kMaxInputResponses = 16;
   std::vector<InputResponse> input_responses;
 
+  // For the audit: "batch of 20: tools/call, ping, ..." and as many names "search, -, ...", of the first elements only.
+  // What would break the list in an element is replaced.
+  static constexpr size_t kMaxBatchListed = 16;
+  static constexpr size_t kMaxBatchElement = 64;
+  static constexpr size_t kMaxBatchList = 32 + kMaxBatchListed * (kMaxBatchElement + 2);
+  std::string batch_methods;
+  std::string batch_names;
+
   // Holds what had to be unescaped.
   std::deque<std::string> scratch;
   void Clear();
@@ -62,6 +70,7 @@ enum class ScanError {
   kNone,
   kParse,           // -32700: not JSON, not UTF-8, deeper than 64, bytes after the value
   kInvalidRequest,  // -32600: not an object or array, no method, a key twice, a wrong type, an empty or modern batch
+  kTooManyKeys,     // -32600: more than JsonCursor::kMaxKeys in all
 };
 
 ScanError ScanRpcMessage(std::string_view body, RpcMessage& message);

@@ -50,6 +50,16 @@ TEST(JsonRpcScan, KindsFollowFromTheMembers) {
   EXPECT_EQ(Scanned(R"({"id":1,"result":{}})").message.kind, Kind::kResponse);
   EXPECT_EQ(Scanned(R"({"id":1,"error":{"code":1}})").message.kind, Kind::kResponse);
   EXPECT_EQ(Scanned(R"([{"method":"a"},{"id":1,"result":{}}])").message.kind, Kind::kBatch);
+  const auto listed = Scanned(R"([{"id":1,"method":"tools/call","params":{"name":"a,\u0062"}},
+      {"id":2,"method":"resources/read","params":{"uri":"file:///x"}},{"id":3,"result":{}}])");
+  EXPECT_EQ(listed.message.batch_methods, "batch of 3: tools/call, resources/read, response");
+  EXPECT_EQ(listed.message.batch_names, "a;b, file:///x, -");
+  std::string many = "[";
+  for (int i = 0; i < 40; ++i) many += std::string(i > 0 ? "," : "") + R"({"method":")" + std::string(200, 'm') + "\"}";
+  const auto cut = Scanned(many + "]");
+  EXPECT_LE(cut.message.batch_methods.size(), RpcMessage::kMaxBatchList);
+  EXPECT_TRUE(cut.message.batch_methods.starts_with("batch of 40: mmm"));
+  EXPECT_TRUE(cut.message.batch_methods.ends_with(", ..."));
 }
 
 TEST(JsonRpcScan, IdsAreKeptAsTheyCame) {

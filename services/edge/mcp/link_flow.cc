@@ -112,6 +112,8 @@ void McpHandler::CutOwnMembers(Exchange& exchange, McpCall& call) {
 // --- the link signal ---
 
 void McpHandler::NeedsLink(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link) {
+  // The broker spoke of an account of nobody.
+  if (call.principal == nullptr) return RefuseStatus(exchange, call, absl::UnavailableError("no caller to link"));
   call.rule = "link_required";
   const std::string_view method = exchange.head().method;
   if (method == "GET") return HoldGet(exchange, call, link);
@@ -136,7 +138,8 @@ void McpHandler::NeedsLink(Exchange& exchange, McpCall& call, const token_broker
 }
 
 void McpHandler::AnswerSynthetically(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link) {
-  const std::string body = SyntheticReply(call.message, call.entry->display_name, link.app_display_name());
+  const std::string& app = link.app_display_name().empty() ? link.app_slug() : link.app_display_name();
+  const std::string body = SyntheticReply(call.message, call.entry->display_name, app);
   std::string session;
   if (call.message.method == "initialize" && !call.message.modern) {
     const uint8_t capabilities = call.message.elicitation_url ? kCapabilityElicitationUrl : uint8_t{0};
@@ -186,34 +189,29 @@ void McpHandler::Await(Exchange& exchange, McpCall& call, const std::string& app
   if (first) {
     call.held = true;
     call.held_until = until;
-    if (call.origin.empty()) {
-      exchange.StartStream({{"Cache-Control", "no-cache, no-transform"}, {"X-Accel-Buffering", "no"}});
-    } else {
-      exchange.StartStream({{"Cache-Control", "no-cache, no-transform"},
-                            {"X-Accel-Buffering", "no"},
-                            {"Access-Control-Allow-Origin", call.origin},
-                            {"Vary", "Origin"}});
-    }
   }
   call.waiting_for = absl::StrCat(call.principal->subject, "\n", app_uid, "\n");
-  ExchangeRef ref = exchange.Defer();
   {
     MutexLock lock(waiters_mu_);
-    waiters_[call.waiting_for].push_back({&exchange, ref});
+    waiters_[call.waiting_for].push_back({&exchange, exchange.Defer()});
   }
-  // Whatever the wall clock says by then: it may have been set back.
-  const auto wake = [this, ref] {
-    ref.Post([this](Exchange& live) {
-      McpCall& waiting = CallOf(live);
-      if (!waiting.waiting_for.empty()) WakeUp(live, waiting);
-    });
-  };
+  // After what its end undoes: the client may be gone, and with it all of the call.
+  if (first && !StartHeldStream(exchange, call)) return;
+  std::chrono::milliseconds left(absl::ToInt64Milliseconds(call.held_until - clock_.Now()));
   // The account may have been linked between the broker's answer and our waiting for it: that would not be told again.
-  if (first && exchange.head().method == "POST") {
-    exchange.worker().After(kLookAgain, wake);
-  }
-  const auto left = std::chrono::milliseconds(absl::ToInt64Milliseconds(call.held_until - clock_.Now()));
-  exchange.worker().After(std::max(left, std::chrono::milliseconds(1)), wake);
+  if (first && exchange.head().method == "POST") left = std::min<std::chrono::milliseconds>(left, kLookAgain);
+  // Whatever the wall clock says by then: it may have been set back.
+  exchange.Wake(std::max(left, std::chrono::milliseconds(1)), [this](Exchange& live) {
+    McpCall& waiting = CallOf(live);
+    if (!waiting.waiting_for.empty()) WakeUp(live, waiting);
+  });
+}
+
+bool McpHandler::StartHeldStream(Exchange& exchange, McpCall& call) {
+  const bool open = call.origin.empty()
+                        ? exchange.StartStream({})
+                        : exchange.StartStream({{"Access-Control-Allow-Origin", call.origin}, {"Vary", "Origin"}});
+  return open && streams_.Opened(exchange, call);
 }
 
 void McpHandler::Hold(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link) {

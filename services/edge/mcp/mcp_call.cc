@@ -18,10 +18,8 @@ void McpCall::Clear() {
   credentials.reset();
   scanned = false;
   message.Clear();
-  upstream_session.clear();
-  client_session.clear();
-  capabilities = 0;
-  has_session = synthetic = resumed = held = refreshed = false;
+  ClearSession();
+  resumed = held = refreshed = audit_begun = false;
   replay = Replay::kNone;
   entered_session.clear();
   replay_body.clear();
@@ -30,6 +28,13 @@ void McpCall::Clear() {
   skew_retries = 0;
   rule = {};
   decision = audit::v1::DECISION_ALLOWED;
+}
+
+void McpCall::ClearSession() {
+  upstream_session.clear();
+  client_session.clear();
+  capabilities = 0;
+  has_session = synthetic = false;
 }
 
 }  // namespace sallyport::edge

@@ -33,6 +33,7 @@ struct McpCall {
   std::string client_session;    // As the client sent it.
   uint8_t capabilities = 0;
   bool has_session = false;
+  bool audit_begun = false;
 
   // Linking.
   bool synthetic = false;  // The client's session is one of ours...
@@ -67,7 +68,17 @@ struct McpCall {
   uint8_t memo_capabilities = 0;
   PrincipalPtr memo_session_principal;  // Kept alive: an address alone could come to be somebody else's.
 
+  // Its place among the streams that are open (open_streams.h).
+  struct Stream {
+    Exchange* exchange = nullptr;  // Null: not open.
+    absl::Time since;
+    McpCall* previous = nullptr;
+    McpCall* next = nullptr;
+  } stream;
+  uint64_t revocations_seen = 0;  // When the caller came to door one.
+
   void Clear();
+  void ClearSession();
 };
 
 // Finds the call of an exchange again after an asynchronous step.

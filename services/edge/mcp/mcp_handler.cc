@@ -27,7 +27,7 @@ std::string_view TraceId(const RequestHead& head) {
 }  // namespace
 
 McpHandler::McpHandler(const SiteOptions& site, Routes& routes, Doors& doors, CallAudit& audit, const Clock& clock)
-    : site_(site), routes_(routes), doors_(doors), audit_(audit), clock_(clock) {
+    : site_(site), routes_(routes), doors_(doors), audit_(audit), clock_(clock), streams_(clock) {
   doors_.SetConnectionListener([this](const std::string& key) { OnConnection(key); });
 }
 
@@ -38,6 +38,9 @@ uint64_t McpHandler::OnHead(Exchange& exchange, McpCall& call) {
   if (const HeaderField* origin = exchange.head().Find(HeaderId::kOrigin); origin != nullptr)
     call.origin = origin->value;
   if (!FindRoute(exchange, call) || !CheckMethod(exchange, call) || !ReadToken(exchange, call)) return 0;
+  // From here on a crash must not lose the call unseen.
+  audit_.Begin(exchange.worker().index());
+  call.audit_begun = true;
   return call.entry->body_limit;
 }
 
@@ -127,16 +130,17 @@ void McpHandler::Retry(Exchange& exchange, McpCall& call) {
                    .message = "this server's configuration is changing; try again",
                    .retry_after = 1});
   }
-  ExchangeRef ref = exchange.Defer();
-  exchange.worker().After(kSkewDelay,
-                          [this, ref] { ref.Post([this](Exchange& live) { StartAnew(live, CallOf(live)); }); });
+  exchange.Wake(kSkewDelay, [this](Exchange& live) { StartAnew(live, CallOf(live)); });
 }
 
 void McpHandler::StartAnew(Exchange& exchange, McpCall& call) {
   call.rule = {};  // May be the principal's.
+  call.token = {};
   call.principal.reset();
   call.credentials.reset();
   call.replay = McpCall::Replay::kNone;
+  // The server may have become one that verifies nobody: then no session is ours any more.
+  call.ClearSession();
   if (FindRoute(exchange, call) && ReadToken(exchange, call)) OnRequest(exchange, call);
 }
 
@@ -145,6 +149,7 @@ void McpHandler::StartAnew(Exchange& exchange, McpCall& call) {
 void McpHandler::OnDone(Exchange& exchange, McpCall& call) {
   StopWaiting(call, &exchange);
   LeaveSession(exchange, call);
+  streams_.Closed(call);
   const ExchangeStats& stats = exchange.stats();
   if (call.entry != nullptr && call.rule != "preflight") {
     const auto seconds = [](auto from, auto to) { return std::chrono::duration<double>(to - from).count(); };
@@ -167,14 +172,17 @@ void McpHandler::OnDone(Exchange& exchange, McpCall& call) {
     const std::string address = ClientAddress(site_, exchange.client(), exchange.head()).ToString();
     record.client_address = address;
     if (call.scanned) {
-      record.mcp_method = call.message.method;
-      record.mcp_name = call.message.name;
+      const bool batch = call.message.kind == RpcMessage::Kind::kBatch;
+      record.mcp_method = batch ? call.message.batch_methods : call.message.method;
+      record.batch = batch;
+      record.mcp_name = batch ? call.message.batch_names : call.message.name;
     } else {
       record.mcp_method = exchange.head().method;
     }
     record.trace_id = TraceId(exchange.head());
     record.status = stats.status;
     record.latency_us = std::chrono::duration_cast<std::chrono::microseconds>(stats.done - stats.started).count();
+    if (!call.audit_begun) audit_.Begin(exchange.worker().index());
     audit_.Record(exchange.worker().index(), record);
   }
   call.Clear();

@@ -16,6 +16,7 @@
 #include "services/edge/mcp/doors.h"
 #include "services/edge/mcp/link_replies.h"
 #include "services/edge/mcp/mcp_call.h"
+#include "services/edge/mcp/open_streams.h"
 #include "services/edge/mcp/server_entry.h"
 #include "services/edge/mcp/synthetic_sessions.h"
 
@@ -33,6 +34,11 @@ class McpHandler {
   void OnUpstreamBody(Exchange& exchange, McpCall& call, const ResponseHead& head, std::string_view body);
   void OnUpstreamError(Exchange& exchange, McpCall& call, UpstreamError error);
   void OnDone(Exchange& exchange, McpCall& call);
+
+  void OnWorkerStart(Worker& worker) { streams_.OnWorkerStart(worker); }
+  void OnWorkerStop(Worker& worker) { streams_.OnWorkerStop(worker); }
+  // After the routes and the doors were told: streams of callers and servers that are no more are cut.
+  void OnUpdate(const ControlUpdate& update) { streams_.OnUpdate(update); }
 
   // A connection ("<subject>\n<app uid>\n<label>") changed: replies held for it go on.
   void OnConnection(const std::string& key);
@@ -85,6 +91,8 @@ class McpHandler {
   void SendSignal(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link);
   void Hold(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link);
   void HoldGet(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link);
+  // False: the exchange has ended.
+  bool StartHeldStream(Exchange& exchange, McpCall& call);
   void Await(Exchange& exchange, McpCall& call, const std::string& app_uid, absl::Time until);
   void WakeUp(Exchange& exchange, McpCall& call);
   void StopWaiting(McpCall& call, const void* exchange);
@@ -109,6 +117,7 @@ class McpHandler {
   CallAudit& audit_;
   const Clock& clock_;
   SyntheticSessions synthetic_;
+  OpenStreams streams_;
 
   struct Waiter {
     const void* exchange;

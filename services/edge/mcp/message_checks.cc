@@ -14,6 +14,14 @@ bool McpHandler::Scan(Exchange& exchange, McpCall& call) {
     return true;
   }
   const bool parse = error == ScanError::kParse;
+  if (error == ScanError::kTooManyKeys) {
+    Refuse(exchange, call,
+           {.status = 400,
+            .rpc_code = -32600,
+            .reason = "too_many_keys",
+            .message = "the body has more than 10000 object keys"});
+    return false;
+  }
   Refuse(exchange, call,
          {.status = 400,
           .rpc_code = parse ? -32700 : -32600,
@@ -28,7 +36,8 @@ bool McpHandler::CheckModernHeaders(Exchange& exchange, McpCall& call) {
   if (!call.scanned || !call.message.modern) return true;
   const auto disagrees = [&](HeaderId id, std::string_view body_value) {
     const HeaderField* field = exchange.head().Find(id);
-    if (field == nullptr || body_value.empty()) return false;
+    if (field == nullptr) return false;
+    if (body_value.empty()) return !field->value.empty();
     constexpr std::string_view kBase64 = "=?base64?";
     if (field->value.starts_with(kBase64) && field->value.ends_with("?=") && field->value.size() > kBase64.size() + 2) {
       const auto decoded =
@@ -41,7 +50,8 @@ bool McpHandler::CheckModernHeaders(Exchange& exchange, McpCall& call) {
   const bool named =
       message.method == "tools/call" || message.method == "prompts/get" || message.method == "resources/read";
   if (disagrees(HeaderId::kMcpProtocolVersion, message.protocol_version) ||
-      disagrees(HeaderId::kMcpMethod, message.method) || (named && disagrees(HeaderId::kMcpName, message.name))) {
+      (!message.method.empty() && disagrees(HeaderId::kMcpMethod, message.method)) ||
+      (named && disagrees(HeaderId::kMcpName, message.name))) {
     Refuse(exchange, call,
            {.status = 400,
             .rpc_code = -32020,

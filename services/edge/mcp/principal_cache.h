@@ -53,6 +53,8 @@ struct Principal {
   std::string audit_fields;
   // A claim that cannot be a header value: every request of this caller fails (500 identity_unencodable).
   bool unencodable = false;
+  // A rule forwards the other kind of token than the caller presented (502 no_caller_token).
+  bool wrong_token_kind = false;
 
   std::atomic<bool> dead{false};
   std::atomic<bool> renewing{false};

@@ -15,9 +15,12 @@ bool McpHandler::CredentialRefused(const McpCall& call, const ResponseHead& head
   return !callers_own;
 }
 
-Verdict McpHandler::OnUpstreamHead(Exchange& /*exchange*/, McpCall& call, const ResponseHead& head, RelayHead& relay) {
+Verdict McpHandler::OnUpstreamHead(Exchange& exchange, McpCall& call, const ResponseHead& head, RelayHead& relay) {
   if (call.replaying()) return Verdict::kCollect;
-  if (CredentialRefused(call, head)) return Verdict::kCollect;
+  if (CredentialRefused(call, head)) return Verdict::kDiscard;
+  // Into a stream of ours goes plain text only.
+  if (exchange.streaming() && head.content_encoded) return Verdict::kDiscard;
+  if (head.event_stream && !exchange.streaming() && !streams_.Opened(exchange, call)) return Verdict::kRelay;
   ResponseRules rules;
   rules.allowed_origin = call.origin;
   rules.keep_challenge = !call.entry->interactive && call.entry->app_passthrough;
@@ -42,6 +45,12 @@ Verdict McpHandler::OnUpstreamHead(Exchange& /*exchange*/, McpCall& call, const 
 void McpHandler::OnUpstreamBody(Exchange& exchange, McpCall& call, const ResponseHead& head,
                                 std::string_view /*body*/) {
   if (call.replaying()) return OnReplayAnswer(exchange, call, head);
+  if (!CredentialRefused(call, head)) {
+    return Refuse(exchange, call,
+                  {.status = 502,
+                   .reason = "upstream_encoded",
+                   .message = "the upstream compressed an answer that was asked for uncompressed"});
+  }
   AfterRefusal(exchange, call);
 }
 
@@ -74,6 +83,7 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
   if (per_user) {
     token_broker::v1::LinkRequired link;
     link.set_app_uid(call.entry->app_uid);
+    link.set_app_slug(call.entry->app_slug);
     link.set_reason(token_broker::v1::LinkRequired::NEEDS_REAUTH);
     return NeedsLink(exchange, call, link);
   }

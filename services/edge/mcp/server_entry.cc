@@ -8,6 +8,7 @@
 #include "common/json_log.h"
 #include "common/status_macros.h"
 #include "common/string_view.h"
+#include "common/url.h"
 #include "services/edge/mcp/call_audit.h"
 
 namespace sallyport::edge {
@@ -31,6 +32,7 @@ absl::Status CompileAppAuth(const AppAuth& app_auth, ServerEntry& entry, std::ve
       if (!entry.authenticates()) return absl::InvalidArgumentError("an account of the caller needs a verified caller");
       entry.per_user = true;
       entry.app_uid = app_auth.oauth_authorization().app_uid();
+      entry.app_slug = app_auth.oauth_authorization().app();
       break;
     case AppAuth::kApiKey:
       if (app_auth.api_key().location() == registry::v1::QUERY) {
@@ -68,6 +70,7 @@ absl::Status CompileOutbound(const OutboundHeader& header, ServerEntry& entry) {
       return absl::OkStatus();
     case OutboundHeader::kForwardCallerToken:
       own.source = ServerEntry::OwnHeader::Source::kPresentedToken;
+      own.id_token = header.forward_caller_token().token() == registry::v1::ID;
       entry.own_headers.push_back(std::move(own));
       entry.forwards_caller_token = true;
       // With our own token the broker gives the sign-in's token instead; it belongs to the one token it was asked with.
@@ -117,6 +120,8 @@ absl::StatusOr<std::shared_ptr<const ServerEntry>> CompileServer(const McpServer
   entry->version = server.version();
   entry->enabled = !server.has_enabled() || server.enabled();
   ASSIGN_OR_RETURN(entry->target, ParseUpstreamUrl(server.upstream_url()));
+  // The services write origins in one way only.
+  if (const auto url = Url::Parse(server.upstream_url()); url.ok()) entry->target.origin = url->origin();
   entry->target.pool_key = absl::StrCat(server.uid(), "/", entry->serial);
 
   switch (server.agent_auth().method_case()) {

@@ -53,8 +53,9 @@ struct ServerEntry : std::enable_shared_from_this<ServerEntry> {
     Source source = Source::kClaim;
     std::string name;
     std::string prefix;
-    std::string claim;  // kClaim: "sub", "email" or another.
-    std::string piece;  // "outbound_headers[x-user]"
+    std::string claim;      // kClaim: "sub", "email" or another.
+    std::string piece;      // "outbound_headers[x-user]"
+    bool id_token = false;  // kPresentedToken: an ID token is asked for, not an access token.
   };
   std::vector<OwnHeader> own_headers;
   // Some forward_caller_token rule: rendered here for presented tokens, by the broker for our own.
@@ -65,6 +66,7 @@ struct ServerEntry : std::enable_shared_from_this<ServerEntry> {
   bool per_user = false;            // A USER piece: cached with the principal, not for the server.
   bool app_passthrough = false;
   std::string app_uid;  // OAuth authorization.
+  std::string app_slug;
   // A query-located API key's parameter name; empty otherwise.
   std::string api_key_query;
 

@@ -41,6 +41,13 @@ std::string Kept(const ServerEntry& entry, const std::vector<std::string>& names
   return out;
 }
 
+TEST(ServerEntry, TheOriginIsWrittenAsTheServicesWriteIt) {
+  registry::v1::McpServer server = Server(std::string(kOpen) + R"(,"appAuth":{"passthrough":{}})");
+  server.set_upstream_url("https://[2001:DB8:0:0::1]:443/mcp");
+  ASSERT_OK_AND_ASSIGN(const auto entry, CompileServer(server, "https://gw.example.com"));
+  EXPECT_EQ(entry->target.origin, "https://[2001:db8::1]");
+}
+
 TEST(ServerEntry, CarriesTargetIdentityAndLimits) {
   ASSERT_OK_AND_ASSIGN(const auto entry, Compile(std::string(kOpen) + R"(,"appAuth":{"passthrough":{}},
       "policy":{"bodyLimit":"100","connectTimeout":"0.250s","firstByteTimeout":"30s","auditRequired":true,

@@ -25,7 +25,11 @@ SessionIdentity IdentityOf(const McpCall& call) {
 // True if the call does not go upstream now: the upstream must hear the client's initialize first (from us or from a
 // call that is at it), or the session is not ours any more.
 bool McpHandler::ReplayIfNeeded(Exchange& exchange, McpCall& call) {
-  if (!call.synthetic || call.replay == McpCall::Replay::kDone) return false;
+  if (!call.synthetic || call.principal == nullptr) {
+    LeaveSession(exchange, call);  // Entered before the server changed.
+    return false;
+  }
+  if (call.replay == McpCall::Replay::kDone) return false;
   using Kind = SyntheticSessions::Step::Kind;
   SyntheticSessions::Step step =
       synthetic_.Enter(call.upstream_session, IdentityOf(call), &exchange,
@@ -58,14 +62,12 @@ bool McpHandler::ReplayIfNeeded(Exchange& exchange, McpCall& call) {
 // As long as this call would have been given had it asked the upstream itself.
 void McpHandler::AwaitReplay(Exchange& exchange, McpCall& call) {
   call.replay = McpCall::Replay::kWaiting;
-  exchange.worker().After(call.entry->target.first_byte_timeout, [this, ref = exchange.Ref()] {
-    ref.Post([this](Exchange& live) {
-      McpCall& waiting = CallOf(live);
-      if (waiting.replay != McpCall::Replay::kWaiting) return;
-      waiting.replay = McpCall::Replay::kDone;
-      LeaveSession(live, waiting);
-      RefuseUpstream(live, waiting, UpstreamError::kFirstByteTimeout);
-    });
+  exchange.Wake(call.entry->target.first_byte_timeout, [this](Exchange& live) {
+    McpCall& waiting = CallOf(live);
+    if (waiting.replay != McpCall::Replay::kWaiting) return;
+    waiting.replay = McpCall::Replay::kDone;
+    LeaveSession(live, waiting);
+    RefuseUpstream(live, waiting, UpstreamError::kFirstByteTimeout);
   });
 }
 

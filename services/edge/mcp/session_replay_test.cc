@@ -275,6 +275,35 @@ TEST_F(SessionReplayTest, WhoeverWaitsDoesSoWithinTheirOwnTime) {
   EXPECT_EQ(Requests(IsInitialize).size(), 1U);
 }
 
+TEST_F(SessionReplayTest, AServerThatVerifiesNobodyAnyMoreKnowsNoSessionOfOurs) {
+  StartEdge(/*threads=*/1);
+  const std::string session = OpenSession();
+  const Clients clients = StartContended(2, session);
+  registry_.Put(FromJson<registry::v1::McpServer>(
+      absl::StrCat(R"({"uid":"srv_user","slug":"user","version":"2","upstreamUrl":"http://127.0.0.1:)",
+                   upstream_.port(), R"(/up","agentAuth":{"passthrough":{}},"appAuth":{"passthrough":{}}})")));
+  ASSERT_TRUE(Soon([&] { return StatusOf(Start("user", "", "")->ReadMessage()) == 200; }));
+  initializes_.Open();
+  EXPECT_EQ(StatusOf(clients[0]->ReadMessage()), 200) << "was under way";
+  for (size_t i = 1; i < clients.size(); ++i) EXPECT_EQ(StatusOf(clients[i]->ReadMessage()), 200);
+  const auto requests = upstream_.requests();
+  EXPECT_EQ(std::count_if(requests.begin(), requests.end(),
+                          [&](const auto& request) { return absl::StrContains(request, session); }),
+            2)
+      << "the client's own word from now on";
+}
+
+TEST_F(SessionReplayTest, AnInitializeAnsweredByAStreamThatStaysOpenIsAnAnswer) {
+  StartEdge(/*threads=*/1);
+  const std::string session = OpenSession();
+  AnswerInitialize(
+      {"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+       "Mcp-Session-Id: up-9\r\n\r\n10\r\ndata: {\"id\":1}\n\n\r\n"});
+  const std::string reply = Start("user", "ours-ada", session)->ReadMessage();
+  EXPECT_EQ(StatusOf(reply), 200);
+  EXPECT_EQ(Requests(IsCall).size(), 1U);
+}
+
 TEST_F(SessionReplayTest, WhoIsRevokedWhileWaitingIsNotServed) {
   StartEdge(/*threads=*/1);
   const std::string session = OpenSession();

@@ -13,6 +13,7 @@
 #include "common/rpc_server.h"
 #include "sallyport/token_broker/v1/token_broker.grpc.pb.h"
 #include "sallyport/web/v1/web.grpc.pb.h"
+#include "services/token_broker/provider_binding.h"
 #include "services/token_broker/testing/fake_peers.h"
 #include "services/token_broker/testing/http_provider.h"
 #include "services/token_broker/token_broker_server.h"
@@ -152,6 +153,12 @@ class BrokerTestBase : public ::testing::Test {
     *put.mutable_record() = ConnectionRecord(subject, connection);
     put.set_payload(tokens.SerializeAsString());
     for (const auto& [name, value] : LabelsOf(tokens, connection)) (*put.mutable_labels())[name] = value;
+    if (connection == kApp) {
+      Provider provider;
+      provider.token_url = app_->token_url();
+      provider.revocation_url = app_->revocation_url();
+      (*put.mutable_labels())[kBoundTo] = BoundTo(provider);
+    }
     for (const auto& [name, value] : labels) (*put.mutable_labels())[name] = value;
     EXPECT_TRUE(peers_.vault.Put(put, "passport-of:" + subject).ok());
   }

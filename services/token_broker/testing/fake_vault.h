@@ -24,7 +24,8 @@
 namespace sallyport::token_broker::testing {
 
 // The vault's contract in memory: versions, generations, epochs, leases, late answers. Reads the clock it is given.
-// Thread-safe. A passport is "passport-of:<subject>", or a JWT whose `sub` is taken unverified.
+// Thread-safe. A passport is "passport-of:<subject>" or "passport-of:<subject>#<anything>", or a JWT whose `sub` is
+// taken unverified.
 class FakeVault final : public VaultClient {
  public:
   explicit FakeVault(const Clock& clock) : clock_(clock) {}
@@ -53,7 +54,7 @@ class FakeVault final : public VaultClient {
     MutexLock lock(mu_);
     if (down_ || puts_fail_ > 0) {
       puts_fail_ = std::max(0, puts_fail_ - 1);
-      return Down();
+      return down_ ? Down() : put_failure_;
     }
     if (!request.lease().empty()) return PutLeased(request);
     if (absl::Status status = CheckOwner(request.record(), passport); !status.ok()) return status;
@@ -228,9 +229,21 @@ class FakeVault final : public VaultClient {
     MutexLock lock(mu_);
     down_ = down;
   }
-  void FailPuts(int count) {
+  void FailPuts(int count, absl::Status failure = Down()) {
     MutexLock lock(mu_);
     puts_fail_ = count;
+    put_failure_ = std::move(failure);
+  }
+  // As one that has expired.
+  void RefusePassport(const std::string& passport) {
+    MutexLock lock(mu_);
+    refused_passports_.insert(passport);
+  }
+  // As a store does that was put back to an earlier day.
+  void ForgetLeases() {
+    MutexLock lock(mu_);
+    leases_.clear();
+    for (auto& [key, record] : records_) record.claim_until = absl::InfinitePast();
   }
   vault::v1::RecordMetadata MetadataOf(const vault::v1::RecordName& name) {
     MutexLock lock(mu_);
@@ -311,14 +324,16 @@ class FakeVault final : public VaultClient {
   static absl::Status Down() { return absl::UnavailableError("the vault is down"); }
 
   static std::string SubjectOf(const std::string& passport) {
-    if (absl::StartsWith(passport, "passport-of:")) return passport.substr(12);
+    if (absl::StartsWith(passport, "passport-of:")) return passport.substr(12, passport.find('#') - 12);
     const std::vector<std::string> parts = absl::StrSplit(passport, '.');
     if (parts.size() != 3) return "";
     const std::string claims = Base64UrlDecode(parts[1]).value_or("");
     const size_t begin = claims.find("\"sub\":\"");
     return begin == std::string::npos ? "" : claims.substr(begin + 7, claims.find('"', begin + 7) - begin - 7);
   }
-  static absl::Status CheckOwner(const vault::v1::RecordName& name, const std::string& passport) {
+  absl::Status CheckOwner(const vault::v1::RecordName& name, const std::string& passport)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (refused_passports_.count(passport) > 0) return absl::UnauthenticatedError("the passport has expired");
     const bool mine = name.owner_type() != vault::v1::USER || SubjectOf(passport) == name.owner_id();
     return mine ? absl::OkStatus() : absl::PermissionDeniedError("the passport is another user's");
   }
@@ -395,6 +410,8 @@ class FakeVault final : public VaultClient {
   std::map<std::string, Lease> leases_ ABSL_GUARDED_BY(mu_);
   bool down_ ABSL_GUARDED_BY(mu_) = false;
   int puts_fail_ ABSL_GUARDED_BY(mu_) = 0;
+  absl::Status put_failure_ ABSL_GUARDED_BY(mu_);
+  std::set<std::string> refused_passports_ ABSL_GUARDED_BY(mu_);
   int leases_given_ ABSL_GUARDED_BY(mu_) = 0;
   int gets_ ABSL_GUARDED_BY(mu_) = 0;
 };

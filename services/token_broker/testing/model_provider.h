@@ -18,13 +18,17 @@ class ModelProvider final : public TokenEndpoint {
   // A rotated token is refused and ends the family; works once more; is never rotated.
   enum class Mode { kStrict, kGrace, kStatic };
 
+  static constexpr char kTokenUrl[] = "https://provider.example/token";
+  static constexpr char kRevocationUrl[] = "https://provider.example/revoke";
+
   explicit ModelProvider(Mode mode) : mode_(mode) {}
 
   TokenResult ExchangeCode(const Provider&, const Secret&, const std::string&, const Secret&) override {
     return Refused();
   }
 
-  TokenResult Refresh(const Provider& /*provider*/, const Secret& refresh_token) override {
+  TokenResult Refresh(const Provider& provider, const Secret& refresh_token) override {
+    misdirected_ = misdirected_ || provider.token_url != kTokenUrl;
     if (drop_request_) {
       return ProviderError{.failure = ProviderFailure::kAmbiguous, .code = "timeout"};
     }
@@ -35,10 +39,14 @@ class ModelProvider final : public TokenEndpoint {
     if (lose_answer_) {
       return ProviderError{.failure = ProviderFailure::kAmbiguous, .code = "timeout"};
     }
+    if (auto* answer = std::get_if<TokenAnswer>(&result); answer != nullptr && half_answer_) {
+      answer->access_token = Secret();
+    }
     return result;
   }
 
-  RevocationResult Revoke(const Provider& /*provider*/, const Secret& token, absl::string_view /*hint*/) override {
+  RevocationResult Revoke(const Provider& provider, const Secret& token, absl::string_view /*hint*/) override {
+    misdirected_ = misdirected_ || provider.revocation_url != kRevocationUrl;
     revoked_strays_.push_back(std::string(token.Expose()));
     if (Family(std::string(token.Expose())) == family_) {
       revoked_ = true;
@@ -64,6 +72,8 @@ class ModelProvider final : public TokenEndpoint {
   int family() const { return family_; }
   bool revoked() const { return revoked_; }
   bool revoked_by_us() const { return revoked_by_us_; }
+  // A token was sent to other URLs than its own.
+  bool misdirected() const { return misdirected_; }
   bool IsUsable(const std::string& token) const {
     if (token.empty() || Family(token) != family_ || revoked_) {
       return false;
@@ -79,6 +89,8 @@ class ModelProvider final : public TokenEndpoint {
   bool drop_request_ = false;
   bool lose_answer_ = false;
   bool out_of_order_ = false;
+  // A new refresh token, and no access token.
+  bool half_answer_ = false;
 
  private:
   static int Family(const std::string& token) { return std::stoi(token); }
@@ -116,6 +128,7 @@ class ModelProvider final : public TokenEndpoint {
   int newest_ = 0;
   bool revoked_ = false;
   bool revoked_by_us_ = false;
+  bool misdirected_ = false;
   std::vector<std::string> revoked_strays_;
   std::vector<std::string> pending_;
 };

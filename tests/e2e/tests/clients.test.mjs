@@ -19,8 +19,9 @@ for (const topology of TOPOLOGIES) {
     after(() => world?.close());
     const url = () => world.gateway.mcpUrl('github');
 
-    for (const [kind, i] of [['sdk1', 0], ['client2', 1], ['client2-auto', 2]]) {
-      it(`takes ${kind} from 401 to a tool's answer`, async () => {
+    for (const [kind, i, version] of [['sdk1', 0, '2025-11-25'], ['client2', 1, '2025-11-25'], ['client2-auto', 2, '2026-07-28']]) {
+      it(`takes ${kind} from 401 to a tool's answer, with ${version} all the way`, async () => {
+        const began = world.provider.records.mcpRequests.length;
         const { client, oauth, close } = await connectClient(kind, url(), { openUrl: person(new Browser(), world.persona(i)) });
         assert.equal(oauth.authorizations, 1);
         world.tokens.add(oauth.tokens().access_token).add(oauth.tokens().refresh_token);
@@ -28,6 +29,10 @@ for (const topology of TOPOLOGIES) {
         const answer = await client.callTool({ name: 'list_pull_requests', arguments: {} });
         assert.equal(JSON.parse(answer.content[0].text)[0].author, world.account(i));
         await close();
+        // What reached the upstream says what was negotiated; only a legacy initialize names no version in its head.
+        const spoken = world.provider.records.mcpRequests.slice(began).map(({ headers }) => headers['mcp-protocol-version']);
+        assert.deepEqual([...new Set(spoken.filter(Boolean))], [version]);
+        assert.equal(spoken.filter((named) => !named).length, version === '2026-07-28' ? 0 : 1, spoken.join());
       });
     }
 
@@ -49,6 +54,7 @@ for (const topology of TOPOLOGIES) {
         return flow.callback;
       };
       const { client, close } = await connectClient('client2', url(), { openUrl });
+      assert.deepEqual((await client.listTools()).tools.map((tool) => tool.name).sort(), ['list_pull_requests', 'whoami']);
       const answer = await client.callTool({ name: 'whoami', arguments: {} });
       assert.equal(answer.content[0].text, world.account(4));
       assert.deepEqual(flow.violations, []);
@@ -140,18 +146,25 @@ for (const topology of TOPOLOGIES) {
 
       it('refuses a sealed state that belongs to another user or another call', async () => {
         const { accessToken: token } = await obtainToken(world, 'github', world.persona(6, { skipLink: true }));
-        const other = await obtainToken(world, 'github', world.persona(7, { skipLink: true }));
+        const unlinked = (await obtainToken(world, 'github', world.persona(7, { skipLink: true }))).accessToken;
+        const linked = (await obtainToken(world, 'github', world.persona(0))).accessToken;
         const options = { token, capabilities: URL_CAPABLE };
         const { result } = (await callTool(url(), 'whoami', {}, options)).message;
         const key = Object.keys(result.inputRequests)[0];
         const answers = { inputResponses: { [key]: { action: 'accept' } }, requestState: result.requestState };
-        const stolen = await rpc(url(), 'tools/call', { name: 'whoami', arguments: {}, ...answers }, { ...options, token: other.accessToken });
-        assert.ok(stolen.message.error, stolen.body);
-        const another = await rpc(url(), 'tools/call', { name: 'list_pull_requests', arguments: {}, ...answers }, options);
-        assert.ok(another.message.error, another.body);
+        const { mcpRequests, authorizations, tokenRequests } = world.provider.records;
+        const requests = () => [mcpRequests.length, authorizations.length, tokenRequests.length];
+        const before = requests();
+        for (const [name, whose] of [['whoami', linked], ['whoami', unlinked], ['list_pull_requests', token]]) {
+          const refused = await rpc(url(), 'tools/call', { name, arguments: {}, ...answers }, { ...options, token: whose });
+          assert.equal(refused.status, 400, refused.body);
+          assert.equal(refused.message.error.code, -32602);
+          assert.equal(refused.message.error.data.reason, 'request_state_mismatch');
+        }
         const declined = await rpc(url(), 'tools/call',
           { name: 'whoami', arguments: {}, inputResponses: { [key]: { action: 'decline' } }, requestState: result.requestState }, options);
         assert.equal(declined.message.result.isError, true);
+        assert.deepEqual(requests(), before, 'nothing of all this reached the app');
       });
 
       it('with 2025-11-25 and URL elicitation: error -32042; without a session that says so: a tool result', async () => {

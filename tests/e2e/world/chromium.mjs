@@ -6,6 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { chromium } from 'playwright-core';
 import { NO, YES } from './browser.mjs';
+import { remember, rememberUrl } from './secrets.mjs';
 
 const EXECUTABLE = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const FLAGS = [
@@ -36,6 +37,7 @@ export async function actInChromium(url, persona, { stop, timeoutMs = 60000 }) {
         return route.fulfill({ status: 200, contentType: 'text/plain', body: 'done' });
       });
     });
+    page.on('request', (request) => rememberUrl(request.url()));
     page.on('framenavigated', (frame) => visited.push(frame.url()));
     const end = Date.now() + timeoutMs;
     await page.goto(url, { waitUntil: 'load' });
@@ -48,6 +50,7 @@ export async function actInChromium(url, persona, { stop, timeoutMs = 60000 }) {
     }
     return { callback, visited, violations };
   } finally {
+    remember('cookie', ...(await context.cookies()).map(({ value }) => value));
     await context.close();
     await rm(directory, { recursive: true, force: true });
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Real MCP clients, from the first 401 to a working connection, with a scripted person at the browser.
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
@@ -10,6 +10,8 @@ import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js'
 import { UnauthorizedError as LegacyUnauthorized } from '@modelcontextprotocol/sdk/client/auth.js';
 import { Client, StreamableHTTPClientTransport, UnauthorizedError } from '@modelcontextprotocol/client';
 import { waitFor } from './http.mjs';
+import { watchedFetch } from './http-client.mjs';
+import { remember, rememberFields, rememberJson } from './secrets.mjs';
 
 const require = createRequire(import.meta.url);
 // Nobody listens there: the browser is stopped before it would go.
@@ -31,10 +33,10 @@ export class MemoryOAuth {
   get redirectUrl() { return CALLBACK; }
   state() { return (this.expectedState = crypto.randomUUID()); }
   clientInformation() { return this.memory.client; }
-  saveClientInformation(value) { this.memory.client = value; }
+  saveClientInformation(value) { rememberFields(this.memory.client = value); }
   tokens() { return this.memory.tokens; }
-  saveTokens(value) { this.memory.tokens = value; }
-  saveCodeVerifier(value) { this.memory.verifier = value; }
+  saveTokens(value) { rememberFields(this.memory.tokens = value); }
+  saveCodeVerifier(value) { remember('code_verifier', this.memory.verifier = value); }
   codeVerifier() { return this.memory.verifier; }
   saveDiscoveryState(value) { this.memory.discovery = value; }
   discoveryState() { return this.memory.discovery; }
@@ -50,6 +52,16 @@ export class MemoryOAuth {
     this.authorizations++;
     this.callback = await this.openUrl(url.href);
     if (this.callback.searchParams.get('state') !== this.expectedState) throw new Error('the callback carries another state');
+  }
+}
+
+// What mcp-remote leaves in its directory: tokens as JSON, code verifiers as they are.
+async function rememberFiles(directory) {
+  for (const entry of await readdir(directory, { recursive: true, withFileTypes: true }).catch(() => [])) {
+    if (!entry.isFile()) continue;
+    const text = await readFile(path.join(entry.parentPath, entry.name), 'utf8');
+    rememberJson(text);
+    if (entry.name.includes('verifier')) remember('code_verifier', text.trim());
   }
 }
 
@@ -80,10 +92,30 @@ async function connectTwice(make, finish, Unauthorized) {
 
 const INFO = { name: 'sallyport-e2e', version: '1.0.0' };
 
+// A fetch that keeps what comes back, one entry an answer: { head, body }, the body as far as it has come.
+function recordingFetch(received) {
+  return async (...args) => {
+    const response = await watchedFetch(...args);
+    const entry = { head: JSON.stringify([...response.headers]), body: '' };
+    received.push(entry);
+    const body = response.clone().body;
+    const read = async () => {
+      const decoder = new TextDecoder();
+      for await (const chunk of body) entry.body += decoder.decode(chunk, { stream: true });
+    };
+    if (body) read().catch(() => {});  // Cut off: what the client makes of that is its own affair.
+    return response;
+  };
+}
+
 // kind: 'sdk1' (@modelcontextprotocol/sdk), 'client2' (@modelcontextprotocol/client as it comes), 'client2-auto' (the same with
-// versionNegotiation auto). Resolves with { client, oauth, close }; the client is connected.
+// versionNegotiation auto). Resolves with { client, oauth, received, close }; the client is connected, `received` is all it was sent over
+// HTTP so far.
 export async function connectClient(kind, url, { openUrl, oauth = new MemoryOAuth({ openUrl }), capabilities = {}, headers } = {}) {
-  const transportOptions = { authProvider: headers?.Authorization ? undefined : oauth, requestInit: headers ? { headers } : undefined };
+  const received = [];
+  const transportOptions = {
+    authProvider: headers?.Authorization ? undefined : oauth, requestInit: headers ? { headers } : undefined, fetch: recordingFetch(received),
+  };
   let client;
   if (kind === 'sdk1') {
     client = await connectTwice(
@@ -95,7 +127,7 @@ export async function connectClient(kind, url, { openUrl, oauth = new MemoryOAut
       () => ({ client: new Client(INFO, options), transport: new StreamableHTTPClientTransport(new URL(url), transportOptions) }),
       (transport) => transport.finishAuth(oauth.callback.searchParams), UnauthorizedError);
   }
-  return { client, oauth, close: () => client.close() };
+  return { client, oauth, received, close: () => client.close() };
 }
 
 // mcp-remote as a child process. Whatever it starts as a browser is a script that writes the URL to a file; `openUrl` then plays the
@@ -129,6 +161,7 @@ export async function connectMcpRemote(url, { openUrl, args = [] } = {}) {
   const close = async () => {
     closed = true;
     await client.close();
+    await rememberFiles(path.join(directory, 'config'));
     await rm(directory, { recursive: true, force: true });
   };
   try {

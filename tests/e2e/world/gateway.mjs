@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // The system under test, in either topology: `standalone` (one process, embedded stores) or `split` (one process per service with
 // mTLS between them, two brokers, PostgreSQL, Redis).
+import { createPrivateKey } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { request } from './http-client.mjs';
-import { freePort, sleep, waitFor } from './http.mjs';
+import { freePort, waitFor } from './http.mjs';
 import { run, start } from './processes.mjs';
+import { remember } from './secrets.mjs';
 import { startPostgres, startRedis } from './stores.mjs';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const BIN = process.env.SALLYPORT_BIN ?? path.join(ROOT, 'build/dev/bin');
 const LOOPBACK = ['127.0.0.0/8'];
 const GRACE_MS = 12000;
+// Files that are keys.
+const KEYS = /^(?:data\/)?kek\/|^certs\/.*\.key$/;
+const CLI_TOKEN = /^home\/\.config\/sallyport\/credentials\.json$/;
 
 export const TOPOLOGIES = (process.env.SALLYPORT_TOPOLOGIES ?? 'standalone,split').split(',').filter(Boolean);
 
@@ -111,7 +116,7 @@ class Gateway {
     const dir = (name) => path.join(this.directory, name);
     [this.postgres, this.redis] = await Promise.all([
       startPostgres(path.join(this.logs, 'postgres.log'), ['vault', 'registry', 'authn']),
-      startRedis(dir('redis'), path.join(this.logs, 'redis.log')),
+      startRedis(dir('redis'), path.join(this.logs, 'redis.log'), path.join(this.logs, 'redis-monitor.log')),
       run(path.join(ROOT, 'tools/dev-certs'), [certificates]),
     ]);
     const { roles, accessTokenLifetime, sessionLifetime } = this.settings;
@@ -239,14 +244,38 @@ class Gateway {
     }
   }
 
-  // One call of the HTTP API as the administrator.
-  async api(method, body = {}) {
+  // One call of the HTTP API as the administrator, whatever comes of it.
+  async apiRequest(method, body = {}) {
     await this.login();
-    const response = await request(`${this.publicUrl}/api/${method}`, {
+    return request(`${this.publicUrl}/api/${method}`, {
       method: 'POST', headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${this.apiToken}` }, body: JSON.stringify(body),
     });
+  }
+
+  async api(method, body = {}) {
+    const response = await this.apiRequest(method, body);
     if (response.status !== 200) throw new Error(`${method}: HTTP ${response.status} ${response.body}`);
     return JSON.parse(response.body);
+  }
+
+  // All events of the audit that the filter (ListEventsRequest) lets through, newest first.
+  async auditEvents(filter = {}) {
+    const all = [];
+    for (let pageToken = ''; ;) {
+      const page = await this.api('sallyport.audit.v1.Audit/ListEvents', { pageSize: 1000, ...filter, ...(pageToken ? { pageToken } : {}) });
+      all.push(...page.events ?? []);
+      pageToken = page.nextPageToken;
+      if (!pageToken) return all;
+    }
+  }
+
+  // The sum of a metric of one service over all samples with these labels.
+  async metric(name, metric, labels = {}) {
+    const { body } = await request(`${this.services.get(name).adminUrl}/metrics`, { headers: { Connection: 'close' } });
+    const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`);
+    return body.split('\n').filter((line) => line.startsWith(`${metric}{`) || line.startsWith(`${metric} `))
+      .filter((line) => wanted.every((text) => line.includes(text)))
+      .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
   }
 
   // All metrics of all services, as Prometheus text.
@@ -267,18 +296,42 @@ class Gateway {
     return (await this.logFiles()).map(([name, text]) => `--- ${name}\n${text.trim().split('\n').slice(-lines).join('\n')}`).join('\n');
   }
 
+  // Files of the directory by their path in it.
+  async #files() {
+    const entries = await readdir(this.directory, { recursive: true, withFileTypes: true });
+    return entries.filter((entry) => entry.isFile())
+      .map((entry) => path.relative(this.directory, path.join(entry.parentPath, entry.name)));
+  }
+
+  // The key-encryption keys and the private keys of the services' certificates, for the search for secrets.
+  async rememberKeys() {
+    for (const file of (await this.#files()).filter((name) => KEYS.test(name))) {
+      const bytes = await readFile(path.join(this.directory, file));
+      if (!file.endsWith('.key')) {
+        remember('key-encryption key', bytes);
+        continue;
+      }
+      remember('private key of a certificate', Buffer.from(createPrivateKey(bytes).export({ format: 'jwk' }).d, 'base64url'));
+      // As it stands in the file, where lines break it; the first is alike in all keys, and in the last is the public half.
+      remember('private key of a certificate (PEM)', bytes.toString().split('\n')[2]);
+    }
+  }
+
   // Everything at rest and in passing, by name: logs, metrics, files, databases, Redis. For the search for secrets.
   async traces() {
     const found = new Map();
-    for (const [name, text] of await this.logFiles()) found.set(`log ${name}`, Buffer.from(text));
     for (const [name, text] of Object.entries(await this.metrics())) found.set(`metrics ${name}`, Buffer.from(text));
-    const skip = new Set(['logs', 'home', 'pg', 'redis', 'certs', 'kek']);
-    for (const entry of await readdir(this.directory, { recursive: true, withFileTypes: true })) {
-      const file = path.join(entry.parentPath, entry.name);
-      const relative = path.relative(this.directory, file);
-      if (!entry.isFile() || skip.has(relative.split(path.sep)[0]) || !relative.includes(path.sep)) continue;
-      found.set(`file ${relative}`, await readFile(file));
+    // A file may go meanwhile: a shipped audit segment, a temporary one.
+    const read = (file) => readFile(path.join(this.directory, file)).catch((error) => { if (error.code !== 'ENOENT') throw error; });
+    for (const file of await this.#files()) {
+      if (file.startsWith(`logs${path.sep}`)) found.set(`log ${path.basename(file)}`, await read(file));
+      // Left out: what the tests wrote for the gateway to read (the files at the top), keys where keys belong, and the file in which the
+      // command line tool keeps its token.
+      else if (file.includes(path.sep) && !KEYS.test(file) && !CLI_TOKEN.test(file)) {
+        found.set(`file ${file}`, await read(file));
+      }
     }
+    for (const [name, bytes] of found) if (!bytes) found.delete(name);
     if (this.postgres) {
       for (const name of ['vault', 'registry', 'authn']) found.set(`database ${name}`, Buffer.from(await this.postgres.dump(name)));
     }
@@ -286,10 +339,14 @@ class Gateway {
     return found;
   }
 
-  async close({ keep = false } = {}) {
+  // Ends the services; what they left stays.
+  async stop() {
     await Promise.all([...this.services.values()].map((service) => service.process.stop(GRACE_MS)));
+  }
+
+  async close() {
+    await this.stop();
     await Promise.all([this.postgres?.close(), this.redis?.close()]);
-    if (keep) await sleep(0);
-    else await rm(this.directory, { recursive: true, force: true });
+    await rm(this.directory, { recursive: true, force: true });
   }
 }

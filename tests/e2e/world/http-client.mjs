@@ -1,11 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 // One HTTP/1.1 request with full control over what is on the wire (Host, Origin, duplicate headers); fetch would not allow that.
 import http from 'node:http';
+import { rememberRequest, rememberResponse } from './secrets.mjs';
 
-// Head and body of every answer of 400 and above, for the search for secrets: { origin, text }.
-export const errorBodies = [];
+// For the search for secrets, { origin, kind, text }: head and body of every answer that is an error ('error': 400 and above, and
+// JSON-RPC errors and failed tool calls of any status) or a page ('page').
+export const keptAnswers = [];
 
-const agent = new http.Agent({ keepAlive: true, maxSockets: 512 });
+function keep(origin, { statusCode, headers }, body) {
+  const page = (headers['content-type'] ?? '').startsWith('text/html');
+  if (statusCode < 400 && !page && !/"error"\s*:|"isError"\s*:\s*true/.test(body)) return;
+  // A cookie is where it belongs there.
+  const { 'set-cookie': _cookies, ...rest } = headers;
+  keptAnswers.push({ origin, kind: page ? 'page' : 'error', text: `${JSON.stringify(rest)}\n${body}` });
+}
+
+// fetch for the SDKs, whose answers are kept like our own; event streams pass unread.
+export async function watchedFetch(input, init) {
+  const response = await fetch(input, init);
+  const headers = Object.fromEntries(response.headers);
+  if (!(headers['content-type'] ?? '').startsWith('text/event-stream')) {
+    keep(new URL(response.url).origin, { statusCode: response.status, headers }, await response.clone().text());
+  }
+  return response;
+}
+
+// More than any test has in flight at once: a request that waits here for a socket would not be concurrent to the others.
+const MAX_SOCKETS = 2048;
+const agent = new http.Agent({ keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: MAX_SOCKETS });
 
 // `headers` is an object or a flat list [name, value, …] (which may repeat names). `onResponse` gets the raw response as soon as its
 // head is there. Resolves with { status, headers, rawHeaders, body } when the body has ended.
@@ -15,6 +37,7 @@ export function request(url, { method = 'GET', headers = {}, body, onResponse, s
   const has = (name) => list.some((item, i) => i % 2 === 0 && item.toLowerCase() === name);
   if (!has('host')) list.unshift('Host', target.host);
   if (body !== undefined && !has('content-length')) list.push('Content-Length', String(Buffer.byteLength(body)));
+  rememberRequest(target, list, body);
   return new Promise((resolve, reject) => {
     const out = http.request({
       host: target.hostname, port: target.port, path: target.pathname + target.search, method, headers: list, setHost: false, agent,
@@ -26,7 +49,8 @@ export function request(url, { method = 'GET', headers = {}, body, onResponse, s
       res.on('error', reject);
       res.on('end', () => {
         const text = Buffer.concat(chunks).toString('utf8');
-        if (res.statusCode >= 400) errorBodies.push({ origin: target.origin, text: `${JSON.stringify(res.headers)} ${text}` });
+        rememberResponse(target, res, text);
+        keep(target.origin, res, text);
         resolve({ status: res.statusCode, headers: res.headers, rawHeaders: res.rawHeaders, body: text });
       });
     });
@@ -55,9 +79,9 @@ export function parseMessages(response) {
 let nextId = 1;
 
 // One MCP request without any SDK: era 'modern' (2026-07-28, stateless) or 'legacy' (2025-11-25). Resolves with the HTTP answer plus
-// `message`, the JSON-RPC response in it.
-export async function rpc(url, method, params = {}, { era = 'modern', token, headers = {}, capabilities = {}, session, ...rest } = {}) {
-  const id = nextId++;
+// `message`, the JSON-RPC response in it. `id` is the JSON-RPC id; without it no two requests have the same.
+export async function rpc(url, method, params = {},
+  { era = 'modern', token, headers = {}, capabilities = {}, session, id = nextId++, ...rest } = {}) {
   const all = { Accept: 'application/json, text/event-stream', 'Content-Type': 'application/json' };
   let sent = params;
   if (era === 'modern') {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Small helpers over node:http for the servers of the test world.
+import { AssertionError } from 'node:assert/strict';
 import http from 'node:http';
 import { Readable } from 'node:stream';
 
@@ -92,8 +93,8 @@ export function webHandler(handle) {
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// Polls `probe` until it returns something truthy; throws with `what` when `ms` have passed, and at
-// once when the probe throws an error marked `fatal`.
+// Polls `probe` until it returns something truthy; throws with `what` when `ms` have passed. A failed assertion in the probe, or an
+// error marked `fatal`, ends it at once: what must never be seen must not be waited away. Other errors mean "not yet".
 export async function waitFor(probe, what, ms = 10000, every = 25) {
   const end = Date.now() + ms;
   let last;
@@ -102,7 +103,7 @@ export async function waitFor(probe, what, ms = 10000, every = 25) {
       const value = await probe();
       if (value) return value;
     } catch (error) {
-      if (error.fatal) throw error;
+      if (error.fatal || error instanceof AssertionError) throw error;
       last = error;
     }
     if (Date.now() > end) throw new Error(`timed out after ${ms} ms waiting for ${what}${last ? `: ${last}` : ''}`);

@@ -4,6 +4,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { SignJWT, exportJWK, generateKeyPair } from 'jose';
 import Provider, { errors } from 'oidc-provider';
 import { escapeHtml, freePort, listen, readBody, sendHtml } from './http.mjs';
+import { rememberFields } from './secrets.mjs';
 
 // `count` people with distinct subjects, passwords, addresses and groups.
 export function makeUsers(count, prefix = 'user') {
@@ -22,7 +23,7 @@ async function form(req) {
 }
 
 // Starts the provider. `clients` are client metadata in the vocabulary of OpenID Connect registration (a public client has
-// token_endpoint_auth_method none). Everything secret the provider hands out is collected in `secrets`.
+// token_endpoint_auth_method none). Everything secret the provider hands out is collected in `secrets`; `owners` tells whose a token is.
 // With `resources` (URLs) it is an authorization server for those, with dynamic client registration, as MCP clients want one.
 export async function startIdp({ users = makeUsers(2), clients = [], accessTokenSeconds = 3600, port, resources = [] } = {}) {
   const at = port ?? await freePort();
@@ -33,6 +34,11 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
   const publicJwk = { ...await exportJWK(publicKey), kid, alg: 'RS256', use: 'sig' };
   const bySub = new Map(users.map((user) => [user.sub, user]));
   const secrets = new Set(users.map((user) => user.password));
+  const owners = new Map();  // token -> sub
+  const handOut = (token, sub) => {
+    secrets.add(token);
+    owners.set(token, sub);
+  };
 
   const provider = new Provider(issuer, {
     clients: clients.map((client) => ({ grant_types: ['authorization_code', 'refresh_token'], ...client })),
@@ -71,8 +77,12 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
       };
     },
   });
+  // What the relying party brings: code and verifier.
+  for (const event of ['grant.success', 'grant.error']) provider.on(event, (ctx) => rememberFields(ctx.oidc?.params));
   provider.on('grant.success', (ctx) => {
-    for (const name of ['access_token', 'refresh_token', 'id_token']) if (ctx.body?.[name]) secrets.add(ctx.body[name]);
+    for (const name of ['access_token', 'refresh_token', 'id_token']) {
+      if (ctx.body?.[name]) handOut(ctx.body[name], ctx.oidc.account?.accountId);
+    }
   });
 
   const interaction = async (req, res, action) => {
@@ -121,14 +131,14 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
   }, at);
 
   return {
-    issuer, users, secrets, port: at,
+    issuer, users, secrets, owners, port: at,
     // An access token or ID token of this issuer for `user`, without any flow.
     mint: async (user, { audience, expiresIn = '1h', claims = {}, typ = 'at+jwt' } = {}) => {
       const token = await new SignJWT({
         email: user.email, email_verified: true, name: user.name, groups: user.groups, client_id: 'minted', ...claims,
       }).setProtectedHeader({ alg: 'RS256', kid, typ }).setIssuer(issuer).setSubject(user.sub).setAudience(audience)
         .setIssuedAt().setExpirationTime(expiresIn).setJti(randomBytes(8).toString('hex')).sign(privateKey);
-      secrets.add(token);
+      handOut(token, user.sub);
       return token;
     },
     jwks: { keys: [publicJwk] },

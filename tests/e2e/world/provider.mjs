@@ -2,21 +2,23 @@
 // An OAuth-protected product in the manner of a code host: an authorization server of its own users, an MCP server that demands
 // its access tokens, and a record of everything that happened, so that a test can prove how often a token was refreshed.
 import { createHash, randomBytes } from 'node:crypto';
-import { escapeHtml, listen, readBody, sendHtml, sendJson, sleep, webHandler } from './http.mjs';
+import { escapeHtml, listen, readBody, sendHtml, sendJson, sleep, waitFor, webHandler } from './http.mjs';
 import { dualEraEndpoint } from './mcp-endpoint.mjs';
 import { McpServer, z } from './mcp-server-sdk.mjs';
+import { rememberFields } from './secrets.mjs';
 
 const random = (prefix) => `${prefix}_${randomBytes(18).toString('base64url')}`;
 
 // Options, all changeable later through `settings`:
 //   rotation        'strict' (a refresh token works once; using it again revokes the whole family), 'grace' (the former token works
-//                   graceMs longer and yields the same successor), 'static' (the refresh token stays)
-//   accessSeconds   life of an access token; expires_in is sent unless sendExpiresIn is false
+//                   graceMs longer and yields the same successor again), 'static' (the refresh token stays)
+//   accessSeconds   life of an access token, or a function that gives the next one's; expires_in is sent unless sendExpiresIn is false
 //   answerDelayMs   between handling a token request and answering it
 //   issuerInCallback  RFC 9207 `iss`
 // stallRefresh(username, { thinkMs, dropIfGone, answerMs }): this user's next refresh is handled thinkMs after it came (not at all if
 // its sender is gone by then and dropIfGone is set), and answered answerMs after that.
 // failNext(kind, count): the next token requests are answered '429', '500', 'invalid_client', 'invalid_grant', 'html' or 'reset'.
+// A record of a token request has `answeredAt` once it was answered, and with a token `endsAt`, the end of that token's life.
 export async function startProvider({ users = [], clients = [], ...options } = {}) {
   const settings = {
     rotation: 'strict', graceMs: 5000, accessSeconds: 3600, sendExpiresIn: true, answerDelayMs: 0, issuerInCallback: false,
@@ -30,17 +32,22 @@ export async function startProvider({ users = [], clients = [], ...options } = {
   const secrets = new Set([...users.map((user) => user.password), ...clients.map((client) => client.client_secret).filter(Boolean)]);
   let site;
 
-  const mintTokens = (family) => {
+  const mintAccess = (family) => {
     const accessToken = random('pat');
+    secrets.add(accessToken);
+    const { accessSeconds } = settings;
+    const seconds = typeof accessSeconds === 'function' ? accessSeconds() : accessSeconds;
+    state.access.set(accessToken, { family, expiresAt: Date.now() + seconds * 1000 });
+    return {
+      access_token: accessToken, token_type: 'bearer', scope: family.scope, ...(settings.sendExpiresIn ? { expires_in: seconds } : {}),
+    };
+  };
+  const mintTokens = (family) => {
     const refreshToken = settings.rotation === 'static' && family.current ? family.current : random('prt');
-    secrets.add(accessToken).add(refreshToken);
-    state.access.set(accessToken, { family, expiresAt: Date.now() + settings.accessSeconds * 1000 });
+    secrets.add(refreshToken);
     state.refresh.set(refreshToken, family);
     family.current = refreshToken;
-    return {
-      access_token: accessToken, token_type: 'bearer', scope: family.scope, refresh_token: refreshToken,
-      ...(settings.sendExpiresIn ? { expires_in: settings.accessSeconds } : {}),
-    };
+    return { ...mintAccess(family), refresh_token: refreshToken };
   };
 
   const clientOf = (req, fields) => {
@@ -75,12 +82,10 @@ export async function startProvider({ users = [], clients = [], ...options } = {
     if (!family || family.revoked || family.client !== client) return { family, error: 'invalid_grant' };
     if (settings.rotation === 'static' || family.current === token) {
       family.previous = { token, at: Date.now() };
-      const answer = mintTokens(family);
-      family.lastAnswer = answer;
-      return { family, answer };
+      return { family, answer: mintTokens(family) };
     }
     if (settings.rotation === 'grace' && family.previous?.token === token && Date.now() - family.previous.at < settings.graceMs) {
-      return { family, answer: family.lastAnswer };
+      return { family, answer: { ...mintAccess(family), refresh_token: family.current } };
     }
     if (settings.rotation === 'strict') family.revoked = true;
     return { family, error: 'invalid_grant', reused: true };
@@ -88,8 +93,12 @@ export async function startProvider({ users = [], clients = [], ...options } = {
 
   const token = async (req, res) => {
     const fields = new URLSearchParams((await readBody(req)).toString('utf8'));
+    rememberFields(fields);
     const record = { at: Date.now(), grant: fields.get('grant_type'), outcome: 'pending' };
     records.tokenRequests.push(record);
+    res.on('finish', () => { record.answeredAt = Date.now(); });
+    const owner = record.grant === 'refresh_token' && state.refresh.get(fields.get('refresh_token'))?.user.username;
+    if (owner) record.user = owner;
     const failure = state.failures.shift();
     const client = clientOf(req, fields);
     let status = 200;
@@ -107,10 +116,8 @@ export async function startProvider({ users = [], clients = [], ...options } = {
       record.outcome = 'invalid_client';
       return sendJson(res, 401, { error: 'invalid_client' });
     }
-    const owner = record.grant === 'refresh_token' && state.refresh.get(fields.get('refresh_token'))?.user.username;
     const stall = state.stalls.get(owner) ?? {};
     state.stalls.delete(owner);
-    if (owner) record.user = owner;
     await sleep(stall.thinkMs ?? 0);
     if (stall.dropIfGone && req.socket.destroyed) {
       record.outcome = 'dropped';
@@ -122,6 +129,7 @@ export async function startProvider({ users = [], clients = [], ...options } = {
     record.user = result.family?.user.username;
     record.reused = result.reused ?? false;
     record.outcome = result.error ?? 'ok';
+    record.endsAt = state.access.get(result.answer?.access_token)?.expiresAt;
     await sleep(settings.answerDelayMs + (stall.answerMs ?? 0));
     if (result.error) return sendJson(res, 400, { error: result.error });
     return sendJson(res, 200, result.answer, { 'Cache-Control': 'no-store' });
@@ -238,6 +246,12 @@ export async function startProvider({ users = [], clients = [], ...options } = {
     failNext: (kind, count = 1) => state.failures.push(...Array(count).fill(kind)),
     clearFailures: () => { state.failures.length = 0; },
     refreshes: (user) => records.tokenRequests.filter((r) => r.grant === 'refresh_token' && (!user || r.user === user)),
+    // The same, once every refresh that has come is decided: one that goes on in the background may still be under way when the call
+    // it was begun for has long been answered.
+    decidedRefreshes: () => waitFor(() => {
+      const all = records.tokenRequests.filter((r) => r.grant === 'refresh_token');
+      return all.every((r) => r.outcome !== 'pending') && all;
+    }, 'the refreshes under way to be decided'),
     // Every access token stops working now, as if its life were over; refresh tokens stay good.
     expireAccessTokens: () => { for (const entry of state.access.values()) entry.expiresAt = 0; },
     // The user revokes the application in their account settings.

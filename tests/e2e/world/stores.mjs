@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A PostgreSQL server and a Redis server of the test's own, on unix sockets in a temporary directory.
-import { chown, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { chown, mkdir, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { run, start } from './processes.mjs';
@@ -24,7 +24,8 @@ async function unprivileged() {
   throw new Error('neither postgres nor nobody is an account here');
 }
 
-// `databases` are created. connection(name) is a libpq string without a password.
+// `databases` are created. connection(name) is a libpq string without a password. The log holds every statement with its parameters: what
+// a row held that is gone by the time of a dump.
 export async function startPostgres(logFile, databases) {
   const bin = await postgresBin();
   const account = await unprivileged();
@@ -36,6 +37,7 @@ export async function startPostgres(logFile, databases) {
   await run(`${bin}/initdb`, ['-D', data, '-A', 'trust', '-U', 'sallyport', '-E', 'UTF8', '--no-sync', '--locale=C'], options);
   const server = start(`${bin}/postgres`, [
     '-D', data, '-k', directory, '-c', 'listen_addresses=', '-c', 'max_connections=200', '-c', 'fsync=off', '-c', 'shared_buffers=32MB',
+    '-c', 'log_statement=all',
   ], { logFile, ...options });
   const psql = (database, sql) =>
     run(`${bin}/psql`, ['-h', directory, '-U', 'sallyport', '-d', database, '-v', 'ON_ERROR_STOP=1', '-At', '-c', sql]);
@@ -55,13 +57,21 @@ export async function startPostgres(logFile, databases) {
   };
 }
 
-export async function startRedis(directory, logFile) {
+// `monitorFile` gets every command with its arguments.
+export async function startRedis(directory, logFile, monitorFile) {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const socket = path.join(directory, 'redis.sock');
   const launch = () => start('redis-server', ['--port', '0', '--unixsocket', socket, '--save', '', '--dir', directory], { logFile });
   let server = launch();
+  let monitor;
   const cli = (...args) => run('redis-cli', ['-s', socket, '--no-raw', ...args]);
-  const ready = () => waitFor(async () => (await cli('PING')).stdout.includes('PONG'), 'Redis', 10000, 50);
+  const ready = async () => {
+    await waitFor(async () => (await cli('PING')).stdout.includes('PONG'), 'Redis', 10000, 50);
+    // It ends with the server it watches.
+    const before = await readFile(monitorFile, 'utf8').catch(() => '');
+    monitor = start('redis-cli', ['-s', socket, 'MONITOR'], { logFile: monitorFile });
+    await waitFor(async () => (await monitor.log()).slice(before.length).includes('OK'), 'MONITOR of Redis', 10000, 25);
+  };
   await ready();
   return {
     address: `unix:${socket}`, cli, logFile,
@@ -77,6 +87,9 @@ export async function startRedis(directory, logFile) {
       server = launch();
       await ready();
     },
-    close: () => server.stop(),
+    close: async () => {
+      await monitor.stop();
+      await server.stop();
+    },
   };
 }

@@ -44,6 +44,7 @@ describe('identity provider', async () => {
       assert.equal(claims.sub, user.sub);
       assert.equal(claims.email, user.email);
       assert.deepEqual(claims.groups, user.groups);
+      for (const name of ['access_token', 'id_token', 'refresh_token']) assert.equal(idp.owners.get(tokens[name]), user.sub, name);
       const renewed = await oidc.refreshTokenGrant(config, tokens.refresh_token);
       assert.equal(renewed.claims().sub, user.sub);
       assert.notEqual(renewed.access_token, tokens.access_token);
@@ -115,7 +116,10 @@ describe('provider', async () => {
     provider.settings.rotation = 'grace';
     const { refresh_token: first } = await link(users[0]);
     const second = (await refresh(first)).json;
-    assert.deepEqual((await refresh(first)).json, second);
+    const again = (await refresh(first)).json;
+    assert.equal(again.refresh_token, second.refresh_token);
+    assert.notEqual(again.access_token, second.access_token);
+    assert.equal((await refresh(second.refresh_token)).status, 200);
     provider.settings.rotation = 'strict';
   });
 
@@ -134,6 +138,17 @@ describe('provider', async () => {
       assert.equal((await refresh(token)).status, status);
     }
     assert.ok((await refresh(token)).json.access_token);
+  });
+
+  it('judges no refresh before it is decided', async () => {
+    const { refresh_token: token } = await link(users[0]);
+    provider.stallRefresh(users[0].username, { thinkMs: 100 });
+    const before = provider.refreshes().length;
+    const answer = refresh(token);
+    await waitFor(() => provider.refreshes().length > before, 'the refresh to come');
+    assert.equal(provider.refreshes().at(-1).outcome, 'pending');
+    assert.equal((await provider.decidedRefreshes()).at(-1).outcome, 'ok');
+    assert.equal((await answer).status, 200);
   });
 
   it('lets access tokens expire', async () => {
@@ -241,6 +256,19 @@ describe('trickster', async () => {
   it('cuts the connection', async () => {
     await assert.rejects(callTool(upstream.url, 'x', { reset: 'before' }));
     await assert.rejects(callTool(upstream.url, 'x', { reset: 'after' }));
+  });
+});
+
+describe('waitFor', () => {
+  it('tries again after an error, and gives up at once when an assertion fails', async () => {
+    let tries = 0;
+    assert.equal(await waitFor(() => {
+      if (tries++ < 2) throw new Error('not yet');
+      return 'done';
+    }, 'the third try', 1000, 1), 'done');
+    const began = Date.now();
+    await assert.rejects(waitFor(() => assert.fail('never'), 'nothing', 1000, 1), { name: 'AssertionError', message: 'never' });
+    assert.ok(Date.now() - began < 500);
   });
 });
 

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+
+#include "services/edge/http/engine.h"
+
+namespace sallyport::edge {
+
+// The engine's counters as metrics, brought up to date once a second.
+class EngineMetrics {
+ public:
+  EngineMetrics();
+  // `engine` ends before this.
+  void Start(const Engine& engine, Worker& worker);
+  void Update(const EngineCounters& now);
+
+ private:
+  void Tick();
+
+  const Engine* engine_ = nullptr;
+  Worker* worker_ = nullptr;
+  EngineCounters last_;
+  prometheus::Gauge& connections_;
+  prometheus::Gauge& body_memory_;
+  prometheus::Gauge& upstream_idle_;
+  prometheus::Counter& accepted_;
+  prometheus::Counter& upstream_connects_;
+  prometheus::Counter& upstream_reuses_;
+  prometheus::Counter& upstream_stale_;
+  prometheus::Counter& heartbeats_;
+};
+
+}  // namespace sallyport::edge

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/http_token_endpoint.h"
+
+#include <atomic>
+
+#include <gtest/gtest.h>
+
+#include "tests/testing/fake_clock.h"
+#include "tests/testing/http_server.h"
+#include "tests/testing/status_matchers.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+using ::sallyport::testing::IsOk;
+using ::sallyport::testing::TestHttpServer;
+
+class HttpTokenEndpointTest : public ::testing::Test {
+ protected:
+  HttpTokenEndpointTest() {
+    HttpClient::Options options;
+    options.policy = EgressPolicy({*Network::Parse("127.0.0.0/8")}, EgressPolicy::PlainHttp::kLoopback);
+    options.clock = &clock_;
+    http_ = *HttpClient::Create(std::move(options));
+    endpoint_ = std::make_unique<HttpTokenEndpoint>(*http_, clock_);
+  }
+  static Provider At(const std::string& origin) {
+    Provider provider;
+    provider.token_url = origin + "/token";
+    provider.client_id = "client";
+    return provider;
+  }
+  ProviderError Refresh(const Provider& provider) {
+    const TokenResult result = endpoint_->Refresh(provider, Secret(std::string("rt")));
+    const auto* error = std::get_if<ProviderError>(&result);
+    return error == nullptr ? ProviderError{.code = "no error"} : *error;
+  }
+
+  // 2026-11-25 12:00 UTC.
+  FakeClock clock_{absl::FromCivil(absl::CivilSecond(2026, 11, 25, 12, 0, 0), absl::UTCTimeZone())};
+  std::unique_ptr<HttpClient> http_;
+  std::unique_ptr<HttpTokenEndpoint> endpoint_;
+};
+
+TEST_F(HttpTokenEndpointTest, RefreshTokenArrivesOnceThoughAConnectionIsAtHand) {
+  std::atomic<int> posts{0};
+  TestHttpServer server([&](const TestHttpServer::Request& request) {
+    TestHttpServer::Response response;
+    response.hang_up = request.method == "POST";
+    posts += response.hang_up ? 1 : 0;
+    return response;
+  });
+  HttpRequest warm;
+  warm.url = server.origin();
+  ASSERT_THAT(http_->Fetch(std::move(warm)), IsOk());
+
+  EXPECT_EQ(Refresh(At(server.origin())).failure, ProviderFailure::kAmbiguous);
+  EXPECT_EQ(posts, 1);
+}
+
+TEST_F(HttpTokenEndpointTest, ProviderThatCannotBeReachedWasSentNothing) {
+  std::string gone;
+  {
+    TestHttpServer server([](const TestHttpServer::Request&) { return TestHttpServer::Response{}; });
+    gone = server.origin();
+  }
+  EXPECT_EQ(Refresh(At(gone)).failure, ProviderFailure::kNotSent);
+}
+
+TEST_F(HttpTokenEndpointTest, ClientThatWasRejectedIsNotPresentedForAMinute) {
+  TestHttpServer server([](const TestHttpServer::Request&) {
+    return TestHttpServer::Response{401, {{"Content-Type", "application/json"}}, R"({"error":"invalid_client"})", ""};
+  });
+  EXPECT_EQ(Refresh(At(server.origin())).failure, ProviderFailure::kClientRejected);
+  clock_.Advance(absl::Seconds(20));
+
+  const ProviderError error = Refresh(At(server.origin()));
+
+  EXPECT_EQ(error.failure, ProviderFailure::kNotSent);
+  EXPECT_EQ(error.retry_after, absl::Seconds(40)) << "what is left of it";
+  EXPECT_EQ(server.requests(), 1);
+  clock_.Advance(absl::Seconds(40));
+  EXPECT_EQ(Refresh(At(server.origin())).failure, ProviderFailure::kClientRejected);
+}
+
+TEST_F(HttpTokenEndpointTest, RetryAfterMayBeADate) {
+  TestHttpServer server([](const TestHttpServer::Request&) {
+    return TestHttpServer::Response{503, {{"Retry-After", "Wed, 25 Nov 2026 12:02:00 GMT"}}, "", ""};
+  });
+  EXPECT_EQ(Refresh(At(server.origin())).retry_after, absl::Minutes(2));
+}
+
+}  // namespace
+}  // namespace sallyport::token_broker

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/providers.h"
+
+#include <map>
+
+#include <gtest/gtest.h>
+
+#include "common/error.h"
+#include "services/token_broker/testing/fake_peers.h"
+#include "services/token_broker/testing/http_provider.h"
+#include "tests/testing/fake_clock.h"
+#include "tests/testing/status_matchers.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+using Code = absl::StatusCode;
+using ::sallyport::testing::StatusIs;
+using testing::HttpProvider;
+
+constexpr char kRfc8414[] = "/.well-known/oauth-authorization-server";
+constexpr char kOidc[] = "/.well-known/openid-configuration";
+
+class ProvidersTest : public ::testing::Test {
+ protected:
+  ProvidersTest()
+      : issuer_([this](const HttpProvider::Request& request) {
+          MutexLock lock(mu_);
+          ++asked_[request.path];
+          const auto found = answers_.find(request.path);
+          return found == answers_.end() ? HttpProvider::Response{404, "", "", ""} : found->second;
+        }) {
+    HttpClient::Options options;
+    options.policy = EgressPolicy({*Network::Parse("127.0.0.0/8")}, EgressPolicy::PlainHttp::kLoopback);
+    options.clock = &clock_;
+    http_ = *HttpClient::Create(std::move(options));
+    Restart();
+    app_.set_uid("app_1");
+    app_.set_issuer(issuer_.Url(""));
+    app_.set_authorization_url("https://provider.example/authorize");
+    app_.set_token_url("https://provider.example/token");
+    app_.set_client_id("client");
+  }
+
+  void Restart() { providers_ = std::make_unique<Providers>(peers_.Channel(), *http_, secrets_, clock_); }
+  void Answer(const std::string& path, int status, const std::string& body = "") {
+    MutexLock lock(mu_);
+    answers_[path] = {status, body, "application/json", ""};
+  }
+  int asked(const std::string& path) {
+    MutexLock lock(mu_);
+    return asked_[path];
+  }
+  std::string Document(const std::string& host, const std::string& more = "") {
+    return absl::StrCat(R"({"issuer":")", issuer_.Url(""), R"(","token_endpoint":"https://)", host,
+                        R"(/token","authorization_endpoint":"https://)", host,
+                        R"(/authorize","revocation_endpoint":"https://)", host, R"(/revoke")", more, "}");
+  }
+
+  FakeClock clock_{absl::Now()};
+  testing::FakePeers peers_{clock_};
+  Mutex mu_;
+  std::map<std::string, HttpProvider::Response> answers_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, int> asked_ ABSL_GUARDED_BY(mu_);
+  HttpProvider issuer_;
+  std::unique_ptr<HttpClient> http_;
+  SecretReader secrets_{peers_.vault, clock_};
+  std::unique_ptr<Providers> providers_;
+  registry::v1::App app_;
+};
+
+TEST_F(ProvidersTest, MetadataFillsWhatTheConfigurationLeavesOut) {
+  Answer(kRfc8414, 200, Document("idp.example", R"(,"authorization_response_iss_parameter_supported":true)"));
+
+  ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(app_));
+
+  EXPECT_EQ(provider.token_url, "https://provider.example/token");
+  EXPECT_EQ(provider.revocation_url, "https://idp.example/revoke");
+  EXPECT_TRUE(provider.iss_promised);
+  EXPECT_FALSE(provider.metadata_missing);
+}
+
+TEST_F(ProvidersTest, OutageIsToldFromAnIssuerWithoutMetadata) {
+  Answer(kRfc8414, 503);
+  ASSERT_OK_AND_ASSIGN(const Provider down, providers_->ForApp(app_));
+  EXPECT_TRUE(down.metadata_missing);
+  EXPECT_EQ(down.revocation_url, "");
+
+  Answer(kRfc8414, 404);
+  clock_.Advance(absl::Seconds(11));
+  ASSERT_OK_AND_ASSIGN(const Provider none, providers_->ForApp(app_));
+  EXPECT_FALSE(none.metadata_missing);
+  EXPECT_EQ(none.revocation_url, "");
+}
+
+TEST_F(ProvidersTest, AnotherDocumentIsNotTakenInPlaceOfOneThatCannotBeHad) {
+  Answer(kOidc, 200, Document("oidc.example"));
+  for (const int status : {500, 503, 408, 425, 429}) {
+    Answer(kRfc8414, status);
+    ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(app_));
+    EXPECT_TRUE(provider.metadata_missing) << status;
+    clock_.Advance(absl::Seconds(11));
+  }
+  EXPECT_EQ(asked(kOidc), 0);
+
+  Answer(kRfc8414, 404);
+  ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(app_));
+  EXPECT_EQ(provider.revocation_url, "https://oidc.example/revoke");
+}
+
+TEST_F(ProvidersTest, SitesThatAnswerUnknownPathsInTheirOwnWayAreAskedForTheOtherDocument) {
+  Answer(kOidc, 200, Document("oidc.example"));
+  for (const auto& [status, body] : std::map<int, std::string>{{200, "<html>"}, {302, ""}, {400, ""}, {403, ""}}) {
+    Answer(kRfc8414, status, body);
+    Restart();
+    ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(app_));
+    EXPECT_EQ(provider.revocation_url, "https://oidc.example/revoke") << status;
+  }
+}
+
+TEST_F(ProvidersTest, WhatWasOnceKnownServesThroughAnOutage) {
+  Answer(kRfc8414, 200, Document("idp.example"));
+  ASSERT_OK_AND_ASSIGN(const Provider before, providers_->ForApp(app_));
+  for (const int status : {503, 404}) {
+    Answer(kRfc8414, status);
+    clock_.Advance(absl::Minutes(11));
+    ASSERT_OK_AND_ASSIGN(const Provider during, providers_->ForApp(app_));
+    EXPECT_EQ(during.revocation_url, before.revocation_url) << status;
+    EXPECT_FALSE(during.metadata_missing) << status;
+  }
+}
+
+TEST_F(ProvidersTest, AppThatNeedsMetadataWaitsForIt) {
+  app_.clear_token_url();
+  for (const int status : {503, 404}) {
+    Answer(kRfc8414, status);
+    const absl::Status refused = providers_->ForApp(app_).status();
+    EXPECT_THAT(refused, StatusIs(Code::kUnavailable)) << status;
+    EXPECT_GT(DetailOf(refused).retry_after, absl::ZeroDuration());
+    clock_.Advance(absl::Seconds(11));
+  }
+  Answer(kRfc8414, 200, Document("idp.example"));
+  ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(app_));
+  EXPECT_EQ(provider.token_url, "https://idp.example/token");
+}
+
+}  // namespace
+}  // namespace sallyport::token_broker

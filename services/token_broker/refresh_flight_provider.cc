@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Asking the provider, and what its refusals mean.
+#include <algorithm>
+#include <variant>
+
+#include "common/proto_time.h"
+#include "services/token_broker/refresh_flight.h"
+#include "services/token_broker/refresh_flight_parts.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+constexpr absl::Duration kClientRejectedBackoff = absl::Seconds(60);
+constexpr absl::Duration kMaxRetryAfter = absl::Minutes(15);
+
+}  // namespace
+
+RefreshFlight::Next RefreshFlight::Send() {
+  // The provider does not know our leases: the only guard against a second holder sending the same token is to send
+  // early enough.
+  const absl::Duration latest = options_.lease - options_.provider_deadline - options_.commit_budget;
+  if (clock_.Elapsed() - leased_ > latest) {
+    return ReleaseWith(HeadOrUnavailable("the lease had too little time left", absl::Seconds(1), clock_.Now()));
+  }
+  report_.asked_provider = true;
+  // Lifetimes count from the answer, which was made at this moment at the earliest.
+  const absl::Time asked_at = clock_.Now();
+  TokenResult result = endpoint_.Refresh(provider_, Secret::Copy(head_.refresh_token()));
+  if (const auto* error = std::get_if<ProviderError>(&result)) {
+    return Fail(*error);
+  }
+  const auto& answer = std::get<TokenAnswer>(result);
+  answer_ = Renewed(head_, answer, asked_at);
+  answer_labels_ = lease_.metadata().labels();
+  answer_lacks_access_ = answer.access_token.empty();
+  store_attempts_ = refusals_ = 0;
+  return Then(Phase::kCommit);
+}
+
+absl::Duration RefreshFlight::Backoff(const ProviderError& error) const {
+  switch (error.failure) {
+    case ProviderFailure::kRateLimited:
+      return std::clamp(error.retry_after, absl::Seconds(1), kMaxRetryAfter);
+    case ProviderFailure::kClientRejected:
+      return kClientRejectedBackoff;
+    default:
+      // Full jitter, but never nothing: 200 callers come at once. No sooner than the provider, or what stands before
+      // it, said.
+      return std::max(std::min(error.retry_after, kMaxRetryAfter),
+                      absl::Milliseconds(200) +
+                          Doubling(absl::Seconds(1), options_.former_failures, absl::Seconds(60)) * options_.random());
+  }
+}
+
+RefreshFlight::Next RefreshFlight::Fail(const ProviderError& error) {
+  const absl::Time now = clock_.Now();
+  report_.failure = error.code;
+  if (error.failure == ProviderFailure::kInvalidGrant) {
+    refused_tokens_.insert(head_.refresh_token());
+    return Then(Phase::kRecheck);
+  }
+  if (error.failure == ProviderFailure::kInteractionRequired) {
+    return MarkNeedsUser("NEEDS_INTERACTION", error.code);
+  }
+  if (error.failure == ProviderFailure::kAmbiguous) {
+    // It may be on its way still. The lease runs out on its own; whoever comes next tries the same token once more.
+    return Finish(HeadOrUnavailable("the provider did not answer", options_.lease - (clock_.Elapsed() - leased_), now));
+  }
+  const absl::Duration backoff = Backoff(error);
+  pending_ = HeadOrUnavailable("the provider could not renew this connection", backoff, now);
+  status_.Clear();
+  status_.set_reason(took_over_ ? kHolderVanished : error.code);
+  *status_.mutable_backoff_until() = ToTimestamp(now + backoff);
+  if (lease_.metadata().has_next_at()) {
+    // Idle work that failed comes again, no sooner than backoff and no more than hourly.
+    const absl::Time next = FromTimestamp(lease_.metadata().next_at());
+    *status_.mutable_next_at() = ToTimestamp(std::max(next, now + std::max(backoff, absl::Hours(1))));
+  }
+  return Then(Phase::kMark);
+}
+
+}  // namespace sallyport::token_broker

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+// One refresh at a time, step by step; refresh_interleaving_test.cc runs several against each other.
+#include "services/token_broker/refresh_flight.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/error.h"
+#include "common/proto_time.h"
+#include "services/token_broker/testing/fake_vault.h"
+#include "tests/testing/fake_clock.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using Kind = RefreshFlight::Next::Kind;
+using Reason = RefreshWish::Reason;
+
+// Answers what it is told to.
+class FakeEndpoint final : public TokenEndpoint {
+ public:
+  TokenResult ExchangeCode(const Provider&, const Secret&, const std::string&, const Secret&) override {
+    return ProviderError{};
+  }
+  TokenResult Refresh(const Provider& /*provider*/, const Secret& refresh_token) override {
+    sent_.push_back(std::string(refresh_token.Expose()));
+    return answer_();
+  }
+  RevocationResult Revoke(const Provider& /*provider*/, const Secret& token, absl::string_view /*hint*/) override {
+    revoked_.push_back(std::string(token.Expose()));
+    return RevocationResult::kRevoked;
+  }
+
+  std::function<TokenResult()> answer_ = [] { return Tokens("at1", "rt1"); };
+  std::vector<std::string> sent_;
+  std::vector<std::string> revoked_;
+
+  static TokenResult Tokens(const std::string& access, const std::string& refresh) {
+    TokenAnswer answer;
+    answer.access_token = Secret(std::string(access));
+    answer.refresh_token = Secret(std::string(refresh));
+    answer.expires_in = absl::Hours(1);
+    return answer;
+  }
+};
+
+class RefreshFlightTest : public ::testing::Test {
+ protected:
+  static constexpr char kPassport[] = "passport-of:u:ada";
+  static constexpr char kLater[] = "passport-of:u:ada#later";
+
+  RefreshFlightTest() {
+    provider_.connection = "app_1";
+    provider_.token_url = "https://provider.example/token";
+    provider_.revocation_url = "https://provider.example/revoke";
+  }
+
+  static vault::v1::RecordName Record(const std::string& connection = "app_1") {
+    return ConnectionRecord("u:ada", connection);
+  }
+  vault::v1::RecordMetadata Metadata() { return vault_.MetadataOf(Record()); }
+  v1::TokenSet Head() {
+    v1::TokenSet head;
+    head.ParseFromString(vault_.Head(Record()));
+    return head;
+  }
+  void Link(const std::string& refresh_token, const std::string& connection = "app_1",
+            const std::string& bound_to = "https://provider.example https://provider.example",
+            const std::string& passport = kPassport) {
+    v1::TokenSet tokens;
+    tokens.set_access_token("at0");
+    tokens.set_refresh_token(refresh_token);
+    *tokens.mutable_obtained_at() = ToTimestamp(clock_.Now() - absl::Hours(1));
+    *tokens.mutable_expires_at() = ToTimestamp(clock_.Now());
+    vault::v1::PutRequest request;
+    *request.mutable_record() = Record(connection);
+    request.set_payload(tokens.SerializeAsString());
+    if (!bound_to.empty()) (*request.mutable_labels())[kBoundTo] = bound_to;
+    ASSERT_TRUE(vault_.Put(request, passport).ok());
+  }
+  std::unique_ptr<RefreshFlight> Flight(RefreshWish wish = {}, const std::string& connection = "app_1") {
+    RefreshFlight::Options options;
+    options.random = [] { return 0.5; };
+    return std::make_unique<RefreshFlight>(ConnectionKey{"u:ada", connection}, provider_, wish, kPassport, vault_,
+                                           endpoint_, clock_, options);
+  }
+  // Until it ends, waits or has made so many steps.
+  static Kind Run(RefreshFlight& flight, int steps = 50) {
+    Kind kind = Kind::kAgain;
+    for (int i = 0; i < steps && kind == Kind::kAgain; ++i) kind = flight.Step().kind;
+    return kind;
+  }
+  static ConnectionView::State StateOfResult(const RefreshFlight& flight) {
+    EXPECT_TRUE(flight.result().ok()) << flight.result().status();
+    return flight.result().ok() ? (*flight.result())->state : ConnectionView::State::kAbsent;
+  }
+
+  FakeClock clock_;
+  testing::FakeVault vault_{clock_};
+  FakeEndpoint endpoint_;
+  Provider provider_;
+};
+
+TEST_F(RefreshFlightTest, LifetimeCountsFromBeforeTheRequest) {
+  Link("rt0");
+  const absl::Time asked = clock_.Now();
+  endpoint_.answer_ = [&] {
+    clock_.Advance(absl::Seconds(9));
+    return FakeEndpoint::Tokens("at1", "rt1");
+  };
+
+  auto flight = Flight();
+  ASSERT_EQ(Run(*flight), Kind::kDone);
+
+  EXPECT_EQ(FromTimestamp(Head().expires_at()), asked + absl::Hours(1));
+}
+
+TEST_F(RefreshFlightTest, ClockThatIsSetBackLendsALeaseNoTime) {
+  Link("rt0");
+  auto flight = Flight();
+  ASSERT_EQ(flight->Step().kind, Kind::kAgain);
+  ASSERT_EQ(flight->sending_refresh_token(), "rt0");
+  const absl::Time then = clock_.Now();
+  clock_.Advance(absl::Seconds(15));
+  clock_.Set(then);
+
+  EXPECT_EQ(Run(*flight), Kind::kDone);
+
+  EXPECT_THAT(endpoint_.sent_, IsEmpty());
+  EXPECT_EQ(flight->result().status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(RefreshFlightTest, ClockThatIsSetForthTakesNone) {
+  Link("rt0");
+  auto flight = Flight();
+  ASSERT_EQ(flight->Step().kind, Kind::kAgain);
+  clock_.Set(clock_.Now() + absl::Hours(1));
+
+  EXPECT_EQ(Run(*flight), Kind::kDone);
+
+  EXPECT_THAT(endpoint_.sent_, ElementsAre("rt0"));
+}
+
+// --- Where tokens may go ---
+
+TEST_F(RefreshFlightTest, WhatIsKnownOfRevocationNeverDisconnects) {
+  provider_.revocation_url.clear();
+  provider_.metadata_missing = true;
+  Link("rt0");
+  auto without_metadata = Flight();
+  EXPECT_EQ(Run(*without_metadata), Kind::kDone);
+  EXPECT_EQ(StateOfResult(*without_metadata), ConnectionView::State::kLinked);
+
+  provider_.metadata_missing = false;
+  provider_.revocation_url = "https://provider.example/revoke";
+  Link("rt0", "app_1", "https://provider.example ");
+  auto with_metadata = Flight();
+  EXPECT_EQ(Run(*with_metadata), Kind::kDone);
+  EXPECT_EQ(StateOfResult(*with_metadata), ConnectionView::State::kLinked);
+  EXPECT_THAT(endpoint_.sent_, ElementsAre("rt0", "rt0"));
+}
+
+TEST_F(RefreshFlightTest, RefreshTokenIsNotSentToAnotherOrigin) {
+  Link("rt0");
+  provider_.token_url = "https://elsewhere.example/token";
+  auto flight = Flight();
+
+  EXPECT_EQ(Run(*flight), Kind::kDone);
+
+  EXPECT_EQ(StateOfResult(*flight), ConnectionView::State::kNeedsUser);
+  EXPECT_EQ(Metadata().reason(), "provider_moved");
+  EXPECT_THAT(endpoint_.sent_, IsEmpty());
+}
+
+TEST_F(RefreshFlightTest, OnlySignInsAreRefreshedWithoutALabel) {
+  Link("rt0", "app_1", "");
+  auto app = Flight();
+  EXPECT_EQ(Run(*app), Kind::kDone);
+  EXPECT_EQ(StateOfResult(*app), ConnectionView::State::kNeedsUser);
+  EXPECT_THAT(endpoint_.sent_, IsEmpty());
+
+  provider_.connection = "sso:corp";
+  Link("rt0", "sso:corp", "");
+  auto sign_in = Flight({}, "sso:corp");
+  EXPECT_EQ(Run(*sign_in), Kind::kDone);
+  EXPECT_EQ(StateOfResult(*sign_in), ConnectionView::State::kLinked);
+  EXPECT_THAT(endpoint_.sent_, ElementsAre("rt0"));
+}
+
+TEST_F(RefreshFlightTest, AnswerForAFormerLinkIsRevokedAtItsOriginOnly) {
+  for (const char* url : {"https://provider.example/revoke", "https://elsewhere.example/revoke"}) {
+    provider_.revocation_url = url;
+    Link("rt0");
+    endpoint_.answer_ = [&] {
+      Link("another");
+      return FakeEndpoint::Tokens("at1", "rt1");
+    };
+    auto flight = Flight();
+    EXPECT_EQ(Run(*flight), Kind::kDone);
+    EXPECT_EQ(flight->report().stray_revoked, provider_.revocation_url == "https://provider.example/revoke");
+  }
+  EXPECT_THAT(endpoint_.revoked_, ElementsAre("rt1"));
+}
+
+// --- Forced refreshes ---
+
+TEST_F(RefreshFlightTest, VersionThatAForcedRefreshMadeIsRefusedAgain) {
+  Link("rt0");
+  auto first = Flight({Reason::kForced, Metadata().generation(), Metadata().head()});
+  EXPECT_EQ(Run(*first), Kind::kDone);
+  clock_.Advance(absl::Seconds(20));
+
+  auto again = Flight({Reason::kForced, Metadata().generation(), Metadata().head()});
+  EXPECT_EQ(Run(*again), Kind::kDone);
+
+  ASSERT_TRUE(again->result().ok());
+  EXPECT_TRUE((*again->result())->refused_again);
+  EXPECT_THAT(endpoint_.sent_, ElementsAre("rt0"));
+}
+
+TEST_F(RefreshFlightTest, VersionThatCameAfterAForcedOneCanBeForcedToo) {
+  Link("rt0");
+  auto forced = Flight({Reason::kForced, Metadata().generation(), Metadata().head()});
+  EXPECT_EQ(Run(*forced), Kind::kDone);
+  auto due = Flight({Reason::kDue, 0, 0});
+  clock_.Advance(absl::Seconds(1));
+  vault::v1::PutRequest now_due;  // As if its time had come.
+  *now_due.mutable_record() = Record();
+  now_due.set_payload(vault_.Head(Record()));
+  now_due.set_keep_generation(true);
+  *now_due.mutable_next_at() = ToTimestamp(clock_.Now());
+  *now_due.mutable_labels() = Metadata().labels();
+  ASSERT_TRUE(vault_.Put(now_due, kPassport).ok());
+  EXPECT_EQ(Run(*due), Kind::kDone);
+
+  auto again = Flight({Reason::kForced, Metadata().generation(), Metadata().head()});
+  EXPECT_EQ(Run(*again), Kind::kDone);
+
+  ASSERT_TRUE(again->result().ok());
+  EXPECT_FALSE((*again->result())->refused_again);
+  EXPECT_EQ(endpoint_.sent_.size(), 3U);
+}
+
+// --- Answers that are not what was asked for ---
+
+TEST_F(RefreshFlightTest, RefreshTokenWithoutAnAccessTokenIsStoredAndTheProviderLeftAloneForAWhile) {
+  Link("rt0");
+  endpoint_.answer_ = [] { return FakeEndpoint::Tokens("", "rt1"); };
+
+  auto flight = Flight();
+  EXPECT_EQ(Run(*flight), Kind::kDone);
+  EXPECT_EQ(flight->result().status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(flight->report().renewed);
+  EXPECT_EQ(flight->report().failure, "no_access_token");
+  EXPECT_EQ(Head().refresh_token(), "rt1");
+  EXPECT_EQ(Metadata().state(), "OK");
+  EXPECT_GT(FromTimestamp(Metadata().backoff_until()), clock_.Now());
+  auto soon = Flight();
+  EXPECT_EQ(Run(*soon), Kind::kDone);
+  EXPECT_THAT(endpoint_.sent_, ElementsAre("rt0"));
+
+  clock_.Advance(absl::Seconds(5));
+  endpoint_.answer_ = [] { return FakeEndpoint::Tokens("at2", "rt2"); };
+  auto later = Flight();
+  EXPECT_EQ(Run(*later), Kind::kDone);
+  EXPECT_EQ(StateOfResult(*later), ConnectionView::State::kLinked);
+  EXPECT_THAT(endpoint_.sent_, ElementsAre("rt0", "rt1"));
+}
+
+TEST_F(RefreshFlightTest, BackoffIsAsLongAsAskedFor) {
+  for (const ProviderFailure failure : {ProviderFailure::kNotSent, ProviderFailure::kUnavailable}) {
+    Link("rt0");
+    endpoint_.answer_ = [&] {
+      return ProviderError{.failure = failure, .code = "client_rejected", .retry_after = absl::Seconds(42)};
+    };
+    auto flight = Flight();
+    EXPECT_EQ(Run(*flight), Kind::kDone);
+    EXPECT_EQ(FromTimestamp(Metadata().backoff_until()), clock_.Now() + absl::Seconds(42));
+  }
+}
+
+// --- Answers that the vault does not take at once ---
+
+TEST_F(RefreshFlightTest, BusyStoreIsAskedAgain) {
+  Link("rt0");
+  vault_.FailPuts(3, absl::AbortedError("other writers take too long"));
+  auto flight = Flight();
+  while (Run(*flight) == Kind::kWait) EXPECT_THAT(endpoint_.revoked_, IsEmpty());
+
+  EXPECT_TRUE(flight->report().renewed);
+  EXPECT_EQ(Head().refresh_token(), "rt1");
+  EXPECT_THAT(endpoint_.sent_, ElementsAre("rt0"));
+}
+
+TEST_F(RefreshFlightTest, NothingIsRevokedOnAPassportThatHasExpired) {
+  Link("rt0");
+  endpoint_.answer_ = [&] {
+    // Linked anew, with the same refresh token: the provider does not rotate.
+    Link("rt0");
+    vault_.RefusePassport(kPassport);
+    return FakeEndpoint::Tokens("at1", "");
+  };
+  auto flight = Flight();
+  ASSERT_EQ(Run(*flight), Kind::kWait);
+  EXPECT_EQ(flight->held_refresh_token(), "rt0");
+
+  flight->Lend(kLater);
+  EXPECT_EQ(Run(*flight), Kind::kDone);
+
+  EXPECT_EQ(StateOfResult(*flight), ConnectionView::State::kLinked);
+  EXPECT_THAT(endpoint_.revoked_, IsEmpty());
+}
+
+TEST_F(RefreshFlightTest, FlightWithATokenOfAFormerLinkEndsThoughNobodyLendsAPassport) {
+  Link("rt0");
+  endpoint_.answer_ = [&] {
+    Link("another");
+    vault_.RefusePassport(kPassport);
+    return FakeEndpoint::Tokens("at1", "rt1");
+  };
+  auto flight = Flight();
+  int waits = 0;
+  while (Run(*flight) == Kind::kWait) ASSERT_LT(++waits, 100);
+
+  EXPECT_EQ(flight->result().status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(flight->report().failure, "stray_not_revoked");
+  EXPECT_THAT(endpoint_.revoked_, IsEmpty());
+}
+
+TEST_F(RefreshFlightTest, TokenWhoseLeaseIsForgottenIsStoredWithALentPassport) {
+  Link("rt0");
+  endpoint_.answer_ = [&] {
+    vault_.ForgetLeases();
+    return FakeEndpoint::Tokens("at1", "rt1");
+  };
+  auto flight = Flight();
+  ASSERT_EQ(Run(*flight, 3), Kind::kAgain);
+  ASSERT_EQ(Run(*flight, 1), Kind::kAgain) << "read again: nothing has changed";
+  vault_.RefusePassport(kPassport);
+  for (int i = 0; i < 50; ++i) ASSERT_EQ(Run(*flight), Kind::kWait) << "it is all there is of that token";
+  EXPECT_EQ(flight->held_refresh_token(), "rt1");
+
+  flight->Lend(kLater);
+  EXPECT_EQ(Run(*flight), Kind::kDone);
+
+  EXPECT_TRUE(flight->report().renewed);
+  EXPECT_EQ(Head().refresh_token(), "rt1");
+}
+
+TEST_F(RefreshFlightTest, LinkThatSharesTheTokenIsSparedWhenFoundUnderItsLease) {
+  Link("rt0");
+  endpoint_.answer_ = [&] {
+    vault_.ForgetLeases();
+    return FakeEndpoint::Tokens("at1", "");
+  };
+  auto flight = Flight();
+  ASSERT_EQ(Run(*flight, 4), Kind::kAgain);
+  Link("rt0");
+
+  EXPECT_EQ(Run(*flight), Kind::kDone);
+
+  EXPECT_THAT(endpoint_.revoked_, IsEmpty());
+  EXPECT_EQ(vault_.Holder(Record()), "") << "given back";
+}
+
+TEST_F(RefreshFlightTest, TokenOfAConnectionThatIsGoneIsRevoked) {
+  Link("rt0");
+  endpoint_.answer_ = [&] {
+    vault_.ForgetLeases();
+    return FakeEndpoint::Tokens("at1", "rt1");
+  };
+  auto flight = Flight();
+  ASSERT_EQ(Run(*flight, 4), Kind::kAgain);
+  vault::v1::DeleteRequest request;
+  *request.mutable_record() = Record();
+  ASSERT_TRUE(vault_.Delete(request, kPassport).ok());
+
+  EXPECT_EQ(Run(*flight), Kind::kDone);
+
+  EXPECT_EQ(StateOfResult(*flight), ConnectionView::State::kAbsent);
+  EXPECT_THAT(endpoint_.revoked_, ElementsAre("rt1"));
+}
+
+}  // namespace
+}  // namespace sallyport::token_broker
