@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/metrics.h"
 #include "services/authn/web/web_testing.h"
 
 namespace sallyport::authn::web {
@@ -340,9 +341,17 @@ TEST_F(LoginTest, SixthWrongAttemptIsPausedEvenWithTheRightPassword) {
                        {"connector", "local"},
                        {"username", "ann"},
                        {"password", "wrong"}};
+  const auto counted = [](const char* outcome) {
+    return MetricCounter("sallyport_authn_sign_ins_total", "Sign-ins of people, by connector and outcome",
+                         {{"connector", "local"}, {"outcome", outcome}})
+        .Value();
+  };
+  const double refused_before = counted("refused");
+  const double paused_before = counted("paused");
   for (int i = 0; i < 5; ++i) {
     browser_.Post("/login/local", fields);
   }
+  EXPECT_EQ(counted("refused"), refused_before + 5);
   fields.back().second = kPassword;
   const WebResponse paused = browser_.Post("/login/local", fields);
   EXPECT_EQ(paused.status(), 429);
@@ -350,6 +359,7 @@ TEST_F(LoginTest, SixthWrongAttemptIsPausedEvenWithTheRightPassword) {
   world_.clock.Advance(absl::Minutes(15));
   EXPECT_EQ(browser_.Post("/login/local", fields).status(), 200);
   EXPECT_EQ(world_.Events("login.failed").size(), 6U);
+  EXPECT_EQ(counted("paused"), paused_before + 1);
 }
 
 TEST_F(LoginTest, LocalFormNeedsItsTokenCookieAndOrigin) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Real clients, from 401 through a browser sign-in to tools/list and tools/call, and what a user without a linked account gets to see.
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
 import { after, before, describe, it } from 'node:test';
 import { Browser } from '../world/browser.mjs';
 import { actInChromium } from '../world/chromium.mjs';
@@ -216,6 +217,57 @@ for (const topology of TOPOLOGIES) {
         assert.equal(prompt.status, 400);
       });
     });
+
+    it('leaves no secret anywhere', () => assertNoSecretLeaked(world));
+  });
+}
+
+for (const topology of TOPOLOGIES) {
+  describe(`clients whose access tokens are short-lived, ${topology}`, () => {
+    const LIFETIME = 6;
+    let world;
+    before(async () => {
+      world = await startWorld(topology, { users: 1 });
+      // Not from the start: the administrator's token would be as short-lived.
+      const { gateway } = world;
+      const name = topology === 'split' ? 'authn' : 'standalone';
+      const { file, config, process: running } = gateway.services.get(name);
+      await writeFile(file, JSON.stringify({ ...config, accessTokenLifetime: `${LIFETIME}s` }));
+      await running.stop(12000);
+      await gateway.restart(name);
+      await gateway.ready();
+    });
+    after(() => world?.close());
+
+    for (const kind of ['sdk1', 'client2', 'client2-auto']) {
+      it(`renews the token of ${kind} once when it has run out, without anybody at the browser`, async () => {
+        const url = world.gateway.mcpUrl('github');
+        const oauth = new MemoryOAuth({ openUrl: person(new Browser(), world.persona(0)) });
+        const saved = [];
+        oauth.saveTokens = (tokens) => {
+          saved.push(tokens);
+          world.tokens.add(tokens.access_token).add(tokens.refresh_token);
+          MemoryOAuth.prototype.saveTokens.call(oauth, tokens);
+        };
+        const { client, close } = await connectClient(kind, url, { oauth });
+        try {
+          assert.equal(saved.length, 1);
+          assert.equal(saved[0].expires_in, LIFETIME);
+          const list = (token) => rpc(url, 'tools/list', {}, { token });
+          assert.equal((await list(saved[0].access_token)).status, 200);
+          await sleep(LIFETIME * 1000 + 200);
+          const late = await list(saved[0].access_token);
+          assert.equal(late.status, 401);
+          assert.match(late.headers['www-authenticate'], /error="invalid_token"/);
+          for (let n = 0; n < 2; n++) assert.equal((await client.callTool({ name: 'whoami', arguments: {} })).content[0].text, world.account(0));
+          assert.equal(saved.length, 2, 'renewed once');
+          assert.notEqual(saved[1].access_token, saved[0].access_token);
+          assert.equal(oauth.authorizations, 1);
+        } finally {
+          await close();
+        }
+      });
+    }
 
     it('leaves no secret anywhere', () => assertNoSecretLeaked(world));
   });

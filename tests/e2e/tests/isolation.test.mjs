@@ -34,6 +34,10 @@ function resourcesOf(world) {
       slug: 'mixed', upstreamUrl: world.echo.url, agentAuth: { interactive: { allow: { everyone: true } } },
       appAuth: { apiKey: { name: 'X-API-Key', value: { value: world.secrets.apiKey } } }, outboundHeaders: identity,
     },
+    {
+      slug: 'trusting', upstreamUrl: world.provider.mcpUrl, agentAuth: trusting, appAuth: { oauthAuthorization: { app: 'codehost' } },
+      outboundHeaders: [...identity, ofTheToken],
+    },
     { slug: 'own-credential', upstreamUrl: world.echo.url, agentAuth: trusting, appAuth: { passthrough: {} }, outboundHeaders: identity },
     {
       slug: 'validated', upstreamUrl: world.echo.url, agentAuth: { passthrough: { jwtValidation: { connector: 'corp', audience: VALIDATED } } },
@@ -101,6 +105,26 @@ for (const topology of TOPOLOGIES) {
         assertIdentity(headers, i);
         assert.equal(world.idp.owners.get(headers['x-idp-token']), world.idp.users[i].sub, 'the identity provider gave it to this user');
       });
+    });
+
+    it('two tokens of one user share the user\'s account at the app, and nothing that is the token\'s', async () => {
+      const began = world.provider.records.mcpRequests.length;
+      const links = world.provider.records.authorizations.length;
+      await storm(async (i, n) => {
+        const answer = await callTool(world.gateway.mcpUrl('trusting'), 'whoami', {},
+          { token: tokens[i].trusted[n % 2], headers: { 'X-Call': `${i}-${n}` } });
+        assert.equal(toolText(answer), world.account(i), answer.body);
+      });
+      const seen = new Map(world.provider.records.mcpRequests.slice(began).filter(({ user }) => user).map((entry) => [entry.headers['x-call'], entry]));
+      assert.equal(seen.size, USERS * CALLS);
+      for (const [mark, { headers, user }] of seen) {
+        const [i, n] = mark.split('-').map(Number);
+        assert.equal(user, world.account(i));
+        assertIdentity(headers, i);
+        assert.equal(headers['x-idp-token'], tokens[i].trusted[n % 2], 'the token that was presented');
+        assert.equal(headers['x-device'], `${n % 2 ? 'telephone' : 'laptop'} of ${world.idp.users[i].username}`);
+      }
+      assert.equal(world.provider.records.authorizations.length, links, 'nobody had to link again');
     });
 
     it('a credential the agent brings goes with its own request only', async () => {

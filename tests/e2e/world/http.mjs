@@ -4,9 +4,13 @@ import { AssertionError } from 'node:assert/strict';
 import http from 'node:http';
 import { Readable } from 'node:stream';
 
+// Longer than node's own 5 s: these servers share one thread with the clients, and a thousand calls at once hold it up for a second or two.
+// Node looks at its clock before it looks at its sockets, so it would close a connection whose next request has long been there.
+const KEEP_ALIVE_MS = 30000;
+
 // Starts `listener` on a free loopback port (or on `port`). close() ends idle and busy connections alike.
 export async function listen(listener, port = 0) {
-  const server = http.createServer({ keepAliveTimeout: 5000 }, listener);
+  const server = http.createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, listener);
   await new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(port, '127.0.0.1', resolve);
