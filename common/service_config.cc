@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include <google/protobuf/reflection.h>
 
 #include "common/audit_outbox.h"
 #include "common/error.h"
@@ -147,8 +148,10 @@ absl::Status ValidateDeployment(const config::v1::Deployment& deployment) {
   for (int i = 0; i < egress.GetDescriptor()->field_count(); ++i) {
     const google::protobuf::FieldDescriptor* field = egress.GetDescriptor()->field(i);
     if (field->is_repeated()) {
-      checks.push_back(CheckNetworks(absl::StrCat("deployment.egress.", field->json_name()),
-                                     egress.GetReflection()->GetRepeatedPtrField<std::string>(egress, field)));
+      const auto texts = egress.GetReflection()->GetRepeatedFieldRef<std::string>(egress, field);
+      checks.push_back(ParseNetworks(std::vector<std::string>(texts.begin(), texts.end()),
+                                     absl::StrCat("deployment.egress.", field->json_name()))
+                           .status());
     }
   }
   for (int i = 0; i < deployment.allowed_origins_size(); ++i) {
