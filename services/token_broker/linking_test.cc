@@ -272,7 +272,7 @@ TEST_F(LinkingTest, WhetherAnIssuerIsPromisedMustBeKnown) {
 
   const auto back = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
 
-  EXPECT_EQ(back.status(), 502);
+  EXPECT_EQ(back.status(), 503);
   EXPECT_EQ(peers_.vault.CountRecords("link_flow"), 1U) << "not used up";
   for (const auto& request : requests()) EXPECT_EQ(request.form.count("code"), 0U);
 }
