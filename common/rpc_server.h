@@ -53,7 +53,8 @@ class RpcServer {
     std::string listen;  // Empty: in-process callers only.
     TlsFiles tls;        // Empty: plaintext, for loopback only; callers are then named by `insecure_peer`.
     std::string insecure_peer;
-    int max_threads = 64;
+    // Beyond it calls fail at once, none is queued. Handlers block, most of the time on a synced write.
+    int max_threads = 256;
   };
 
   // Binding fails with UNAVAILABLE. Metadata limit 32 KiB, message limit 4 MiB, port sharing off. The health service

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 #include "common/crypto.h"
 #include "common/error.h"
 #include "common/hex.h"
@@ -92,6 +94,10 @@ absl::Status Revocations::PublishSessions(const std::vector<std::string>& ids, a
     invalidations.push_back(Make(Invalidation::SESSION, id, now));
   }
   return Enqueue(invalidations, now);
+}
+
+absl::Status Revocations::PublishConnection(absl::string_view subject, absl::string_view connection, absl::Time now) {
+  return Enqueue({Make(Invalidation::CONNECTION, absl::StrCat(subject, "\n", connection, "\n"), now)}, now);
 }
 
 absl::Status Revocations::PublishSubject(absl::string_view subject, absl::Time now) {

@@ -45,7 +45,9 @@ class Revocations {
 
   // Ends what is cached for sessions and grants (claim `sid`).
   absl::Status PublishSessions(const std::vector<std::string>& ids, absl::Time now);
-  // Ends what is cached for a subject.
+  // Ends what was rendered from a connection of the subject; the subject's sessions and streams go on.
+  absl::Status PublishConnection(absl::string_view subject, absl::string_view connection, absl::Time now);
+  // Ends what is cached for a subject, and their open streams.
   absl::Status PublishSubject(absl::string_view subject, absl::Time now);
 
   // Begins to deliver in the background, at once when something is added and every 5 s while something waits.

@@ -264,8 +264,9 @@ void LoginFlow::KeepTokens(const Connector& connector, const Session& session, c
         absl::RFC3339_full, absl::FromUnixSeconds(signed_in.tokens.expires_at().seconds()), absl::UTCTimeZone());
     ASSIGN_OR_RETURN(const vault::v1::PutResponse stored, context_.parts.vault.Put(put, passport));
     // What was rendered from the tokens before is not to be used on.
-    return stored.generation() > 1 ? context_.parts.revocations.PublishSubject(session.user.subject, now)
-                                   : absl::OkStatus();
+    return stored.generation() > 1
+               ? context_.parts.revocations.PublishConnection(session.user.subject, put.record().name(), now)
+               : absl::OkStatus();
   };
   if (const absl::Status stored = store(); !stored.ok()) {
     Log(LogLevel::kError, "sign_in_tokens_not_stored", {{"connector", connector.id()}, {"status", stored}});

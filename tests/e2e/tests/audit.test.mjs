@@ -88,12 +88,10 @@ describe('the record of a team that uses an OAuth app, split', { skip }, () => {
       for (const [service, source] of [['edge', 'edge/edge'], ['edge_2', 'edge/edge_2'], ['token_broker', 'token_broker/token_broker'],
         ['token_broker_2', 'token_broker/token_broker_2']]) {
         const count = stored.filter((event) => event.source === source).length;
-        for (const name of ['sallyport_audit_written_total', 'sallyport_audit_shipped_total']) {
-          assert.equal(total(metrics[service], name), count, `${service}: ${name}`);
-        }
+        if (['written', 'shipped'].some((what) => total(metrics[service], `sallyport_audit_${what}_total`) !== count)) return undefined;
       }
-      for (const service of ['authn', 'vault', 'registry']) assert.equal(total(metrics[service], 'sallyport_audit_outbox_depth'), 0, service);
-      return stored;
+      const empty = ['authn', 'vault', 'registry'].every((service) => total(metrics[service], 'sallyport_audit_outbox_depth') === 0);
+      return empty && stored;
     }, 'every event to be stored', 20000, 250);
   }
 

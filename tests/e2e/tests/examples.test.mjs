@@ -5,10 +5,11 @@ import { randomBytes } from 'node:crypto';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { Browser } from '../world/browser.mjs';
 import { connectClient, person } from '../world/clients.mjs';
-import { assertNoSecretLeaked, disguises, obtainToken, startWorld, tokenRequest } from '../world/fixture.mjs';
+import { assertNoSecretLeaked, obtainToken, startWorld, tokenRequest } from '../world/fixture.mjs';
 import { TOPOLOGIES } from '../world/gateway.mjs';
 import { callTool, request, rpc, toolText } from '../world/http-client.mjs';
 import { sleep, waitFor } from '../world/http.mjs';
+import { disguises } from '../world/secrets.mjs';
 
 // The text with every JWT in it also in clear: a token inside a token is no less given away.
 const unsealed = (text) => [text, ...(text.match(/eyJ[\w-]+\.[\w-]+/g) ?? [])

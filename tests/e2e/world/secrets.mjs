@@ -67,7 +67,7 @@ export function rememberResponse(url, response, body) {
 
 // The ways a value may hide: as it is, URL-encoded, escaped for JSON, HTML or SQL, in hex, and in base64 at each of the three
 // alignments, in both alphabets. All as latin1 text of the bytes.
-function disguises(secret) {
+export function disguises(secret) {
   const bytes = Buffer.isBuffer(secret) ? secret : Buffer.from(secret);
   const forms = new Set([bytes.toString('latin1'), bytes.toString('hex'), bytes.toString('hex').toUpperCase()]);
   const text = bytes.toString('utf8');
