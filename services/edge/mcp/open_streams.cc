@@ -90,6 +90,11 @@ void Tell(OpenStreams::List& list, const News& news) {
 
 }  // namespace
 
+OpenStreams::OpenStreams(const Clock& clock) : clock_(clock) {
+  // There from the start, so that the first one is seen as a rise.
+  for (const std::string_view reason : {kRevoked, kServerGone, kTooOld}) CutCounter(reason);
+}
+
 void OpenStreams::OnWorkerStart(Worker& worker) {
   MutexLock lock(mu_);
   workers_.push_back(&worker);

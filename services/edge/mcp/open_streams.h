@@ -41,7 +41,7 @@ class OpenStreams {
     std::shared_ptr<const RegistrySnapshot> snapshot;
   };
 
-  explicit OpenStreams(const Clock& clock) : clock_(clock) {}
+  explicit OpenStreams(const Clock& clock);
 
   void OnWorkerStart(Worker& worker);
   void OnWorkerStop(Worker& worker);

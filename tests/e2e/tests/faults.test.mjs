@@ -252,7 +252,8 @@ describe('kill -9 in split mode', { skip }, () => {
     for (const [round, killed] of kills.entries()) {
       const gone = missing.filter((at) => at > (kills[round - 1] ?? 0) + 100 && at < killed + 100);
       // What 100 ms hold at this rate, and one burst of the load.
-      assert.ok(gone.length <= RATE / 10 + 4, `${gone.length} calls are in no record`);
+      assert.ok(gone.length <= RATE / 10 + 4,
+        `${gone.length} calls are in no record, answered ${killed - Math.max(...gone)} to ${killed - Math.min(...gone)} ms before kill ${round + 1}`);
       for (const at of gone) assert.ok(at > killed - 120, `a call answered ${killed - at} ms before the kill is in no record`);
     }
     const count = (events) => events.reduce((sum, event) => sum + Number(event.lostTo) - Number(event.lostFrom) + 1, 0);
