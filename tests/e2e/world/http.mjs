@@ -27,11 +27,16 @@ export async function listen(listener, port = 0) {
   };
 }
 
-// A port nobody listens on at this moment, below the range the kernel takes outgoing ports from.
+const handedOut = new Set();
+
+// A port nobody listens on at this moment, below the range the kernel takes outgoing ports from. Never the same twice: whoever got it may
+// not listen yet.
 export async function freePort() {
   for (;;) {
     const port = 20000 + Math.floor(Math.random() * 12000);
+    if (handedOut.has(port)) continue;
     try {
+      handedOut.add(port);
       await (await listen(() => {}, port)).close();
       return port;
     } catch (error) {
