@@ -236,10 +236,7 @@ absl::Status Linker::Store(const v1::LinkFlow& flow, const Provider& provider, c
   }
   absl::StatusOr<vault::v1::PutResponse> stored = vault_.Put(put, passport.jwt);
   if (!stored.ok()) {
-    // Nobody will ever use them.
-    const bool has_refresh_token = !tokens.refresh_token().empty();
-    endpoint_.Revoke(provider, Secret::Copy(has_refresh_token ? tokens.refresh_token() : tokens.access_token()),
-                     has_refresh_token ? "refresh_token" : "access_token");
+    // Not revoked: they may be stored after all, and many providers would end the user's former link with them.
     return stored.status();
   }
   const std::vector<std::string> granted(tokens.scopes().begin(), tokens.scopes().end());
