@@ -98,14 +98,16 @@ void ForbidCoreDumps() {
   setrlimit(RLIMIT_CORE, &none);
 }
 
-// Before any thread, so that all inherit the mask and only sigwait sees these signals.
-sigset_t MaskStopSignals() {
+// Before any thread, so that all inherit the mask and only sigwait sees these signals. A peer that is gone, and a file
+// that may not grow, are errors of the call that met them, and end nothing else.
+sigset_t PrepareSignals() {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
   return set;
 }
 
@@ -268,7 +270,7 @@ int Run(int argc, char** argv, Program program) {
   }
   SetLogLevel(*ParseLogLevel(program.log_level()));
   ForbidCoreDumps();
-  const sigset_t stop_signals = MaskStopSignals();
+  const sigset_t stop_signals = PrepareSignals();
   gpr_set_log_function(LogForGrpc);
   curl_global_init(CURL_GLOBAL_DEFAULT);
   return Serve(program, lines, stop_signals);

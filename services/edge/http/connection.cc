@@ -263,6 +263,11 @@ void Connection::NextRequest() {
     });
     return;
   }
+  // The head of a long answer was sent, without "Connection: close", before anybody knew.
+  if (worker_.draining()) {
+    CloseStream();
+    return;
+  }
   ReleaseInput();
   worker_.SetTimer(*this, worker_.now() + worker_.limits.keep_alive_idle.count());
   stream_.WaitRead();

@@ -332,6 +332,30 @@ TEST_F(EngineExchangeTest, ShutdownLetsExchangesEndAndClosesIdleOnes) {
   stopping.join();
 }
 
+TEST_F(EngineExchangeTest, ShutdownClosesTheConnectionOfAnAnswerThatHadBegunBefore) {
+  std::atomic<bool> go{false};
+  ServeUpstream([&](RawSocket& socket) {
+    upstream->ReadRequest(socket);
+    socket.Send(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n: one\n\n\r\n");
+    EXPECT_TRUE(Eventually([&] { return go.load(); }));
+    socket.Send("7\r\n: two\n\n\r\n0\r\n\r\n");
+    socket.ReadToEnd();
+  });
+  StartEngine();
+  const auto client = Connect();
+  client->Send(Post("{}"));
+  std::string received = client->ReadUntil(": one");
+  const auto began = std::chrono::steady_clock::now();
+  std::thread stopping([&] { engine->Shutdown(std::chrono::seconds(10)); });
+  go = true;
+  received += client->ReadToEnd();
+  stopping.join();
+  EXPECT_THAT(received, HasSubstr(": two"));
+  EXPECT_THAT(received, EndsWith("0\r\n\r\n"));
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(5)) << "it waited for the next request";
+}
+
 TEST_F(EngineExchangeTest, ShutdownCutsWhatDoesNotEnd) {
   std::atomic<bool> started{false};
   gateway.on_request = [&](Exchange& exchange) {
