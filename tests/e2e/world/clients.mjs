@@ -131,8 +131,8 @@ export async function connectClient(kind, url, { openUrl, oauth = new MemoryOAut
 }
 
 // mcp-remote as a child process. Whatever it starts as a browser is a script that writes the URL to a file; `openUrl` then plays the
-// person and must follow the redirect to mcp-remote's own callback port. Resolves with { client, log(), close }.
-export async function connectMcpRemote(url, { openUrl, args = [] } = {}) {
+// person and must follow the redirect to mcp-remote's own callback port. `env` goes to it. Resolves with { client, log(), close }.
+export async function connectMcpRemote(url, { openUrl, args = [], env = {} } = {}) {
   const directory = await mkdtemp(path.join(os.tmpdir(), 'mcp-remote-'));
   const bin = path.join(directory, 'bin');
   const urlFile = path.join(directory, 'url');
@@ -147,7 +147,7 @@ export async function connectMcpRemote(url, { openUrl, args = [] } = {}) {
     args: [require.resolve('mcp-remote/dist/proxy.js'), url, '--allow-http', ...args],
     env: {
       PATH: `${bin}:${process.env.PATH}`, HOME: directory, MCP_REMOTE_CONFIG_DIR: path.join(directory, 'config'),
-      BROWSER: path.join(bin, 'browser'),
+      BROWSER: path.join(bin, 'browser'), ...env,
     },
     stderr: 'pipe',
   });

@@ -23,13 +23,14 @@ function scryptHash(password) {
 
 const canary = (name) => `canary-${name}-${randomBytes(12).toString('base64url')}`;
 
-// options: users (how many), idp, provider, gateway (settings of startGateway). resources(world) gives what to apply; defaultResources
-// by default.
-export async function startWorld(topology, { users = 3, idp: idpOptions, provider: providerOptions, gateway: settings = {}, resources } = {}) {
+// options: users (how many, or as makeUsers makes them), idp, provider, gateway (settings of startGateway), tls (of the public port).
+// resources(world) gives what to apply; defaultResources by default.
+export async function startWorld(topology,
+  { users = 3, idp: idpOptions, provider: providerOptions, gateway: settings = {}, tls = false, resources } = {}) {
   const closers = [];
   try {
-    const reserved = await reserveGateway(topology);
-    const people = makeUsers(users);
+    const reserved = await reserveGateway(topology, { tls });
+    const people = Array.isArray(users) ? users : makeUsers(users);
     const clientSecret = canary('idp-client');
     const idp = await startIdp({
       users: people,

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { request } from './http-client.mjs';
+import { request, trust } from './http-client.mjs';
 import { freePort, waitFor } from './http.mjs';
 import { run, start } from './processes.mjs';
 import { remember } from './secrets.mjs';
@@ -24,9 +24,9 @@ const CLI_TOKEN = /^home\/\.config\/sallyport\/credentials\.json$/;
 export const TOPOLOGIES = (process.env.SALLYPORT_TOPOLOGIES ?? 'standalone,split').split(',').filter(Boolean);
 
 // Prepares a gateway without starting it, so that its public URL is known to what must be registered elsewhere first.
-export async function reserveGateway(topology) {
+export async function reserveGateway(topology, { tls = false } = {}) {
   const port = await freePort();
-  return { topology, port, publicUrl: `http://127.0.0.1:${port}` };
+  return { topology, port, tls, publicUrl: `${tls ? 'https' : 'http'}://127.0.0.1:${port}` };
 }
 
 // settings: connectors[] (config.v1.Connector), roles, accessTokenLifetime, sessionLifetime, edge/broker/…: overrides per service.
@@ -49,8 +49,8 @@ export async function startGateway(reserved, settings = {}) {
 class Gateway {
   services = new Map();  // name -> { command, config, adminUrl, process }
 
-  constructor({ topology, port, publicUrl }, settings, directory) {
-    Object.assign(this, { topology, port, publicUrl, settings, directory });
+  constructor({ topology, port, tls, publicUrl }, settings, directory) {
+    Object.assign(this, { topology, port, tls, publicUrl, settings, directory, certificates: path.join(directory, 'certs') });
     this.logs = path.join(directory, 'logs');
     this.home = path.join(directory, 'home');
     this.secretFiles = 0;
@@ -97,27 +97,47 @@ class Gateway {
     this.connectors = await this.#connectors();
   }
 
+  // Certificates of the services and of the public port; tests trust their authority.
+  async #certify() {
+    await run(path.join(ROOT, 'tools/dev-certs'), [this.certificates]);
+    this.caFile = path.join(this.certificates, 'ca.crt');
+    if (this.tls) trust(await readFile(this.caFile, 'utf8'));
+  }
+
+  // New certificates in place of the old ones, of the same authority.
+  async renewCertificates() {
+    await run(path.join(ROOT, 'tools/dev-certs'), [this.certificates]);
+    await this.rememberKeys();
+  }
+
+  // Of the public port; undefined: plain HTTP.
+  get #publicTls() {
+    return this.tls
+      ? { certificate: path.join(this.certificates, 'edge-public.crt'), privateKey: path.join(this.certificates, 'edge-public.key') } : undefined;
+  }
+
   async startStandalone() {
     await this.#prepare();
+    if (this.tls) await this.#certify();
     this.dataDirectory = path.join(this.directory, 'data');
     this.adminTokenFile = path.join(this.dataDirectory, 'admin-token');
     const adminPort = await freePort();
     const { roles, accessTokenLifetime, sessionLifetime, standalone } = this.settings;
     await this.#add('standalone', 'sallyport-standalone', {
       dataDirectory: this.dataDirectory, deployment: this.deployment, listen: `127.0.0.1:${this.port}`,
-      adminListen: `127.0.0.1:${adminPort}`, logLevel: 'debug', connectors: this.connectors, roles, accessTokenLifetime, sessionLifetime,
-      ...standalone,
+      tls: this.#publicTls, adminListen: `127.0.0.1:${adminPort}`, logLevel: 'debug', connectors: this.connectors, roles, accessTokenLifetime,
+      sessionLifetime, ...standalone,
     }, adminPort);
   }
 
   async startSplit() {
     await this.#prepare();
-    const certificates = path.join(this.directory, 'certs');
+    const { certificates } = this;
     const dir = (name) => path.join(this.directory, name);
     [this.postgres, this.redis] = await Promise.all([
       startPostgres(path.join(this.logs, 'postgres.log'), ['vault', 'registry', 'authn']),
       startRedis(dir('redis'), path.join(this.logs, 'redis.log'), path.join(this.logs, 'redis-monitor.log')),
-      run(path.join(ROOT, 'tools/dev-certs'), [certificates]),
+      this.#certify(),
     ]);
     const { roles, accessTokenLifetime, sessionLifetime } = this.settings;
     const names = ['vault', 'registry', 'authn', 'token_broker', 'token_broker_2', 'edge', 'edge_2'];
@@ -160,13 +180,14 @@ class Gateway {
     await broker('token_broker_2', 'broker-data-2');
     const edge = (name, port, tokenBroker) => add(name, 'sallyport-edge', {
       server: server(name, 'edge'), peers: { ...peers('authn', 'token_broker', 'vault', 'registry'), ...(tokenBroker ? { tokenBroker } : {}) },
-      deployment, listen: `127.0.0.1:${port}`, dataDirectory: dir(`${name}-data`), replica: name, ...this.settings.edge,
+      deployment, listen: `127.0.0.1:${port}`, tls: this.#publicTls, dataDirectory: dir(`${name}-data`), replica: name,
+      ...this.settings.edge,
     });
     // With a second edge, each edge has a broker of its own, so that work for one user reaches both brokers.
     const { secondEdge } = this.settings;
     await edge('edge', this.port, secondEdge && target('token_broker'));
     if (secondEdge) {
-      this.secondEdgeOrigin = `http://127.0.0.1:${await freePort()}`;
+      this.secondEdgeOrigin = `${new URL(this.publicUrl).protocol}//127.0.0.1:${await freePort()}`;
       await edge('edge_2', new URL(this.secondEdgeOrigin).port, target('token_broker_2'));
     }
   }
@@ -203,7 +224,11 @@ class Gateway {
   // The command line tool, with a home directory of its own.
   cli(args, options = {}) {
     return run(path.join(BIN, 'sallyport'), args, {
-      env: { PATH: process.env.PATH, HOME: this.home, XDG_CONFIG_HOME: path.join(this.home, '.config'), ...options.env }, ...options,
+      ...options,
+      env: {
+        PATH: process.env.PATH, HOME: this.home, XDG_CONFIG_HOME: path.join(this.home, '.config'),
+        ...(this.tls ? { SALLYPORT_CA_FILE: this.caFile } : {}), ...options.env,
+      },
     });
   }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One HTTP/1.1 request with full control over what is on the wire (Host, Origin, duplicate headers); fetch would not allow that.
 import http from 'node:http';
+import https from 'node:https';
+import tls from 'node:tls';
 import { rememberRequest, rememberResponse } from './secrets.mjs';
 
 // For the search for secrets, { origin, kind, text }: head and body of every answer that is an error ('error': 400 and above, and
@@ -29,6 +31,11 @@ export async function watchedFetch(input, init) {
 const MAX_SOCKETS = 2048;
 const agent = new http.Agent({ keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: MAX_SOCKETS });
 
+// Authorities that https servers are verified against, beside node's own. PEM.
+const authorities = [...tls.rootCertificates];
+const secureAgent = new https.Agent({ keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: MAX_SOCKETS, ca: authorities });
+export const trust = (pem) => { authorities.push(pem); };
+
 // `headers` is an object or a flat list [name, value, …] (which may repeat names). `onResponse` gets the raw response as soon as its
 // head is there. Resolves with { status, headers, rawHeaders, body } when the body has ended.
 export function request(url, { method = 'GET', headers = {}, body, onResponse, signal, timeoutMs = 60000 } = {}) {
@@ -39,9 +46,10 @@ export function request(url, { method = 'GET', headers = {}, body, onResponse, s
   if (body !== undefined && !has('content-length')) list.push('Content-Length', String(Buffer.byteLength(body)));
   rememberRequest(target, list, body);
   return new Promise((resolve, reject) => {
-    const out = http.request({
-      host: target.hostname, port: target.port, path: target.pathname + target.search, method, headers: list, setHost: false, agent,
-      signal,
+    const secure = target.protocol === 'https:';
+    const out = (secure ? https : http).request({
+      host: target.hostname, port: target.port, path: target.pathname + target.search, method, headers: list, setHost: false,
+      agent: secure ? secureAgent : agent, signal,
     }, (res) => {
       onResponse?.(res, out);
       const chunks = [];
