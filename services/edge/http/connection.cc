@@ -11,6 +11,7 @@ namespace {
 
 // Fibonacci hashing: neighbours end up far apart.
 constexpr uint64_t kSpread = 0x9e3779b97f4a7c15 >> 32;
+constexpr Millis kLookout = 500;
 
 }  // namespace
 
@@ -192,9 +193,14 @@ void Connection::StartRequest() {
 void Connection::StartWatching() { stream_.WaitRead(); }
 
 // The client's next request may come while this one is answered; what matters here is whether the client is still
-// there.
+// there. A full buffer is no reason to read on, nor to forget the client.
 void Connection::WatchClient() {
   if (in_->room() == 0) {
+    if (stream_.PeerGone()) {
+      End(Outcome::kClientGone);
+      return;
+    }
+    worker_.SetTimer(lookout_, worker_.now() + kLookout);
     return;
   }
   const ssize_t got = stream_.Read(in_->data + in_->end, in_->room());
@@ -205,6 +211,8 @@ void Connection::WatchClient() {
   in_->end += static_cast<size_t>(std::max<ssize_t>(got, 0));
   if (in_->room() > 0) {
     stream_.WaitRead();
+  } else {
+    worker_.SetTimer(lookout_, worker_.now() + kLookout);
   }
 }
 
@@ -324,6 +332,7 @@ void Connection::CloseStream() {
   phase_ = Phase::kClosed;
   ++generation_;
   worker_.ClearTimer(*this);
+  worker_.ClearTimer(lookout_);
   ReleaseInput();
   large_body_.Release();
   out_.clear();

@@ -107,6 +107,16 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
     Connection& connection_;
   };
 
+  // Looks whether the client is still there while its input fills our buffer, and is not read on.
+  class Lookout final : public Timer {
+   public:
+    explicit Lookout(Connection& connection) : connection_(connection) {}
+
+   private:
+    void OnTimer() override { connection_.WatchClient(); }
+    Connection& connection_;
+  };
+
   // connection.cc
   void OnTimer() override;
   void ContinueHandshake();
@@ -210,6 +220,7 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
   std::shared_ptr<ExchangeRef::Target> ref_target_;
   ExchangeStats stats_;
   Alarm alarm_{*this};
+  Lookout lookout_{*this};
 
   Upstream* upstream_ = nullptr;
   UpstreamRequest request_;

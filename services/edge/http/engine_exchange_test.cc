@@ -58,6 +58,43 @@ TEST_F(EngineExchangeTest, ATaskForAClientThatLeftIsNotRun) {
   EXPECT_FALSE(ran);
 }
 
+TEST_F(EngineExchangeTest, AClientThatLeavesIsNoticedHoweverMuchItSent) {
+  std::atomic<int> abandoned{0};
+  ServeUpstream([&](RawSocket& socket) {
+    upstream->ReadRequest(socket);
+    socket.ReadToEnd();
+    abandoned += socket.ended() ? 1 : 0;
+  });
+  StartEngine();
+  const std::string large = Post(std::string(100'000, 'x'));
+  const std::string next(64'000, 'x');
+  for (const std::string& burst : {large, Post("{}") + next, large + next}) {
+    const size_t before = gateway.done().size();
+    const auto client = Connect();
+    client->Send(burst);
+    ASSERT_TRUE(Eventually([&] { return upstream->requests().size() == before + 1; }));
+    client->Close();
+    EXPECT_TRUE(Eventually([&] { return abandoned == static_cast<int>(before) + 1; })) << burst.size();
+    ASSERT_TRUE(Eventually([&] { return gateway.done().size() == before + 1; })) << burst.size();
+    EXPECT_EQ(gateway.done().back().outcome, Outcome::kClientGone);
+  }
+}
+
+TEST_F(EngineExchangeTest, WhatFollowsALargeBodyIsTheNextRequest) {
+  AnswerUpstream(JsonResponse("{}"));
+  StartEngine();
+  const auto client = Connect();
+  const std::string large(100'000, 'x');
+  client->Send(Post(large) + Post("{\"a\":1}") + Post(large));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(StatusOf(client->ReadMessage()), 200);
+  }
+  ASSERT_THAT(upstream->requests(), SizeIs(3));
+  EXPECT_EQ(BodyOf(upstream->requests()[0]), large);
+  EXPECT_EQ(BodyOf(upstream->requests()[1]), "{\"a\":1}");
+  EXPECT_EQ(BodyOf(upstream->requests()[2]), large);
+}
+
 TEST_F(EngineExchangeTest, ARefOfAnEarlierRequestDoesNotReachTheNext) {
   std::vector<ExchangeRef> refs;
   gateway.on_request = [&](Exchange& exchange) {

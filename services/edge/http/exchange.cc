@@ -339,6 +339,7 @@ void Connection::Finish() {
 }
 
 void Connection::Done(Outcome outcome) {
+  worker_.ClearTimer(lookout_);
   if (!in_exchange_) {
     return;
   }

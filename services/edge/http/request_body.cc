@@ -79,7 +79,7 @@ bool Connection::TakeLengthBody() {
       return false;
     }
     large_body_.Append({in_->data + in_->begin, in_->size()});  // Less than kFirst of BodyBuffer: it fits.
-    in_->begin = in_->end;
+    in_->begin = in_->end = parser_.head_size();  // Room for what follows the body, or for the client's departure.
   }
   body_ = {large_body_.data(), large_body_.size()};
   return large_body_.size() == length;

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <poll.h>
 
 #include <openssl/err.h>
 #include <sys/socket.h>
@@ -202,6 +203,11 @@ void Stream::ReportClosed() {
 bool Stream::PeekReadable() const {
   char byte = 0;
   return !(::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN);
+}
+
+bool Stream::PeerGone() const {
+  pollfd poll{fd_, POLLRDHUP, 0};
+  return ::poll(&poll, 1, 0) > 0;
 }
 
 int Stream::ConnectError() const {

@@ -57,6 +57,8 @@ class Stream {
   bool open() const { return open_; }
   // Is there something to read (or the end), without reading it? For plain sockets in a pool.
   bool PeekReadable() const;
+  // Has the peer closed or reset the connection, whatever of its bytes are unread?
+  bool PeerGone() const;
   // SO_ERROR after a non-blocking connect.
   int ConnectError() const;
   void ShutdownSend();
