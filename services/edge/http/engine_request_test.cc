@@ -237,6 +237,41 @@ TEST_F(EngineRequestTest, IdleConnectionsCloseSilently) {
   EXPECT_TRUE(Eventually([&] { return engine->counters().connections_open == 0; }));
 }
 
+TEST_F(EngineRequestTest, AConnectionHasItsNumberOfRequests) {
+  engine.reset();
+  options.limits.keep_alive_requests = 3;
+  StartEngine();
+  const auto client = Connect();
+  for (int i = 0; i < 2; ++i) {
+    client->Send(Post("{}"));
+    EXPECT_THAT(client->ReadMessage(), Not(HasSubstr("Connection: close")));
+  }
+  client->Send(Post("{}"));
+  EXPECT_THAT(client->ReadMessage(), HasSubstr("Connection: close\r\n"));
+  EXPECT_EQ(client->ReadToEnd(), "");
+  EXPECT_TRUE(client->ended());
+}
+
+TEST_F(EngineRequestTest, AnAgedConnectionClosesWithItsNextAnswer) {
+  engine.reset();
+  options.limits.keep_alive_age = std::chrono::milliseconds(200);
+  StartEngine();
+  const auto begin = std::chrono::steady_clock::now();
+  const auto client = Connect();
+  bool closed = false;
+  EXPECT_TRUE(Eventually([&] {
+    client->Send(Post("{}"));
+    const std::string response = client->ReadMessage();
+    EXPECT_EQ(StatusOf(response), 200);
+    closed = response.find("Connection: close\r\n") != std::string::npos;
+    return closed || StatusOf(response) != 200;
+  }));
+  EXPECT_TRUE(closed);
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(200));
+  EXPECT_EQ(client->ReadToEnd(), "");
+  EXPECT_TRUE(client->ended());
+}
+
 TEST_F(EngineRequestTest, AnswersFromTheHeadAloneCloseUnlessTheBodyIsThere) {
   gateway.on_head = [](Exchange& exchange) -> uint64_t {
     exchange.Respond(401, {{"WWW-Authenticate", "Bearer"}}, "no");
