@@ -20,6 +20,7 @@
 #include "services/edge/edge_gateway.h"
 #include "services/edge/engine_metrics.h"
 #include "services/edge/http/engine.h"
+#include "services/edge/http/process_memory.h"
 #include "services/edge/http/tls_context.h"
 #include "services/edge/mcp/call_audit.h"
 #include "services/edge/mcp/doors.h"
@@ -187,6 +188,7 @@ absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::
   engine_options.certificate = config.tls().certificate();
   engine_options.private_key = config.tls().private_key();
   engine_options.upstream_ca_bundle = config.deployment().egress().ca_bundle();
+  engine_options.memory = [memory = ProcessMemory()] { return memory.Read(); };
   engine_options.log = [](std::string_view text) { Log(LogLevel::kWarning, "http_engine", {{"detail", text}}); };
   ASSIGN_OR_RETURN(state.engine, Engine::Start(engine_options, *state.gateway));
   state.engine_metrics.Start(*state.engine, state.engine->worker(0));

@@ -12,6 +12,11 @@ void Raise(prometheus::Counter& counter, uint64_t last, uint64_t now) {
   if (now > last) counter.Increment(static_cast<double>(now - last));
 }
 
+prometheus::Counter& RefusedCounter(const std::string& what) {
+  return MetricCounter("sallyport_http_memory_refused_total",
+                       "Streams and requests refused, idle connections closed, for want of memory", {{"what", what}});
+}
+
 }  // namespace
 
 EngineMetrics::EngineMetrics()
@@ -25,7 +30,15 @@ EngineMetrics::EngineMetrics()
           MetricCounter("sallyport_http_upstream_reuses_total", "Requests sent on a pooled upstream connection")),
       upstream_stale_(MetricCounter("sallyport_http_upstream_stale_total",
                                     "Pooled upstream connections that turned out to be closed when used")),
-      heartbeats_(MetricCounter("sallyport_http_heartbeats_total", "Comments sent into silent event streams")) {}
+      heartbeats_(MetricCounter("sallyport_http_heartbeats_total", "Comments sent into silent event streams")),
+      memory_limit_(MetricGauge("sallyport_http_memory_limit_bytes", "Memory limit of the process's cgroup; 0: none")),
+      memory_used_(MetricGauge("sallyport_http_memory_used_bytes", "Resident memory of the process")),
+      memory_level_(MetricGauge("sallyport_http_memory_level",
+                                "What is refused for want of memory: 0 nothing, 1 new streams, 2 requests, "
+                                "3 connections")),
+      refused_streams_(RefusedCounter("stream")),
+      refused_requests_(RefusedCounter("request")),
+      refused_connections_(RefusedCounter("connection")) {}
 
 void EngineMetrics::Start(const Engine& engine, Worker& worker) {
   engine_ = &engine;
@@ -47,6 +60,12 @@ void EngineMetrics::Update(const EngineCounters& now) {
   Raise(upstream_reuses_, last_.upstream_reuses, now.upstream_reuses);
   Raise(upstream_stale_, last_.upstream_stale, now.upstream_stale);
   Raise(heartbeats_, last_.heartbeats, now.heartbeats);
+  memory_limit_.Set(static_cast<double>(now.memory.limit));
+  memory_used_.Set(static_cast<double>(now.memory.used));
+  memory_level_.Set(static_cast<double>(now.memory_level));
+  Raise(refused_streams_, last_.memory_streams, now.memory_streams);
+  Raise(refused_requests_, last_.memory_requests, now.memory_requests);
+  Raise(refused_connections_, last_.memory_connections, now.memory_connections);
   last_ = now;
 }
 

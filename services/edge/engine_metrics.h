@@ -30,6 +30,12 @@ class EngineMetrics {
   prometheus::Counter& upstream_reuses_;
   prometheus::Counter& upstream_stale_;
   prometheus::Counter& heartbeats_;
+  prometheus::Gauge& memory_limit_;
+  prometheus::Gauge& memory_used_;
+  prometheus::Gauge& memory_level_;
+  prometheus::Counter& refused_streams_;
+  prometheus::Counter& refused_requests_;
+  prometheus::Counter& refused_connections_;
 };
 
 }  // namespace sallyport::edge

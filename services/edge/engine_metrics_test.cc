@@ -18,5 +18,24 @@ TEST(EngineMetrics, GaugesFollowAndCountersGrowByWhatCameSince) {
   EXPECT_EQ(MetricGauge("sallyport_http_body_memory_bytes", "").Value(), 0);
 }
 
+TEST(EngineMetrics, TellOfMemoryAndWhatWasRefusedForWantOfIt) {
+  EngineMetrics metrics;
+  const auto refused = [](const char* what) {
+    return MetricCounter("sallyport_http_memory_refused_total", "", {{"what", what}}).Value();
+  };
+  const double before = refused("request");
+  metrics.Update({.memory = {.limit = 1000, .used = 910},
+                  .memory_level = MemoryLevel::kNoRequests,
+                  .memory_streams = 1,
+                  .memory_requests = 4,
+                  .memory_connections = 2});
+  EXPECT_EQ(MetricGauge("sallyport_http_memory_limit_bytes", "").Value(), 1000);
+  EXPECT_EQ(MetricGauge("sallyport_http_memory_used_bytes", "").Value(), 910);
+  EXPECT_EQ(MetricGauge("sallyport_http_memory_level", "").Value(), 2);
+  EXPECT_EQ(refused("request") - before, 4);
+  EXPECT_GE(refused("stream"), 1);
+  EXPECT_GE(refused("connection"), 2);
+}
+
 }  // namespace
 }  // namespace sallyport::edge

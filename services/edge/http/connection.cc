@@ -157,6 +157,11 @@ void Connection::StartExchange() {
   answered_ = streaming_ = heartbeats_ = chunked_out_ = continue_sent_ = body_is_large_ = false;
   body_ = {};
   chunks_ = ChunkedDecoder();
+  if (worker_.memory_level() >= MemoryLevel::kNoRequests) {
+    worker_.counters.memory_requests.Add();
+    Reject(503, "memory_limit");
+    return;
+  }
   if (!state_made_) {
     state_ = worker_.gateway.NewState(worker_);
     state_made_ = true;
@@ -309,8 +314,8 @@ void Connection::Discard() {
   stream_.WaitRead();
 }
 
-void Connection::Drain() {
-  if (phase_ == Phase::kHead && (in_ == nullptr || in_->size() == 0)) {
+void Connection::CloseIdle() {
+  if (idle()) {
     CloseStream();
   }
 }

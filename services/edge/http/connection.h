@@ -32,11 +32,12 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
   void Start(int fd, bool v6, const NetworkAddress& peer);
   // Has the gateway's attention been on this exchange long enough that the client's departure should be noticed?
   void StartWatching();
-  // Shutdown: closes if idle.
-  void Drain();
+  void CloseIdle();
   // Shutdown: closes at once.
   void Cut();
-  bool idle() const { return phase_ == Phase::kHead; }
+  // Open, without an exchange or a part of a request.
+  bool idle() const { return phase_ == Phase::kHead && (in_ == nullptr || in_->size() == 0); }
+  Millis opened() const { return opened_; }
   uint64_t generation() const { return generation_; }
 
   // Exchange
@@ -165,6 +166,8 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
   // All of the answer was given to Send.
   void Complete();
   void Finish();
+  // Answers instead of opening a stream, where memory is short.
+  bool RefuseStream();
   void Done(Outcome outcome);
   // Ends exchange and connection at once.
   void End(Outcome outcome);

@@ -89,12 +89,25 @@ class Engine::Impl {
  public:
   explicit Impl(const EngineOptions& options) : shared(options) {}
 
+  // On the first worker.
+  void WatchMemory();
+
   EngineShared shared;
   NetworkAddress address;
   std::vector<std::unique_ptr<WorkerImpl>> workers;
   std::vector<std::thread> threads;
   bool stopped = false;
 };
+
+void Engine::Impl::WatchMemory() {
+  shared.CheckMemory();
+  if (shared.memory_level.load(std::memory_order_relaxed) >= MemoryLevel::kNoConnections) {
+    for (const auto& worker : workers) {
+      worker->Post([&worker = *worker] { worker.CloseNewestIdle(); });
+    }
+  }
+  workers.front()->After(shared.options.memory_check, [this] { WatchMemory(); });
+}
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
@@ -123,6 +136,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Start(const EngineOptions& optio
       return status;
     }
   }
+  if (options.memory) {
+    impl->WatchMemory();
+  }
   for (const auto& worker : impl->workers) {
     impl->threads.emplace_back([&worker = *worker] { worker.Run(); });
   }
@@ -146,8 +162,15 @@ EngineCounters Engine::counters() const {
     sum.upstream_stale += counters.upstream_stale.value();
     sum.upstream_idle += counters.upstream_idle.value();
     sum.heartbeats += counters.heartbeats.value();
+    sum.memory_streams += counters.memory_streams.value();
+    sum.memory_requests += counters.memory_requests.value();
+    sum.memory_connections += counters.memory_connections.value();
   }
-  sum.body_memory = impl_->shared.body_memory.load(std::memory_order_relaxed);
+  const EngineShared& shared = impl_->shared;
+  sum.body_memory = shared.body_memory.load(std::memory_order_relaxed);
+  sum.memory = {shared.memory_limit.load(std::memory_order_relaxed),
+                shared.memory_used.load(std::memory_order_relaxed)};
+  sum.memory_level = shared.memory_level.load(std::memory_order_relaxed);
   return sum;
 }
 

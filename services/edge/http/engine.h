@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 
 #include "services/edge/http/gateway.h"
+#include "services/edge/http/process_memory.h"
 
 namespace sallyport::edge {
 
@@ -45,6 +46,10 @@ struct EngineOptions {
   // PEM file of authorities for upstreams without a ClientTls of their own, in addition to the system's; may be empty.
   std::string upstream_ca_bundle;
   EngineLimits limits;
+  // How much memory there is and is used, asked every `memory_check` on one worker; near the limit the engine takes on
+  // less (MemoryLevel). Empty: it does not look.
+  std::function<MemoryReading()> memory;
+  std::chrono::milliseconds memory_check{250};
   // Rare operational events (a certificate that does not load). Never a secret. May be empty; any worker thread calls
   // it.
   std::function<void(std::string_view)> log;
@@ -62,6 +67,12 @@ struct EngineCounters {
   uint64_t upstream_idle = 0;
   uint64_t body_memory = 0;
   uint64_t heartbeats = 0;
+  MemoryReading memory;  // As last sampled.
+  MemoryLevel memory_level = MemoryLevel::kNormal;
+  // Given up for want of memory.
+  uint64_t memory_streams = 0;
+  uint64_t memory_requests = 0;
+  uint64_t memory_connections = 0;
 };
 
 // The HTTP/1.1 listener and client: one thread, io_context, acceptor (SO_REUSEPORT), buffer and connection pool per

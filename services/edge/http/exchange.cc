@@ -103,8 +103,8 @@ void Connection::AppendStatusLine(int status, std::string& out) const {
 void Connection::AppendFraming(const Framing& framing, std::string& out) {
   const EngineLimits& limits = worker_.limits;
   close_after_ = close_after_ || http10_ || (in_exchange_ && !in_->head.keep_alive) || worker_.draining() ||
-                 requests_ >= limits.keep_alive_requests || worker_.now() - opened_ > most_age_ ||
-                 framing.kind == BodyFraming::kUntilClose;
+                 worker_.memory_level() >= MemoryLevel::kNoRequests || requests_ >= limits.keep_alive_requests ||
+                 worker_.now() - opened_ > most_age_ || framing.kind == BodyFraming::kUntilClose;
   if (framing.kind == BodyFraming::kChunked) {
     out += "Transfer-Encoding: chunked\r\n";
   } else if (framing.kind == BodyFraming::kLength || (framing.kind == BodyFraming::kNone && framing.announce)) {
@@ -155,8 +155,18 @@ void Connection::Respond(int status, std::span<const Field> fields, std::string_
   Answer(status, rendered, body);
 }
 
+bool Connection::RefuseStream() {
+  if (worker_.memory_level() < MemoryLevel::kNoStreams) {
+    return false;
+  }
+  worker_.counters.memory_streams.Add();
+  static constexpr Field kFields[] = {{"Content-Type", "application/json"}, {"Retry-After", "1"}};
+  Respond(503, kFields, R"({"error":"memory_limit"})");
+  return true;
+}
+
 bool Connection::StartStream(std::span<const Field> fields) {
-  if (answered_ || !in_exchange_ || phase_ != Phase::kBusy) {
+  if (answered_ || !in_exchange_ || phase_ != Phase::kBusy || RefuseStream()) {
     return false;
   }
   std::string& out = worker_.scratch;

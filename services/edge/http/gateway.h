@@ -148,7 +148,7 @@ class Exchange {
   // Opens a 200 text/event-stream answer that the gateway writes itself. `fields` as in Respond. A comment line goes
   // out after each 25 s of silence. A Forward may follow: the upstream's event stream continues this one, a JSON answer
   // becomes one event. Writes Content-Type, Cache-Control and X-Accel-Buffering itself. False: the stream is not open,
-  // the client is gone; OnDone has been called.
+  // and the exchange over: the client is gone, or was answered 503 because memory is short.
   virtual bool StartStream(std::span<const Field> fields) = 0;
   bool StartStream(std::initializer_list<Field> fields) {
     return StartStream(std::span<const Field>(fields.begin(), fields.size()));

@@ -68,7 +68,8 @@ bool Connection::OnResponseHead(const ResponseHead& head) {
   }
   if (streaming_) {
     mode_ = head.event_stream ? Mode::kRelay : Mode::kEvent;
-  } else {
+  } else if (!head.event_stream || in_->head.method != "GET" || !RefuseStream()) {
+    // A stream that answers a call is no new one: the call has been made, and would be made again.
     StartRelay(head, relay.status);
   }
   return false;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/http/worker.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -20,6 +21,7 @@ namespace sallyport::edge {
 namespace {
 
 constexpr int kAcceptsAtOnce = 16;
+constexpr size_t kIdleClosedAtOnce = 16;  // Or an eighth of them, if that is more.
 
 NetworkAddress FromSockaddr(const sockaddr_storage& storage) {
   NetworkAddress address;
@@ -98,6 +100,22 @@ void EngineShared::CheckCertificate() {
   if (options.log) {
     options.log(status.ok() ? "certificate reloaded"
                             : "certificate not reloaded, the old one stays: " + std::string(status.message()));
+  }
+}
+
+void EngineShared::CheckMemory() {
+  const MemoryReading reading = options.memory();
+  const MemoryLevel before = memory_level.load(std::memory_order_relaxed);
+  const MemoryLevel level = NextMemoryLevel(before, reading);
+  memory_limit.store(reading.limit, std::memory_order_relaxed);
+  memory_used.store(reading.used, std::memory_order_relaxed);
+  memory_level.store(level, std::memory_order_relaxed);
+  if (level > before || level >= MemoryLevel::kNoRequests) {
+    ReturnFreeMemory();
+  }
+  if (level != before && options.log) {
+    options.log(absl::StrCat("memory level ", static_cast<int>(level), ": ", reading.used, " of ", reading.limit,
+                             " bytes in use"));
   }
 }
 
@@ -285,6 +303,10 @@ void WorkerImpl::WaitAccept() {
 }
 
 void WorkerImpl::Accept() {
+  if (memory_level() >= MemoryLevel::kNoConnections) {
+    PauseAccept();
+    return;
+  }
   for (int i = 0; i < kAcceptsAtOnce; ++i) {
     if (shared.connections.fetch_add(1, std::memory_order_relaxed) >= limits.connections) {
       shared.connections.fetch_sub(1, std::memory_order_relaxed);
@@ -337,9 +359,25 @@ void WorkerImpl::Drain() {
   boost::system::error_code ignored;
   acceptor_.close(ignored);
   for (const auto& connection : connections_) {
-    connection->Drain();
+    connection->CloseIdle();
   }
   upstreams.CloseIdle();
+}
+
+void WorkerImpl::CloseNewestIdle() {
+  std::vector<Connection*> idle;
+  for (const auto& connection : connections_) {
+    if (connection->idle()) {
+      idle.push_back(connection.get());
+    }
+  }
+  const size_t most = std::min(idle.size(), std::max(kIdleClosedAtOnce, idle.size() / 8));
+  std::partial_sort(idle.begin(), idle.begin() + static_cast<ptrdiff_t>(most), idle.end(),
+                    [](const Connection* a, const Connection* b) { return a->opened() > b->opened(); });
+  for (size_t i = 0; i < most; ++i) {
+    counters.memory_connections.Add();
+    idle[i]->CloseIdle();
+  }
 }
 
 void WorkerImpl::Cut() {

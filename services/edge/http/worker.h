@@ -15,6 +15,7 @@
 #include "common/mutex.h"
 #include "services/edge/http/buffers.h"
 #include "services/edge/http/engine.h"
+#include "services/edge/http/process_memory.h"
 #include "services/edge/http/resolver.h"
 #include "services/edge/http/stream.h"
 #include "services/edge/http/timer_wheel.h"
@@ -36,10 +37,15 @@ struct EngineShared {
   absl::Status LoadCertificate();
   // Loads the certificate anew if its files changed.
   void CheckCertificate();
+  // Samples the memory and sets the level.
+  void CheckMemory();
 
   const EngineOptions options;
   std::atomic<uint64_t> body_memory{0};
   std::atomic<uint32_t> connections{0};
+  std::atomic<MemoryLevel> memory_level{MemoryLevel::kNormal};
+  std::atomic<uint64_t> memory_limit{0};
+  std::atomic<uint64_t> memory_used{0};
 
  private:
   Mutex mu_;
@@ -65,7 +71,7 @@ class Counter {
 
 struct WorkerCounters {
   Counter accepted, open, requests, rejected, upstream_connects, upstream_reuses, upstream_stale, upstream_idle,
-      heartbeats;
+      heartbeats, memory_streams, memory_requests, memory_connections;
 };
 
 // One thread's world. Everything in it is used on that thread only, but Post.
@@ -87,6 +93,9 @@ class WorkerImpl final : public Worker {
   // Everything ends now.
   void Cut();
   bool draining() const { return draining_; }
+  MemoryLevel memory_level() const { return shared.memory_level.load(std::memory_order_relaxed); }
+  // Some of them, so that each look at the memory sees what the last ones brought.
+  void CloseNewestIdle();
 
   // The time as of the current event; Touch reads the clock.
   Millis now() const { return now_; }
