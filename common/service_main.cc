@@ -17,6 +17,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include <curl/curl.h>
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -120,6 +121,12 @@ void LogForGrpc(gpr_log_func_args* line) {
   }
   Log(line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug, "grpc",
       {{"file", absl::string_view(line->file)}, {"line", line->line}, {"message", message}});
+}
+
+// So does protobuf.
+void LogForProtobuf(google::protobuf::LogLevel level, const char* file, int line, const std::string& message) {
+  Log(level == google::protobuf::LOGLEVEL_INFO ? LogLevel::kDebug : LogLevel::kWarning, "protobuf",
+      {{"file", file}, {"line", line}, {"message", message}});
 }
 
 // /readyz answers before and while the service starts.
@@ -272,6 +279,7 @@ int Run(int argc, char** argv, Program program) {
   ForbidCoreDumps();
   const sigset_t stop_signals = PrepareSignals();
   gpr_set_log_function(LogForGrpc);
+  google::protobuf::SetLogHandler(LogForProtobuf);
   curl_global_init(CURL_GLOBAL_DEFAULT);
   return Serve(program, lines, stop_signals);
 }

@@ -2,6 +2,7 @@
 #include "common/service_main.h"
 
 #include <cstdlib>
+#include <functional>
 
 #include <gmock/gmock.h>
 
@@ -17,6 +18,7 @@ using config::v1::VaultConfig;
 using ::sallyport::testing::IsOk;
 using ::sallyport::testing::StatusIs;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 struct Outcome {
   int code = -1;
@@ -26,8 +28,9 @@ struct Outcome {
 };
 
 // Only paths that end before a service runs: what comes afterwards is seen by the tests of the programs.
-Outcome RunWith(std::vector<std::string> words, const absl::Status& start = absl::UnavailableError("not in this test"),
-                const std::string& name = "vault") {
+Outcome RunWith(
+    std::vector<std::string> words, const absl::Status& start = absl::UnavailableError("not in this test"),
+    const std::string& name = "vault", const std::function<void()>& while_starting = [] {}) {
   setenv("SALLYPORT_ALLOW_CORE", "1", 1);  // A leak check of this process needs ptrace.
   words.insert(words.begin(), "program");
   std::vector<char*> argv;
@@ -44,6 +47,7 @@ Outcome RunWith(std::vector<std::string> words, const absl::Status& start = absl
       },
       [&](const VaultConfig&, const Clock&) -> absl::StatusOr<std::unique_ptr<RunningService>> {
         outcome.started = true;
+        while_starting();
         return start;
       });
   outcome.out = ::testing::internal::GetCapturedStdout();
@@ -106,6 +110,19 @@ TEST(ServiceMainTest, AFaultThatOnlyTheStartFindsIsLocatedToo) {
   const Outcome other = RunWith({"--config", file}, absl::UnavailableError("the port is taken"));
   EXPECT_EQ(other.code, 1);
   EXPECT_EQ(other.error, "sallyport-vault: the port is taken\n");
+}
+
+TEST(ServiceMainTest, WhatLibrariesSayIsALineOfTheLog) {
+  const testing::TempDirectory directory;
+  const Outcome outcome = RunWith({"--config", directory.Write("a.yaml", "database: {sqlite: x.db}\n")},
+                                  absl::UnavailableError("x"), "vault", [] {
+                                    VaultConfig invalid;
+                                    invalid.mutable_database()->set_sqlite("\xff");
+                                    invalid.SerializeAsString();
+                                  });
+  EXPECT_THAT(outcome.out, HasSubstr("\"level\":\"warning\",\"service\":\"vault\",\"event\":\"protobuf\""));
+  EXPECT_THAT(outcome.out, HasSubstr("Database.sqlite"));
+  EXPECT_THAT(outcome.error, Not(HasSubstr("libprotobuf")));
 }
 
 TEST(ServiceMainTest, CheckConfigStartsNothing) {
