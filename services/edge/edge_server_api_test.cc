@@ -51,6 +51,30 @@ TEST_F(EdgeServerTest, ApiCallersMustBeKnown) {
   EXPECT_EQ(Send("POST", kGet, {kJson, Bearer("other")}, "{}").status, 401);
 }
 
+TEST_F(EdgeServerTest, WhatIsNoApiTokenIsRefusedWithoutAnRpc) {
+  for (const char* token : {"\xff", "api-ada\xff", "api ada", "api-ada,x"}) {
+    const Reply reply = Send("POST", kGet, {kJson, Bearer(token)}, "{}");
+    EXPECT_EQ(reply.status, 401) << token;
+    EXPECT_EQ(reply.Field("WWW-Authenticate"), "Bearer error=\"invalid_token\"");
+    EXPECT_EQ(reply.Json()["error"], "unauthenticated");
+  }
+  EXPECT_THAT(authn_.passport_requests(), IsEmpty());
+}
+
+TEST_F(EdgeServerTest, ApiCookiesThatAreNotVisibleAsciiAreDropped) {
+  const auto with = [&](const std::string& cookies) {
+    return Send("POST", kGet,
+                {kJson, "Cookie: " + cookies, "Origin: https://gw.example.com", "Sec-Fetch-Site: same-origin"},
+                R"({"slug":"x"})")
+        .status;
+  };
+  EXPECT_EQ(with("x=\xff; __Host-session=ada;\xc3\xa9=1; y=a b"), 200);
+  ASSERT_THAT(authn_.passport_requests(), SizeIs(1));
+  EXPECT_EQ(authn_.passport_requests()[0].cookie(), "__Host-session=ada");
+  EXPECT_EQ(with("x=\xff"), 401);
+  EXPECT_THAT(authn_.passport_requests(), SizeIs(1));
+}
+
 TEST_F(EdgeServerTest, ACookieCountsOnlyFromOurOwnPages) {
   const std::vector<std::string> good = {kJson, "Cookie: __Host-session=ada", "Origin: https://gw.example.com",
                                          "Sec-Fetch-Site: same-origin"};

@@ -22,6 +22,25 @@ TEST_F(EdgeServerTest, WithoutATokenTheChallengeIsExact) {
   EXPECT_THAT(upstream_.requests(), IsEmpty());
 }
 
+TEST_F(EdgeServerTest, WhatIsNoBearerTokenIsRefusedWithoutAnRpc) {
+  for (const char* slug : {"org", "jwt"}) {
+    for (const char* token :
+         {"\xff", "ours-ada\xc3\xa9", "ours-ada x", "ours-ada,x", "=", "a=b", "\"ours-ada\"", "a\tb"}) {
+      const Reply reply = Post(slug, {Bearer(token)});
+      EXPECT_EQ(reply.status, 401) << slug << " " << token;
+      EXPECT_EQ(reply.Reason(), "invalid_token");
+      EXPECT_THAT(reply.Field("WWW-Authenticate"), HasSubstr("error=\"invalid_token\""));
+    }
+  }
+  EXPECT_EQ(edge_->authenticate_calls(), 0U);
+  for (const auto& event : Events(16)) {
+    EXPECT_EQ(event.type(), "mcp.denied");
+    EXPECT_EQ(event.rule(), "invalid_token");
+  }
+  EXPECT_EQ(Post("org", {Bearer("idp-A9._~+/==")}).status, 200);
+  EXPECT_EQ(Post("jwt", {Bearer("idp-A9._~+/==")}).status, 200);
+}
+
 TEST_F(EdgeServerTest, AuthorizationTwiceIsRefused) {
   for (const char* slug : {"org", "through", "open"}) {
     EXPECT_EQ(Post(slug, {Bearer("ours-ada"), "authorization: Bearer other"}).status, 400) << slug;

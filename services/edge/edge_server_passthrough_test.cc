@@ -32,6 +32,26 @@ TEST_F(EdgeServerTest, PassthroughForwardsTheCallersAuthorizationAsItCame) {
   EXPECT_THAT(LastUpstream(), Not(HasSubstr("Authorization")));
 }
 
+TEST_F(EdgeServerTest, WhereNobodyIsVerifiedAnyTokenGoesOnAsItCame) {
+  AddServer("fwd", "srv_fwd", R"("agentAuth":{"passthrough":{}},"appAuth":{"passthrough":{}},
+      "outboundHeaders":[{"name":"X-Token","forwardCallerToken":{}}])");
+  ASSERT_TRUE(Soon([&] { return Send("DELETE", "/mcp/fwd", {Bearer("x")}).status == 200; }));
+  const size_t before = Events(1).size();
+  EXPECT_EQ(Post("through", {Bearer("\xff\xfe")}).status, 200);
+  EXPECT_THAT(LastUpstream(), HasSubstr("\r\nAuthorization: Bearer \xff\xfe\r\n"));
+  EXPECT_EQ(Post("fwd", {Bearer("\xff x")}).status, 200);
+  EXPECT_THAT(LastUpstream(), HasSubstr("\r\nX-Token: \xff x\r\n"));
+  const Reply refused = Post("through", {Bearer("\xff")}, "{");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(refused.Reason(), "not_json");
+  const auto events = Events(before + 3);
+  ASSERT_THAT(events, SizeIs(before + 3));
+  for (size_t i = before; i < events.size(); ++i) {
+    EXPECT_EQ(events[i].rule(), "passthrough");
+    EXPECT_EQ(events[i].subject(), "");
+  }
+}
+
 TEST_F(EdgeServerTest, OurOwnTokenNeverLeaves) {
   const std::string jwt = OwnJwt();
   for (const std::string& value :

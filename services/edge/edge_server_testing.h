@@ -171,6 +171,11 @@ class EdgeServerTest : public ::testing::Test {
     return absl::StrCat(Base64UrlEncode(R"({"alg":"ES256"})"), ".",
                         Base64UrlEncode(R"({"iss":"https://gw.example.com","sub":"x"})"), ".c2ln");
   }
+  // What was recorded, once it is so many.
+  std::vector<audit::v1::Event> Events(size_t count) {
+    Soon([&] { return audit_.events().size() >= count; });
+    return audit_.events();
+  }
   std::string LastUpstream() {
     const auto requests = upstream_.requests();
     return requests.empty() ? "" : requests.back();
@@ -184,8 +189,10 @@ class EdgeServerTest : public ::testing::Test {
   FakeBroker broker_;
   FakeRegistry registry_;
   FakeAudit audit_;
-  FakeServer authn_server_{{&authn_}};
-  FakeServer broker_server_{{&broker_}};
+  FakeWeb authn_pages_;
+  FakeWeb broker_pages_;
+  FakeServer authn_server_{{&authn_, &authn_pages_}};
+  FakeServer broker_server_{{&broker_, &broker_pages_}};
   FakeServer registry_server_{{&registry_, &audit_}};
   sallyport::testing::TempDirectory directory_;
   std::mutex mu_;

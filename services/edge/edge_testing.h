@@ -117,6 +117,10 @@ class FakeAuthn final : public authn::v1::Authn::Service {
   }
   grpc::Status GetPassport(grpc::ServerContext* /*context*/, const authn::v1::GetPassportRequest* request,
                            authn::v1::GetPassportResponse* response) override {
+    {
+      MutexLock lock(mu_);
+      passport_requests_.push_back(*request);
+    }
     if (absl::StrContains(request->cookie(), "session=ada") || request->api_token() == "api-ada") {
       response->set_passport("passport-ada");
       return grpc::Status::OK;
@@ -136,11 +140,16 @@ class FakeAuthn final : public authn::v1::Authn::Service {
     MutexLock lock(mu_);
     return calls_;
   }
+  std::vector<authn::v1::GetPassportRequest> passport_requests() const {
+    MutexLock lock(mu_);
+    return passport_requests_;
+  }
   Gate gate;
 
  private:
   const Clock& clock_;
   mutable Mutex mu_;
+  std::vector<authn::v1::GetPassportRequest> passport_requests_ ABSL_GUARDED_BY(mu_);
   grpc::Status status_ ABSL_GUARDED_BY(mu_);
   absl::Duration token_life_ ABSL_GUARDED_BY(mu_) = absl::Hours(1);
   int calls_ ABSL_GUARDED_BY(mu_) = 0;
@@ -389,6 +398,27 @@ class FakeAudit final : public audit::v1::Audit::Service {
  private:
   mutable Mutex mu_;
   std::vector<audit::v1::Event> events_ ABSL_GUARDED_BY(mu_);
+};
+
+// Pages: remembers what was asked for.
+class FakeWeb final : public web::v1::Web::Service {
+ public:
+  grpc::Status Handle(grpc::ServerContext* /*context*/, const web::v1::WebRequest* request,
+                      web::v1::WebResponse* response) override {
+    MutexLock lock(mu_);
+    requests_.push_back(*request);
+    response->set_status(200);
+    response->set_body("page");
+    return grpc::Status::OK;
+  }
+  std::vector<web::v1::WebRequest> requests() const {
+    MutexLock lock(mu_);
+    return requests_;
+  }
+
+ private:
+  mutable Mutex mu_;
+  std::vector<web::v1::WebRequest> requests_ ABSL_GUARDED_BY(mu_);
 };
 
 // In-process, for one or more fakes.

@@ -17,6 +17,7 @@
 #include "sallyport/token_broker/v1/token_broker.pb.h"
 #include "sallyport/vault/v1/vault.pb.h"
 #include "services/edge/http_errors.h"
+#include "services/edge/request_credentials.h"
 
 namespace sallyport::edge {
 namespace {
@@ -27,6 +28,7 @@ using google::protobuf::MessageFactory;
 constexpr absl::Duration kTimeout = absl::Seconds(20);
 constexpr absl::Duration kPassportTimeout = absl::Seconds(5);
 constexpr std::string_view kPrefix = "/api/";
+constexpr std::string_view kInvalidToken = "Bearer error=\"invalid_token\"";
 
 std::unique_ptr<Message> NewMessage(const google::protobuf::Descriptor* type) {
   return std::unique_ptr<Message>(MessageFactory::generated_factory()->GetPrototype(type)->New());
@@ -65,12 +67,6 @@ bool IsJson(std::string_view content_type) {
   const std::string_view rest = content_type.substr(std::min(kJson.size(), content_type.size()));
   return EqualIgnoreCase(content_type.substr(0, kJson.size()), kJson) &&
          (rest.empty() || rest.front() == ';' || rest.front() == ' ');
-}
-
-std::string BearerOf(const RequestHead& head) {
-  const HeaderField* field = head.Find(HeaderId::kAuthorization);
-  if (field == nullptr || field->value.size() < 8 || !EqualIgnoreCase(field->value.substr(0, 7), "bearer ")) return "";
-  return std::string(field->value.substr(7));
 }
 
 }  // namespace
@@ -153,13 +149,16 @@ void ApiHandler::OnRequest(Exchange& exchange) {
   if (const absl::Status read = ReadJson(exchange.body(), *rpc->request); !read.ok()) return fail(read);
 
   if (!rpc->method.anyone) {
-    const std::string bearer = BearerOf(head);
-    const HeaderField* cookie = head.Find(HeaderId::kCookie);
-    if (head.Find(HeaderId::kAuthorization) == nullptr && cookie != nullptr) {
+    const std::string_view bearer = BearerOf(head);
+    const std::string cookies = CookiesOf(head);
+    if (head.Find(HeaderId::kAuthorization) == nullptr && !cookies.empty()) {
       if (const absl::Status own_page = CheckCookieRequest(head); !own_page.ok()) return fail(own_page);
-      rpc->passport_request.set_cookie(std::string(cookie->value));
+      rpc->passport_request.set_cookie(cookies);
+    } else if (IsBearerToken(bearer)) {
+      rpc->passport_request.set_api_token(std::string(bearer));
     } else if (!bearer.empty()) {
-      rpc->passport_request.set_api_token(bearer);
+      return fail(absl::UnauthenticatedError("the Authorization header holds no bearer token"),
+                  {{"WWW-Authenticate", kInvalidToken}});
     } else {
       return fail(absl::UnauthenticatedError("send Authorization: Bearer <token of `sallyport login`>"),
                   {{"WWW-Authenticate", "Bearer"}});
@@ -185,7 +184,7 @@ void ApiHandler::Fail(const ExchangeRef& ref, const absl::Status& status) {
     std::vector<Field> fields = {{"Content-Type", "application/json"}, {"Cache-Control", "no-store"}};
     const std::string retry_after = absl::StrCat(RetryAfterSeconds(status));
     if (retry_after != "0") fields.push_back({"Retry-After", retry_after});
-    if (absl::IsUnauthenticated(status)) fields.push_back({"WWW-Authenticate", "Bearer error=\"invalid_token\""});
+    if (absl::IsUnauthenticated(status)) fields.push_back({"WWW-Authenticate", kInvalidToken});
     exchange.Respond(HttpStatusOf(status), fields, ErrorBody(status));
   });
 }

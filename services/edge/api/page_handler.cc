@@ -11,6 +11,7 @@
 #include "common/string_view.h"
 #include "services/edge/http/header_rules.h"
 #include "services/edge/http_errors.h"
+#include "services/edge/request_credentials.h"
 
 namespace sallyport::edge {
 namespace {
@@ -26,9 +27,9 @@ std::string Segment(std::string_view path) {
   return std::string(path.substr(begin, path.find('/', begin) - begin));
 }
 
-bool ReachesAuthn(const HeaderField& field) {
+// The cookies have a way of their own.
+bool ReachesOwner(const HeaderField& field) {
   switch (field.id) {
-    case HeaderId::kCookie:
     case HeaderId::kAuthorization:
     case HeaderId::kAccept:
     case HeaderId::kContentType:
@@ -95,13 +96,16 @@ void PageHandler::OnRequest(Exchange& exchange) {
   rpc->request.set_body(std::string(exchange.body()));
   rpc->request.set_client_address(ClientAddress(site_, exchange.client(), head).ToString());
   for (const HeaderField& field : head.fields()) {
-    if (!ReachesAuthn(field)) continue;
-    if (field.id == HeaderId::kCookie)
-      absl::StrAppend(&rpc->cookie, rpc->cookie.empty() ? "" : "; ", ToAbsl(field.value));
-    if (rpc->to_broker && (field.id == HeaderId::kCookie || field.id == HeaderId::kAuthorization)) continue;
+    if (!ReachesOwner(field) || (rpc->to_broker && field.id == HeaderId::kAuthorization)) continue;
     web::v1::Header& header = *rpc->request.add_headers();
     header.set_name(absl::AsciiStrToLower(ToAbsl(field.name)));
     header.set_value(std::string(field.value));
+  }
+  rpc->cookie = CookiesOf(head);
+  if (!rpc->to_broker && !rpc->cookie.empty()) {
+    web::v1::Header& header = *rpc->request.add_headers();
+    header.set_name("cookie");
+    header.set_value(rpc->cookie);
   }
   rpc->ref = exchange.Defer();
   CallOwner(rpc);

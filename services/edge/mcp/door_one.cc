@@ -6,16 +6,9 @@
 #include "services/edge/edge_state.h"
 #include "services/edge/mcp/mcp_handler.h"
 #include "services/edge/mcp/own_token.h"
+#include "services/edge/request_credentials.h"
 
 namespace sallyport::edge {
-namespace {
-
-std::string_view TrimBlanks(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  return text;
-}
-
-}  // namespace
 
 bool McpHandler::ReadToken(Exchange& exchange, McpCall& call) {
   const RequestHead& head = exchange.head();
@@ -28,12 +21,7 @@ bool McpHandler::ReadToken(Exchange& exchange, McpCall& call) {
             .message = "Authorization stands in the request twice"});
     return false;
   }
-  if (const HeaderField* field = head.Find(HeaderId::kAuthorization); field != nullptr) {
-    const size_t space = field->value.find(' ');
-    if (space != std::string_view::npos && EqualIgnoreCase(field->value.substr(0, space), "bearer")) {
-      call.token = TrimBlanks(field->value.substr(space + 1));
-    }
-  }
+  call.token = BearerOf(head);
   const auto holds_ours = [&](HeaderId id) {
     const HeaderField* field = head.Find(id);
     return field != nullptr && HoldsOurToken(field->value, site_.public_url);
@@ -58,6 +46,15 @@ bool McpHandler::ReadToken(Exchange& exchange, McpCall& call) {
   if (entry.authenticates() && call.token.empty()) {
     Refuse(exchange, call,
            {.status = 401, .reason = "no_token", .message = "sign in first", .challenge = entry.challenge});
+    return false;
+  }
+  // Where nobody is verified it goes on as it came. What the connection remembers was verified.
+  if (entry.authenticates() && call.token != call.memo_token && !IsBearerToken(call.token)) {
+    Refuse(exchange, call,
+           {.status = 401,
+            .reason = "invalid_token",
+            .message = "sign in again: the Authorization header holds no bearer token",
+            .challenge = entry.challenge_invalid});
     return false;
   }
   return true;

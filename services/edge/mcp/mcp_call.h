@@ -23,7 +23,7 @@ struct McpCall {
   ~McpCall();
 
   std::shared_ptr<const ServerEntry> entry;
-  std::string_view token;   // Of Authorization: Bearer.
+  std::string_view token;   // Of Authorization: Bearer; any bytes where nobody is verified.
   std::string_view origin;  // Allowed Origin, for CORS.
   PrincipalPtr principal;
   std::shared_ptr<const CredentialSet> credentials;
