@@ -75,6 +75,13 @@ TEST_F(EdgeServerTest, ApiCookiesThatAreNotVisibleAsciiAreDropped) {
   EXPECT_THAT(authn_.passport_requests(), SizeIs(1));
 }
 
+TEST_F(EdgeServerTest, ApiBodiesAreLimited) {
+  const std::string object = R"({"slug":"x"})";
+  const std::string padding((1 << 20) - object.size(), ' ');
+  EXPECT_EQ(Send("POST", kGet, {kJson, Bearer("api-ada")}, object + padding).status, 200);
+  EXPECT_EQ(Send("POST", kGet, {kJson, Bearer("api-ada")}, object + padding + " ").status, 413);
+}
+
 TEST_F(EdgeServerTest, ACookieCountsOnlyFromOurOwnPages) {
   const std::vector<std::string> good = {kJson, "Cookie: __Host-session=ada", "Origin: https://gw.example.com",
                                          "Sec-Fetch-Site: same-origin"};

@@ -33,5 +33,15 @@ TEST_F(EdgeServerTest, WithoutACookieThatCountsABrokersPageHasNoUser) {
   EXPECT_EQ(broker_pages_.requests()[0].passport(), "");
 }
 
+TEST_F(EdgeServerTest, BodiesOfPagesAreLimited) {
+  const std::string most(64 << 10, 'a');
+  for (const char* path : {"/oauth/token", "/connect/user"}) {
+    EXPECT_EQ(Send("POST", path, {}, most).status, 200) << path;
+    EXPECT_EQ(Send("POST", path, {}, most + "a").status, 413) << path;
+  }
+  EXPECT_THAT(authn_pages_.requests(), SizeIs(1));
+  EXPECT_THAT(broker_pages_.requests(), SizeIs(1));
+}
+
 }  // namespace
 }  // namespace sallyport::edge
