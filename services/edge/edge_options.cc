@@ -15,7 +15,7 @@ bool HostAllowed(const SiteOptions& site, const RequestHead& head) {
 }
 
 bool OriginAllowed(const SiteOptions& site, std::string_view origin) {
-  if (origin.empty() || origin == site.public_url) return true;
+  if (origin == site.public_url) return true;
   if (site.allowed_origins.contains(ToAbsl(origin))) return true;
   if (!site.public_is_loopback) return false;
   const auto url = Url::Parse(ToAbsl(origin));

@@ -27,7 +27,7 @@ struct SiteOptions {
 // Host must be ours; a present Origin must be ours, loopback where we are loopback, or allowed. DNS rebinding fails
 // here.
 bool HostAllowed(const SiteOptions& site, const RequestHead& head);
-// `origin` empty: none was sent.
+// Of a field that was sent: an empty one is nobody's origin.
 bool OriginAllowed(const SiteOptions& site, std::string_view origin);
 
 // The client behind trusted proxies: the rightmost address of X-Forwarded-For that is none of them.

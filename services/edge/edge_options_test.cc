@@ -46,12 +46,12 @@ TEST(EdgeOptions, HostMustBeOneOfOurs) {
 
 TEST(EdgeOptions, OriginMustBeOursOrAllowed) {
   const SiteOptions site = Site();
-  for (const char* origin : {"", "https://gw.example.com", "https://app.example.com"}) {
+  for (const char* origin : {"https://gw.example.com", "https://app.example.com"}) {
     EXPECT_TRUE(OriginAllowed(site, origin)) << origin;
   }
-  for (const char* origin : {"null", "http://gw.example.com", "https://gw.example.com:444", "https://gw.example.com/",
-                             "https://evil.example", "https://gw.example.com.evil.example", "http://localhost:3000",
-                             "http://127.0.0.1", "https://APP.example.com"}) {
+  for (const char* origin : {"", "null", "http://gw.example.com", "https://gw.example.com:444",
+                             "https://gw.example.com/", "https://evil.example", "https://gw.example.com.evil.example",
+                             "http://localhost:3000", "http://127.0.0.1", "https://APP.example.com"}) {
     EXPECT_FALSE(OriginAllowed(site, origin)) << origin;
   }
 }
@@ -62,7 +62,7 @@ TEST(EdgeOptions, LoopbackOriginsGoWhereWeAreLoopbackOurselves) {
        {"http://127.0.0.1:8080", "http://localhost:3000", "http://127.0.0.9", "http://[::1]:5173"}) {
     EXPECT_TRUE(OriginAllowed(site, origin)) << origin;
   }
-  for (const char* origin : {"null", "http://localhost.evil.example", "http://127.0.0.1.evil.example",
+  for (const char* origin : {"", "null", "http://localhost.evil.example", "http://127.0.0.1.evil.example",
                              "http://evil.example", "http://localhost:3000/", "http://192.168.0.1", "file://"}) {
     EXPECT_FALSE(OriginAllowed(site, origin)) << origin;
   }

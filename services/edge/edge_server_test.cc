@@ -21,6 +21,9 @@ TEST_F(EdgeServerTest, ForeignHostsAndOriginsAreTurnedAway) {
   EXPECT_EQ(Post("open", {"Host: evil.example"}).status, 403);
   EXPECT_EQ(Post("open", {"Origin: https://evil.example"}).status, 403);
   EXPECT_EQ(Post("open", {"Origin: null"}).status, 403);
+  EXPECT_EQ(Post("open", {"Origin:"}).status, 403) << "none is another thing";
+  EXPECT_EQ(Send("POST", "/oauth/token", {"Origin: "}).status, 403);
+  EXPECT_THAT(authn_pages_.requests(), IsEmpty());
   EXPECT_EQ(Post("open", {"Origin: http://127.0.0.1"}).status, 403);
   EXPECT_THAT(upstream_.requests(), IsEmpty());
   EXPECT_EQ(Post("open", {"Origin: https://gw.example.com"}).status, 200);
