@@ -79,7 +79,6 @@ void McpHandler::Forward(Exchange& exchange, McpCall& call) {
                      .reason = "credential_unencodable",
                      .message = "a credential of this request cannot be a header value"});
   }
-  call.entry->metrics->in_flight->Increment();
   exchange.Forward(call.entry->target);
 }
 

@@ -34,6 +34,7 @@ struct McpCall {
   uint8_t capabilities = 0;
   bool has_session = false;
   bool audit_begun = false;
+  bool in_flight = false;  // Counted among the requests of its server.
 
   // Linking.
   bool synthetic = false;  // The client's session is one of ours...

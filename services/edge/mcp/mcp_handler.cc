@@ -74,6 +74,10 @@ bool McpHandler::FindRoute(Exchange& exchange, McpCall& call) {
     return false;
   }
   call.entry = found->second;
+  if (!call.in_flight) {  // Once, though the way may be gone anew.
+    call.in_flight = true;
+    call.entry->metrics->in_flight->Increment();
+  }
   const auto& networks = call.entry->allowed_client_networks;
   if (!networks.empty() &&
       !ContainsAddress(networks, ToIpAddress(ClientAddress(site_, exchange.client(), exchange.head())))) {
@@ -151,16 +155,14 @@ void McpHandler::OnDone(Exchange& exchange, McpCall& call) {
   LeaveSession(exchange, call);
   streams_.Closed(call);
   const ExchangeStats& stats = exchange.stats();
+  if (call.in_flight) call.entry->metrics->in_flight->Decrement();
   if (call.entry != nullptr && call.rule != "preflight") {
     const auto seconds = [](auto from, auto to) { return std::chrono::duration<double>(to - from).count(); };
     ServerMetrics& metrics = *call.entry->metrics;
     metrics.CountStatus(stats.status);
     metrics.duration->Observe(seconds(stats.started, stats.done));
-    if (stats.forwards > 0) {
-      metrics.in_flight->Decrement(static_cast<double>(stats.forwards));
-      if (stats.upstream_status != 0)
-        metrics.upstream_duration->Observe(seconds(stats.upstream_sent, stats.upstream_first));
-    }
+    if (stats.upstream_status != 0)
+      metrics.upstream_duration->Observe(seconds(stats.upstream_sent, stats.upstream_first));
     CallRecord record;
     record.at = call.started;
     record.decision = call.decision;

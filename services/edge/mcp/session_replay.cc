@@ -107,7 +107,6 @@ void McpHandler::SendReplay(Exchange& exchange, McpCall& call) {
   if (call.credentials != nullptr) head.append(call.credentials->header_lines);
   if (!rendered) return RefuseStatus(exchange, call, absl::InternalError("session id cannot be sent"));
   FinishRequestHead("POST", call.replay_body.size(), head);
-  call.entry->metrics->in_flight->Increment();
   exchange.Forward(call.entry->target, call.replay_body);
 }
 
