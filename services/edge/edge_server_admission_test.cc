@@ -13,10 +13,63 @@ class EdgeServerAdmissionTest : public EdgeServerTest {
     socket->Send(bytes);
     return socket;
   }
+  static std::string JunkHead(const std::string& fields) {
+    return "POST /mcp/org HTTP/1.1\r\nHost: gw.example.com\r\nAuthorization: Bearer junk\r\n" + fields + "\r\n";
+  }
   static double InFlight(const std::string& slug) {
     return MetricGauge("sallyport_mcp_in_flight", "", {{"server", slug}}).Value();
   }
+  static void ExpectFailed(const audit::v1::Event& event, const std::string& rule, int status) {
+    EXPECT_EQ(event.type(), "mcp.call");
+    EXPECT_EQ(event.decision(), audit::v1::DECISION_FAILED) << rule;
+    EXPECT_EQ(event.rule(), rule);
+    EXPECT_EQ(event.status(), status);
+    EXPECT_EQ(event.subject(), "");
+  }
 };
+
+TEST_F(EdgeServerAdmissionTest, WhatTheEngineRefusedWasNotAllowed) {
+  EXPECT_EQ(ParseReply(Begin(JunkHead("Content-Length: 4194305\r\n"))->ReadMessage()).status, 413);
+  EXPECT_EQ(ParseReply(Begin(JunkHead("Transfer-Encoding: chunked\r\n") + "no\r\n")->ReadMessage()).status, 400);
+  const auto events = Events(2);
+  ASSERT_THAT(events, SizeIs(2));
+  ExpectFailed(events[0], "refused.413", 413);
+  ExpectFailed(events[1], "refused.400", 400);
+}
+
+TEST_F(EdgeServerAdmissionTest, AClientThatLeavesBeforeTheDoorWasNotAllowed) {
+  Begin(JunkHead("Content-Length: 100\r\n") + "{")->Close();
+  ASSERT_THAT(Events(1), SizeIs(1));
+  authn_.gate.Close();
+  const auto socket = Begin(Render("POST", "/mcp/org", {Bearer("ours-ada")}, kCall));
+  ASSERT_TRUE(authn_.gate.AwaitArrivals(1));
+  socket->Close();
+  const auto events = Events(2);
+  authn_.gate.Open();
+  ASSERT_THAT(events, SizeIs(2));
+  for (const auto& event : events) ExpectFailed(event, "client_gone", 0);
+}
+
+TEST_F(EdgeServerAdmissionTest, WhomAuthnCouldNotSpeakOfWasNotAllowed) {
+  authn_.SetStatus({grpc::StatusCode::UNAVAILABLE, "down"});
+  EXPECT_EQ(Post("org", {Bearer("ours-ada")}).status, 503);
+  const auto events = Events(1);
+  ASSERT_THAT(events, SizeIs(1));
+  ExpectFailed(events[0], "try_again", 503);
+}
+
+TEST_F(EdgeServerAdmissionTest, AClientThatLeavesAfterwardsWas) {
+  broker_.gate.Close();
+  const auto socket = Begin(Render("POST", "/mcp/org", {Bearer("ours-ada")}, kCall));
+  ASSERT_TRUE(broker_.gate.AwaitArrivals(1));
+  socket->Close();
+  const auto events = Events(1);
+  broker_.gate.Open();
+  ASSERT_THAT(events, SizeIs(1));
+  EXPECT_EQ(events[0].decision(), audit::v1::DECISION_ALLOWED);
+  EXPECT_EQ(events[0].rule(), "interactive.allow.everyone");
+  EXPECT_EQ(events[0].subject(), "okta:ada");
+}
 
 TEST_F(EdgeServerAdmissionTest, ACallCountsOnceHoweverOftenItGoesUpstream) {
   const std::string initialize = R"({"jsonrpc":"2.0","id":1,"method":"initialize","params":{}})";

@@ -69,7 +69,6 @@ PrincipalKey McpHandler::KeyOf(const McpCall& call) const {
 }
 
 void McpHandler::DoorOne(Exchange& exchange, McpCall& call) {
-  call.rule = call.entry->interactive ? "interactive" : "passthrough.jwt";
   OpenStreams::Began(exchange, call);
   const absl::Time now = clock_.Now();  // Not call.started: the body may have taken its time.
   // The same token on the same connection: no hash, no lookup.
@@ -106,8 +105,13 @@ void McpHandler::DoorOne(Exchange& exchange, McpCall& call) {
 }
 
 void McpHandler::Admitted(Exchange& exchange, McpCall& call) {
-  if (call.principal != nullptr && !call.principal->rule.empty()) {
+  call.decision = audit::v1::DECISION_ALLOWED;
+  if (call.principal == nullptr) {
+    call.rule = "passthrough";
+  } else if (!call.principal->rule.empty()) {
     call.rule = call.principal->rule;
+  } else {
+    call.rule = call.entry->interactive ? "interactive" : "passthrough.jwt";
   }
   if (call.principal != nullptr && call.principal->unencodable) {
     return Refuse(exchange, call,

@@ -27,7 +27,7 @@ void McpCall::Clear() {
   waiting_for.clear();
   skew_retries = 0;
   rule = {};
-  decision = audit::v1::DECISION_ALLOWED;
+  decision = audit::v1::DECISION_FAILED;
 }
 
 void McpCall::ClearSession() {

@@ -57,7 +57,7 @@ struct McpCall {
   int skew_retries = 0;
   bool refreshed = false;  // A forced refresh was made for this call.
   std::string_view rule;
-  audit::v1::Decision decision = audit::v1::DECISION_ALLOWED;
+  audit::v1::Decision decision = audit::v1::DECISION_FAILED;  // Until the caller is admitted.
   absl::Time started;
 
   // Memory of the connection.

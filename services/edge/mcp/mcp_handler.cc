@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+
 #include "common/string_view.h"
 #include "services/edge/edge_state.h"
 
@@ -22,6 +24,13 @@ std::string_view TraceId(const RequestHead& head) {
   const bool hex =
       std::all_of(id.begin(), id.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
   return hex ? id : std::string_view();
+}
+
+// What stands for a rule where the call had an end before anything was decided: the engine refused the request (too
+// large, too slow), or one side is gone.
+std::string WhyUndecided(const ExchangeStats& stats) {
+  if (stats.status != 0) return absl::StrCat("refused.", stats.status);
+  return stats.outcome == Outcome::kAborted ? "gateway_stopped" : "client_gone";
 }
 
 }  // namespace
@@ -119,10 +128,7 @@ bool McpHandler::CheckMethod(Exchange& exchange, McpCall& call) {
 }
 
 void McpHandler::OnRequest(Exchange& exchange, McpCall& call) {
-  if (!call.entry->authenticates()) {
-    call.rule = "passthrough";
-    return Admitted(exchange, call);
-  }
+  if (!call.entry->authenticates()) return Admitted(exchange, call);
   DoorOne(exchange, call);
 }
 
@@ -139,6 +145,7 @@ void McpHandler::Retry(Exchange& exchange, McpCall& call) {
 
 void McpHandler::StartAnew(Exchange& exchange, McpCall& call) {
   call.rule = {};  // May be the principal's.
+  call.decision = audit::v1::DECISION_FAILED;
   call.token = {};
   call.principal.reset();
   call.credentials.reset();
@@ -167,7 +174,8 @@ void McpHandler::OnDone(Exchange& exchange, McpCall& call) {
     record.at = call.started;
     record.decision = call.decision;
     record.type = call.decision == audit::v1::DECISION_DENIED ? "mcp.denied" : "mcp.call";
-    record.rule = call.rule;
+    const std::string undecided = call.rule.empty() ? WhyUndecided(stats) : std::string();
+    record.rule = call.rule.empty() ? std::string_view(undecided) : call.rule;
     if (call.principal != nullptr) record.principal_fields = call.principal->audit_fields;
     record.server_fields = call.entry->audit_fields;
     if (call.credentials != nullptr) record.credential_fields = call.credentials->audit_fields;
