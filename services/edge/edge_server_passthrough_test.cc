@@ -159,6 +159,15 @@ TEST_F(EdgeServerTest, ARefusedSharedCredentialIs502AndNoChallenge) {
     EXPECT_EQ(reply.Reason(), "credential_refused");
     EXPECT_EQ(reply.Field("WWW-Authenticate"), "");
   }
+  const auto events = Events(2);
+  ASSERT_THAT(events, SizeIs(2));
+  for (const auto& event : events) {
+    EXPECT_EQ(event.type(), "mcp.call");
+    EXPECT_EQ(event.decision(), audit::v1::DECISION_FAILED);
+    EXPECT_EQ(event.rule(), "credential_refused") << "how an administrator finds it";
+    EXPECT_THAT(event.credentials(), SizeIs(1));
+  }
+  EXPECT_EQ(events[1].subject(), "okta:ada");
 }
 
 TEST_F(EdgeServerTest, ARefusedCredentialOfTheAgentIsToldSo) {
@@ -167,6 +176,10 @@ TEST_F(EdgeServerTest, ARefusedCredentialOfTheAgentIsToldSo) {
   EXPECT_EQ(reply.status, 502);
   EXPECT_EQ(reply.Reason(), "agent_credential_refused");
   EXPECT_EQ(reply.Field("WWW-Authenticate"), "");
+  const auto events = Events(1);
+  ASSERT_THAT(events, SizeIs(1));
+  EXPECT_EQ(events[0].decision(), audit::v1::DECISION_FAILED);
+  EXPECT_EQ(events[0].rule(), "agent_credential_refused");
 }
 
 TEST_F(EdgeServerTest, AUsersRefusedTokenIsRefreshedOnceAndTheCallRetried) {

@@ -87,7 +87,10 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
     link.set_reason(token_broker::v1::LinkRequired::NEEDS_REAUTH);
     return NeedsLink(exchange, call, link);
   }
-  if (call.entry->app_passthrough && !sign_in) {
+  // The audit has it in place of the rule that admitted the caller: there an administrator finds it.
+  const bool agents = call.entry->app_passthrough && !sign_in;
+  call.rule = agents ? "agent_credential_refused" : "credential_refused";
+  if (agents) {
     return Refuse(exchange, call,
                   {.status = 502,
                    .reason = "agent_credential_refused",
