@@ -2,7 +2,7 @@
 // tools/run, the way somebody new uses it: what it prints is pasted where it says.
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm, symlink } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -12,6 +12,7 @@ import { Browser } from '../world/browser.mjs';
 import { connectClient, person } from '../world/clients.mjs';
 import { freePort, sleep, waitFor } from '../world/http.mjs';
 import { run, start } from '../world/processes.mjs';
+import { findSecrets, remember, rememberJson } from '../world/secrets.mjs';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const BIN = process.env.SALLYPORT_BIN ?? path.join(ROOT, 'build/dev/bin');
@@ -114,5 +115,29 @@ describe('tools/run', () => {
     // To it alone: the children must hear of it from it.
     assert.deepEqual(await running.demo.kill('SIGTERM'), { code: 143, signal: null });
     assert.deepEqual(running.pids.filter(alive), []);
+  });
+
+  it('takes a directory from where it is called', async () => {
+    const { code, stderr } = await run(path.join(ROOT, 'tools/run'), ['--bin', './not-there'], { cwd: data, ok: (status) => status !== 0 });
+    assert.equal(code, 1);
+    assert.match(stderr, /--bin: no such directory/);
+    await symlink(BIN, path.join(data, 'programs'));
+    const relative = await run(path.join(ROOT, 'tools/run'), ['--bin', 'programs', '--data', 'demo/password'], { cwd: data, ok: (status) => status !== 0 });
+    assert.match(relative.stderr, new RegExp(`${data}/demo/password`), 'a file, where a directory was meant');
+  });
+
+  it('leaves no secret in what it stored and logged', async () => {
+    remember('password of the demo user', await readFile(path.join(data, 'demo/password'), 'utf8').then((text) => text.trim()));
+    remember('key of the demo server', await readFile(path.join(data, 'demo/echo-api-key'), 'utf8').then((text) => text.trim()));
+    rememberJson(await readFile(path.join(data, 'demo/config/sallyport/credentials.json'), 'utf8'));
+    const traces = new Map();
+    for (const top of ['logs', 'gateway']) {
+      for (const entry of await readdir(path.join(data, top), { recursive: true, withFileTypes: true })) {
+        const file = path.join(entry.parentPath, entry.name);
+        if (entry.isFile() && !file.includes('/kek/')) traces.set(path.relative(data, file), await readFile(file));
+      }
+    }
+    assert.ok(traces.get('logs/gateway.log')?.includes('"started"') && [...traces.keys()].some((name) => /registry.*db/.test(name)), [...traces.keys()].join());
+    assert.deepEqual(findSecrets(traces), []);
   });
 });
