@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Split mode in everyday operation: services that are stopped in good order, as by a rolling update, and a disk that is full.
+// Everyday operation: services that are stopped in good order, as by a rolling update, and a disk that is full.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { assertNoSecretLeaked, defaultResources, obtainToken, startWorld } from '../world/fixture.mjs';
@@ -13,6 +13,14 @@ const skip = !TOPOLOGIES.includes('split') && 'split is not among the topologies
 const RATE = 200;  // requests a second
 const KNOWN = 6;
 const STOPS_WITHIN = 28000;  // What SIGTERM may take at most.
+
+async function stopped({ gateway }, name, { signal = 'SIGTERM', within = STOPS_WITHIN } = {}) {
+  const { process: child } = gateway.services.get(name);
+  const at = Date.now();
+  const ended = await child.kill(signal);
+  assert.deepEqual(ended, { code: 0, signal: null }, `${name}: ${JSON.stringify(ended)}`);
+  assert.ok(Date.now() - at < within, `${name} took ${Date.now() - at} ms`);
+}
 
 describe('SIGTERM in split mode', { skip }, () => {
   let world;
@@ -39,15 +47,6 @@ describe('SIGTERM in split mode', { skip }, () => {
     return { ...answer, ok: JSON.parse(toolText(answer) ?? '{}').message === `${n}` };
   };
 
-  async function stopped(name, signal = 'SIGTERM', within = STOPS_WITHIN) {
-    const service = world.gateway.services.get(name);
-    const at = Date.now();
-    service.process.child.kill(signal);
-    const ended = await service.process.ended;
-    assert.deepEqual(ended, { code: 0, signal: null }, `${name}: ${JSON.stringify(ended)}`);
-    assert.ok(Date.now() - at < within, `${name} took ${Date.now() - at} ms`);
-  }
-
   for (const name of ['vault', 'registry', 'authn', 'token_broker', 'token_broker_2']) {
     it(`of ${name} under load ends it with 0, and known users' calls go on, through their refreshes too`, async () => {
       // Calls of both edges, each of which has a broker of its own: users of the broker that is gone use what is in its edge's memory.
@@ -55,7 +54,7 @@ describe('SIGTERM in split mode', { skip }, () => {
       const running = startLoad(call, RATE);
       try {
         await sleep(300);
-        await stopped(name);
+        await stopped(world, name);
         // Not for long: no token that a refresh is due for runs out meanwhile.
         await world.gateway.restart(name);
         await sleep(1500);
@@ -72,50 +71,58 @@ describe('SIGTERM in split mode', { skip }, () => {
     assert.deepEqual(world.provider.refreshes().filter((entry) => entry.reused || entry.outcome !== 'ok'), []);
   });
 
-  it('of an edge lets what it has taken on come to its end, says so to its balancer, and takes nothing new', async () => {
-    const { gateway } = world;
-    const { accessToken: token } = await obtainToken(world, 'trick', world.persona(0));
-    const url = gateway.mcpUrl('trick');
-    const slow = Array.from({ length: 20 }, (_x, n) => callTool(url, 'x', { delayMs: 2000, n }, { token }));
-    const streams = Array.from({ length: 5 }, () => callTool(url, 'x', { events: 8, everyMs: 250 }, { token }));
-    await waitFor(() => world.trickster.requests.filter(({ args }) => args.delayMs || args.events).length >= 25, 'the calls to be upstream');
-    const stopping = stopped('edge', 'SIGTERM', 6000);  // Not all the time there is: the calls end after two seconds.
-    const { adminUrl } = gateway.services.get('edge');
-    await waitFor(async () => (await request(`${adminUrl}/readyz`, { headers: { Connection: 'close' } })).status === 503, 'not to be ready', 1500);
-    await waitFor(() => rpc(url, 'tools/list', {}, { token, headers: { Connection: 'close' } }).then(() => false, () => true), 'no new connection', 1500);
-    for (const answer of await Promise.all(slow)) assert.equal(answer.status, 200, answer.body);
-    for (const answer of await Promise.all(streams)) {
-      assert.equal(answer.body.split('notifications/message').length - 1, 8);
-      assert.ok(answer.message?.result, answer.body);
-    }
-    await stopping;
-    await gateway.restart('edge');
-    assert.ok((await call(0)).ok);
-  });
-
-  it('of an edge cuts streams that have no end, and still ends with 0', async () => {
-    const { gateway } = world;
-    const { accessToken: token } = await obtainToken(world, 'trick', world.persona(0));
-    const endless = callTool(gateway.mcpUrl('trick'), 'x', { hang: true }, { token }).then(() => 'ended', () => 'cut');
-    await waitFor(() => world.trickster.requests.some(({ args }) => args.hang), 'the stream to be upstream');
-    await stopped('edge', 'SIGINT');
-    assert.ok(['ended', 'cut'].includes(await endless));
-    await gateway.restart('edge');
-  });
-
-  it('has lost no record of a call', async () => {
-    await waitFor(async () => {
-      for (const edge of ['edge', 'edge_2']) {
-        if (await world.gateway.metric(edge, 'sallyport_audit_backlog_bytes') > 0) return false;
-      }
-      const calls = (await world.gateway.auditEvents({ type: 'mcp.call', serverSlug: 'trick' })).length;
-      return calls >= 26;
-    }, 'the calls of the stopped edge in the audit', 20000, 250);
-    assert.deepEqual(await world.gateway.auditEvents({ type: 'lost' }), []);
-  });
-
   it('leaves no secret anywhere', () => assertNoSecretLeaked(world));
 });
+
+// What is at the public port, in either topology: `service` is the process that is stopped.
+function frontDoor(topology, service) {
+  describe(`SIGTERM at the public port, ${topology}`, () => {
+    let world;
+    before(async () => { world = await startWorld(topology, { users: 1 }); });
+    after(() => world?.close());
+
+    it('lets what it has taken on come to its end, says so to its balancer, and takes nothing new', async () => {
+      const { gateway } = world;
+      const { accessToken: token } = await obtainToken(world, 'trick', world.persona(0));
+      const url = gateway.mcpUrl('trick');
+      const slow = Array.from({ length: 20 }, (_x, n) => callTool(url, 'x', { delayMs: 2000, n }, { token }));
+      const streams = Array.from({ length: 5 }, () => callTool(url, 'x', { events: 8, everyMs: 250 }, { token }));
+      await waitFor(() => world.trickster.requests.filter(({ args }) => args.delayMs || args.events).length >= 25, 'the calls to be upstream');
+      const stopping = stopped(world, service, { within: 6000 });  // Not all the time there is: the calls end after two seconds.
+      const { adminUrl } = gateway.services.get(service);
+      await waitFor(async () => (await request(`${adminUrl}/readyz`, { headers: { Connection: 'close' } })).status === 503, 'not to be ready', 1500);
+      await waitFor(() => rpc(url, 'tools/list', {}, { token, headers: { Connection: 'close' } }).then(() => false, () => true), 'no new connection', 1500);
+      for (const answer of await Promise.all(slow)) assert.equal(answer.status, 200, answer.body);
+      for (const answer of await Promise.all(streams)) {
+        assert.equal(answer.body.split('notifications/message').length - 1, 8);
+        assert.ok(answer.message?.result, answer.body);
+      }
+      await stopping;
+      await gateway.restart(service);
+      assert.equal((await callTool(url, 'x', {}, { token })).status, 200);
+    });
+
+    it('cuts streams that have no end, and still ends with 0', async () => {
+      const { gateway } = world;
+      const { accessToken: token } = await obtainToken(world, 'trick', world.persona(0));
+      const endless = callTool(gateway.mcpUrl('trick'), 'x', { hang: true }, { token }).then(() => 'ended', () => 'cut');
+      await waitFor(() => world.trickster.requests.some(({ args }) => args.hang), 'the stream to be upstream');
+      await stopped(world, service, { signal: 'SIGINT' });
+      assert.ok(['ended', 'cut'].includes(await endless));
+      await gateway.restart(service);
+    });
+
+    it('loses no record of a call', async () => {
+      await waitFor(async () => {
+        if (await world.gateway.metric(service, 'sallyport_audit_backlog_bytes') > 0) return false;
+        return (await world.gateway.auditEvents({ type: 'mcp.call', serverSlug: 'trick' })).length >= 26;
+      }, 'the calls in the audit', 20000, 250);
+      assert.deepEqual(await world.gateway.auditEvents({ type: 'lost' }), []);
+    });
+  });
+}
+if (TOPOLOGIES.includes('standalone')) frontDoor('standalone', 'standalone');
+if (TOPOLOGIES.includes('split')) frontDoor('split', 'edge');
 
 describe('a full disk of the edge', { skip }, () => {
   let world;

@@ -88,6 +88,7 @@ export async function startWorld(topology,
         try {
           await gateway.stop();
           if (sweep) await assertNoSecretLeaked(world, { stopped: true });
+          await gateway.assertLogsAreJson();
         } finally {
           for (const closer of closers.reverse()) await closer.close();
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The system under test, in either topology: `standalone` (one process, embedded stores) or `split` (one process per service with
 // mTLS between them, two brokers, PostgreSQL, Redis).
+import assert from 'node:assert/strict';
 import { createPrivateKey } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
@@ -16,7 +17,7 @@ import { startPostgres, startRedis } from './stores.mjs';
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const BIN = process.env.SALLYPORT_BIN ?? path.join(ROOT, 'build/dev/bin');
 const LOOPBACK = ['127.0.0.0/8'];
-const GRACE_MS = 12000;
+const GRACE_MS = 30000;  // What SIGTERM may take at most, and some.
 // Files that are keys.
 const KEYS = /^(?:data\/)?kek\/|^certs\/.*\.key$/;
 const CLI_TOKEN = /^home\/\.config\/sallyport\/credentials\.json$/;
@@ -41,8 +42,17 @@ export async function startGateway(reserved, settings = {}) {
     return gateway;
   } catch (error) {
     const logs = await gateway.logTail();
-    await gateway.close();
+    await gateway.close().catch(() => {});  // What was half started need not end well.
     throw new Error(`${error.message}\n${logs}`, { cause: error });
+  }
+}
+
+function isLogLine(line) {
+  try {
+    const { ts, level, service, event } = JSON.parse(line);
+    return [ts, level, service, event].every((field) => typeof field === 'string');
+  } catch {
+    return false;
   }
 }
 
@@ -364,14 +374,30 @@ class Gateway {
     return found;
   }
 
-  // Ends the services; what they left stays.
+  // Ends the services, in good order those that run; what they left stays.
   async stop() {
-    await Promise.all([...this.services.values()].map((service) => service.process.stop(GRACE_MS)));
+    await Promise.all([...this.services.values()].map(async ({ name, process: child }) => {
+      if (!child.alive) return;
+      const ended = await child.stop(GRACE_MS);
+      assert.deepEqual(ended, { code: 0, signal: null }, `${name} did not end well:\n${(await child.log()).slice(-4000)}`);
+    }));
+  }
+
+  // All that the services ever wrote, standard error included, is JSON, a line each.
+  async assertLogsAreJson() {
+    for (const { name, logFile } of this.services.values()) {
+      for (const line of (await readFile(logFile, 'utf8')).split('\n').filter(Boolean)) {
+        assert.ok(isLogLine(line), `the log of ${name} holds: ${line.slice(0, 1000)}`);
+      }
+    }
   }
 
   async close() {
-    await this.stop();
-    await Promise.all([this.postgres?.close(), this.redis?.close()]);
-    await rm(this.directory, { recursive: true, force: true });
+    try {
+      await this.stop();
+    } finally {
+      await Promise.all([this.postgres?.close(), this.redis?.close()]);
+      await rm(this.directory, { recursive: true, force: true });
+    }
   }
 }
