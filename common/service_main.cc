@@ -99,6 +99,15 @@ void ForbidCoreDumps() {
   setrlimit(RLIMIT_CORE, &none);
 }
 
+// A relayed stream holds two descriptors, and the usual soft limit of 1,024 is there for programs that use select.
+void RaiseFileLimit() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
+}
+
 // Before any thread, so that all inherit the mask and only sigwait sees these signals. A peer that is gone, and a file
 // that may not grow, are errors of the call that met them, and end nothing else.
 sigset_t PrepareSignals() {
@@ -277,6 +286,7 @@ int Run(int argc, char** argv, Program program) {
   }
   SetLogLevel(*ParseLogLevel(program.log_level()));
   ForbidCoreDumps();
+  RaiseFileLimit();
   const sigset_t stop_signals = PrepareSignals();
   gpr_set_log_function(LogForGrpc);
   google::protobuf::SetLogHandler(LogForProtobuf);

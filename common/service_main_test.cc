@@ -5,6 +5,7 @@
 #include <functional>
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 
 #include "common/error.h"
 #include "sallyport/config/v1/services.pb.h"
@@ -151,6 +152,20 @@ TEST(RpcOptionsTest, ACompleteConfigurationIsTaken) {
   EXPECT_EQ(options.tls.trust_domain, "sallyport.test");
   server.set_max_threads(-1);
   EXPECT_THAT(RpcOptionsFrom(server), StatusIs(absl::StatusCode::kInvalidArgument, "server.maxThreads"));
+}
+
+TEST(ServiceMainTest, AsManyFilesMayBeOpenAsTheSystemAllows) {
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_GT(before.rlim_max, 256U);
+  const rlimit low = {256, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  const testing::TempDirectory directory;
+  rlimit started = {};
+  RunWith({"--config", directory.Write("vault.yaml", "database: {sqlite: x}\n")}, absl::UnavailableError("enough"),
+          "vault", [&] { getrlimit(RLIMIT_NOFILE, &started); });
+  EXPECT_EQ(started.rlim_cur, before.rlim_max);
+  EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include <sys/resource.h>
 
 #include "common/error.h"
 #include "common/json_log.h"
@@ -91,6 +92,22 @@ std::string ReplicaName(const config::v1::EdgeConfig& config) {
   if (!config.replica().empty()) return config.replica();
   char name[256] = {};
   return gethostname(name, sizeof(name) - 1) == 0 && name[0] != '\0' ? std::string(name) : "edge";
+}
+
+}  // namespace
+
+namespace {
+
+// A call holds a connection on either side; the rest is for peers, files and idle connections upstream.
+void CheckFileLimit(size_t connections) {
+  constexpr size_t kOthers = 1000;
+  const size_t needed = 2 * connections + kOthers;
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed) return;
+  Log(LogLevel::kWarning, "file_limit_low",
+      {{"limit", static_cast<uint64_t>(limit.rlim_cur)},
+       {"needed", needed},
+       {"remedy", "raise LimitNOFILE or ulimit -n"}});
 }
 
 }  // namespace
@@ -190,6 +207,7 @@ absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::
   engine_options.upstream_ca_bundle = config.deployment().egress().ca_bundle();
   engine_options.memory = [memory = ProcessMemory()] { return memory.Read(); };
   engine_options.log = [](std::string_view text) { Log(LogLevel::kWarning, "http_engine", {{"detail", text}}); };
+  CheckFileLimit(engine_options.limits.connections);
   ASSIGN_OR_RETURN(state.engine, Engine::Start(engine_options, *state.gateway));
   state.engine_metrics.Start(*state.engine, state.engine->worker(0));
   Log(LogLevel::kInfo, "listening", {{"address", config.listen()}, {"port", state.engine->port()}});
