@@ -2,6 +2,8 @@
 #include "services/token_broker/resolver.h"
 
 #include <atomic>
+#include <chrono>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,8 +16,10 @@
 namespace sallyport::token_broker {
 namespace {
 
+using ::sallyport::testing::IsOk;
 using ::sallyport::testing::StatusIs;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Code = absl::StatusCode;
 
 class ResolverTest : public testing::BrokerTestBase {
@@ -335,6 +339,35 @@ TEST_F(ResolverTest, VaultThatIsDownIsUnavailableAndLinkedTokensGoOn) {
 
   EXPECT_TRUE(Resolve(broker, {}, passport).ok());
   EXPECT_THAT(Resolve(broker, {}, peers_.authn.Sign(CallPassport("corp:bob"))), StatusIs(Code::kUnavailable));
+}
+
+// A record that cannot be read in time must not cost those anything who need not read it.
+TEST_F(ResolverTest, KnownUsersGoOnWhileTheVaultHangsForManyOthers) {
+  constexpr int kOthers = 40;
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  TokenBrokerServer& broker = StartBroker();
+  const std::string passport = peers_.authn.Sign(CallPassport());
+  ASSERT_TRUE(Resolve(broker, {}, passport).ok());
+  peers_.vault.SetHanging(true);
+  std::vector<std::thread> others;
+  for (int i = 0; i < kOthers; ++i) {
+    others.emplace_back([this, &broker, i] {
+      EXPECT_THAT(Resolve(broker, {}, peers_.authn.Sign(CallPassport(absl::StrCat("corp:user", i)))), Not(IsOk()));
+    });
+  }
+  const auto began = std::chrono::steady_clock::now();
+  while (peers_.vault.hanging() < kOthers && std::chrono::steady_clock::now() - began < std::chrono::seconds(3)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(peers_.vault.hanging(), kOthers);
+
+  const auto asked = std::chrono::steady_clock::now();
+  EXPECT_TRUE(Resolve(broker, {}, passport).ok());
+
+  EXPECT_LT(std::chrono::steady_clock::now() - asked, std::chrono::seconds(1));
+  peers_.vault.SetDown(true);
+  peers_.vault.SetHanging(false);
+  for (std::thread& other : others) other.join();
 }
 
 }  // namespace

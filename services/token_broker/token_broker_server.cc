@@ -46,6 +46,9 @@ namespace sallyport::token_broker {
 namespace {
 
 constexpr absl::Duration kRefreshGrace = absl::Seconds(20);
+// What waits at a time, and the threads of what nobody waits for.
+constexpr size_t kMaxQueue = 20'000;
+constexpr int kBehindThreads = 4;
 
 // As the client has it: an IPv6 address stands without brackets.
 absl::Status CheckRedisAddress(const std::string& address) {
@@ -122,9 +125,10 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<HttpTokenEndpoint> endpoint;
   std::unique_ptr<TokenCache> cache;
   std::unique_ptr<BrokerKey> key;
-  // Requests and background work; refreshes have threads of their own, so that slow providers do not stand in anybody's
-  // way.
+  // Requests: a thread each while it waits for the vault, started when there is none. What nobody waits for, and
+  // refreshes, have threads of their own: neither a silent registry nor slow providers stand in a caller's way.
   std::unique_ptr<TaskRunner> runner;
+  std::unique_ptr<TaskRunner> behind;
   std::unique_ptr<Invalidations> invalidations;
   std::unique_ptr<Refresher> refresher;
   std::unique_ptr<Connections> connections;
@@ -254,8 +258,9 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   endpoint = std::make_unique<HttpTokenEndpoint>(*http, clock);
   cache = std::make_unique<TokenCache>(*vault, redis.get(), clock);
   key = std::make_unique<BrokerKey>(*vault);
-  runner = std::make_unique<TaskRunner>(std::max(8, config.server().max_threads() / 2), 20'000);
-  invalidations = std::make_unique<Invalidations>(peers.registry, *cache, *runner);
+  runner = std::make_unique<TaskRunner>(MaxThreads(config.server()), kMaxQueue);
+  behind = std::make_unique<TaskRunner>(kBehindThreads, kMaxQueue);
+  invalidations = std::make_unique<Invalidations>(peers.registry, *cache, *behind);
   Refresher::Options refreshing;
   if (config.has_idle_refresh()) {
     refreshing.flight.idle_refresh = FromProtoDuration(config.idle_refresh());
@@ -270,7 +275,7 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   linker = std::make_unique<Linker>(public_url, *vault, *providers, *endpoint, *invalidations, *audit, clock);
   accounts = std::make_unique<Accounts>(public_url, *control, *vault, *key, *revoker, *providers, *audit, clock);
   pages = std::make_unique<WebPages>(public_url, *control, verifier.get(), *vault, *linker, *key, *audit, clock);
-  background = std::make_unique<Background>(peers.authn, *vault, *connections, *refresher, *revoker, *runner, clock,
+  background = std::make_unique<Background>(peers.authn, *vault, *connections, *refresher, *revoker, *behind, clock,
                                             absl::Seconds(30));
   control->AddListener([this](const ControlUpdate& update) { Obey(update); });
   return absl::OkStatus();
@@ -365,8 +370,10 @@ void TokenBrokerServer::Shutdown(absl::Duration grace) {
   if (parts_->control != nullptr) {
     parts_->control->Stop();
   }
-  if (parts_->runner != nullptr) {
-    parts_->runner->Stop();
+  for (const std::unique_ptr<TaskRunner>* runner : {&parts_->runner, &parts_->behind}) {
+    if (*runner != nullptr) {
+      (*runner)->Stop();
+    }
   }
   if (parts_->shipper != nullptr) {
     parts_->shipper->Flush(absl::Seconds(1));

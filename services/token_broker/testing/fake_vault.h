@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <set>
@@ -34,6 +35,9 @@ class FakeVault final : public VaultClient {
                                              const std::string& passport) override {
     MutexLock lock(mu_);
     ++gets_;
+    ++hanging_;
+    while (hang_) changed_.wait(mu_);
+    --hanging_;
     if (down_) return Down();
     if (absl::Status status = CheckOwner(request.record(), passport); !status.ok()) return status;
     const auto found = records_.find(KeyOf(request.record()));
@@ -229,6 +233,16 @@ class FakeVault final : public VaultClient {
     MutexLock lock(mu_);
     down_ = down;
   }
+  // Reads are not answered until it ends.
+  void SetHanging(bool hang) {
+    MutexLock lock(mu_);
+    hang_ = hang;
+    changed_.notify_all();
+  }
+  int hanging() {
+    MutexLock lock(mu_);
+    return hanging_;
+  }
   void FailPuts(int count, absl::Status failure = Down()) {
     MutexLock lock(mu_);
     puts_fail_ = count;
@@ -409,6 +423,9 @@ class FakeVault final : public VaultClient {
   std::map<std::string, Record> records_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, Lease> leases_ ABSL_GUARDED_BY(mu_);
   bool down_ ABSL_GUARDED_BY(mu_) = false;
+  bool hang_ ABSL_GUARDED_BY(mu_) = false;
+  int hanging_ ABSL_GUARDED_BY(mu_) = 0;
+  std::condition_variable_any changed_;
   int puts_fail_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Status put_failure_ ABSL_GUARDED_BY(mu_);
   std::set<std::string> refused_passports_ ABSL_GUARDED_BY(mu_);
