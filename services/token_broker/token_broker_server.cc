@@ -272,7 +272,8 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   connections = std::make_unique<Connections>(*vault, *cache, *refresher, *providers, control.get(), clock);
   resolver = std::make_unique<Resolver>(*control, *secrets, *connections, *audit, *runner, clock);
   revoker = std::make_unique<Revoker>(*vault, *endpoint, *invalidations, clock);
-  linker = std::make_unique<Linker>(public_url, *vault, *providers, *endpoint, *invalidations, *audit, clock);
+  linker = std::make_unique<Linker>(public_url, *vault, *providers, *endpoint, *invalidations, *audit, clock,
+                                    refreshing.flight.idle_refresh);
   accounts = std::make_unique<Accounts>(public_url, *control, *vault, *key, *revoker, *providers, *audit, clock);
   pages = std::make_unique<WebPages>(public_url, *control, verifier.get(), *vault, *linker, *key, *audit, clock);
   background = std::make_unique<Background>(peers.authn, *vault, *connections, *refresher, *revoker, *behind, clock,

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -70,6 +71,7 @@ class BrokerTestBase : public ::testing::Test {
     config.mutable_deployment()->mutable_egress()->add_oauth_networks("127.0.0.0/8");
     directories_.push_back((std::filesystem::temp_directory_path() / MakeUid("broker_test_")).string());
     config.set_data_directory(directories_.back());
+    if (idle_refresh_.has_value()) *config.mutable_idle_refresh() = ToProtoDuration(*idle_refresh_);
     if (!redis_address_.empty()) {
       config.mutable_redis()->set_address(redis_address_);
       config.mutable_redis()->mutable_timeout()->set_seconds(1);
@@ -173,7 +175,9 @@ class BrokerTestBase : public ::testing::Test {
   FakePeers peers_;
   HttpProvider provider_;
   registry::v1::App* app_ = nullptr;
-  std::string redis_address_;  // Of brokers started from now on.
+  // Of brokers started from now on.
+  std::string redis_address_;
+  std::optional<absl::Duration> idle_refresh_;
   std::vector<std::string> directories_;
   std::vector<std::unique_ptr<TokenBrokerServer>> brokers_;
 };
