@@ -104,7 +104,9 @@ void Background::Take(const vault::v1::RecordMetadata& metadata) {
     return;
   }
   if (!provider.ok()) {
-    PutOff(metadata, *passport, absl::IsFailedPrecondition(provider.status()) ? kAppGone : kProviderUnknown);
+    const bool passing = DetailOf(provider.status()).retry_after > absl::ZeroDuration();
+    const bool gone = absl::IsFailedPrecondition(provider.status()) && !passing;
+    PutOff(metadata, *passport, gone ? kAppGone : kProviderUnknown);
     return;
   }
   RefreshWish wish;

@@ -31,7 +31,7 @@ class ProvidersTest : public ::testing::Test {
           return found == answers_.end() ? HttpProvider::Response{404, "", "", ""} : found->second;
         }) {
     HttpClient::Options options;
-    options.policy = EgressPolicy({*Network::Parse("127.0.0.0/8")}, EgressPolicy::PlainHttp::kLoopback);
+    options.policy = policy_;
     options.clock = &clock_;
     http_ = *HttpClient::Create(std::move(options));
     Restart();
@@ -42,7 +42,7 @@ class ProvidersTest : public ::testing::Test {
     app_.set_client_id("client");
   }
 
-  void Restart() { providers_ = std::make_unique<Providers>(peers_.Channel(), *http_, secrets_, clock_); }
+  void Restart() { providers_ = std::make_unique<Providers>(peers_.Channel(), *http_, policy_, secrets_, clock_); }
   void Answer(const std::string& path, int status, const std::string& body = "") {
     MutexLock lock(mu_);
     answers_[path] = {status, body, "application/json", ""};
@@ -63,6 +63,7 @@ class ProvidersTest : public ::testing::Test {
   std::map<std::string, HttpProvider::Response> answers_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, int> asked_ ABSL_GUARDED_BY(mu_);
   HttpProvider issuer_;
+  const EgressPolicy policy_{{*Network::Parse("127.0.0.0/8")}, EgressPolicy::PlainHttp::kLoopback};
   std::unique_ptr<HttpClient> http_;
   SecretReader secrets_{peers_.vault, clock_};
   std::unique_ptr<Providers> providers_;
@@ -142,6 +143,40 @@ TEST_F(ProvidersTest, AppThatNeedsMetadataWaitsForIt) {
   Answer(kRfc8414, 200, Document("idp.example"));
   ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(app_));
   EXPECT_EQ(provider.token_url, "https://idp.example/token");
+}
+
+// An administrator may not enter such URLs either. A browser would go there with the user.
+TEST_F(ProvidersTest, EndpointThatMayNotBeConfiguredIsNotTakenFromMetadata) {
+  app_.clear_authorization_url();
+  app_.clear_token_url();
+  const std::map<std::string, std::string> good = {{"authorization_endpoint", "https://idp.example/authorize"},
+                                                   {"token_endpoint", "https://idp.example/token"},
+                                                   {"revocation_endpoint", "https://idp.example/revoke"}};
+  for (const auto& [field, url] : good) {
+    for (const std::string bad : {"http://idp.example/x", "https://10.0.0.1/x", "https://169.254.169.254/x",
+                                  "https://idp.example:25/x", "https://metadata.google.internal/x"}) {
+      std::map<std::string, std::string> endpoints = good;
+      endpoints[field] = bad;
+      std::string document = absl::StrCat(R"({"issuer":")", issuer_.Url(""), "\"");
+      for (const auto& [name, value] : endpoints) absl::StrAppend(&document, ",\"", name, "\":\"", value, "\"");
+      Answer(kRfc8414, 200, document + "}");
+      Restart();
+
+      const absl::Status refused = providers_->ForApp(app_).status();
+
+      EXPECT_THAT(refused, StatusIs(Code::kFailedPrecondition, field)) << bad;
+      EXPECT_GT(DetailOf(refused).retry_after, absl::ZeroDuration()) << "the issuer may mend it";
+    }
+  }
+}
+
+TEST_F(ProvidersTest, EndpointThatIsConfiguredIsNotTakenFromMetadata) {
+  Answer(kRfc8414, 200,
+         absl::StrCat(
+             R"({"issuer":")", issuer_.Url(""),
+             R"(","token_endpoint":"http://idp.example/token","authorization_endpoint":"http://idp.example/a"})"));
+  ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(app_));
+  EXPECT_EQ(provider.token_url, "https://provider.example/token");
 }
 
 }  // namespace

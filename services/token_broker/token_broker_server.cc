@@ -93,13 +93,17 @@ absl::StatusOr<RedisOptions> RedisOptionsFrom(const config::v1::TokenBrokerConfi
   return options;
 }
 
-absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Deployment& deployment,
-                                                           const Clock& clock) {
+absl::StatusOr<EgressPolicy> PolicyFrom(const config::v1::Deployment& deployment) {
   const auto& texts = deployment.egress().oauth_networks();
   ASSIGN_OR_RETURN(std::vector<Network> networks,
                    ParseNetworks({texts.begin(), texts.end()}, "deployment.egress.oauthNetworks"));
+  return EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kLoopback);
+}
+
+absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Deployment& deployment,
+                                                           const EgressPolicy& policy, const Clock& clock) {
   HttpClient::Options options;
-  options.policy = EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kLoopback);
+  options.policy = policy;
   options.ca_bundle = deployment.egress().ca_bundle();
   options.gate.max_in_flight = 64;
   options.gate.open_for = absl::Seconds(5);
@@ -250,11 +254,12 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   ASSIGN_OR_RETURN(CallGuard call_guard, CallGuard::Create(TokenBrokerMethodTables()));
   guard = std::make_unique<CallGuard>(std::move(call_guard));
   verifier = std::make_unique<PassportVerifier>(public_url, std::make_unique<RpcKeySource>(peers.authn));
-  ASSIGN_OR_RETURN(http, MakeHttpClient(config.deployment(), clock));
+  ASSIGN_OR_RETURN(EgressPolicy policy, PolicyFrom(config.deployment()));
+  ASSIGN_OR_RETURN(http, MakeHttpClient(config.deployment(), policy, clock));
   vault = MakeVaultClient(peers.vault);
   control = std::make_unique<ControlStream>(peers.registry, clock);
   secrets = std::make_unique<SecretReader>(*vault, clock);
-  providers = std::make_unique<Providers>(peers.authn, *http, *secrets, clock);
+  providers = std::make_unique<Providers>(peers.authn, *http, std::move(policy), *secrets, clock);
   endpoint = std::make_unique<HttpTokenEndpoint>(*http, clock);
   cache = std::make_unique<TokenCache>(*vault, redis.get(), clock);
   key = std::make_unique<BrokerKey>(*vault);
