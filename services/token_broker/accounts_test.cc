@@ -156,7 +156,7 @@ class BackgroundTest : public AccountsTest {
     http_ = *HttpClient::Create(std::move(options));
     endpoint_ = std::make_unique<HttpTokenEndpoint>(*http_, clock_);
     secrets_ = std::make_unique<SecretReader>(peers_.vault, clock_);
-    providers_ = std::make_unique<Providers>(peers_.Channel(), *http_, policy_, *secrets_, clock_);
+    providers_ = std::make_unique<Providers>(peers_.Channel(), *http_, policy_, *secrets_, runner_, clock_);
     cache_ = std::make_unique<TokenCache>(peers_.vault, nullptr, clock_);
     refresher_ =
         std::make_unique<Refresher>(peers_.vault, *endpoint_, cache_.get(), clock_, Refresher::Options{}, nullptr);

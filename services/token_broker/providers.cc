@@ -11,6 +11,7 @@
 #include "common/rpc_server.h"
 #include "common/status_macros.h"
 #include "common/url.h"
+#include "services/token_broker/provider_binding.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -77,11 +78,12 @@ std::vector<std::string> MetadataUrls(const std::string& issuer) {
 }
 
 Providers::Providers(const std::shared_ptr<grpc::Channel>& authn, HttpClient& http, EgressPolicy policy,
-                     SecretReader& secrets, const Clock& clock)
+                     SecretReader& secrets, TaskRunner& behind, const Clock& clock)
     : authn_(authn::v1::Authn::NewStub(authn)),
       http_(http),
       policy_(std::move(policy)),
       secrets_(secrets),
+      behind_(behind),
       clock_(clock) {}
 
 absl::StatusOr<ProviderMetadata> Providers::FetchMetadata(const std::string& issuer) {
@@ -141,6 +143,31 @@ absl::StatusOr<ProviderMetadata> Providers::Metadata(const std::string& issuer) 
   }
   entry.until = now + (found ? kMetadataKept : kFailureKept);
   return entry.metadata;
+}
+
+bool Providers::HasMoved(const registry::v1::App& app, const std::string& bound_to) {
+  if (!app.token_url().empty() || app.issuer().empty()) {
+    return !app.token_url().empty() && !IsBoundTo(bound_to, app.token_url());
+  }
+  const absl::Time now = clock_.Now();
+  std::string token_url;
+  bool ask = false;
+  {
+    MutexLock lock(mu_);
+    const auto found = metadata_.find(app.issuer());
+    if (found != metadata_.end() && found->second.metadata.ok()) {
+      token_url = found->second.metadata->token_endpoint;
+    }
+    if (found == metadata_.end() || found->second.until <= now) {
+      absl::Time& asked = asked_.try_emplace(app.issuer(), absl::InfinitePast()).first->second;
+      ask = now - asked >= kFailureKept;
+      asked = ask ? now : asked;
+    }
+  }
+  if (ask) {
+    behind_.PostAfter(absl::ZeroDuration(), [this, issuer = app.issuer()] { Metadata(issuer).status().IgnoreError(); });
+  }
+  return !token_url.empty() && !IsBoundTo(bound_to, token_url);
 }
 
 absl::Status Providers::Fill(const char* field, const std::string& endpoint, std::string* url) const {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/providers.h"
 
+#include <chrono>
 #include <map>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -42,7 +44,9 @@ class ProvidersTest : public ::testing::Test {
     app_.set_client_id("client");
   }
 
-  void Restart() { providers_ = std::make_unique<Providers>(peers_.Channel(), *http_, policy_, secrets_, clock_); }
+  void Restart() {
+    providers_ = std::make_unique<Providers>(peers_.Channel(), *http_, policy_, secrets_, runner_, clock_);
+  }
   void Answer(const std::string& path, int status, const std::string& body = "") {
     MutexLock lock(mu_);
     answers_[path] = {status, body, "application/json", ""};
@@ -67,6 +71,7 @@ class ProvidersTest : public ::testing::Test {
   std::unique_ptr<HttpClient> http_;
   SecretReader secrets_{peers_.vault, clock_};
   std::unique_ptr<Providers> providers_;
+  TaskRunner runner_{1, 100};
   registry::v1::App app_;
 };
 
@@ -143,6 +148,33 @@ TEST_F(ProvidersTest, AppThatNeedsMetadataWaitsForIt) {
   Answer(kRfc8414, 200, Document("idp.example"));
   ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(app_));
   EXPECT_EQ(provider.token_url, "https://idp.example/token");
+}
+
+TEST_F(ProvidersTest, TokenEndpointOfMetadataTellsWhetherAnAppHasMoved) {
+  const std::string here = "https://idp.example https://idp.example";
+  EXPECT_TRUE(providers_->HasMoved(app_, here)) << "what is configured decides";
+  EXPECT_FALSE(providers_->HasMoved(app_, "https://provider.example "));
+  app_.clear_token_url();
+  Answer(kRfc8414, 200, Document("idp.example"));
+  const auto becomes = [this](bool moved, const std::string& label) {
+    for (int i = 0; i < 500 && providers_->HasMoved(app_, label) != moved; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return providers_->HasMoved(app_, label) == moved;
+  };
+
+  EXPECT_FALSE(providers_->HasMoved(app_, "https://other.example ")) << "it is not known yet, and nobody waits for it";
+  EXPECT_TRUE(becomes(true, "https://other.example "));
+  EXPECT_FALSE(providers_->HasMoved(app_, here));
+  EXPECT_EQ(asked(kRfc8414), 1);
+
+  Answer(kRfc8414, 503);
+  clock_.Advance(absl::Minutes(11));
+  EXPECT_FALSE(providers_->HasMoved(app_, here)) << "what was once known serves";
+  Answer(kRfc8414, 200, Document("elsewhere.example"));
+  clock_.Advance(absl::Seconds(11));
+  EXPECT_TRUE(becomes(true, here));
+  EXPECT_LE(asked(kRfc8414), 3) << "however many ask";
 }
 
 // An administrator may not enter such URLs either. A browser would go there with the user.

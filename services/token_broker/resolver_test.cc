@@ -370,5 +370,28 @@ TEST_F(ResolverTest, KnownUsersGoOnWhileTheVaultHangsForManyOthers) {
   for (std::thread& other : others) other.join();
 }
 
+TEST_F(ResolverTest, TokenOfAFormerProviderIsNotGivenOut) {
+  for (const absl::Duration ttl : {absl::InfiniteDuration(), absl::Hours(1)}) {
+    PutConnection("corp:ada", kApp, absl::Minutes(1), ttl, ttl == absl::InfiniteDuration() ? "" : "rt0");
+    const std::string passport = peers_.authn.Sign(CallPassport());
+    const std::string here = app_->token_url();
+    TokenBrokerServer& broker = StartBroker();
+    ASSERT_OK_AND_ASSIGN(const auto before, Resolve(broker, {}, passport));
+    ASSERT_EQ(before.pieces_size(), 1);
+
+    PointAppAt(broker, "https://elsewhere.example/token");
+    ASSERT_OK_AND_ASSIGN(const auto cached, Resolve(broker, {}, passport));
+    ASSERT_OK_AND_ASSIGN(const auto read, Resolve(StartBroker(), {}, passport));
+    PointAppAt(broker, absl::StrCat(here, "/v2"));
+    ASSERT_OK_AND_ASSIGN(const auto back, Resolve(broker, {}, passport));
+    PointAppAt(broker, here);
+
+    EXPECT_EQ(cached.link().reason(), v1::LinkRequired::NEEDS_REAUTH) << ttl;
+    EXPECT_EQ(cached.pieces_size(), 0) << ttl;
+    EXPECT_EQ(read.link().reason(), v1::LinkRequired::NEEDS_REAUTH) << ttl;
+    EXPECT_EQ(back.pieces_size(), 1) << "the same origin, nothing lost";
+  }
+}
+
 }  // namespace
 }  // namespace sallyport::token_broker

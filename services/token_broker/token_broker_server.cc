@@ -259,12 +259,12 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   vault = MakeVaultClient(peers.vault);
   control = std::make_unique<ControlStream>(peers.registry, clock);
   secrets = std::make_unique<SecretReader>(*vault, clock);
-  providers = std::make_unique<Providers>(peers.authn, *http, std::move(policy), *secrets, clock);
+  runner = std::make_unique<TaskRunner>(MaxThreads(config.server()), kMaxQueue);
+  behind = std::make_unique<TaskRunner>(kBehindThreads, kMaxQueue);
+  providers = std::make_unique<Providers>(peers.authn, *http, std::move(policy), *secrets, *behind, clock);
   endpoint = std::make_unique<HttpTokenEndpoint>(*http, clock);
   cache = std::make_unique<TokenCache>(*vault, redis.get(), clock);
   key = std::make_unique<BrokerKey>(*vault);
-  runner = std::make_unique<TaskRunner>(MaxThreads(config.server()), kMaxQueue);
-  behind = std::make_unique<TaskRunner>(kBehindThreads, kMaxQueue);
   invalidations = std::make_unique<Invalidations>(peers.registry, *cache, *behind);
   Refresher::Options refreshing;
   if (config.has_idle_refresh()) {

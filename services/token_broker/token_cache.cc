@@ -60,6 +60,7 @@ absl::StatusOr<std::string> CacheSealer::Seal(const ConnectionKey& key, const Co
   }
   token.set_version(view.version);
   token.set_can_refresh(view.can_refresh);
+  token.set_bound_to(view.bound_to);
   *token.mutable_scopes() = {view.scopes.begin(), view.scopes.end()};
   const Secret value_key = HkdfExpandSha256(
       root_.Expose(), absl::StrCat("sallyport cache values v1 ", view.generation, " ", Canonical(key)), kAeadKeySize);
@@ -104,6 +105,7 @@ absl::StatusOr<SharedConnection> CacheSealer::Open(const ConnectionKey& key, abs
   view->times.expires_at = token.has_expires_at() ? FromTimestamp(token.expires_at()) : absl::InfiniteFuture();
   view->times.obtained_at = token.has_obtained_at() ? FromTimestamp(token.obtained_at()) : absl::InfinitePast();
   view->can_refresh = token.can_refresh();
+  view->bound_to = std::move(*token.mutable_bound_to());
   view->scopes.assign(token.scopes().begin(), token.scopes().end());
   return SharedConnection(std::move(view));
 }
@@ -171,8 +173,15 @@ SharedConnection TokenCache::GetShared(const ConnectionKey& key) {
     redis_->Delete(redis_key).IgnoreError();
     return nullptr;
   }
-  if (!IsUsable((*view)->times, clock_.Now())) {
+  // A broker of before kept no label; whose such a token is cannot be told.
+  if (!IsUsable((*view)->times, clock_.Now()) || (*view)->bound_to.empty()) {
     return nullptr;
+  }
+  {
+    MutexLock lock(mu_);
+    if (!IsBelieved(key.ToString(), **view)) {
+      return nullptr;
+    }
   }
   Put(key, *view, /*share=*/false);
   return *view;

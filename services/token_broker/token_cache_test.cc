@@ -26,6 +26,7 @@ std::shared_ptr<ConnectionView> View(int64_t generation, int64_t version, absl::
   view->times = {now, now + absl::Hours(1)};
   view->scopes = {"repo"};
   view->can_refresh = true;
+  view->bound_to = "https://a.example https://a.example";
   return view;
 }
 
@@ -38,6 +39,7 @@ TEST(CacheSealerTest, ValueOpensForItsConnectionOnly) {
   EXPECT_EQ(view->access_token.Expose(), "canary-7-9");
   EXPECT_EQ(view->generation, 7);
   EXPECT_EQ(view->version, 9);
+  EXPECT_EQ(view->bound_to, "https://a.example https://a.example");
   EXPECT_EQ(CacheSealer::GenerationOf(value), 7);
   EXPECT_FALSE(sealer.Open({"corp:bob", "app_1"}, value).ok());
   EXPECT_FALSE(sealer.Open({"corp:ada", "app_2"}, value).ok());

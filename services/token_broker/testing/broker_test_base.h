@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
 #include "common/proto_time.h"
@@ -142,7 +143,7 @@ class BrokerTestBase : public ::testing::Test {
     return "";
   }
 
-  // Puts a connection into the vault as a link would.
+  // Puts a connection into the vault as a link would. A `ttl` without end: so is the token.
   void PutConnection(const std::string& subject, const std::string& connection, absl::Duration age, absl::Duration ttl,
                      const std::string& refresh_token = "rt0", const std::map<std::string, std::string>& labels = {}) {
     v1::TokenSet tokens;
@@ -150,7 +151,7 @@ class BrokerTestBase : public ::testing::Test {
     tokens.set_refresh_token(refresh_token);
     tokens.add_scopes("repo");
     *tokens.mutable_obtained_at() = ToTimestamp(clock_.Now() - age);
-    *tokens.mutable_expires_at() = ToTimestamp(clock_.Now() - age + ttl);
+    if (ttl != absl::InfiniteDuration()) *tokens.mutable_expires_at() = ToTimestamp(clock_.Now() - age + ttl);
     vault::v1::PutRequest put;
     *put.mutable_record() = ConnectionRecord(subject, connection);
     put.set_payload(tokens.SerializeAsString());
@@ -163,6 +164,26 @@ class BrokerTestBase : public ::testing::Test {
     }
     for (const auto& [name, value] : labels) (*put.mutable_labels())[name] = value;
     EXPECT_TRUE(peers_.vault.Put(put, "passport-of:" + subject).ok());
+  }
+  // The app is configured anew, and the broker has heard of it.
+  void PointAppAt(TokenBrokerServer& broker, const std::string& token_url) {
+    const std::string marker = MakeUid("srv_");
+    peers_.registry.Change([&](registry::v1::WatchEvent::Snapshot& snapshot) {
+      app_->set_token_url(token_url);
+      // A server that comes with it shows that it has arrived.
+      registry::v1::McpServer* server = snapshot.add_mcp_servers();
+      server->set_uid(marker);
+      server->set_slug(absl::StrCat("marker", snapshot.mcp_servers_size()));
+      server->set_version(1);
+      server->set_upstream_url(absl::StrCat(kOrigin, "/mcp"));
+      server->mutable_app_auth()->mutable_passthrough();
+    });
+    v1::ResolveCredentialsRequest request;
+    request.set_server_uid(marker);
+    for (int i = 0; i < 500 && !Resolve(broker, request, "").ok(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    EXPECT_TRUE(Resolve(broker, request, "").ok());
   }
   void PutSecret(const std::string& kind, const std::string& name, const std::string& value) {
     vault::v1::PutRequest put;

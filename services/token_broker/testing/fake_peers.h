@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -86,8 +87,9 @@ class FakeRegistry final : public registry::v1::Registry::Service {
     MutexLock lock(mu_);
     return snapshot_.add_apps();
   }
-  void Changed() {
+  void Change(const std::function<void(registry::v1::WatchEvent::Snapshot&)>& how) {
     MutexLock lock(mu_);
+    how(snapshot_);
     ++revision_;
   }
   std::vector<registry::v1::Invalidation> invalidations() {
