@@ -98,6 +98,7 @@ absl::StatusOr<SharedConnection> Connections::Look(const Need& need) {
       return view;
     }
   }
+  const uint64_t mark = cache_.Mark();
   vault::v1::GetRequest request;
   *request.mutable_record() = ConnectionRecord(need.key.subject, need.key.connection);
   absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(request, need.passport);
@@ -115,7 +116,7 @@ absl::StatusOr<SharedConnection> Connections::Look(const Need& need) {
     return view.status();
   }
   if (cacheable) {
-    cache_.Put(need.key, *view, /*share=*/false);
+    cache_.PutRead(need.key, *view, mark);
   }
   return SharedConnection(*std::move(view));
 }

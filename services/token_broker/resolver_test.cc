@@ -393,5 +393,49 @@ TEST_F(ResolverTest, TokenOfAFormerProviderIsNotGivenOut) {
   }
 }
 
+TEST_F(ResolverTest, ConnectionThatALateAnswerHealedIsKeptInMemoryAgain) {
+  provider_.SetHandler([](const testing::HttpProvider::Request&) -> testing::HttpProvider::Response {
+    return {400, R"({"error":"invalid_grant"})", "application/json", ""};
+  });
+  PutConnection("corp:ada", kApp, absl::Hours(2), absl::Hours(1));
+  vault::v1::AcquireLeaseRequest acquire;
+  *acquire.mutable_record() = ConnectionRecord("corp:ada", kApp);
+  acquire.mutable_ttl()->set_seconds(30);
+  ASSERT_OK_AND_ASSIGN(const auto lost, peers_.vault.AcquireLease(acquire, "passport-of:corp:ada"));
+  peers_.vault.LapseLeases();
+  TokenBrokerServer& broker = StartBroker();
+  const std::string passport = peers_.authn.Sign(CallPassport());
+  ASSERT_OK_AND_ASSIGN(const auto refused, Resolve(broker, {}, passport));
+  ASSERT_EQ(refused.link().reason(), v1::LinkRequired::NEEDS_REAUTH);
+
+  vault::v1::PutRequest late;
+  *late.mutable_record() = acquire.record();
+  late.set_lease(lost.lease().id());
+  *late.mutable_labels() = lost.lease().metadata().labels();
+  v1::TokenSet tokens;
+  tokens.set_access_token("late");
+  tokens.set_refresh_token("rt1");
+  tokens.add_scopes("repo");
+  *tokens.mutable_expires_at() = ToTimestamp(clock_.Now() + absl::Hours(1));
+  late.set_payload(tokens.SerializeAsString());
+  ASSERT_OK_AND_ASSIGN(const auto healed, peers_.vault.Put(late, ""));
+  ASSERT_FALSE(healed.side());
+
+  // Its own invalidation comes back to the broker at some moment.
+  bool kept = false;
+  for (int i = 0; i < 100 && !kept; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    ASSERT_OK_AND_ASSIGN(const auto first, Resolve(broker, {}, passport));
+    ASSERT_EQ(first.pieces(0).value(), "Bearer late");
+    const int reads = peers_.vault.gets();
+    ASSERT_OK_AND_ASSIGN(const auto second, Resolve(broker, {}, passport));
+    ASSERT_EQ(second.pieces(0).value(), "Bearer late");
+    kept = peers_.vault.gets() == reads;
+  }
+  EXPECT_TRUE(kept);
+  peers_.vault.SetDown(true);
+  EXPECT_TRUE(Resolve(broker, {}, passport).ok());
+}
+
 }  // namespace
 }  // namespace sallyport::token_broker

@@ -162,7 +162,8 @@ SharedConnection TokenCache::GetShared(const ConnectionKey& key) {
   {
     MutexLock lock(mu_);
     const auto floor = floors_.find(key.ToString());
-    if (generation.has_value() && floor != floors_.end() && *generation < floor->second) {
+    if (generation.has_value() && floor != floors_.end() && *generation < floor->second.generation &&
+        *generation != floor->second.healed.first) {
       return nullptr;
     }
   }
@@ -193,9 +194,10 @@ void TokenCache::Put(const ConnectionKey& key, const SharedConnection& view, boo
   {
     MutexLock lock(mu_);
     // Whoever has seen a generation believes none before it, whether or not an invalidation has come.
-    RaiseFloor(text, view->generation);
-    const auto floor = floors_.find(text);
-    if (view->state != ConnectionView::State::kLinked || (floor != floors_.end() && view->generation < floor->second)) {
+    if (const auto floor = floors_.find(text); floor == floors_.end() || floor->second.generation < view->generation) {
+      RaiseFloor(text, view->generation);
+    }
+    if (view->state != ConnectionView::State::kLinked || !IsBelieved(text, *view)) {
       entries_.erase(text);
       return;
     }
@@ -224,6 +226,30 @@ void TokenCache::Put(const ConnectionKey& key, const SharedConnection& view, boo
   }
 }
 
+uint64_t TokenCache::Mark() const {
+  MutexLock lock(mu_);
+  return heard_;
+}
+
+void TokenCache::PutRead(const ConnectionKey& key, const SharedConnection& view, uint64_t mark) {
+  {
+    MutexLock lock(mu_);
+    const auto found = floors_.find(key.ToString());
+    // A read that was under way when the floor was raised may have seen what has ended since.
+    if (found != floors_.end() && found->second.heard <= mark && view->generation < found->second.generation) {
+      const bool linked = view->state == ConnectionView::State::kLinked;
+      found->second.healed = linked ? std::make_pair(view->generation, view->version) : std::pair<int64_t, int64_t>();
+    }
+  }
+  Put(key, view, /*share=*/false);
+}
+
+bool TokenCache::IsBelieved(const std::string& key_text, const ConnectionView& view) const {
+  const auto floor = floors_.find(key_text);
+  return floor == floors_.end() || view.generation >= floor->second.generation ||
+         std::make_pair(view.generation, view.version) == floor->second.healed;
+}
+
 std::string TokenCache::DoorbellKey(const ConnectionKey& key) {
   const std::shared_ptr<const CacheSealer> sealer = redis_ == nullptr ? nullptr : Sealer();
   return sealer == nullptr ? "" : sealer->KeyFor(key);
@@ -249,8 +275,10 @@ void TokenCache::RaiseFloor(const std::string& key_text, int64_t generation) {
   if (floors_.size() >= kMaxEntries) {
     floors_.erase(floors_.begin());
   }
-  int64_t& floor = floors_[key_text];
-  floor = std::max(floor, generation);
+  Floor& floor = floors_[key_text];
+  floor.generation = std::max(floor.generation, generation);
+  floor.heard = ++heard_;
+  floor.healed = {0, 0};
 }
 
 void TokenCache::InvalidateSubject(const std::string& subject) {
