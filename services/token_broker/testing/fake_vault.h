@@ -180,7 +180,7 @@ class FakeVault final : public VaultClient {
     if (lease.epoch != record.epoch || lease.state == LeaseState::kAnswered) {
       return WithReason(absl::AbortedError("no longer the holder"), "lease_lost");
     }
-    if (request.state() == "NEEDS_REAUTH") {
+    if (NeedsUser(request.state())) {
       for (const Side& side : record.sides) {
         if (side.shown_epoch != record.epoch) return WithReason(absl::AbortedError("a late answer"), "side_exists");
       }
@@ -334,6 +334,7 @@ class FakeVault final : public VaultClient {
     std::string answer;
   };
 
+  static bool NeedsUser(const std::string& state) { return state == "NEEDS_REAUTH" || state == "NEEDS_INTERACTION"; }
   static std::string KeyOf(const vault::v1::RecordName& name) { return name.SerializeAsString(); }
   static absl::Status Down() { return absl::UnavailableError("the vault is down"); }
 
@@ -394,7 +395,7 @@ class FakeVault final : public VaultClient {
       return response;
     }
     const bool current = !answered && record.epoch == lease.epoch;
-    const bool heals = !answered && !current && record.state == "NEEDS_REAUTH";
+    const bool heals = !answered && !current && NeedsUser(record.state);
     const bool as_head = current || heals;
     const int64_t version =
         !answered && (!as_head || lease.version > record.head) ? lease.version : ++record.last_version;
