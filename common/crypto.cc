@@ -92,8 +92,34 @@ bool ParseCost(absl::string_view text, ScryptParams& cost) {
     return false;
   }
   return absl::SimpleAtoi(parts[0].substr(3), &cost.log_n) && absl::SimpleAtoi(parts[1].substr(2), &cost.r) &&
-         absl::SimpleAtoi(parts[2].substr(2), &cost.p) && cost.log_n >= 10 && cost.log_n <= 17 && cost.r >= 1 &&
-         cost.r <= 8 && cost.p >= 1 && cost.p <= 4;
+         absl::SimpleAtoi(parts[2].substr(2), &cost.p);
+}
+
+struct PasswordHash {
+  ScryptParams cost;
+  std::string salt;
+  std::string hash;
+};
+
+absl::StatusOr<PasswordHash> ParsePasswordHash(absl::string_view encoded) {
+  const absl::Status failure = absl::InvalidArgumentError("must be $scrypt$ln=…,r=…,p=…$salt$hash");
+  const std::vector<std::string> parts = absl::StrSplit(encoded, '$');
+  PasswordHash parsed;
+  if (parts.size() != 5 || !parts[0].empty() || parts[1] != "scrypt" || !ParseCost(parts[2], parsed.cost)) {
+    return failure;
+  }
+  const ScryptParams& cost = parsed.cost;
+  if (cost.log_n < 10 || cost.log_n > 17 || cost.r < 1 || cost.r > 8 || cost.p < 1 || cost.p > 4) {
+    return absl::InvalidArgumentError("must be scrypt with costs of ln=10 to 17, r=1 to 8, p=1 to 4");
+  }
+  absl::StatusOr<std::string> salt = Base64DecodeUnpadded(parts[3]);
+  absl::StatusOr<std::string> hash = Base64DecodeUnpadded(parts[4]);
+  if (!salt.ok() || !hash.ok() || salt->size() < 8 || salt->size() > 64 || hash->size() != kScryptHashSize) {
+    return failure;
+  }
+  parsed.salt = *std::move(salt);
+  parsed.hash = *std::move(hash);
+  return parsed;
 }
 
 }  // namespace
@@ -192,17 +218,11 @@ std::string HashPassword(const Secret& password) {
                       "$", Base64EncodeUnpadded(Scrypt(password, salt, ScryptParams{})));
 }
 
+absl::Status CheckPasswordHash(absl::string_view encoded) { return ParsePasswordHash(encoded).status(); }
+
 absl::StatusOr<bool> VerifyPassword(const Secret& password, absl::string_view encoded) {
-  const absl::Status failure = absl::InvalidArgumentError("password hash must be $scrypt$ln=…,r=…,p=…$salt$hash");
-  const std::vector<std::string> parts = absl::StrSplit(encoded, '$');
-  ScryptParams cost;
-  if (parts.size() != 5 || !parts[0].empty() || parts[1] != "scrypt" || !ParseCost(parts[2], cost)) return failure;
-  auto salt = Base64DecodeUnpadded(parts[3]);
-  auto hash = Base64DecodeUnpadded(parts[4]);
-  if (!salt.ok() || !hash.ok() || salt->size() < 8 || salt->size() > 64 || hash->size() != kScryptHashSize) {
-    return failure;
-  }
-  return ConstantTimeEquals(Scrypt(password, *salt, cost), *hash);
+  ASSIGN_OR_RETURN(const PasswordHash parsed, ParsePasswordHash(encoded));
+  return ConstantTimeEquals(Scrypt(password, parsed.salt, parsed.cost), parsed.hash);
 }
 
 }  // namespace sallyport

@@ -43,7 +43,10 @@ bool ConstantTimeEquals(absl::string_view a, absl::string_view b);
 
 // "$scrypt$ln=15,r=8,p=1$<salt>$<hash>" (base64, unpadded; salt 16 bytes, hash 32). Takes about 60 ms and 32 MiB.
 std::string HashPassword(const Secret& password);
-// True if it matches. INVALID_ARGUMENT if `encoded` is not such a string or asks for more than ln=17, r=8, p=4.
+// Whether VerifyPassword can judge by `encoded`: INVALID_ARGUMENT if it is not such a string or its costs are outside
+// ln=10 to 17, r=1 to 8, p=1 to 4. The message does not quote it: it may be a password written in the wrong place.
+absl::Status CheckPasswordHash(absl::string_view encoded);
+// True if it matches. INVALID_ARGUMENT as CheckPasswordHash.
 absl::StatusOr<bool> VerifyPassword(const Secret& password, absl::string_view encoded);
 
 }  // namespace sallyport

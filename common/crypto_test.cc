@@ -106,6 +106,10 @@ TEST(PasswordTest, RefusesHashesThatAreMalformedOrTooExpensive) {
         std::string("$scrypt$ln=15,r=8,p=1$AA$AA")}) {
     SCOPED_TRACE(encoded);
     EXPECT_THAT(VerifyPassword(Secret(std::string("x")), encoded), StatusIs(absl::StatusCode::kInvalidArgument));
+    EXPECT_THAT(CheckPasswordHash(encoded), StatusIs(absl::StatusCode::kInvalidArgument));
+  }
+  for (const char* cost : {"ln=10,r=1,p=1", "ln=17,r=8,p=4"}) {
+    EXPECT_THAT(CheckPasswordHash(absl::StrCat("$scrypt$", cost, tail)), IsOk());
   }
 }
 

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
+#include "common/crypto.h"
 #include "common/error.h"
 #include "common/files.h"
 #include "common/json.h"
@@ -96,6 +97,10 @@ absl::Status CheckLocal(const std::string& field, const config::v1::LocalConnect
     }
     if (user.password_hash().empty()) {
       return InvalidField(path + ".passwordHash", "is required: see `sallyport hash-password`");
+    }
+    if (const absl::Status usable = CheckPasswordHash(user.password_hash()); !usable.ok()) {
+      return InvalidField(path + ".passwordHash",
+                          absl::StrCat(usable.message(), ": write what `sallyport hash-password` prints"));
     }
     if (!names.insert(user.username()).second) {
       return InvalidField(path + ".username", "occurs twice");

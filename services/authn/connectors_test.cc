@@ -357,6 +357,36 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"LocalUserWithoutHash", [](C& c) { c.mutable_local()->add_users()->set_username("ann"); }}),
     [](const auto& test) { return test.param.name; });
 
+struct BadHash {
+  const char* name;
+  const char* hash;
+};
+class BadPasswordHashTest : public ::testing::TestWithParam<BadHash> {};
+TEST_P(BadPasswordHashTest, IsRefusedWithTheRemedyAndWithoutTheValue) {
+  google::protobuf::RepeatedPtrField<config::v1::Connector> connectors;
+  connectors.Add()->set_id("local");
+  auto& ann = *connectors[0].mutable_local()->add_users();
+  ann.set_username("ann");
+  ann.set_password_hash(GetParam().hash);
+  const absl::Status status = ValidateConnectors(connectors);
+  EXPECT_THAT(status,
+              StatusIs(absl::StatusCode::kInvalidArgument, "connectors[0].local.users[0].passwordHash: must be"));
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, "`sallyport hash-password`"));
+  EXPECT_THAT(std::string(status.message()), ::testing::Not(::testing::HasSubstr(GetParam().hash)));
+}
+#define SALLYPORT_HASH_TAIL "$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+INSTANTIATE_TEST_SUITE_P(Config, BadPasswordHashTest,
+                         ::testing::Values(BadHash{"PlainPassword", "hunter2"},
+                                           BadHash{"Bcrypt",
+                                                   "$2b$12$GhvMmNVjRW29ulnudl.LbuAnUtN/LRfe1JsBm1Xu6LE3059z5Tr8m"},
+                                           BadHash{"CheapN", "$scrypt$ln=9,r=8,p=1" SALLYPORT_HASH_TAIL},
+                                           BadHash{"DearN", "$scrypt$ln=18,r=8,p=1" SALLYPORT_HASH_TAIL},
+                                           BadHash{"DearR", "$scrypt$ln=15,r=9,p=1" SALLYPORT_HASH_TAIL},
+                                           BadHash{"DearP", "$scrypt$ln=15,r=8,p=5" SALLYPORT_HASH_TAIL},
+                                           BadHash{"ShortHash", "$scrypt$ln=15,r=8,p=1$AAAAAAAAAAAAAAAAAAAAAA$AA"}),
+                         [](const auto& test) { return test.param.name; });
+#undef SALLYPORT_HASH_TAIL
+
 TEST_F(ConnectorsTest, ClientSecretGoesToTheVaultOnce) {
   TempDirectory directory;
   const std::string file = directory.path() + "/secret";
