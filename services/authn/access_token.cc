@@ -84,7 +84,9 @@ absl::StatusOr<MintedToken> AccessTokens::MintApi(const ApiGrant& grant, absl::T
   token.grant_id = grant.grant_id;
   token.scope = "api";
   token.roles = grant.roles;
-  return Mint(token, ApiAudience(), std::min(lifetime_, kMaxApiLifetime), now);
+  // That of the one-time admin token has no refresh token, and there is no second one.
+  const bool bootstrap = grant.grant_id.empty();
+  return Mint(token, ApiAudience(), bootstrap ? kMaxApiLifetime : std::min(lifetime_, kMaxApiLifetime), now);
 }
 
 absl::StatusOr<AccessToken> AccessTokens::Verify(absl::string_view text, const JwtValidator& validator,

@@ -67,7 +67,7 @@ class AccessTokens {
     std::string grant_id;
     std::vector<std::string> roles;
   };
-  // Lives `lifetime()`, but never longer than an hour.
+  // Lives `lifetime()`, but never longer than an hour; the bootstrap token lives an hour, whatever `lifetime()` is.
   absl::StatusOr<MintedToken> MintApi(const ApiGrant& grant, absl::Time now) const;
 
   // Is it one of ours, by its unverified issuer?

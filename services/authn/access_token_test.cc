@@ -109,6 +109,16 @@ TEST_F(AccessTokenTest, ApiTokensAreForTheBuiltInClientAlone) {
   EXPECT_FALSE(tokens_.MintApi({"corp:ann", kCliClientId, "", {"admin"}}, kNow).ok());
 }
 
+TEST_F(AccessTokenTest, TheTokenOfTheFirstAdministratorLivesAnHourHoweverLongOthersLive) {
+  for (const absl::Duration lifetime : {absl::Minutes(5), absl::Hours(24)}) {
+    const AccessTokens tokens(kUrl, keys_, lifetime);
+    ASSERT_OK_AND_ASSIGN(MintedToken first, tokens.MintApi({kBootstrapSubject, kCliClientId, "", {"admin"}}, kNow));
+    EXPECT_EQ(first.expires_at, kNow + absl::Hours(1));
+    ASSERT_OK_AND_ASSIGN(MintedToken usual, tokens.MintApi({"corp:ann", kCliClientId, "grn_2", {}}, kNow));
+    EXPECT_EQ(usual.expires_at, kNow + std::min(lifetime, absl::Hours(1)));
+  }
+}
+
 TEST_F(AccessTokenTest, AnExpiredTokenCanStillBeRevoked) {
   const std::string token = Mint();
   ASSERT_OK_AND_ASSIGN(AccessToken revoked, tokens_.VerifyForRevocation(token));
