@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <unistd.h>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -30,6 +31,19 @@ absl::Status CheckNetworks(const std::string& field, const google::protobuf::Rep
 bool IsLoopbackHost(const std::string& host) {
   const absl::StatusOr<IpAddress> address = IpAddress::Parse(host);
   return host == "localhost" || (address.ok() && address->is_loopback());
+}
+
+// As Host says it: Url, which knows what a host is, would take the rest of an address, too.
+absl::Status CheckHost(absl::string_view field, const std::string& text) {
+  const absl::StatusOr<Url> url = Url::Parse(absl::StrCat("https://", text));
+  if (!url.ok() || absl::StrContains(text, '/') || absl::StrContains(text, '?')) {
+    return InvalidField(field, "must be a host with or without a port, such as gateway.internal:8443");
+  }
+  const std::string host = absl::AsciiStrToLower(text);
+  // A client may name the scheme's port.
+  return host == url->authority() || host == absl::StrCat(url->authority(), ":443")
+             ? absl::OkStatus()
+             : InvalidField(field, absl::StrCat("must be as clients say it: write ", url->authority()));
 }
 
 absl::Status Require(absl::string_view field, absl::string_view value) {
@@ -153,6 +167,9 @@ absl::Status ValidateDeployment(const config::v1::Deployment& deployment) {
                                      absl::StrCat("deployment.egress.", field->json_name()))
                            .status());
     }
+  }
+  for (int i = 0; i < deployment.extra_hosts_size(); ++i) {
+    checks.push_back(CheckHost(absl::StrCat("deployment.extraHosts[", i, "]"), deployment.extra_hosts(i)));
   }
   for (int i = 0; i < deployment.allowed_origins_size(); ++i) {
     const absl::StatusOr<Url> origin = Url::Parse(deployment.allowed_origins(i));

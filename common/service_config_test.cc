@@ -129,6 +129,24 @@ TEST_F(ServiceConfigFilesTest, ThePublicUrlIsABareOrigin) {
   }
 }
 
+TEST_F(ServiceConfigFilesTest, FurtherHostsAreAsHostSaysThem) {
+  const auto check = [](const std::string& host) {
+    config::v1::Deployment deployment;
+    deployment.set_public_url("https://gw.example.com");
+    deployment.add_extra_hosts(host);
+    return Fields(ValidateDeployment(deployment));
+  };
+  for (const char* good : {"x", "gateway.internal", "Gateway.internal:8443", "gw.example:443", "gw.example:80",
+                           "10.0.0.7", "10.0.0.7:8080", "[::1]", "[fd00::1]:8443"}) {
+    EXPECT_THAT(check(good), IsEmpty()) << good;
+  }
+  for (const char* bad : {"", "https://gw.internal", "gw.internal/", "gw.internal/x", "gw.internal?x", "gw.internal#x",
+                          "ann@gw.internal", "gw.internal:", "gw.internal:0", "gw.internal:65536", "gw internal",
+                          "*.internal", "::1", "[::1", "[0:0:0:0:0:0:0:1]", "gw.internal:08443", "gw.internal."}) {
+    EXPECT_THAT(check(bad), ElementsAre("deployment.extraHosts[0]")) << bad;
+  }
+}
+
 TEST_F(ServiceConfigFilesTest, ADeploymentIsCheckedEntryByEntry) {
   config::v1::Deployment deployment;
   deployment.set_public_url("https://gw.example.com");

@@ -425,6 +425,12 @@ INSTANTIATE_TEST_SUITE_P(
         BadSetting{"CaBundle", [](A& a) { a.mutable_deployment()->mutable_egress()->set_ca_bundle("/none"); },
                    "deployment.egress.caBundle"},
         BadSetting{"Connector", [](A& a) { a.add_connectors()->set_id("corp"); }, "connectors[0]"},
+        BadSetting{"FurtherHost", [](A& a) { a.mutable_deployment()->add_extra_hosts("https://gw.internal"); },
+                   "deployment.extraHosts[0]"},
+        BadSetting{"NegativeToken", [](A& a) { a.mutable_access_token_lifetime()->set_seconds(-3600); },
+                   "accessTokenLifetime"},
+        BadSetting{"LongSession", [](A& a) { a.mutable_session_lifetime()->set_seconds(30 * 86'400 + 1); },
+                   "sessionLifetime"},
         BadSetting{"ShortSession", [](A& a) { a.mutable_session_lifetime()->set_seconds(1); }, "sessionLifetime"}),
     [](const auto& test) { return test.param.name; });
 
