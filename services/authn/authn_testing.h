@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include <gtest/gtest.h>
 
 #include "common/error.h"
 #include "common/files.h"
@@ -21,6 +22,9 @@
 #include "services/authn/jwks_cache.h"
 #include "services/authn/vault_client.h"
 
+#include "tests/testing/fake_clock.h"
+#include "tests/testing/postgres.h"
+#include "tests/testing/status_matchers.h"
 // Test doubles of authn's seams: vault, network, database file.
 namespace sallyport::authn {
 
@@ -167,6 +171,29 @@ class TestIssuer {
   const std::string& issuer() const { return issuer_; }
   const PrivateKey& key() const { return key_; }
   std::string Jwks() const { return JwkSet({key_.public_key()}).ToJson(); }
+// What keeps its data in the database is tested on each engine. Where PostgreSQL is not installed the test fails.
+class EnginesTest : public ::testing::TestWithParam<SqlDialect> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == SqlDialect::kPostgresql) {
+      config::v1::Database config;
+      ASSERT_OK_AND_ASSIGN(const std::string connection, testing::TestPostgres::CreateDatabase());
+      config.set_postgresql(connection);
+      ASSERT_OK_AND_ASSIGN(database_, OpenAuthnDatabase(config, clock_));
+    } else {
+      database_ = OpenTestDatabase(directory_, clock_);
+    }
+  }
+
+  TempDirectory directory_;
+  FakeClock clock_;
+  std::unique_ptr<Database> database_;
+};
+#define INSTANTIATE_ENGINES(Test)                                                     \
+  INSTANTIATE_TEST_SUITE_P(                                                           \
+      Engines, Test, ::testing::Values(SqlDialect::kSqlite, SqlDialect::kPostgresql), \
+      [](const auto& test) { return test.param == SqlDialect::kSqlite ? "Sqlite" : "Postgresql"; })
+
   std::string Discovery() const {
     return DumpJson({{"issuer", issuer_},
                      {"authorization_endpoint", issuer_ + "/authorize"},

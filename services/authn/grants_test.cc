@@ -11,14 +11,12 @@
 #include "services/authn/audit.h"
 #include "services/authn/authn_testing.h"
 #include "tests/testing/fake_clock.h"
-#include "tests/testing/postgres.h"
 #include "tests/testing/status_matchers.h"
 
 namespace sallyport::authn {
 namespace {
 
 using ::sallyport::testing::IsOk;
-using ::sallyport::testing::TestPostgres;
 using ::testing::Not;
 
 constexpr char kVerifier[] = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -30,17 +28,10 @@ MATCHER_P(OAuthError, code, "") {
   return DetailOf(status).oauth_error == code;
 }
 
-class GrantsTest : public ::testing::TestWithParam<SqlDialect> {
+class GrantsTest : public EnginesTest {
  protected:
   void SetUp() override {
-    if (GetParam() == SqlDialect::kPostgresql) {
-      config::v1::Database config;
-      ASSERT_OK_AND_ASSIGN(const std::string connection, TestPostgres::CreateDatabase());
-      config.set_postgresql(connection);
-      ASSERT_OK_AND_ASSIGN(database_, OpenAuthnDatabase(config, clock_));
-    } else {
-      database_ = OpenTestDatabase(directory_, clock_);
-    }
+    ASSERT_NO_FATAL_FAILURE(EnginesTest::SetUp());
     audit_ = std::make_unique<Audit>(*database_, clock_);
     grants_ = std::make_unique<Grants>(*database_, audit_.get());
   }
@@ -86,18 +77,12 @@ class GrantsTest : public ::testing::TestWithParam<SqlDialect> {
     return !found->revoked;
   }
 
-  TempDirectory directory_;
-  FakeClock clock_;
-  std::unique_ptr<Database> database_;
   std::unique_ptr<Audit> audit_;
   std::unique_ptr<Grants> grants_;
   std::string revoked_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Engines, GrantsTest, ::testing::Values(SqlDialect::kSqlite, SqlDialect::kPostgresql),
-                         [](const auto& test) {
-                           return test.param == SqlDialect::kSqlite ? std::string("Sqlite") : std::string("Postgresql");
-                         });
+INSTANTIATE_ENGINES(GrantsTest);
 
 TEST_P(GrantsTest, CodeBecomesAGrantWithTheUserItWasIssuedTo) {
   ASSERT_OK_AND_ASSIGN(const Grants::Tokens tokens, Redeem(Code()));

@@ -65,20 +65,22 @@ TEST(LocalUsersTest, BeyondTenAtOnceCallersAreSentAwayAtOnce) {
   EXPECT_GE(busy, 1);
 }
 
-class LoginAttemptsTest : public ::testing::Test {
+class LoginAttemptsTest : public EnginesTest {
  protected:
-  LoginAttemptsTest() : database_(OpenTestDatabase(directory_, clock_)), attempts_(*database_) {}
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(EnginesTest::SetUp());
+    attempts_ = std::make_unique<LoginAttempts>(*database_);
+  }
   absl::StatusOr<int> Begin(const std::string& name, const std::string& address = "192.0.2.1") {
-    return attempts_.Begin(name, address, clock_.Now());
+    return attempts_->Begin(name, address, clock_.Now());
   }
 
-  TempDirectory directory_;
-  FakeClock clock_;
-  std::unique_ptr<Database> database_;
-  LoginAttempts attempts_;
+  std::unique_ptr<LoginAttempts> attempts_;
 };
 
-TEST_F(LoginAttemptsTest, AddressesOfOneSubscriberCountTogether) {
+INSTANTIATE_ENGINES(LoginAttemptsTest);
+
+TEST_P(LoginAttemptsTest, AddressesOfOneSubscriberCountTogether) {
   for (int i = 0; i < LoginAttempts::kPerPair; ++i) {
     ASSERT_THAT(Begin("ann", absl::StrCat("2001:db8:1:2::", i + 1)), IsOk());
   }
@@ -86,7 +88,7 @@ TEST_F(LoginAttemptsTest, AddressesOfOneSubscriberCountTogether) {
   EXPECT_THAT(Begin("ann", "2001:db8:1:3::1"), IsOk());
 }
 
-TEST_F(LoginAttemptsTest, FiveAttemptsThenAPause) {
+TEST_P(LoginAttemptsTest, FiveAttemptsThenAPause) {
   for (int left = 4; left >= 0; --left) {
     ASSERT_OK_AND_ASSIGN(const int said, Begin("ann"));
     EXPECT_EQ(said, left);
@@ -98,14 +100,14 @@ TEST_F(LoginAttemptsTest, FiveAttemptsThenAPause) {
   EXPECT_THAT(Begin("ann"), IsOk());
 }
 
-TEST_F(LoginAttemptsTest, SpellingANameDifferentlyGivesNoMoreAttempts) {
+TEST_P(LoginAttemptsTest, SpellingANameDifferentlyGivesNoMoreAttempts) {
   for (int i = 0; i < 5; ++i) {
     EXPECT_THAT(Begin(i % 2 == 0 ? "ann" : "ANN"), IsOk());
   }
   EXPECT_THAT(Begin("Ann"), StatusIs(absl::StatusCode::kResourceExhausted));
 }
 
-TEST_F(LoginAttemptsTest, OneAddressDoesNotLockTheNameForOthersUntilThirty) {
+TEST_P(LoginAttemptsTest, OneAddressDoesNotLockTheNameForOthersUntilThirty) {
   for (int i = 0; i < 6; ++i) {
     Begin("ann", "192.0.2.66").IgnoreError();
   }
@@ -116,17 +118,17 @@ TEST_F(LoginAttemptsTest, OneAddressDoesNotLockTheNameForOthersUntilThirty) {
   EXPECT_THAT(Begin("ann", "203.0.113.1"), StatusIs(absl::StatusCode::kResourceExhausted));
 }
 
-TEST_F(LoginAttemptsTest, OneAddressCannotTryManyNames) {
+TEST_P(LoginAttemptsTest, OneAddressCannotTryManyNames) {
   for (int i = 0; i < LoginAttempts::kPerAddress; ++i) {
     EXPECT_THAT(Begin(absl::StrCat("user", i)), IsOk());
   }
   EXPECT_THAT(Begin("another"), StatusIs(absl::StatusCode::kResourceExhausted));
 }
 
-TEST_F(LoginAttemptsTest, SuccessTakesTheCountBack) {
+TEST_P(LoginAttemptsTest, SuccessTakesTheCountBack) {
   for (int i = 0; i < 20; ++i) {
     EXPECT_THAT(Begin("ann"), IsOk());
-    EXPECT_THAT(attempts_.Succeeded("ann", "192.0.2.1"), IsOk());
+    EXPECT_THAT(attempts_->Succeeded("ann", "192.0.2.1"), IsOk());
   }
 }
 

@@ -26,81 +26,82 @@ TEST(CookieTest, IsAbsentWhenMissingOrAmbiguous) {
   EXPECT_EQ(CookieValue("__Host-sallyport-session=abc; __Host-sallyport-session=def", kSessionCookie), "");
 }
 
-class SessionsTest : public ::testing::Test {
+class SessionsTest : public EnginesTest {
  protected:
-  SessionsTest() : database_(OpenTestDatabase(directory_, clock_)), sessions_(*database_, absl::Hours(12)) {
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(EnginesTest::SetUp());
+    sessions_ = std::make_unique<Sessions>(*database_, absl::Hours(12));
     ann_.subject = "local:ann";
     ann_.email = "ann@example.com";
     ann_.groups = {"a", "b"};
   }
 
-  TempDirectory directory_;
-  FakeClock clock_;
-  std::unique_ptr<Database> database_;
-  Sessions sessions_;
+  std::unique_ptr<Sessions> sessions_;
   Identity ann_;
 };
 
-TEST_F(SessionsTest, IsFoundByItsCookieWithWhoSignedIn) {
-  ASSERT_OK_AND_ASSIGN(const Sessions::Created created, sessions_.Create(ann_, "", clock_.Now()));
+INSTANTIATE_ENGINES(SessionsTest);
+
+TEST_P(SessionsTest, IsFoundByItsCookieWithWhoSignedIn) {
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created created, sessions_->Create(ann_, "", clock_.Now()));
   const std::string header = "x=1; __Host-sallyport-session=" + std::string(created.cookie.Expose());
-  ASSERT_OK_AND_ASSIGN(const Session session, sessions_.FindByHeader(header, clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(const Session session, sessions_->FindByHeader(header, clock_.Now()));
   EXPECT_EQ(session.id, created.session.id);
   EXPECT_EQ(session.user.email, "ann@example.com");
   EXPECT_THAT(session.user.groups, ::testing::ElementsAre("a", "b"));
 }
 
-TEST_F(SessionsTest, EndsAfterItsLifetimeHoweverUsed) {
-  ASSERT_OK_AND_ASSIGN(const Sessions::Created created, sessions_.Create(ann_, "", clock_.Now()));
+TEST_P(SessionsTest, EndsAfterItsLifetimeHoweverUsed) {
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created created, sessions_->Create(ann_, "", clock_.Now()));
   clock_.Advance(absl::Hours(12) - absl::Seconds(1));
-  EXPECT_THAT(sessions_.Find(created.cookie.Expose(), clock_.Now()), IsOk());
+  EXPECT_THAT(sessions_->Find(created.cookie.Expose(), clock_.Now()), IsOk());
   clock_.Advance(absl::Seconds(1));
-  EXPECT_THAT(sessions_.Find(created.cookie.Expose(), clock_.Now()), StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_THAT(sessions_->Find(created.cookie.Expose(), clock_.Now()), StatusIs(absl::StatusCode::kUnauthenticated));
 }
 
-TEST_F(SessionsTest, NobodyIsFoundByIdOrGuess) {
-  ASSERT_OK_AND_ASSIGN(const Sessions::Created created, sessions_.Create(ann_, "", clock_.Now()));
+TEST_P(SessionsTest, NobodyIsFoundByIdOrGuess) {
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created created, sessions_->Create(ann_, "", clock_.Now()));
   for (const std::string& guess : {std::string(), created.session.id, std::string(43, 'a'), std::string(5000, 'a')}) {
-    EXPECT_THAT(sessions_.Find(guess, clock_.Now()), StatusIs(absl::StatusCode::kUnauthenticated));
+    EXPECT_THAT(sessions_->Find(guess, clock_.Now()), StatusIs(absl::StatusCode::kUnauthenticated));
   }
 }
 
-TEST_F(SessionsTest, SigningInAgainEndsTheCookieThatWasThere) {
-  ASSERT_OK_AND_ASSIGN(const Sessions::Created planted, sessions_.Create(ann_, "", clock_.Now()));
-  ASSERT_OK_AND_ASSIGN(const Sessions::Created fresh, sessions_.Create(ann_, planted.cookie.Expose(), clock_.Now()));
+TEST_P(SessionsTest, SigningInAgainEndsTheCookieThatWasThere) {
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created planted, sessions_->Create(ann_, "", clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created fresh, sessions_->Create(ann_, planted.cookie.Expose(), clock_.Now()));
   EXPECT_FALSE(planted.cookie == fresh.cookie);
   EXPECT_NE(planted.session.id, fresh.session.id);
-  EXPECT_THAT(sessions_.Find(planted.cookie.Expose(), clock_.Now()), StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_THAT(sessions_->Find(planted.cookie.Expose(), clock_.Now()), StatusIs(absl::StatusCode::kUnauthenticated));
 }
 
-TEST_F(SessionsTest, EndNamesTheSessionOnce) {
-  ASSERT_OK_AND_ASSIGN(const Sessions::Created created, sessions_.Create(ann_, "", clock_.Now()));
-  ASSERT_OK_AND_ASSIGN(const auto ended, sessions_.End(created.cookie.Expose(), clock_.Now()));
+TEST_P(SessionsTest, EndNamesTheSessionOnce) {
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created created, sessions_->Create(ann_, "", clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(const auto ended, sessions_->End(created.cookie.Expose(), clock_.Now()));
   ASSERT_TRUE(ended.has_value());
   EXPECT_EQ(ended->id, created.session.id);
-  ASSERT_OK_AND_ASSIGN(const auto again, sessions_.End(created.cookie.Expose(), clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(const auto again, sessions_->End(created.cookie.Expose(), clock_.Now()));
   EXPECT_FALSE(again.has_value());
 }
 
-TEST_F(SessionsTest, EndSubjectLeavesOthersSignedIn) {
+TEST_P(SessionsTest, EndSubjectLeavesOthersSignedIn) {
   Identity bob;
   bob.subject = "local:bob";
-  ASSERT_OK_AND_ASSIGN(const Sessions::Created one, sessions_.Create(ann_, "", clock_.Now()));
-  ASSERT_OK_AND_ASSIGN(const Sessions::Created two, sessions_.Create(ann_, "", clock_.Now()));
-  ASSERT_OK_AND_ASSIGN(const Sessions::Created other, sessions_.Create(bob, "", clock_.Now()));
-  ASSERT_OK_AND_ASSIGN(const auto ids, sessions_.EndSubject("local:ann", clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created one, sessions_->Create(ann_, "", clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created two, sessions_->Create(ann_, "", clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created other, sessions_->Create(bob, "", clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(const auto ids, sessions_->EndSubject("local:ann", clock_.Now()));
   EXPECT_THAT(ids, ::testing::UnorderedElementsAre(one.session.id, two.session.id));
-  EXPECT_THAT(sessions_.Find(other.cookie.Expose(), clock_.Now()), IsOk());
+  EXPECT_THAT(sessions_->Find(other.cookie.Expose(), clock_.Now()), IsOk());
 }
 
-TEST_F(SessionsTest, PruneDropsOnlyWhatExpired) {
-  ASSERT_OK_AND_ASSIGN(const Sessions::Created old, sessions_.Create(ann_, "", clock_.Now()));
+TEST_P(SessionsTest, PruneDropsOnlyWhatExpired) {
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created old, sessions_->Create(ann_, "", clock_.Now()));
   clock_.Advance(absl::Hours(11));
-  ASSERT_OK_AND_ASSIGN(const Sessions::Created young, sessions_.Create(ann_, "", clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created young, sessions_->Create(ann_, "", clock_.Now()));
   clock_.Advance(absl::Hours(2));
-  ASSERT_OK_AND_ASSIGN(const int pruned, sessions_.Prune(clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(const int pruned, sessions_->Prune(clock_.Now()));
   EXPECT_EQ(pruned, 1);
-  EXPECT_THAT(sessions_.Find(young.cookie.Expose(), clock_.Now()), IsOk());
+  EXPECT_THAT(sessions_->Find(young.cookie.Expose(), clock_.Now()), IsOk());
 }
 
 }  // namespace

@@ -88,9 +88,12 @@ INSTANTIATE_TEST_SUITE_P(
                         "invalid_client_metadata"}),
     [](const auto& test) { return test.param.name; });
 
-class ClientsTest : public ::testing::Test {
+class ClientsTest : public EnginesTest {
  protected:
-  ClientsTest() : database_(OpenTestDatabase(directory_, clock_)), clients_(*database_, 5) {}
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(EnginesTest::SetUp());
+    clients_ = std::make_unique<Clients>(*database_, 5);
+  }
   static ClientMetadata Metadata(const std::string& path, const std::string& method = "none") {
     ClientMetadata metadata;
     metadata.redirect_uris = {"https://c.example/" + path};
@@ -101,105 +104,105 @@ class ClientsTest : public ::testing::Test {
   static Form Body(const FormFields& fields) { return *Form::Parse(FormEncode(fields)); }
   static std::string Basic(const std::string& pair) { return "Basic " + Base64Encode(pair); }
 
-  TempDirectory directory_;
-  FakeClock clock_;
-  std::unique_ptr<Database> database_;
-  Clients clients_;
+  std::unique_ptr<Clients> clients_;
 };
 
-TEST_F(ClientsTest, EqualMetadataIsTheSameClientAgain) {
-  ASSERT_OK_AND_ASSIGN(const auto one, clients_.Register(Metadata("a"), clock_.Now()));
-  ASSERT_OK_AND_ASSIGN(const auto two, clients_.Register(Metadata("a"), clock_.Now()));
-  ASSERT_OK_AND_ASSIGN(const auto other, clients_.Register(Metadata("b"), clock_.Now()));
+INSTANTIATE_ENGINES(ClientsTest);
+
+TEST_P(ClientsTest, EqualMetadataIsTheSameClientAgain) {
+  ASSERT_OK_AND_ASSIGN(const auto one, clients_->Register(Metadata("a"), clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(const auto two, clients_->Register(Metadata("a"), clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(const auto other, clients_->Register(Metadata("b"), clock_.Now()));
   EXPECT_EQ(one.client.id, two.client.id);
   EXPECT_TRUE(two.existed);
   EXPECT_NE(one.client.id, other.client.id);
   EXPECT_THAT(one.client.id, Not(::testing::StartsWith("https://")));
 }
 
-TEST_F(ClientsTest, ClientsWithSecretsAreNeverShared) {
-  ASSERT_OK_AND_ASSIGN(const auto one, clients_.Register(Metadata("a", "client_secret_basic"), clock_.Now()));
-  ASSERT_OK_AND_ASSIGN(const auto two, clients_.Register(Metadata("a", "client_secret_basic"), clock_.Now()));
+TEST_P(ClientsTest, ClientsWithSecretsAreNeverShared) {
+  ASSERT_OK_AND_ASSIGN(const auto one, clients_->Register(Metadata("a", "client_secret_basic"), clock_.Now()));
+  ASSERT_OK_AND_ASSIGN(const auto two, clients_->Register(Metadata("a", "client_secret_basic"), clock_.Now()));
   EXPECT_NE(one.client.id, two.client.id);
   EXPECT_FALSE(one.secret == two.secret);
 }
 
-TEST_F(ClientsTest, SurvivesARestart) {
-  ASSERT_OK_AND_ASSIGN(const auto registered, clients_.Register(Metadata("a"), clock_.Now()));
+TEST_P(ClientsTest, SurvivesARestart) {
+  ASSERT_OK_AND_ASSIGN(const auto registered, clients_->Register(Metadata("a"), clock_.Now()));
   Clients again(*database_);
   ASSERT_OK_AND_ASSIGN(const Client found, again.Find(registered.client.id));
   EXPECT_THAT(found.metadata.redirect_uris, ElementsAre("https://c.example/a"));
 }
 
-TEST_F(ClientsTest, FullTableDropsClientsNeverUsedFirst) {
+TEST_P(ClientsTest, FullTableDropsClientsNeverUsedFirst) {
   std::vector<std::string> ids;
   for (int i = 0; i < 5; ++i) {
-    ASSERT_OK_AND_ASSIGN(const auto registered, clients_.Register(Metadata(absl::StrCat("x", i)), clock_.Now()));
+    ASSERT_OK_AND_ASSIGN(const auto registered, clients_->Register(Metadata(absl::StrCat("x", i)), clock_.Now()));
     ids.push_back(registered.client.id);
     clock_.Advance(absl::Seconds(1));
   }
   // The oldest is in use; the flood must not push it out.
-  EXPECT_THAT(clients_.Touch(*clients_.Find(ids[0]), clock_.Now()), IsOk());
+  EXPECT_THAT(clients_->Touch(*clients_->Find(ids[0]), clock_.Now()), IsOk());
   for (int i = 0; i < 20; ++i) {
     clock_.Advance(absl::Seconds(1));
-    EXPECT_THAT(clients_.Register(Metadata(absl::StrCat("flood", i)), clock_.Now()), IsOk());
+    EXPECT_THAT(clients_->Register(Metadata(absl::StrCat("flood", i)), clock_.Now()), IsOk());
   }
-  EXPECT_THAT(clients_.Find(ids[0]), IsOk());
-  EXPECT_THAT(clients_.Find(ids[1]), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(clients_->Find(ids[0]), IsOk());
+  EXPECT_THAT(clients_->Find(ids[1]), StatusIs(absl::StatusCode::kNotFound));
 }
 
-TEST_F(ClientsTest, SecretAuthenticatesByBasicInBothReadingsAndByPost) {
-  ASSERT_OK_AND_ASSIGN(const auto registered, clients_.Register(Metadata("a", "client_secret_basic"), clock_.Now()));
+TEST_P(ClientsTest, SecretAuthenticatesByBasicInBothReadingsAndByPost) {
+  ASSERT_OK_AND_ASSIGN(const auto registered, clients_->Register(Metadata("a", "client_secret_basic"), clock_.Now()));
   const std::string& id = registered.client.id;
   const std::string secret(registered.secret.Expose());
-  EXPECT_THAT(clients_.Authenticate(Basic(id + ":" + secret), Body({})), IsOk());
-  EXPECT_THAT(clients_.Authenticate(Basic(id + ":" + secret), Body({{"client_id", id}})), IsOk());
+  EXPECT_THAT(clients_->Authenticate(Basic(id + ":" + secret), Body({})), IsOk());
+  EXPECT_THAT(clients_->Authenticate(Basic(id + ":" + secret), Body({{"client_id", id}})), IsOk());
   std::string encoded = secret;
   encoded.replace(0, 1, "%" + std::string("73"));  // 's'
-  EXPECT_THAT(clients_.Authenticate(Basic(id + ":" + encoded), Body({})), IsOk());
-  EXPECT_THAT(clients_.Authenticate("", Body({{"client_id", id}, {"client_secret", secret}})), IsOk());
+  EXPECT_THAT(clients_->Authenticate(Basic(id + ":" + encoded), Body({})), IsOk());
+  EXPECT_THAT(clients_->Authenticate("", Body({{"client_id", id}, {"client_secret", secret}})), IsOk());
 }
 
-TEST_F(ClientsTest, UnknownClientAndWrongSecretAreToldTheSame) {
-  ASSERT_OK_AND_ASSIGN(const auto registered, clients_.Register(Metadata("a", "client_secret_post"), clock_.Now()));
+TEST_P(ClientsTest, UnknownClientAndWrongSecretAreToldTheSame) {
+  ASSERT_OK_AND_ASSIGN(const auto registered, clients_->Register(Metadata("a", "client_secret_post"), clock_.Now()));
   const std::string& id = registered.client.id;
   const std::string secret(registered.secret.Expose());
-  const auto unknown = clients_.Authenticate("", Body({{"client_id", "clt_nobody"}, {"client_secret", secret}}));
+  const auto unknown = clients_->Authenticate("", Body({{"client_id", "clt_nobody"}, {"client_secret", secret}}));
   EXPECT_EQ(DetailOf(unknown.status()).oauth_error, "invalid_client");
-  for (const auto& refused : {clients_.Authenticate("", Body({{"client_id", id}, {"client_secret", secret + "x"}})),
-                              clients_.Authenticate("", Body({{"client_id", id}})), clients_.Authenticate("", Body({})),
-                              clients_.Authenticate(Basic(id + ":"), Body({})),
-                              clients_.Authenticate(Basic(id), Body({})), clients_.Authenticate("Basic !!!", Body({})),
-                              clients_.Authenticate("Bearer " + secret, Body({{"client_id", id}})),
-                              clients_.Authenticate(Basic(id + ":" + secret), Body({{"client_id", "clt_other"}}))}) {
+  for (const auto& refused :
+       {clients_->Authenticate("", Body({{"client_id", id}, {"client_secret", secret + "x"}})),
+        clients_->Authenticate("", Body({{"client_id", id}})), clients_->Authenticate("", Body({})),
+        clients_->Authenticate(Basic(id + ":"), Body({})), clients_->Authenticate(Basic(id), Body({})),
+        clients_->Authenticate("Basic !!!", Body({})),
+        clients_->Authenticate("Bearer " + secret, Body({{"client_id", id}})),
+        clients_->Authenticate(Basic(id + ":" + secret), Body({{"client_id", "clt_other"}}))}) {
     EXPECT_EQ(refused.status(), unknown.status());
   }
 }
 
-TEST_F(ClientsTest, TwoMethodsAtOnceAreRefused) {
-  ASSERT_OK_AND_ASSIGN(const auto registered, clients_.Register(Metadata("a", "client_secret_post"), clock_.Now()));
+TEST_P(ClientsTest, TwoMethodsAtOnceAreRefused) {
+  ASSERT_OK_AND_ASSIGN(const auto registered, clients_->Register(Metadata("a", "client_secret_post"), clock_.Now()));
   const std::string secret(registered.secret.Expose());
-  const auto refused = clients_.Authenticate(Basic(registered.client.id + ":" + secret),
-                                             Body({{"client_id", registered.client.id}, {"client_secret", secret}}));
+  const auto refused = clients_->Authenticate(Basic(registered.client.id + ":" + secret),
+                                              Body({{"client_id", registered.client.id}, {"client_secret", secret}}));
   EXPECT_EQ(DetailOf(refused.status()).oauth_error, "invalid_request");
 }
 
-TEST_F(ClientsTest, PublicClientWithASecretIsRefused) {
-  ASSERT_OK_AND_ASSIGN(const auto registered, clients_.Register(Metadata("a"), clock_.Now()));
-  EXPECT_THAT(clients_.Authenticate("", Body({{"client_id", registered.client.id}})), IsOk());
-  EXPECT_THAT(clients_.Authenticate("", Body({{"client_id", registered.client.id}, {"client_secret", "x"}})),
+TEST_P(ClientsTest, PublicClientWithASecretIsRefused) {
+  ASSERT_OK_AND_ASSIGN(const auto registered, clients_->Register(Metadata("a"), clock_.Now()));
+  EXPECT_THAT(clients_->Authenticate("", Body({{"client_id", registered.client.id}})), IsOk());
+  EXPECT_THAT(clients_->Authenticate("", Body({{"client_id", registered.client.id}, {"client_secret", "x"}})),
               Not(IsOk()));
 }
 
-TEST_F(ClientsTest, CommandLineIsBuiltInAndOnlyReturnsToThisComputer) {
-  ASSERT_OK_AND_ASSIGN(const Client cli, clients_.Find(kCliClientId));
+TEST_P(ClientsTest, CommandLineIsBuiltInAndOnlyReturnsToThisComputer) {
+  ASSERT_OK_AND_ASSIGN(const Client cli, clients_->Find(kCliClientId));
   EXPECT_TRUE(cli.AllowsRedirect("http://127.0.0.1:49152/callback"));
   EXPECT_TRUE(cli.AllowsRedirect("http://localhost:1/x"));
   EXPECT_FALSE(cli.AllowsRedirect("https://evil.example/callback"));
   EXPECT_FALSE(cli.AllowsRedirect("http://127.0.0.1:1/x#f"));
 }
 
-TEST_F(ClientsTest, ConsentIsForOneUserClientHostAndServer) {
+TEST_P(ClientsTest, ConsentIsForOneUserClientHostAndServer) {
   Consents consents(*database_);
   const ConsentKey key{"local:ann", "clt_a", "c.example", "srv_x"};
   EXPECT_THAT(consents.Give(key, clock_.Now()), IsOk());
