@@ -16,15 +16,16 @@
 #include "common/jose/jwt.h"
 #include "common/json.h"
 #include "common/mutex.h"
+#include "common/proto_time.h"
 #include "common/sql.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/authn/authn_store.h"
 #include "services/authn/jwks_cache.h"
 #include "services/authn/vault_client.h"
-
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/postgres.h"
 #include "tests/testing/status_matchers.h"
+
 // Test doubles of authn's seams: vault, network, database file.
 namespace sallyport::authn {
 
@@ -59,6 +60,7 @@ class MemoryVault final : public VaultClient {
     } else {
       record.payload = request.payload();
       record.passport = passport;
+      record.next_at = request.has_next_at() ? FromTimestamp(request.next_at()) : absl::InfinitePast();
       ++record.version;
       ++writes_;
     }
@@ -77,6 +79,11 @@ class MemoryVault final : public VaultClient {
     MutexLock lock(mu_);
     error_ = std::move(error);
   }
+  // When ListDue gives it; in the infinite past: never.
+  absl::Time NextAt(const vault::v1::RecordName& record) {
+    MutexLock lock(mu_);
+    return records_[Key(record)].next_at;
+  }
   int writes() const {
     MutexLock lock(mu_);
     return writes_;
@@ -86,6 +93,7 @@ class MemoryVault final : public VaultClient {
   struct Record {
     std::string payload;
     std::string passport;
+    absl::Time next_at = absl::InfinitePast();
     int64_t version = 0;
   };
   static std::string Key(const vault::v1::RecordName& record) {
@@ -163,14 +171,6 @@ inline std::unique_ptr<Database> OpenTestDatabase(const TempDirectory& directory
   return *std::move(database);
 }
 
-// An issuer with one ES256 key.
-class TestIssuer {
- public:
-  explicit TestIssuer(std::string issuer) : issuer_(std::move(issuer)), key_(*PrivateKey::GenerateP256()) {}
-
-  const std::string& issuer() const { return issuer_; }
-  const PrivateKey& key() const { return key_; }
-  std::string Jwks() const { return JwkSet({key_.public_key()}).ToJson(); }
 // What keeps its data in the database is tested on each engine. Where PostgreSQL is not installed the test fails.
 class EnginesTest : public ::testing::TestWithParam<SqlDialect> {
  protected:
@@ -194,6 +194,14 @@ class EnginesTest : public ::testing::TestWithParam<SqlDialect> {
       Engines, Test, ::testing::Values(SqlDialect::kSqlite, SqlDialect::kPostgresql), \
       [](const auto& test) { return test.param == SqlDialect::kSqlite ? "Sqlite" : "Postgresql"; })
 
+// An issuer with one ES256 key.
+class TestIssuer {
+ public:
+  explicit TestIssuer(std::string issuer) : issuer_(std::move(issuer)), key_(*PrivateKey::GenerateP256()) {}
+
+  const std::string& issuer() const { return issuer_; }
+  const PrivateKey& key() const { return key_; }
+  std::string Jwks() const { return JwkSet({key_.public_key()}).ToJson(); }
   std::string Discovery() const {
     return DumpJson({{"issuer", issuer_},
                      {"authorization_endpoint", issuer_ + "/authorize"},

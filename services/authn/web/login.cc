@@ -10,6 +10,7 @@
 #include "common/metrics.h"
 #include "common/oauth/error.h"
 #include "common/page.h"
+#include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/authn/web/pages.h"
 
@@ -21,6 +22,9 @@ constexpr char kLocalForm[] = "local sign-in";
 constexpr char kLogoutForm[] = "sign-out";
 // The provider's own words, for whoever reads the page; longer ones are cut.
 constexpr size_t kMaxProviderText = 200;
+// When the broker renews a sign-in's tokens that nobody used since: default of TokenBrokerConfig.idle_refresh, which
+// counts from the first refresh on.
+constexpr absl::Duration kIdleRefresh = absl::Hours(24 * 7);
 
 std::string Shortened(absl::string_view text) {
   std::string shortened(text.substr(0, kMaxProviderText));
@@ -258,6 +262,9 @@ void LoginFlow::KeepTokens(const Connector& connector, const Session& session, c
     put.mutable_record()->set_name(absl::StrCat("sso:", connector.id()));
     put.set_payload(signed_in.tokens.SerializeAsString());
     auto& labels = *put.mutable_labels();
+    if (!signed_in.tokens.refresh_token().empty()) {
+      *put.mutable_next_at() = ToTimestamp(now + kIdleRefresh);
+    }
     labels["scope"] = absl::StrJoin(signed_in.tokens.scopes(), " ");
     labels["app_uid"] = put.record().name();
     labels["expires_at"] = absl::FormatTime(

@@ -105,6 +105,23 @@ TEST_F(LoginTest, ProviderSignInMakesASessionAndKeepsItsTokens) {
   EXPECT_EQ(tokens.refresh_token(), "idp-refresh");
   EXPECT_EQ(tokens.expires_at().seconds(), absl::ToUnixSeconds(world_.clock.Now()) + 300);
   EXPECT_EQ(world_.Events("login").size(), 1U);
+  EXPECT_EQ(world_.vault.NextAt(record), world_.clock.Now() + absl::Hours(24 * 7)) << "when the broker renews it";
+}
+
+TEST_F(LoginTest, TokensThatCannotBeRenewedAreNeverDue) {
+  const Form begun = BeginOidc();
+  Answer(begun);
+  nlohmann::json answer = nlohmann::json::parse(world_.token_endpoint.body);
+  answer.erase("refresh_token");
+  world_.token_endpoint.body = DumpJson(answer);
+  ASSERT_EQ(Finish(begun).status(), 303);
+  vault::v1::RecordName record;
+  record.set_owner_type(vault::v1::USER);
+  record.set_owner_id("okta:ann");
+  record.set_kind("connection");
+  record.set_name("sso:okta");
+  ASSERT_THAT(world_.vault.Get(record), IsOk());
+  EXPECT_EQ(world_.vault.NextAt(record), absl::InfinitePast());
 }
 
 class UserInfoTest : public LoginTest {
