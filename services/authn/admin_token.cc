@@ -13,10 +13,13 @@
 #include "common/random.h"
 #include "common/sql.h"
 #include "common/status_macros.h"
+#include "services/authn/counted_address.h"
 #include "services/authn/identity.h"
 
 namespace sallyport::authn {
 namespace {
+
+constexpr size_t kMaxAddress = 45;  // The longest text of an IPv6 address.
 
 std::string Digest(absl::string_view token) { return HexEncode(Sha256(token)); }
 
@@ -74,26 +77,42 @@ absl::Status AdminToken::EnsureFile(absl::Time now) {
   return absl::OkStatus();
 }
 
-absl::Status AdminToken::Redeem(absl::string_view token, absl::Time now) {
+absl::Status AdminToken::Redeem(absl::string_view token, absl::string_view client_address, absl::Time now) {
+  // The address first: what it is refused takes nothing from the others.
+  if (const absl::Duration wait = by_address_.Take(CountedAddress(client_address), now); wait > absl::ZeroDuration()) {
+    return WithRetryAfter(absl::ResourceExhaustedError("too many attempts"), wait);
+  }
   if (!attempts_.Take(now)) {
     return WithRetryAfter(absl::ResourceExhaustedError("too many attempts"), attempts_.RetryAfter(now));
   }
+  const std::string digest = Digest(absl::StripAsciiWhitespace(token));
+  const auto event = [&](audit::v1::Decision decision) {
+    audit::v1::Event made = MakeEvent("admin_token.redeemed", decision, kBootstrapSubject);
+    made.set_client_address(std::string(client_address.substr(0, kMaxAddress)));
+    return made;
+  };
   bool good = false;
-  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
-    good = false;
-    ASSIGN_OR_RETURN(bool known, IsKnown(tx, Digest(absl::StripAsciiWhitespace(token))));
-    if (known) {
-      ASSIGN_OR_RETURN(int64_t inserted,
-                       tx.Exec("INSERT INTO admin_redemption (id, at) VALUES (1, :now) ON CONFLICT (id) "
-                               "DO NOTHING",
-                               {{"now", now}}));
-      good = inserted == 1;
-      RETURN_IF_ERROR(tx.Exec("DELETE FROM admin_tokens").status());
-    }
-    return audit_.Append(
-        tx, MakeEvent("admin_token.redeemed", good ? audit::v1::DECISION_ALLOWED : audit::v1::DECISION_DENIED,
-                      kBootstrapSubject));
+  RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(good, IsKnown(tx, digest));
+    return absl::OkStatus();
   }));
+  if (good) {
+    RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+      // Another redemption may have come in between.
+      ASSIGN_OR_RETURN(good, IsKnown(tx, digest));
+      if (good) {
+        ASSIGN_OR_RETURN(int64_t inserted,
+                         tx.Exec("INSERT INTO admin_redemption (id, at) VALUES (1, :now) ON CONFLICT (id) "
+                                 "DO NOTHING",
+                                 {{"now", now}}));
+        good = inserted == 1;
+        RETURN_IF_ERROR(tx.Exec("DELETE FROM admin_tokens").status());
+      }
+      return audit_.Append(tx, event(good ? audit::v1::DECISION_ALLOWED : audit::v1::DECISION_DENIED));
+    }));
+  } else if (audit::v1::Event wrong = event(audit::v1::DECISION_DENIED); wrong_.Admit(wrong, now)) {
+    RETURN_IF_ERROR(database_.Write([&](Transaction& tx) { return audit_.Append(tx, wrong); }));
+  }
   audit_.Kick();
   if (!good) {
     return WithReason(absl::UnauthenticatedError("the admin token is wrong or has been used"), "bad_admin_token");

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/client_address.h"
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
@@ -215,14 +216,16 @@ absl::StatusOr<v1::MintMaintenancePassportResponse> AuthnRpcs::MintMaintenancePa
   return response;
 }
 
-absl::StatusOr<v1::RedeemAdminTokenResponse> AuthnRpcs::RedeemAdminToken(const std::string& token, absl::Time now) {
+absl::StatusOr<v1::RedeemAdminTokenResponse> AuthnRpcs::RedeemAdminToken(const std::string& token,
+                                                                         const std::string& client_address,
+                                                                         absl::Time now) {
   // Minted first: a redemption whose answer cannot be signed would be lost for good.
   ASSIGN_OR_RETURN(MintedToken minted, parts_.tokens.MintApi({.subject = kBootstrapSubject,
                                                               .client_id = kCliClientId,
                                                               .grant_id = "",
                                                               .roles = {"credential-admin", "admin"}},
                                                              now));
-  RETURN_IF_ERROR(parts_.admin_token.Redeem(token, now));
+  RETURN_IF_ERROR(parts_.admin_token.Redeem(token, client_address, now));
   v1::RedeemAdminTokenResponse response;
   response.set_access_token(minted.token);
   *response.mutable_expires_at() = ToTimestamp(minted.expires_at);
@@ -300,8 +303,9 @@ grpc::Status AuthnService::MintMaintenancePassport(grpc::ServerContext* context,
 
 grpc::Status AuthnService::RedeemAdminToken(grpc::ServerContext* context, const v1::RedeemAdminTokenRequest* request,
                                             v1::RedeemAdminTokenResponse* response) {
-  return rpc_.Handle("RedeemAdminToken", context, response,
-                     [&](const Caller&) { return rpcs_.RedeemAdminToken(request->token(), rpc_.clock().Now()); });
+  return rpc_.Handle("RedeemAdminToken", context, response, [&](const Caller&) {
+    return rpcs_.RedeemAdminToken(request->token(), ClientAddressOf(*context), rpc_.clock().Now());
+  });
 }
 
 grpc::Status AuthnService::WhoAmI(grpc::ServerContext* context, const v1::WhoAmIRequest* /*request*/,

@@ -52,7 +52,8 @@ class AuthnRpcs {
   absl::StatusOr<v1::ListConnectorsResponse> ListConnectors() const;
   absl::StatusOr<v1::MintMaintenancePassportResponse> MintMaintenancePassport(
       const Caller& caller, const v1::MintMaintenancePassportRequest& request, absl::Time now);
-  absl::StatusOr<v1::RedeemAdminTokenResponse> RedeemAdminToken(const std::string& token, absl::Time now);
+  absl::StatusOr<v1::RedeemAdminTokenResponse> RedeemAdminToken(const std::string& token,
+                                                                const std::string& client_address, absl::Time now);
   absl::StatusOr<v1::Principal> WhoAmI(const Caller& caller) const;
   absl::StatusOr<v1::RevokeUserResponse> RevokeUser(const Caller& caller, const std::string& subject, absl::Time now);
 

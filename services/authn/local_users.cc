@@ -13,9 +13,9 @@
 #include "common/base64url.h"
 #include "common/crypto.h"
 #include "common/error.h"
-#include "common/networks.h"
 #include "common/sql.h"
 #include "common/status_macros.h"
+#include "services/authn/counted_address.h"
 
 namespace sallyport::authn {
 namespace {
@@ -80,12 +80,6 @@ struct Limit {
 
 // Hashed: a table of names is worth something to somebody. Names compare case-insensitively here, so that spelling one
 // in many ways gives no more attempts.
-// Who has one IPv6 address has its /64, so these are counted together.
-std::string CountedAddress(absl::string_view text) {
-  const absl::StatusOr<IpAddress> address = IpAddress::Parse(text);
-  return address.ok() ? address->Prefix64().ToString() : std::string(text);
-}
-
 std::vector<Limit> Limits(absl::string_view username, absl::string_view client_address) {
   const std::string address = CountedAddress(client_address);
   const std::string name = absl::AsciiStrToLower(username);

@@ -11,28 +11,28 @@
 #include "services/authn/audit.h"
 #include "services/authn/rate_limit.h"
 
-namespace sallyport::authn::web {
+namespace sallyport::authn {
 
 // Audit events that anybody who reaches the port can cause without being known: a refused client, a registration, a
 // paused sign-in. Each costs a row and a synced write, so an endless number of them would fill the outbox, and then
 // what must be recorded is refused for everybody. 60 at once and one a second are recorded; those beyond are counted,
-// and the next that is recorded says how many ("unrecorded"). Per process; thread-safe.
+// and the next that is recorded says how many ("unrecorded"). Thread-safe.
 class AnonymousEvents {
  public:
   absl::Status Record(Audit& audit, audit::v1::Event event, absl::Time now) {
-    uint64_t unrecorded = 0;
-    {
-      MutexLock lock(mu_);
-      if (!limit_.Take(now)) {
-        ++unrecorded_;
-        return absl::OkStatus();
-      }
-      unrecorded = std::exchange(unrecorded_, 0);
+    return Admit(event, now) ? audit.Record(std::move(event)) : absl::OkStatus();
+  }
+  // Whether `event` is to be recorded, by whoever writes it in a transaction.
+  bool Admit(audit::v1::Event& event, absl::Time now) {
+    MutexLock lock(mu_);
+    if (!limit_.Take(now)) {
+      ++unrecorded_;
+      return false;
     }
-    if (unrecorded > 0) {
+    if (const uint64_t unrecorded = std::exchange(unrecorded_, 0); unrecorded > 0) {
       (*event.mutable_details())["unrecorded"] = std::to_string(unrecorded);
     }
-    return audit.Record(std::move(event));
+    return true;
   }
 
  private:
@@ -41,4 +41,4 @@ class AnonymousEvents {
   uint64_t unrecorded_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
-}  // namespace sallyport::authn::web
+}  // namespace sallyport::authn

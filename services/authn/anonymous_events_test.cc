@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "services/authn/web/anonymous_events.h"
+#include "services/authn/anonymous_events.h"
 
 #include <vector>
 
@@ -9,7 +9,7 @@
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/status_matchers.h"
 
-namespace sallyport::authn::web {
+namespace sallyport::authn {
 namespace {
 
 using ::sallyport::testing::IsOk;
@@ -41,4 +41,4 @@ TEST(AnonymousEventsTest, AFloodIsCountedAndTheCountIsRecorded) {
 }
 
 }  // namespace
-}  // namespace sallyport::authn::web
+}  // namespace sallyport::authn
