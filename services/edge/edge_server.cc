@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/networks.h"
+#include "common/proto_time.h"
 #include "common/rpc_server.h"
 #include "common/service_config.h"
 #include "common/status_macros.h"
@@ -30,6 +31,8 @@
 
 namespace sallyport::edge {
 namespace {
+
+constexpr absl::Duration kMaxAuthnOutageGrace = absl::Minutes(15);
 
 std::vector<std::string> Texts(const google::protobuf::RepeatedPtrField<std::string>& values) {
   return {values.begin(), values.end()};
@@ -94,6 +97,11 @@ std::string ReplicaName(const config::v1::EdgeConfig& config) {
   return gethostname(name, sizeof(name) - 1) == 0 && name[0] != '\0' ? std::string(name) : "edge";
 }
 
+absl::Duration AuthnOutageGrace(const config::v1::EdgeConfig& config) {
+  return config.has_authn_outage_grace() ? FromProtoDuration(config.authn_outage_grace())
+                                         : Doors::Options().authn_outage_grace;
+}
+
 }  // namespace
 
 namespace {
@@ -140,6 +148,8 @@ absl::Status ValidateEdgeConfig(const config::v1::EdgeConfig& config) {
   if (config.threads() < 0 || config.threads() > static_cast<int>(CallAudit::kMaxWorkers)) {
     refuse("threads", absl::StrCat("must be 0 (number of cores) to ", CallAudit::kMaxWorkers));
   }
+  const absl::Duration grace = AuthnOutageGrace(config);
+  if (grace < absl::ZeroDuration() || grace > kMaxAuthnOutageGrace) refuse("authnOutageGrace", "must be 0 s to 15 min");
   return MergeViolations(checks);
 }
 
@@ -172,8 +182,7 @@ absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::
   state.audit = std::make_unique<CallAudit>(
       std::move(segments), source, std::make_unique<AuditShipper>(shipper_options, MakeAuditSink(peers.registry)));
   Doors::Options door_options;
-  if (config.has_authn_outage_grace())
-    door_options.authn_outage_grace = absl::Seconds(config.authn_outage_grace().seconds());
+  door_options.authn_outage_grace = AuthnOutageGrace(config);
   state.doors = std::make_unique<Doors>(peers.authn, peers.token_broker, *state.control, clock, door_options);
   state.doors->tagger();  // Begins to fetch the session keys.
   state.mcp = std::make_unique<McpHandler>(state.site, *state.routes, *state.doors, *state.audit, clock);

@@ -82,6 +82,13 @@ TEST_F(EdgeServerTest, ApiBodiesAreLimited) {
   EXPECT_EQ(Send("POST", kGet, {kJson, Bearer("api-ada")}, object + padding + " ").status, 413);
 }
 
+TEST_F(EdgeServerTest, WhoTradesTheAdminTokenIsToldByAddress) {
+  const Reply reply = Send("POST", "/api/sallyport.authn.v1.Authn/RedeemAdminToken",
+                           {kJson, "Sallyport-Client-Address: 203.0.113.9"}, R"({"token":"x"})");
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(reply.Json().value("accessToken", ""), "127.0.0.1") << "that of the connection, whatever the client says";
+}
+
 TEST_F(EdgeServerTest, ACookieCountsOnlyFromOurOwnPages) {
   const std::vector<std::string> good = {kJson, "Cookie: __Host-session=ada", "Origin: https://gw.example.com",
                                          "Sec-Fetch-Site: same-origin"};

@@ -167,6 +167,14 @@ TEST(EdgeConfig, RefusalsNameTheField) {
       HasSubstr("deployment.trustedProxies[0]"));
   EXPECT_THAT(refused(R"({"listen":"localhost:80",)" + base + "}"), HasSubstr("listen: must be a literal address"));
   EXPECT_THAT(refused(R"({"listen":"127.0.0.1",)" + base + "}"), HasSubstr("listen: must be address:port"));
+  for (const char* good : {"0s", "0.5s", "900s"}) {
+    EXPECT_EQ(refused(absl::StrCat(R"({"listen":"127.0.0.1:0","authnOutageGrace":")", good, "\",", base, "}")), "");
+  }
+  for (const char* bad : {"-1s", "-0.5s", "900.000000001s", "3600s"}) {
+    EXPECT_THAT(refused(absl::StrCat(R"({"listen":"127.0.0.1:0","authnOutageGrace":")", bad, "\",", base, "}")),
+                HasSubstr("authnOutageGrace: must be 0 s to 15 min"))
+        << bad;
+  }
   EXPECT_THAT(refused(R"({"listen":"127.0.0.1:0","tls":{"certificate":"/none","privateKey":"/none"},)" + base + "}"),
               HasSubstr("tls.certificate: cannot read /none"));
 }

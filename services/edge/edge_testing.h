@@ -16,6 +16,7 @@
 #include <gtest/gtest.h>
 
 #include "common/caller/caller.h"
+#include "common/client_address.h"
 #include "common/error.h"
 #include "common/mutex.h"
 #include "common/proto_time.h"
@@ -126,6 +127,13 @@ class FakeAuthn final : public authn::v1::Authn::Service {
       return grpc::Status::OK;
     }
     return {grpc::StatusCode::UNAUTHENTICATED, "no session"};
+  }
+
+  // Gives the client's address back in place of a token.
+  grpc::Status RedeemAdminToken(grpc::ServerContext* context, const authn::v1::RedeemAdminTokenRequest* /*request*/,
+                                authn::v1::RedeemAdminTokenResponse* response) override {
+    response->set_access_token(ClientAddressOf(*context));
+    return grpc::Status::OK;
   }
 
   void SetStatus(const grpc::Status& status) {

@@ -136,6 +136,8 @@ std::vector<Fault> FaultsOfServer(const std::string& program) {
       {"    trustDomain:", "", "  tls:", "server.tls.trustDomain"},
       {"  publicUrl:", "  publicUrl: https://gw.example.com/", "  publicUrl:", "deployment.publicUrl"},
       {"  publicUrl:", "  extraHosts: [x]", "deployment:", "deployment.publicUrl"},
+      {"deployment:", "deployment:\n  extraHosts:\n    - gw.internal\n    - https://gw.internal",
+       "    - https:", "deployment.extraHosts[1]"},
       {"deployment:", "deployment:\n  egress:\n    oauthNetworks: [x]",
        "    oauthNetworks:", "deployment.egress.oauthNetworks[0]"},
   };
@@ -179,6 +181,8 @@ std::vector<Fault> FaultsOfConnectors() {
       {"deployment:", corp("      jwksFile: /none"), "      jwksFile:", "connectors[0].oidc.jwksFile"},
       {"deployment:", corp("      issur: x"), "      issur:", "connectors[0].oidc.issur"},
       {"deployment:", corp("  - id: local\n    local: {users: [{username: ann}]}"),
+       "    local:", "connectors[1].local.users[0].passwordHash"},
+      {"deployment:", corp("  - id: local\n    local: {users: [{username: ann, passwordHash: hunter2}]}"),
        "    local:", "connectors[1].local.users[0].passwordHash"},
   };
 }
@@ -225,8 +229,12 @@ std::vector<Fault> FaultsOf(const std::string& program) {
           "tls.certificate"},
          {"listen:", "listen: 127.0.0.1:0\ntls:\n  certificate: /etc/passwd\n  privateKey: /etc/passwd", "tls:", "tls"},
          {"listen:", "listen: 127.0.0.1:0\nthreads: 10000", "threads:", "threads"},
+         {"deployment:", "deployment:\n  extraHosts: [gw.internal/mcp]", "  extraHosts:", "deployment.extraHosts[0]"},
          {"deployment:", "deployment:\n  trustedProxies: [x]", "  trustedProxies:", "deployment.trustedProxies[0]"},
          {"deployment:", "deployment:\n  allowedOrigins: [x]", "  allowedOrigins:", "deployment.allowedOrigins[0]"}});
+  }
+  if (program == "edge") {
+    add({{"listen:", "listen: 127.0.0.1:0\nauthnOutageGrace: 15m1s", "authnOutageGrace:", "authnOutageGrace"}});
   }
   if (program == "standalone") {
     add({{"adminListen:", "adminListen: nowhere", "adminListen:", "adminListen"},

@@ -6,6 +6,7 @@
 #include <google/protobuf/dynamic_message.h>
 #include <google/protobuf/util/json_util.h>
 
+#include "common/client_address.h"
 #include "common/error.h"
 #include "common/json.h"
 #include "common/rpc_server.h"
@@ -168,6 +169,7 @@ void ApiHandler::OnRequest(Exchange& exchange) {
   rpc->ref = exchange.Defer();
   if (rpc->method.anyone) {
     rpc->context = MakeClientContext(kTimeout);
+    rpc->context->AddMetadata(kClientAddressMetadata, ClientAddress(site_, exchange.client(), head).ToString());
     return Invoke(rpc);
   }
   authn_->async()->GetPassport(
