@@ -102,10 +102,6 @@ absl::Duration AuthnOutageGrace(const config::v1::EdgeConfig& config) {
                                          : Doors::Options().authn_outage_grace;
 }
 
-}  // namespace
-
-namespace {
-
 // A call holds a connection on either side; the rest is for peers, files and idle connections upstream.
 void CheckFileLimit(size_t connections) {
   constexpr size_t kOthers = 1000;

@@ -105,7 +105,9 @@ void Background::Take(const vault::v1::RecordMetadata& metadata) {
   }
   if (!provider.ok()) {
     const bool passing = DetailOf(provider.status()).retry_after > absl::ZeroDuration();
-    const bool gone = absl::IsFailedPrecondition(provider.status()) && !passing;
+    // An app that was deleted, or a connector that authn's configuration no longer has.
+    const bool gone =
+        (absl::IsFailedPrecondition(provider.status()) || absl::IsNotFound(provider.status())) && !passing;
     PutOff(metadata, *passport, gone ? kAppGone : kProviderUnknown);
     return;
   }
