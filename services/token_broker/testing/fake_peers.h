@@ -70,8 +70,9 @@ class FakeVaultService final : public vault::v1::Vault::Service {
   }
   template <typename Response>
   static grpc::Status Answer(absl::StatusOr<Response> result, Response* response) {
-    if (result.ok()) *response = *std::move(result);
-    return ToGrpcStatus(result.status());
+    if (!result.ok()) return ToGrpcStatus(result.status());
+    *response = *std::move(result);
+    return grpc::Status::OK;
   }
   FakeVault& vault_;
 };
