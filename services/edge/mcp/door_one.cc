@@ -48,15 +48,6 @@ bool McpHandler::ReadToken(Exchange& exchange, McpCall& call) {
            {.status = 401, .reason = "no_token", .message = "sign in first", .challenge = entry.challenge});
     return false;
   }
-  // Where nobody is verified it goes on as it came. What the connection remembers was verified.
-  if (entry.authenticates() && call.token != call.memo_token && !IsBearerToken(call.token)) {
-    Refuse(exchange, call,
-           {.status = 401,
-            .reason = "invalid_token",
-            .message = "sign in again: the Authorization header holds no bearer token",
-            .challenge = entry.challenge_invalid});
-    return false;
-  }
   return true;
 }
 
@@ -92,6 +83,14 @@ void McpHandler::DoorOne(Exchange& exchange, McpCall& call) {
     call.memo_token.assign(call.token);
     call.memo_principal = call.principal;
     return Admitted(exchange, call);
+  }
+  // Not before: what is remembered was verified, and reading every token of every call would be felt.
+  if (!IsBearerToken(call.token)) {
+    return Refuse(exchange, call,
+                  {.status = 401,
+                   .reason = "invalid_token",
+                   .message = "sign in again: the Authorization header holds no bearer token",
+                   .challenge = call.entry->challenge_invalid});
   }
   doors_.Authenticate(key, *call.entry, call.token,
                       [this, ref = exchange.Defer()](const absl::StatusOr<PrincipalPtr>& result) {
