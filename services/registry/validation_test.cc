@@ -238,6 +238,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"ForwardScopesNotYet",
              R"({"outboundHeaders": [{"name": "X-A", "forwardCallerToken": {"scopes": ["a"]}}]})",
              "outboundHeaders[0].forwardCallerToken.scopes"},
+        Case{"SecretUrlNotYet", R"({"secretUpstreamUrl": {"value": "https://hooks.example/x"}})", "secretUpstreamUrl"},
         Case{"TlsNotYet", R"({"policy": {"tls": {"caBundle": "x"}}})", "policy.tls"}),
     CaseName);
 

@@ -54,6 +54,7 @@ for (const topology of TOPOLOGIES) {
           }),
           'outboundHeaders[0].storedCredential': header({ storedCredential: { credential: 'jira' } }),
           'outboundHeaders[0].forwardCallerToken.scopes': header({ forwardCallerToken: { scopes: ['api'] } }),
+          secretUpstreamUrl: server({ secretUpstreamUrl: secret('hook') }),
           'policy.tls': server({ policy: { tls: { caBundle: 'x' } } }),
         };
       };
