@@ -300,14 +300,16 @@ TlsFiles TlsFilesFrom(const config::v1::MutualTls& tls) {
   return {tls.certificate(), tls.private_key(), tls.ca_bundle(), tls.trust_domain()};
 }
 
+int MaxThreads(const config::v1::Server& server) {
+  return server.max_threads() > 0 ? server.max_threads() : RpcServer::Options().max_threads;
+}
+
 absl::StatusOr<RpcServer::Options> RpcOptionsFrom(const config::v1::Server& server) {
   RETURN_IF_ERROR(ValidateServer(server));
   RpcServer::Options options;
   options.listen = server.listen();
   options.tls = TlsFilesFrom(server.tls());
-  if (server.max_threads() > 0) {
-    options.max_threads = server.max_threads();
-  }
+  options.max_threads = MaxThreads(server);
   return options;
 }
 

@@ -80,6 +80,8 @@ int RunService(int argc, char** argv, const std::string& name, ValidateConfig<Co
 
 // Split mode's settings, checked by ValidateServer.
 TlsFiles TlsFilesFrom(const config::v1::MutualTls& tls);
+// Of `maxThreads`: 256 when 0.
+int MaxThreads(const config::v1::Server& server);
 absl::StatusOr<RpcServer::Options> RpcOptionsFrom(const config::v1::Server& server);
 
 }  // namespace sallyport

@@ -150,6 +150,8 @@ TEST(RpcOptionsTest, ACompleteConfigurationIsTaken) {
   ASSERT_OK_AND_ASSIGN(const RpcServer::Options options, RpcOptionsFrom(server));
   EXPECT_EQ(options.max_threads, 7);
   EXPECT_EQ(options.tls.trust_domain, "sallyport.test");
+  server.set_max_threads(0);
+  EXPECT_EQ(RpcOptionsFrom(server)->max_threads, 256);
   server.set_max_threads(-1);
   EXPECT_THAT(RpcOptionsFrom(server), StatusIs(absl::StatusCode::kInvalidArgument, "server.maxThreads"));
 }

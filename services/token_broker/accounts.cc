@@ -17,6 +17,7 @@
 #include "services/token_broker/connection.h"
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/link_ticket.h"
+#include "services/token_broker/provider_binding.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -32,6 +33,11 @@ std::string RandomUuid() {
   const std::string hex = HexEncode(bytes);
   return absl::StrCat(hex.substr(0, 8), "-", hex.substr(8, 4), "-", hex.substr(12, 4), "-", hex.substr(16, 4), "-",
                       hex.substr(20));
+}
+
+std::string BoundToOf(const vault::v1::RecordMetadata& metadata) {
+  const auto label = metadata.labels().find(kBoundTo);
+  return label == metadata.labels().end() ? "" : label->second;
 }
 
 std::string StateName(const vault::v1::RecordMetadata& metadata) {
@@ -124,6 +130,7 @@ absl::StatusOr<v1::ResumeLinkResponse> Accounts::ResumeLink(const v1::ResumeLink
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<ConnectionView> view, ViewOf(*record));
   response.set_linked(server != nullptr && app != nullptr && view->state == ConnectionView::State::kLinked &&
+                      !providers_.HasMoved(*app, view->bound_to) &&
                       MissingScopes(view->scopes, NeededScopes(*app, *server)).empty());
   return response;
 }
@@ -149,7 +156,8 @@ absl::StatusOr<v1::ListConnectionsResponse> Accounts::List(const Passport& passp
     connection->set_app_display_name(app == nullptr                ? "an app that is no longer here"
                                      : app->display_name().empty() ? app->slug()
                                                                    : app->display_name());
-    connection->set_state(state);
+    const bool moved = state == "linked" && app != nullptr && providers_.HasMoved(*app, BoundToOf(metadata));
+    connection->set_state(moved ? "needs_reauth" : state);
     if (const auto scope = metadata.labels().find("scope"); scope != metadata.labels().end()) {
       for (absl::string_view part : absl::StrSplit(scope->second, ' ', absl::SkipEmpty())) {
         connection->add_scopes(std::string(part));

@@ -152,11 +152,11 @@ class BackgroundTest : public AccountsTest {
  protected:
   void SetUp() override {
     HttpClient::Options options;
-    options.policy = EgressPolicy({*Network::Parse("127.0.0.0/8")}, EgressPolicy::PlainHttp::kLoopback);
+    options.policy = policy_;
     http_ = *HttpClient::Create(std::move(options));
     endpoint_ = std::make_unique<HttpTokenEndpoint>(*http_, clock_);
     secrets_ = std::make_unique<SecretReader>(peers_.vault, clock_);
-    providers_ = std::make_unique<Providers>(peers_.Channel(), *http_, *secrets_, clock_);
+    providers_ = std::make_unique<Providers>(peers_.Channel(), *http_, policy_, *secrets_, runner_, clock_);
     cache_ = std::make_unique<TokenCache>(peers_.vault, nullptr, clock_);
     refresher_ =
         std::make_unique<Refresher>(peers_.vault, *endpoint_, cache_.get(), clock_, Refresher::Options{}, nullptr);
@@ -176,6 +176,7 @@ class BackgroundTest : public AccountsTest {
   }
 
   TaskRunner runner_{2, 100};
+  const EgressPolicy policy_{{*Network::Parse("127.0.0.0/8")}, EgressPolicy::PlainHttp::kLoopback};
   std::unique_ptr<HttpClient> http_;
   std::unique_ptr<HttpTokenEndpoint> endpoint_;
   std::unique_ptr<SecretReader> secrets_;

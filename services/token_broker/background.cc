@@ -104,7 +104,11 @@ void Background::Take(const vault::v1::RecordMetadata& metadata) {
     return;
   }
   if (!provider.ok()) {
-    PutOff(metadata, *passport, absl::IsFailedPrecondition(provider.status()) ? kAppGone : kProviderUnknown);
+    const bool passing = DetailOf(provider.status()).retry_after > absl::ZeroDuration();
+    // An app that was deleted, or a connector that authn's configuration no longer has.
+    const bool gone =
+        (absl::IsFailedPrecondition(provider.status()) || absl::IsNotFound(provider.status())) && !passing;
+    PutOff(metadata, *passport, gone ? kAppGone : kProviderUnknown);
     return;
   }
   RefreshWish wish;

@@ -8,6 +8,7 @@
 
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "services/token_broker/provider_binding.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -70,6 +71,9 @@ absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::RecordMe
   }
   view->access_token = Secret(std::move(*tokens.mutable_access_token()));
   view->id_token = Secret(std::move(*tokens.mutable_id_token()));
+  if (const auto label = metadata.labels().find(kBoundTo); label != metadata.labels().end()) {
+    view->bound_to = label->second;
+  }
   view->can_refresh = !tokens.refresh_token().empty();
   view->scopes.assign(tokens.scopes().begin(), tokens.scopes().end());
   if (tokens.has_expires_at()) {

@@ -43,6 +43,8 @@ struct ConnectionView {
   TokenTimes times;
   std::vector<std::string> scopes;
   bool can_refresh = false;
+  // The record's label kBoundTo; empty if it has none.
+  std::string bound_to;
   absl::Time backoff_until = absl::InfinitePast();
   // Set on the result of a forced refresh that was not made, because the version refused is the outcome of a refresh
   // forced less than 30 s ago.

@@ -32,6 +32,14 @@ TokenTimes TimesOf(const Connections::Need& need, const ConnectionView& view) {
   return times;
 }
 
+SharedConnection NeedsUser(const ConnectionView& view) {
+  auto ended = std::make_shared<ConnectionView>();
+  ended->state = ConnectionView::State::kNeedsUser;
+  ended->generation = view.generation;
+  ended->version = view.version;
+  return ended;
+}
+
 }  // namespace
 
 absl::Time JwtExpiry(absl::string_view jwt) {
@@ -66,6 +74,13 @@ Refresher::ProviderSource Connections::SourceFor(const std::string& connection) 
   };
 }
 
+bool Connections::HasMoved(const ConnectionKey& key, const ConnectionView& view) const {
+  const std::shared_ptr<const RegistrySnapshot> snapshot = control_ == nullptr ? nullptr : control_->snapshot();
+  // Null for sign-ins, which only the configuration file can move.
+  const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(key.connection);
+  return app != nullptr && providers_.HasMoved(*app, view.bound_to);
+}
+
 absl::StatusOr<SharedConnection> Connections::Look(const Need& need) {
   const absl::Time now = clock_.Now();
   const bool watched = control_ != nullptr && control_->connected();
@@ -83,6 +98,7 @@ absl::StatusOr<SharedConnection> Connections::Look(const Need& need) {
       return view;
     }
   }
+  const uint64_t mark = cache_.Mark();
   vault::v1::GetRequest request;
   *request.mutable_record() = ConnectionRecord(need.key.subject, need.key.connection);
   absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(request, need.passport);
@@ -100,7 +116,7 @@ absl::StatusOr<SharedConnection> Connections::Look(const Need& need) {
     return view.status();
   }
   if (cacheable) {
-    cache_.Put(need.key, *view, /*share=*/false);
+    cache_.PutRead(need.key, *view, mark);
   }
   return SharedConnection(*std::move(view));
 }
@@ -117,11 +133,12 @@ bool Connections::Answer(const Need& need, const SharedConnection& view, int att
   // A provider need not renew ID tokens (OpenID Connect Core section 12.2): then only signing in again helps.
   const bool id_token_not_renewed = need.id_token && attempts > 0;
   if (!usable && (!view->can_refresh || id_token_not_renewed)) {
-    auto ended = std::make_shared<ConnectionView>();
-    ended->state = ConnectionView::State::kNeedsUser;
-    ended->generation = view->generation;
-    ended->version = view->version;
-    done(SharedConnection(std::move(ended)));
+    done(NeedsUser(*view));
+    return true;
+  }
+  if (usable && HasMoved(need.key, *view)) {
+    // Nothing is marked: it is good again if the app is pointed back.
+    done(NeedsUser(*view));
     return true;
   }
   if (usable) {

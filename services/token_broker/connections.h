@@ -47,6 +47,8 @@ class Connections {
   Refresher::ProviderSource SourceFor(const std::string& connection) const;
 
  private:
+  // Its tokens are of a provider that the app no longer names.
+  bool HasMoved(const ConnectionKey& key, const ConnectionView& view) const;
   absl::StatusOr<SharedConnection> Look(const Need& need);
   // True when done.
   bool Answer(const Need& need, const SharedConnection& view, int attempts, const Callback& done);

@@ -58,14 +58,15 @@ void CountLink(const registry::v1::App& app, const std::string& outcome) {
 std::string CodeChallengeS256(absl::string_view verifier) { return Base64UrlEncode(Sha256(verifier)); }
 
 Linker::Linker(std::string public_url, VaultClient& vault, Providers& providers, TokenEndpoint& endpoint,
-               Invalidations& invalidations, const AuditLog& audit, const Clock& clock)
+               Invalidations& invalidations, const AuditLog& audit, const Clock& clock, absl::Duration idle_refresh)
     : public_url_(std::move(public_url)),
       vault_(vault),
       providers_(providers),
       endpoint_(endpoint),
       invalidations_(invalidations),
       audit_(audit),
-      clock_(clock) {}
+      clock_(clock),
+      idle_refresh_(idle_refresh) {}
 
 absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& passport) {
   ASSIGN_OR_RETURN(const Provider provider, providers_.ForApp(*start.app));
@@ -232,7 +233,7 @@ absl::Status Linker::Store(const v1::LinkFlow& flow, const Provider& provider, c
   }
   (*put.mutable_labels())[kBoundTo] = BoundTo(provider);
   if (!tokens.refresh_token().empty()) {
-    *put.mutable_next_at() = ToTimestamp(now + absl::Hours(24 * 7));
+    *put.mutable_next_at() = ToTimestamp(now + idle_refresh_);
   }
   absl::StatusOr<vault::v1::PutResponse> stored = vault_.Put(put, passport.jwt);
   if (!stored.ok()) {

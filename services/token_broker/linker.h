@@ -25,9 +25,9 @@ namespace sallyport::token_broker {
 // 9207). Thread-safe, blocking.
 class Linker {
  public:
-  // All outlive this. `public_url`: bare origin.
+  // All outlive this. `public_url`: bare origin. `idle_refresh`: when a new link that nobody uses is renewed.
   Linker(std::string public_url, VaultClient& vault, Providers& providers, TokenEndpoint& endpoint,
-         Invalidations& invalidations, const AuditLog& audit, const Clock& clock);
+         Invalidations& invalidations, const AuditLog& audit, const Clock& clock, absl::Duration idle_refresh);
 
   struct Start {
     const registry::v1::App* app = nullptr;
@@ -74,6 +74,7 @@ class Linker {
   Invalidations& invalidations_;
   const AuditLog& audit_;
   const Clock& clock_;
+  const absl::Duration idle_refresh_;
 };
 
 // RFC 7636 section 4.2.

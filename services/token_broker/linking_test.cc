@@ -121,6 +121,17 @@ TEST_F(LinkingTest, UserLinksAnAccountAndTheNextCallUsesIt) {
   EXPECT_EQ(peers_.vault.CountRecords("link_flow"), 0U);
 }
 
+TEST_F(LinkingTest, NewLinkIsDueAfterTheIdleRefreshThatIsConfigured) {
+  idle_refresh_ = absl::Hours(36);
+  TokenBrokerServer& broker = StartBroker();
+  const auto sent = Begin(broker, LinkPassport());
+
+  Return(broker, LinkPassport(), absl::StrCat("code=c0de&state=", sent.at("state")));
+
+  const vault::v1::RecordMetadata linked = peers_.vault.MetadataOf(ConnectionRecord("corp:ada", kApp));
+  EXPECT_EQ(FromTimestamp(linked.next_at()), FromTimestamp(ToTimestamp(clock_.Now() + absl::Hours(36))));
+}
+
 TEST_F(LinkingTest, TransactionIsCarriedThroughAndBackAtOnceWhenNothingIsMissing) {
   TokenBrokerServer& broker = StartBroker();
   const auto sent = Begin(broker, LinkPassport(), "txn=t-1");

@@ -31,13 +31,17 @@ std::string BoundTo(const Provider& provider) {
   return absl::StrCat(OriginOf(provider.token_url), " ", OriginOf(provider.revocation_url));
 }
 
+bool IsBoundTo(const std::string& label, const std::string& token_url) {
+  const std::string origin = OriginOf(token_url);
+  return !origin.empty() && origin == Bound(label).token;
+}
+
 bool MayRefreshAt(const Labels& labels, const Provider& provider) {
   const auto label = labels.find(kBoundTo);
   if (label == labels.end()) {
     return absl::StartsWith(provider.connection, "sso:");
   }
-  const std::string origin = OriginOf(provider.token_url);
-  return !origin.empty() && origin == Bound(label->second).token;
+  return IsBoundTo(label->second, provider.token_url);
 }
 
 bool MayRevokeAt(const Labels& labels, const Provider& provider) {

@@ -20,6 +20,9 @@ using Labels = google::protobuf::Map<std::string, std::string>;
 // Sign-in connections (`sso:`) have no label and may go where their connector says, which only the configuration file
 // can change. Of any other connection a missing label matches nothing.
 
+// `token_url` has the origin that a connection with this label was made with.
+bool IsBoundTo(const std::string& label, const std::string& token_url);
+
 // The token endpoint has the origin that the connection was made with. What is known of revocation does not matter.
 bool MayRefreshAt(const Labels& labels, const Provider& provider);
 // The revocation endpoint has one of the connection's origins. False if there is none.

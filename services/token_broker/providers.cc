@@ -11,6 +11,7 @@
 #include "common/rpc_server.h"
 #include "common/status_macros.h"
 #include "common/url.h"
+#include "services/token_broker/provider_binding.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -76,9 +77,14 @@ std::vector<std::string> MetadataUrls(const std::string& issuer) {
           absl::StrCat(url->origin(), trimmed, "/.well-known/openid-configuration")};
 }
 
-Providers::Providers(const std::shared_ptr<grpc::Channel>& authn, HttpClient& http, SecretReader& secrets,
-                     const Clock& clock)
-    : authn_(authn::v1::Authn::NewStub(authn)), http_(http), secrets_(secrets), clock_(clock) {}
+Providers::Providers(const std::shared_ptr<grpc::Channel>& authn, HttpClient& http, EgressPolicy policy,
+                     SecretReader& secrets, TaskRunner& behind, const Clock& clock)
+    : authn_(authn::v1::Authn::NewStub(authn)),
+      http_(http),
+      policy_(std::move(policy)),
+      secrets_(secrets),
+      behind_(behind),
+      clock_(clock) {}
 
 absl::StatusOr<ProviderMetadata> Providers::FetchMetadata(const std::string& issuer) {
   const std::vector<std::string> urls = MetadataUrls(issuer);
@@ -139,6 +145,46 @@ absl::StatusOr<ProviderMetadata> Providers::Metadata(const std::string& issuer) 
   return entry.metadata;
 }
 
+bool Providers::HasMoved(const registry::v1::App& app, const std::string& bound_to) {
+  if (!app.token_url().empty() || app.issuer().empty()) {
+    return !app.token_url().empty() && !IsBoundTo(bound_to, app.token_url());
+  }
+  const absl::Time now = clock_.Now();
+  std::string token_url;
+  bool ask = false;
+  {
+    MutexLock lock(mu_);
+    const auto found = metadata_.find(app.issuer());
+    if (found != metadata_.end() && found->second.metadata.ok()) {
+      token_url = found->second.metadata->token_endpoint;
+    }
+    if (found == metadata_.end() || found->second.until <= now) {
+      absl::Time& asked = asked_.try_emplace(app.issuer(), absl::InfinitePast()).first->second;
+      ask = now - asked >= kFailureKept;
+      asked = ask ? now : asked;
+    }
+  }
+  if (ask) {
+    behind_.PostAfter(absl::ZeroDuration(), [this, issuer = app.issuer()] { Metadata(issuer).status().IgnoreError(); });
+  }
+  return !token_url.empty() && !IsBoundTo(bound_to, token_url);
+}
+
+absl::Status Providers::Fill(const char* field, const std::string& endpoint, std::string* url) const {
+  if (!url->empty() || endpoint.empty()) {
+    return absl::OkStatus();
+  }
+  // As where an administrator enters it: nobody else may send browsers, codes and tokens where they could not.
+  const absl::StatusOr<Url> parsed = Url::Parse(endpoint);
+  if (const absl::Status allowed = parsed.ok() ? policy_.CheckUrl(*parsed) : parsed.status(); !allowed.ok()) {
+    return WithRetryAfter(absl::FailedPreconditionError(
+                              absl::StrCat(field, " of the issuer's metadata cannot be used: ", allowed.message())),
+                          kFailureKept);
+  }
+  *url = endpoint;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Provider> Providers::ForApp(const registry::v1::App& app) {
   Provider provider;
   provider.connection = app.uid();
@@ -159,10 +205,9 @@ absl::StatusOr<Provider> Providers::ForApp(const registry::v1::App& app) {
     }
     provider.metadata_missing = !metadata.ok();
     if (metadata.ok()) {
-      const auto fill = [](const std::string& from, std::string* to) { *to = to->empty() ? from : *to; };
-      fill(metadata->authorization_endpoint, &provider.authorization_url);
-      fill(metadata->token_endpoint, &provider.token_url);
-      fill(metadata->revocation_endpoint, &provider.revocation_url);
+      RETURN_IF_ERROR(Fill("authorization_endpoint", metadata->authorization_endpoint, &provider.authorization_url));
+      RETURN_IF_ERROR(Fill("token_endpoint", metadata->token_endpoint, &provider.token_url));
+      RETURN_IF_ERROR(Fill("revocation_endpoint", metadata->revocation_endpoint, &provider.revocation_url));
       provider.iss_promised = metadata->iss_promised;
     }
   }

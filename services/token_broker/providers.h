@@ -10,9 +10,11 @@
 #include "common/clock.h"
 #include "common/http_client.h"
 #include "common/mutex.h"
+#include "common/networks.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/registry/v1/mcp_server.pb.h"
 #include "services/token_broker/secret_reader.h"
+#include "services/token_broker/task_runner.h"
 #include "services/token_broker/token_endpoint.h"
 
 namespace sallyport::token_broker {
@@ -34,12 +36,17 @@ std::vector<std::string> MetadataUrls(const std::string& issuer);
 // 10 s; what was once known serves until it can be had again), the client secret from the vault. Thread-safe, blocking.
 class Providers {
  public:
-  // All outlive this.
-  Providers(const std::shared_ptr<grpc::Channel>& authn, HttpClient& http, SecretReader& secrets, const Clock& clock);
+  // All outlive this. `policy`: where OAuth URLs may lead, whoever names them.
+  Providers(const std::shared_ptr<grpc::Channel>& authn, HttpClient& http, EgressPolicy policy, SecretReader& secrets,
+            TaskRunner& behind, const Clock& clock);
 
   // UNAVAILABLE if the metadata that it takes cannot be had now; without metadata that only tells more, the provider
-  // says so (metadata_missing).
+  // says so (metadata_missing). FAILED_PRECONDITION, with retry_after, if an endpoint that it takes from metadata is
+  // one that could not be configured.
   absl::StatusOr<Provider> ForApp(const registry::v1::App& app);
+  // True if a connection with this label kBoundTo was made at another provider than the app has now. Does not block:
+  // false while the token endpoint is not known, which is then asked for behind the caller.
+  bool HasMoved(const registry::v1::App& app, const std::string& bound_to);
   // A sign-in connector, for refreshing sign-in tokens.
   absl::StatusOr<Provider> ForConnector(const std::string& id);
 
@@ -50,13 +57,19 @@ class Providers {
   };
   absl::StatusOr<ProviderMetadata> Metadata(const std::string& issuer);
   absl::StatusOr<ProviderMetadata> FetchMetadata(const std::string& issuer);
+  // Takes an endpoint from metadata, where the configuration names none.
+  absl::Status Fill(const char* field, const std::string& endpoint, std::string* url) const;
 
   std::unique_ptr<authn::v1::Authn::Stub> authn_;
   HttpClient& http_;
+  const EgressPolicy policy_;
   SecretReader& secrets_;
+  TaskRunner& behind_;
   const Clock& clock_;
   Mutex mu_;
   std::map<std::string, Entry> metadata_ ABSL_GUARDED_BY(mu_);
+  // When metadata was last asked for behind a caller, by issuer.
+  std::map<std::string, absl::Time> asked_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace sallyport::token_broker

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/providers.h"
 
+#include <chrono>
 #include <map>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -31,7 +33,7 @@ class ProvidersTest : public ::testing::Test {
           return found == answers_.end() ? HttpProvider::Response{404, "", "", ""} : found->second;
         }) {
     HttpClient::Options options;
-    options.policy = EgressPolicy({*Network::Parse("127.0.0.0/8")}, EgressPolicy::PlainHttp::kLoopback);
+    options.policy = policy_;
     options.clock = &clock_;
     http_ = *HttpClient::Create(std::move(options));
     Restart();
@@ -42,7 +44,9 @@ class ProvidersTest : public ::testing::Test {
     app_.set_client_id("client");
   }
 
-  void Restart() { providers_ = std::make_unique<Providers>(peers_.Channel(), *http_, secrets_, clock_); }
+  void Restart() {
+    providers_ = std::make_unique<Providers>(peers_.Channel(), *http_, policy_, secrets_, runner_, clock_);
+  }
   void Answer(const std::string& path, int status, const std::string& body = "") {
     MutexLock lock(mu_);
     answers_[path] = {status, body, "application/json", ""};
@@ -63,9 +67,11 @@ class ProvidersTest : public ::testing::Test {
   std::map<std::string, HttpProvider::Response> answers_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, int> asked_ ABSL_GUARDED_BY(mu_);
   HttpProvider issuer_;
+  const EgressPolicy policy_{{*Network::Parse("127.0.0.0/8")}, EgressPolicy::PlainHttp::kLoopback};
   std::unique_ptr<HttpClient> http_;
   SecretReader secrets_{peers_.vault, clock_};
   std::unique_ptr<Providers> providers_;
+  TaskRunner runner_{1, 100};
   registry::v1::App app_;
 };
 
@@ -142,6 +148,73 @@ TEST_F(ProvidersTest, AppThatNeedsMetadataWaitsForIt) {
   Answer(kRfc8414, 200, Document("idp.example"));
   ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(app_));
   EXPECT_EQ(provider.token_url, "https://idp.example/token");
+}
+
+TEST_F(ProvidersTest, TokenEndpointOfMetadataTellsWhetherAnAppHasMoved) {
+  const std::string here = "https://idp.example https://idp.example";
+  EXPECT_TRUE(providers_->HasMoved(app_, here)) << "what is configured decides";
+  EXPECT_FALSE(providers_->HasMoved(app_, "https://provider.example "));
+  app_.clear_token_url();
+  Answer(kRfc8414, 200, Document("idp.example"));
+  const auto becomes = [this](bool moved, const std::string& label) {
+    for (int i = 0; i < 200 && providers_->HasMoved(app_, label) != moved; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return providers_->HasMoved(app_, label) == moved;
+  };
+
+  EXPECT_FALSE(providers_->HasMoved(app_, "https://other.example ")) << "it is not known yet, and nobody waits for it";
+  EXPECT_TRUE(becomes(true, "https://other.example "));
+  EXPECT_FALSE(providers_->HasMoved(app_, here));
+  EXPECT_EQ(asked(kRfc8414), 1);
+
+  Answer(kRfc8414, 503);
+  clock_.Advance(absl::Minutes(11));
+  EXPECT_FALSE(providers_->HasMoved(app_, here)) << "what was once known serves";
+  Answer(kRfc8414, 200, Document("elsewhere.example"));
+  clock_.Advance(absl::Seconds(11));
+  bool moved = becomes(true, here);
+  if (!moved) {
+    // The failure came in after the clock had gone on, and is kept from there.
+    clock_.Advance(absl::Seconds(11));
+    moved = becomes(true, here);
+  }
+  EXPECT_TRUE(moved);
+  EXPECT_LE(asked(kRfc8414), 4) << "however many ask";
+}
+
+// An administrator may not enter such URLs either. A browser would go there with the user.
+TEST_F(ProvidersTest, EndpointThatMayNotBeConfiguredIsNotTakenFromMetadata) {
+  app_.clear_authorization_url();
+  app_.clear_token_url();
+  const std::map<std::string, std::string> good = {{"authorization_endpoint", "https://idp.example/authorize"},
+                                                   {"token_endpoint", "https://idp.example/token"},
+                                                   {"revocation_endpoint", "https://idp.example/revoke"}};
+  for (const auto& [field, url] : good) {
+    for (const std::string bad : {"http://idp.example/x", "https://10.0.0.1/x", "https://169.254.169.254/x",
+                                  "https://idp.example:25/x", "https://metadata.google.internal/x"}) {
+      std::map<std::string, std::string> endpoints = good;
+      endpoints[field] = bad;
+      std::string document = absl::StrCat(R"({"issuer":")", issuer_.Url(""), "\"");
+      for (const auto& [name, value] : endpoints) absl::StrAppend(&document, ",\"", name, "\":\"", value, "\"");
+      Answer(kRfc8414, 200, document + "}");
+      Restart();
+
+      const absl::Status refused = providers_->ForApp(app_).status();
+
+      EXPECT_THAT(refused, StatusIs(Code::kFailedPrecondition, field)) << bad;
+      EXPECT_GT(DetailOf(refused).retry_after, absl::ZeroDuration()) << "the issuer may mend it";
+    }
+  }
+}
+
+TEST_F(ProvidersTest, EndpointThatIsConfiguredIsNotTakenFromMetadata) {
+  Answer(kRfc8414, 200,
+         absl::StrCat(
+             R"({"issuer":")", issuer_.Url(""),
+             R"(","token_endpoint":"http://idp.example/token","authorization_endpoint":"http://idp.example/a"})"));
+  ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(app_));
+  EXPECT_EQ(provider.token_url, "https://provider.example/token");
 }
 
 }  // namespace

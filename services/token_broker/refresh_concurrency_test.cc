@@ -84,11 +84,13 @@ TEST_F(RefreshConcurrencyTest, WhoWaitsForALeaseHoldsNoSlotOfTheProvider) {
             "application/json", ""};
   });
   HttpClient::Options http_options;
-  http_options.policy = EgressPolicy({*Network::Parse("127.0.0.0/8")}, EgressPolicy::PlainHttp::kLoopback);
+  const EgressPolicy policy({*Network::Parse("127.0.0.0/8")}, EgressPolicy::PlainHttp::kLoopback);
+  http_options.policy = policy;
   const std::unique_ptr<HttpClient> http = *HttpClient::Create(std::move(http_options));
   HttpTokenEndpoint endpoint(*http, system_clock_);
   SecretReader secrets(peers_.vault, system_clock_);
-  Providers providers(peers_.Channel(), *http, secrets, system_clock_);
+  TaskRunner behind(1, 100);
+  Providers providers(peers_.Channel(), *http, policy, secrets, behind, system_clock_);
   ASSERT_OK_AND_ASSIGN(const Provider provider, providers.ForApp(*app_));
   Refresher::Options options;
   options.per_provider = 1;

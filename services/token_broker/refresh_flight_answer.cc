@@ -40,6 +40,7 @@ absl::StatusOr<vault::v1::PutResponse> RefreshFlight::Store(const v1::TokenSet& 
 
 SharedConnection RefreshFlight::ViewOfStored(const v1::TokenSet& tokens, const vault::v1::PutResponse& stored) const {
   vault::v1::RecordMetadata metadata;
+  *metadata.mutable_labels() = lease_.metadata().labels();
   metadata.set_head(stored.version());
   metadata.set_generation(stored.generation() != 0 ? stored.generation() : lease_.generation());
   absl::StatusOr<std::shared_ptr<ConnectionView>> view = ViewOf(metadata, stored.version(), tokens.SerializeAsString());

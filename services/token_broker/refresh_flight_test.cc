@@ -9,6 +9,7 @@
 #include "common/proto_time.h"
 #include "services/token_broker/testing/fake_vault.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/status_matchers.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -381,6 +382,59 @@ TEST_F(RefreshFlightTest, TokenOfAConnectionThatIsGoneIsRevoked) {
 
   EXPECT_EQ(StateOfResult(*flight), ConnectionView::State::kAbsent);
   EXPECT_THAT(endpoint_.revoked_, ElementsAre("rt1"));
+}
+
+// A holder that was thought dead brings what it got while the next one hears that the user is needed.
+TEST_F(RefreshFlightTest, LateAnswerGoesBeforeAskingTheUserToInteract) {
+  Link("rt0");
+  vault::v1::AcquireLeaseRequest acquire;
+  *acquire.mutable_record() = Record();
+  acquire.mutable_ttl()->set_seconds(30);
+  ASSERT_OK_AND_ASSIGN(const auto lost, vault_.AcquireLease(acquire, kPassport));
+  vault_.LapseLeases();
+  endpoint_.answer_ = [&]() -> TokenResult {
+    v1::TokenSet tokens = Head();
+    tokens.set_access_token("late");
+    tokens.set_refresh_token("rt1");
+    *tokens.mutable_expires_at() = ToTimestamp(clock_.Now() + absl::Hours(1));
+    vault::v1::PutRequest late;
+    *late.mutable_record() = Record();
+    late.set_lease(lost.lease().id());
+    *late.mutable_labels() = lost.lease().metadata().labels();
+    late.set_payload(tokens.SerializeAsString());
+    EXPECT_TRUE(vault_.Put(late, "")->side());
+    return ProviderError{.failure = ProviderFailure::kInteractionRequired, .code = "interaction_required"};
+  };
+
+  auto flight = Flight();
+  ASSERT_EQ(Run(*flight), Kind::kDone);
+
+  EXPECT_EQ(StateOfResult(*flight), ConnectionView::State::kLinked);
+  EXPECT_TRUE(flight->report().adopted);
+  EXPECT_EQ(Head().access_token(), "late");
+  EXPECT_EQ(Metadata().state(), "OK");
+  EXPECT_THAT(endpoint_.sent_, ElementsAre("rt0"));
+}
+
+TEST_F(RefreshFlightTest, NothingIsSentWhileTheUserIsNeeded) {
+  for (const char* state : {"NEEDS_REAUTH", "NEEDS_INTERACTION"}) {
+    Link("rt0");
+    vault::v1::AcquireLeaseRequest acquire;
+    *acquire.mutable_record() = Record();
+    acquire.mutable_ttl()->set_seconds(30);
+    ASSERT_OK_AND_ASSIGN(const auto held, vault_.AcquireLease(acquire, kPassport));
+    vault::v1::PutStatusRequest status;
+    *status.mutable_record() = Record();
+    status.set_lease(held.lease().id());
+    status.set_state(state);
+    ASSERT_TRUE(vault_.PutStatus(status).ok());
+
+    auto flight = Flight({Reason::kForced, 1, 1});
+    ASSERT_EQ(Run(*flight), Kind::kDone);
+
+    EXPECT_EQ(StateOfResult(*flight), ConnectionView::State::kNeedsUser) << state;
+  }
+  EXPECT_THAT(endpoint_.sent_, IsEmpty());
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 #include "services/token_broker/resolver.h"
 
 #include <atomic>
+#include <chrono>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,8 +16,10 @@
 namespace sallyport::token_broker {
 namespace {
 
+using ::sallyport::testing::IsOk;
 using ::sallyport::testing::StatusIs;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Code = absl::StatusCode;
 
 class ResolverTest : public testing::BrokerTestBase {
@@ -335,6 +339,102 @@ TEST_F(ResolverTest, VaultThatIsDownIsUnavailableAndLinkedTokensGoOn) {
 
   EXPECT_TRUE(Resolve(broker, {}, passport).ok());
   EXPECT_THAT(Resolve(broker, {}, peers_.authn.Sign(CallPassport("corp:bob"))), StatusIs(Code::kUnavailable));
+}
+
+// A record that cannot be read in time must not cost those anything who need not read it.
+TEST_F(ResolverTest, KnownUsersGoOnWhileTheVaultHangsForManyOthers) {
+  constexpr int kOthers = 40;
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  TokenBrokerServer& broker = StartBroker();
+  const std::string passport = peers_.authn.Sign(CallPassport());
+  ASSERT_TRUE(Resolve(broker, {}, passport).ok());
+  peers_.vault.SetHanging(true);
+  std::vector<std::thread> others;
+  for (int i = 0; i < kOthers; ++i) {
+    others.emplace_back([this, &broker, i] {
+      EXPECT_THAT(Resolve(broker, {}, peers_.authn.Sign(CallPassport(absl::StrCat("corp:user", i)))), Not(IsOk()));
+    });
+  }
+  const auto began = std::chrono::steady_clock::now();
+  while (peers_.vault.hanging() < kOthers && std::chrono::steady_clock::now() - began < std::chrono::seconds(3)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(peers_.vault.hanging(), kOthers);
+
+  const auto asked = std::chrono::steady_clock::now();
+  EXPECT_TRUE(Resolve(broker, {}, passport).ok());
+
+  EXPECT_LT(std::chrono::steady_clock::now() - asked, std::chrono::seconds(1));
+  peers_.vault.SetDown(true);
+  peers_.vault.SetHanging(false);
+  for (std::thread& other : others) other.join();
+}
+
+TEST_F(ResolverTest, TokenOfAFormerProviderIsNotGivenOut) {
+  for (const absl::Duration ttl : {absl::InfiniteDuration(), absl::Hours(1)}) {
+    PutConnection("corp:ada", kApp, absl::Minutes(1), ttl, ttl == absl::InfiniteDuration() ? "" : "rt0");
+    const std::string passport = peers_.authn.Sign(CallPassport());
+    const std::string here = app_->token_url();
+    TokenBrokerServer& broker = StartBroker();
+    ASSERT_OK_AND_ASSIGN(const auto before, Resolve(broker, {}, passport));
+    ASSERT_EQ(before.pieces_size(), 1);
+
+    PointAppAt(broker, "https://elsewhere.example/token");
+    ASSERT_OK_AND_ASSIGN(const auto cached, Resolve(broker, {}, passport));
+    ASSERT_OK_AND_ASSIGN(const auto read, Resolve(StartBroker(), {}, passport));
+    PointAppAt(broker, absl::StrCat(here, "/v2"));
+    ASSERT_OK_AND_ASSIGN(const auto back, Resolve(broker, {}, passport));
+    PointAppAt(broker, here);
+
+    EXPECT_EQ(cached.link().reason(), v1::LinkRequired::NEEDS_REAUTH) << ttl;
+    EXPECT_EQ(cached.pieces_size(), 0) << ttl;
+    EXPECT_EQ(read.link().reason(), v1::LinkRequired::NEEDS_REAUTH) << ttl;
+    EXPECT_EQ(back.pieces_size(), 1) << "the same origin, nothing lost";
+  }
+}
+
+TEST_F(ResolverTest, ConnectionThatALateAnswerHealedIsKeptInMemoryAgain) {
+  provider_.SetHandler([](const testing::HttpProvider::Request&) -> testing::HttpProvider::Response {
+    return {400, R"({"error":"invalid_grant"})", "application/json", ""};
+  });
+  PutConnection("corp:ada", kApp, absl::Hours(2), absl::Hours(1));
+  vault::v1::AcquireLeaseRequest acquire;
+  *acquire.mutable_record() = ConnectionRecord("corp:ada", kApp);
+  acquire.mutable_ttl()->set_seconds(30);
+  ASSERT_OK_AND_ASSIGN(const auto lost, peers_.vault.AcquireLease(acquire, "passport-of:corp:ada"));
+  peers_.vault.LapseLeases();
+  TokenBrokerServer& broker = StartBroker();
+  const std::string passport = peers_.authn.Sign(CallPassport());
+  ASSERT_OK_AND_ASSIGN(const auto refused, Resolve(broker, {}, passport));
+  ASSERT_EQ(refused.link().reason(), v1::LinkRequired::NEEDS_REAUTH);
+
+  vault::v1::PutRequest late;
+  *late.mutable_record() = acquire.record();
+  late.set_lease(lost.lease().id());
+  *late.mutable_labels() = lost.lease().metadata().labels();
+  v1::TokenSet tokens;
+  tokens.set_access_token("late");
+  tokens.set_refresh_token("rt1");
+  tokens.add_scopes("repo");
+  *tokens.mutable_expires_at() = ToTimestamp(clock_.Now() + absl::Hours(1));
+  late.set_payload(tokens.SerializeAsString());
+  ASSERT_OK_AND_ASSIGN(const auto healed, peers_.vault.Put(late, ""));
+  ASSERT_FALSE(healed.side());
+
+  // Its own invalidation comes back to the broker at some moment.
+  bool kept = false;
+  for (int i = 0; i < 100 && !kept; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    ASSERT_OK_AND_ASSIGN(const auto first, Resolve(broker, {}, passport));
+    ASSERT_EQ(first.pieces(0).value(), "Bearer late");
+    const int reads = peers_.vault.gets();
+    ASSERT_OK_AND_ASSIGN(const auto second, Resolve(broker, {}, passport));
+    ASSERT_EQ(second.pieces(0).value(), "Bearer late");
+    kept = peers_.vault.gets() == reads;
+  }
+  EXPECT_TRUE(kept);
+  peers_.vault.SetDown(true);
+  EXPECT_TRUE(Resolve(broker, {}, passport).ok());
 }
 
 }  // namespace

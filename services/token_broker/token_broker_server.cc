@@ -46,6 +46,9 @@ namespace sallyport::token_broker {
 namespace {
 
 constexpr absl::Duration kRefreshGrace = absl::Seconds(20);
+// What waits at a time, and the threads of what nobody waits for.
+constexpr size_t kMaxQueue = 20'000;
+constexpr int kBehindThreads = 4;
 
 // As the client has it: an IPv6 address stands without brackets.
 absl::Status CheckRedisAddress(const std::string& address) {
@@ -90,13 +93,17 @@ absl::StatusOr<RedisOptions> RedisOptionsFrom(const config::v1::TokenBrokerConfi
   return options;
 }
 
-absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Deployment& deployment,
-                                                           const Clock& clock) {
+absl::StatusOr<EgressPolicy> PolicyFrom(const config::v1::Deployment& deployment) {
   const auto& texts = deployment.egress().oauth_networks();
   ASSIGN_OR_RETURN(std::vector<Network> networks,
                    ParseNetworks({texts.begin(), texts.end()}, "deployment.egress.oauthNetworks"));
+  return EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kLoopback);
+}
+
+absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Deployment& deployment,
+                                                           const EgressPolicy& policy, const Clock& clock) {
   HttpClient::Options options;
-  options.policy = EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kLoopback);
+  options.policy = policy;
   options.ca_bundle = deployment.egress().ca_bundle();
   options.gate.max_in_flight = 64;
   options.gate.open_for = absl::Seconds(5);
@@ -122,9 +129,10 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<HttpTokenEndpoint> endpoint;
   std::unique_ptr<TokenCache> cache;
   std::unique_ptr<BrokerKey> key;
-  // Requests and background work; refreshes have threads of their own, so that slow providers do not stand in anybody's
-  // way.
+  // Requests: a thread each while it waits for the vault, started when there is none. What nobody waits for, and
+  // refreshes, have threads of their own: neither a silent registry nor slow providers stand in a caller's way.
   std::unique_ptr<TaskRunner> runner;
+  std::unique_ptr<TaskRunner> behind;
   std::unique_ptr<Invalidations> invalidations;
   std::unique_ptr<Refresher> refresher;
   std::unique_ptr<Connections> connections;
@@ -246,16 +254,18 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   ASSIGN_OR_RETURN(CallGuard call_guard, CallGuard::Create(TokenBrokerMethodTables()));
   guard = std::make_unique<CallGuard>(std::move(call_guard));
   verifier = std::make_unique<PassportVerifier>(public_url, std::make_unique<RpcKeySource>(peers.authn));
-  ASSIGN_OR_RETURN(http, MakeHttpClient(config.deployment(), clock));
+  ASSIGN_OR_RETURN(EgressPolicy policy, PolicyFrom(config.deployment()));
+  ASSIGN_OR_RETURN(http, MakeHttpClient(config.deployment(), policy, clock));
   vault = MakeVaultClient(peers.vault);
   control = std::make_unique<ControlStream>(peers.registry, clock);
   secrets = std::make_unique<SecretReader>(*vault, clock);
-  providers = std::make_unique<Providers>(peers.authn, *http, *secrets, clock);
+  runner = std::make_unique<TaskRunner>(MaxThreads(config.server()), kMaxQueue);
+  behind = std::make_unique<TaskRunner>(kBehindThreads, kMaxQueue);
+  providers = std::make_unique<Providers>(peers.authn, *http, std::move(policy), *secrets, *behind, clock);
   endpoint = std::make_unique<HttpTokenEndpoint>(*http, clock);
   cache = std::make_unique<TokenCache>(*vault, redis.get(), clock);
   key = std::make_unique<BrokerKey>(*vault);
-  runner = std::make_unique<TaskRunner>(std::max(8, config.server().max_threads() / 2), 20'000);
-  invalidations = std::make_unique<Invalidations>(peers.registry, *cache, *runner);
+  invalidations = std::make_unique<Invalidations>(peers.registry, *cache, *behind);
   Refresher::Options refreshing;
   if (config.has_idle_refresh()) {
     refreshing.flight.idle_refresh = FromProtoDuration(config.idle_refresh());
@@ -267,10 +277,11 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   connections = std::make_unique<Connections>(*vault, *cache, *refresher, *providers, control.get(), clock);
   resolver = std::make_unique<Resolver>(*control, *secrets, *connections, *audit, *runner, clock);
   revoker = std::make_unique<Revoker>(*vault, *endpoint, *invalidations, clock);
-  linker = std::make_unique<Linker>(public_url, *vault, *providers, *endpoint, *invalidations, *audit, clock);
+  linker = std::make_unique<Linker>(public_url, *vault, *providers, *endpoint, *invalidations, *audit, clock,
+                                    refreshing.flight.idle_refresh);
   accounts = std::make_unique<Accounts>(public_url, *control, *vault, *key, *revoker, *providers, *audit, clock);
   pages = std::make_unique<WebPages>(public_url, *control, verifier.get(), *vault, *linker, *key, *audit, clock);
-  background = std::make_unique<Background>(peers.authn, *vault, *connections, *refresher, *revoker, *runner, clock,
+  background = std::make_unique<Background>(peers.authn, *vault, *connections, *refresher, *revoker, *behind, clock,
                                             absl::Seconds(30));
   control->AddListener([this](const ControlUpdate& update) { Obey(update); });
   return absl::OkStatus();
@@ -365,8 +376,10 @@ void TokenBrokerServer::Shutdown(absl::Duration grace) {
   if (parts_->control != nullptr) {
     parts_->control->Stop();
   }
-  if (parts_->runner != nullptr) {
-    parts_->runner->Stop();
+  for (const std::unique_ptr<TaskRunner>* runner : {&parts_->runner, &parts_->behind}) {
+    if (*runner != nullptr) {
+      (*runner)->Stop();
+    }
   }
   if (parts_->shipper != nullptr) {
     parts_->shipper->Flush(absl::Seconds(1));

@@ -60,6 +60,7 @@ absl::StatusOr<std::string> CacheSealer::Seal(const ConnectionKey& key, const Co
   }
   token.set_version(view.version);
   token.set_can_refresh(view.can_refresh);
+  token.set_bound_to(view.bound_to);
   *token.mutable_scopes() = {view.scopes.begin(), view.scopes.end()};
   const Secret value_key = HkdfExpandSha256(
       root_.Expose(), absl::StrCat("sallyport cache values v1 ", view.generation, " ", Canonical(key)), kAeadKeySize);
@@ -104,6 +105,7 @@ absl::StatusOr<SharedConnection> CacheSealer::Open(const ConnectionKey& key, abs
   view->times.expires_at = token.has_expires_at() ? FromTimestamp(token.expires_at()) : absl::InfiniteFuture();
   view->times.obtained_at = token.has_obtained_at() ? FromTimestamp(token.obtained_at()) : absl::InfinitePast();
   view->can_refresh = token.can_refresh();
+  view->bound_to = std::move(*token.mutable_bound_to());
   view->scopes.assign(token.scopes().begin(), token.scopes().end());
   return SharedConnection(std::move(view));
 }
@@ -160,7 +162,8 @@ SharedConnection TokenCache::GetShared(const ConnectionKey& key) {
   {
     MutexLock lock(mu_);
     const auto floor = floors_.find(key.ToString());
-    if (generation.has_value() && floor != floors_.end() && *generation < floor->second) {
+    if (generation.has_value() && floor != floors_.end() && *generation < floor->second.generation &&
+        *generation != floor->second.healed.first) {
       return nullptr;
     }
   }
@@ -171,8 +174,15 @@ SharedConnection TokenCache::GetShared(const ConnectionKey& key) {
     redis_->Delete(redis_key).IgnoreError();
     return nullptr;
   }
-  if (!IsUsable((*view)->times, clock_.Now())) {
+  // A broker of before kept no label; whose such a token is cannot be told.
+  if (!IsUsable((*view)->times, clock_.Now()) || (*view)->bound_to.empty()) {
     return nullptr;
+  }
+  {
+    MutexLock lock(mu_);
+    if (!IsBelieved(key.ToString(), **view)) {
+      return nullptr;
+    }
   }
   Put(key, *view, /*share=*/false);
   return *view;
@@ -184,9 +194,10 @@ void TokenCache::Put(const ConnectionKey& key, const SharedConnection& view, boo
   {
     MutexLock lock(mu_);
     // Whoever has seen a generation believes none before it, whether or not an invalidation has come.
-    RaiseFloor(text, view->generation);
-    const auto floor = floors_.find(text);
-    if (view->state != ConnectionView::State::kLinked || (floor != floors_.end() && view->generation < floor->second)) {
+    if (const auto floor = floors_.find(text); floor == floors_.end() || floor->second.generation < view->generation) {
+      RaiseFloor(text, view->generation);
+    }
+    if (view->state != ConnectionView::State::kLinked || !IsBelieved(text, *view)) {
       entries_.erase(text);
       return;
     }
@@ -215,6 +226,30 @@ void TokenCache::Put(const ConnectionKey& key, const SharedConnection& view, boo
   }
 }
 
+uint64_t TokenCache::Mark() const {
+  MutexLock lock(mu_);
+  return heard_;
+}
+
+void TokenCache::PutRead(const ConnectionKey& key, const SharedConnection& view, uint64_t mark) {
+  {
+    MutexLock lock(mu_);
+    const auto found = floors_.find(key.ToString());
+    // A read that was under way when the floor was raised may have seen what has ended since.
+    if (found != floors_.end() && found->second.heard <= mark && view->generation < found->second.generation) {
+      const bool linked = view->state == ConnectionView::State::kLinked;
+      found->second.healed = linked ? std::make_pair(view->generation, view->version) : std::pair<int64_t, int64_t>();
+    }
+  }
+  Put(key, view, /*share=*/false);
+}
+
+bool TokenCache::IsBelieved(const std::string& key_text, const ConnectionView& view) const {
+  const auto floor = floors_.find(key_text);
+  return floor == floors_.end() || view.generation >= floor->second.generation ||
+         std::make_pair(view.generation, view.version) == floor->second.healed;
+}
+
 std::string TokenCache::DoorbellKey(const ConnectionKey& key) {
   const std::shared_ptr<const CacheSealer> sealer = redis_ == nullptr ? nullptr : Sealer();
   return sealer == nullptr ? "" : sealer->KeyFor(key);
@@ -240,8 +275,10 @@ void TokenCache::RaiseFloor(const std::string& key_text, int64_t generation) {
   if (floors_.size() >= kMaxEntries) {
     floors_.erase(floors_.begin());
   }
-  int64_t& floor = floors_[key_text];
-  floor = std::max(floor, generation);
+  Floor& floor = floors_[key_text];
+  floor.generation = std::max(floor.generation, generation);
+  floor.heard = ++heard_;
+  floor.healed = {0, 0};
 }
 
 void TokenCache::InvalidateSubject(const std::string& subject) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -52,6 +53,10 @@ class TokenCache {
   SharedConnection GetShared(const ConnectionKey& key);
   // Keeps it here and, with `share`, in Redis; rings the doorbell for waiting replicas.
   void Put(const ConnectionKey& key, const SharedConnection& view, bool share);
+  // Keeps here what a read of the vault gave that began after `mark` was taken. The vault knows better than an
+  // invalidation heard before that: a late answer may have healed the generation that was given up.
+  void PutRead(const ConnectionKey& key, const SharedConnection& view, uint64_t mark);
+  uint64_t Mark() const;
 
   // Forgets the connection in generations before `generation`.
   void Invalidate(const std::string& key_text, int64_t generation);
@@ -72,10 +77,19 @@ class TokenCache {
     SharedConnection view;
     absl::Time since;
   };
+  struct Floor {
+    int64_t generation = 0;
+    // Value of heard_ when this was heard last.
+    uint64_t heard = 0;
+    // Generation and version of the one view below `generation` that is believed all the same; 0 if none is.
+    std::pair<int64_t, int64_t> healed = {0, 0};
+  };
   static constexpr size_t kMaxEntries = 50'000;
 
   std::shared_ptr<const CacheSealer> Sealer();
+  // To `generation` if it is below. Nothing below is believed any more.
   void RaiseFloor(const std::string& key_text, int64_t generation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool IsBelieved(const std::string& key_text, const ConnectionView& view) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   VaultClient& vault_;
   RedisClient* const redis_;
@@ -83,7 +97,8 @@ class TokenCache {
   mutable Mutex mu_;
   std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mu_);
   // Generations heard of, so that a value written before is not believed.
-  std::map<std::string, int64_t> floors_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, Floor> floors_ ABSL_GUARDED_BY(mu_);
+  uint64_t heard_ ABSL_GUARDED_BY(mu_) = 0;
   std::shared_ptr<const CacheSealer> sealer_ ABSL_GUARDED_BY(mu_);
   int64_t sealer_day_ ABSL_GUARDED_BY(mu_) = -1;
   absl::Time sealer_retry_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();

@@ -26,6 +26,7 @@ std::shared_ptr<ConnectionView> View(int64_t generation, int64_t version, absl::
   view->times = {now, now + absl::Hours(1)};
   view->scopes = {"repo"};
   view->can_refresh = true;
+  view->bound_to = "https://a.example https://a.example";
   return view;
 }
 
@@ -38,6 +39,7 @@ TEST(CacheSealerTest, ValueOpensForItsConnectionOnly) {
   EXPECT_EQ(view->access_token.Expose(), "canary-7-9");
   EXPECT_EQ(view->generation, 7);
   EXPECT_EQ(view->version, 9);
+  EXPECT_EQ(view->bound_to, "https://a.example https://a.example");
   EXPECT_EQ(CacheSealer::GenerationOf(value), 7);
   EXPECT_FALSE(sealer.Open({"corp:bob", "app_1"}, value).ok());
   EXPECT_FALSE(sealer.Open({"corp:ada", "app_2"}, value).ok());
@@ -85,6 +87,40 @@ TEST_F(TokenCacheTest, OlderGenerationIsForgottenAndDoesNotComeBack) {
   EXPECT_EQ(cache_.Get(kAda, absl::Hours(1)), nullptr);
   cache_.Put(kAda, View(2, 6, clock_.Now()), false);
   EXPECT_NE(cache_.Get(kAda, absl::Hours(1)), nullptr);
+}
+
+TEST_F(TokenCacheTest, VersionThatTheVaultStillGivesIsBelievedAndNoOtherOfItsGeneration) {
+  cache_.Invalidate(kAda.ToString(), 2);
+
+  cache_.PutRead(kAda, View(1, 5, clock_.Now()), cache_.Mark());
+  EXPECT_NE(cache_.Get(kAda, absl::Hours(1)), nullptr);
+  cache_.Put(kAda, View(1, 6, clock_.Now()), false);
+  EXPECT_EQ(cache_.Get(kAda, absl::Hours(1)), nullptr);
+}
+
+TEST_F(TokenCacheTest, ReadThatBeganBeforeAnInvalidationHealsNothing) {
+  cache_.Invalidate(kAda.ToString(), 2);
+  const uint64_t before = cache_.Mark();
+  cache_.PutRead(kAda, View(1, 5, clock_.Now()), before);
+  ASSERT_NE(cache_.Get(kAda, absl::Hours(1)), nullptr);
+
+  cache_.Invalidate(kAda.ToString(), 2);
+  EXPECT_EQ(cache_.Get(kAda, absl::Hours(1)), nullptr);
+  cache_.PutRead(kAda, View(1, 5, clock_.Now()), before);
+  cache_.Put(kAda, View(1, 5, clock_.Now()), false);
+
+  EXPECT_EQ(cache_.Get(kAda, absl::Hours(1)), nullptr);
+}
+
+TEST_F(TokenCacheTest, ReadThatBeganBeforeANewLinkWasSeenHealsNothing) {
+  const uint64_t before = cache_.Mark();
+  cache_.Put(kAda, View(2, 6, clock_.Now()), false);
+
+  cache_.PutRead(kAda, View(1, 5, clock_.Now()), before);
+
+  EXPECT_EQ(cache_.Get(kAda, absl::Hours(1)), nullptr);
+  cache_.PutRead(kAda, View(2, 6, clock_.Now()), before);
+  EXPECT_EQ(cache_.Get(kAda, absl::Hours(1))->generation, 2);
 }
 
 TEST_F(TokenCacheTest, LateReadDoesNotReplaceANewerVersion) {
@@ -162,6 +198,22 @@ TEST_F(SharedTokenCacheTest, ValueThatDoesNotOpenIsAMissAndRemoved) {
 
   EXPECT_EQ(other_->GetShared(kAda), nullptr);
   EXPECT_FALSE(redis_->Get(key)->has_value());
+}
+
+TEST_F(SharedTokenCacheTest, HealedVersionIsFoundAndNoOtherOfItsGeneration) {
+  other_->Invalidate(kAda.ToString(), 4);
+  other_->PutRead(kAda, View(3, 5, clock_.Now()), other_->Mark());
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+  EXPECT_EQ(other_->GetShared(kAda), nullptr);
+  mine_->Put(kAda, View(3, 5, clock_.Now()), true);
+  EXPECT_NE(other_->GetShared(kAda), nullptr);
+}
+
+TEST_F(SharedTokenCacheTest, ValueThatDoesNotSayWhoseProviderItIsOfIsAMiss) {
+  std::shared_ptr<ConnectionView> view = View(3, 4, clock_.Now());
+  view->bound_to = "";
+  mine_->Put(kAda, view, true);
+  EXPECT_EQ(other_->GetShared(kAda), nullptr);
 }
 
 TEST_F(SharedTokenCacheTest, EndedTokenIsAMiss) {

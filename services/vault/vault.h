@@ -25,7 +25,8 @@ namespace sallyport::vault {
 // The lease protocol: `generation` says which link of an account a token belongs to, `epoch` which holder was last. A
 // holder's answer becomes the head if nobody took the record over since; is kept as a side version if somebody did; and
 // is refused (wrong_generation) if the record was linked anew, deleted or shredded. A late answer heals a record that
-// is marked NEEDS_REAUTH, and a record cannot be marked so over a side version its holder has not seen.
+// is marked NEEDS_REAUTH or NEEDS_INTERACTION, and a record cannot be marked so over a side version its holder has not
+// seen.
 class Vault {
  public:
   struct Dependencies {

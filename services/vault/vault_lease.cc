@@ -36,7 +36,8 @@ constexpr size_t kMaxReasonBytes = 256;
 // that the provider has already changed must not be lost to a full outbox.
 constexpr AuditOutbox::Admit kEnding = AuditOutbox::Admit::kAlways;
 
-constexpr char kNeedsReauth[] = "NEEDS_REAUTH";
+// The user must do something, or so it seemed to whoever marked it: an answer that comes in all the same knows better.
+bool NeedsUser(absl::string_view state) { return state == "NEEDS_REAUTH" || state == "NEEDS_INTERACTION"; }
 
 std::string DigestOf(const std::string& lease) { return HexEncode(Sha256(lease)); }
 
@@ -194,7 +195,7 @@ absl::Status Vault::PutLeased(Transaction& tx, const Caller& caller, const Recor
 
   const bool answered = lease.state == LeaseState::kAnswered;
   const bool current = !answered && row.epoch == lease.epoch;
-  const bool heals = !answered && !current && row.state == kNeedsReauth;
+  const bool heals = !answered && !current && NeedsUser(row.state);
   const bool as_head = current || heals;
   // The reserved number, unless it is used or a newer head would seem older.
   const bool reserved = !answered && (!as_head || lease.version > row.head);
@@ -280,7 +281,7 @@ absl::StatusOr<v1::PutStatusResponse> Vault::PutStatus(const Caller& caller, con
     if (held.lease.epoch != row.epoch || held.lease.state == LeaseState::kAnswered) {
       return error::LeaseLost();
     }
-    if (request.state() == kNeedsReauth) {
+    if (NeedsUser(request.state())) {
       ASSIGN_OR_RETURN(const std::vector<VersionRow> versions, ListVersions(tx, row.rid));
       for (const VersionRow& version : versions) {
         if (version.role == VersionRole::kSide && version.shown_epoch != row.epoch) {

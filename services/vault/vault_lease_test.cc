@@ -169,12 +169,14 @@ TEST_P(LeaseTest, SideThatTheHolderHasNotSeenOutlivesItsAnswer) {
   EXPECT_EQ(Take().side_size(), 1);
 }
 
-TEST_P(LeaseTest, ReauthIsRefusedOverAnUnseenSide) {
+TEST_P(LeaseTest, UserIsNotCalledForOverAnUnseenSide) {
   const auto first = Take();
   harness_->LapseLeases();
   const auto second = Take();
   ASSERT_TRUE(harness_->PutLeased(Connection(), first.id(), "rt1")->side());
-  EXPECT_EQ(ReasonOf(harness_->PutStatus(Connection(), second.id(), "NEEDS_REAUTH").status()), "side_exists");
+  for (const char* state : {"NEEDS_REAUTH", "NEEDS_INTERACTION"}) {
+    EXPECT_EQ(ReasonOf(harness_->PutStatus(Connection(), second.id(), state).status()), "side_exists") << state;
+  }
   ASSERT_THAT(harness_->Release(Connection(), second.id()), IsOk());
   EXPECT_EQ(Take().side(0).payload(), "rt1");
 }
@@ -190,6 +192,17 @@ TEST_P(LeaseTest, LateAnswerHealsARecordMarkedForReauth) {
   const auto got = harness_->Get(Broker(), Connection());
   EXPECT_EQ(got->payload(), "rt1");
   EXPECT_EQ(got->metadata().state(), "OK");
+}
+
+TEST_P(LeaseTest, LateAnswerHealsARecordMarkedForInteraction) {
+  const auto first = Take();
+  harness_->LapseLeases();
+  const auto second = Take();
+  ASSERT_THAT(harness_->PutStatus(Connection(), second.id(), "NEEDS_INTERACTION"), IsOk());
+  const auto late = harness_->PutLeased(Connection(), first.id(), "rt1");
+  ASSERT_THAT(late, IsOk());
+  EXPECT_FALSE(late->side());
+  EXPECT_EQ(harness_->Get(Broker(), Connection())->metadata().state(), "OK");
 }
 
 TEST_P(LeaseTest, RelinkRefusesTheOldGeneration) {

@@ -3,9 +3,11 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
 #include "common/proto_time.h"
@@ -70,6 +72,7 @@ class BrokerTestBase : public ::testing::Test {
     config.mutable_deployment()->mutable_egress()->add_oauth_networks("127.0.0.0/8");
     directories_.push_back((std::filesystem::temp_directory_path() / MakeUid("broker_test_")).string());
     config.set_data_directory(directories_.back());
+    if (idle_refresh_.has_value()) *config.mutable_idle_refresh() = ToProtoDuration(*idle_refresh_);
     if (!redis_address_.empty()) {
       config.mutable_redis()->set_address(redis_address_);
       config.mutable_redis()->mutable_timeout()->set_seconds(1);
@@ -140,7 +143,7 @@ class BrokerTestBase : public ::testing::Test {
     return "";
   }
 
-  // Puts a connection into the vault as a link would.
+  // Puts a connection into the vault as a link would. A `ttl` without end: so is the token.
   void PutConnection(const std::string& subject, const std::string& connection, absl::Duration age, absl::Duration ttl,
                      const std::string& refresh_token = "rt0", const std::map<std::string, std::string>& labels = {}) {
     v1::TokenSet tokens;
@@ -148,7 +151,7 @@ class BrokerTestBase : public ::testing::Test {
     tokens.set_refresh_token(refresh_token);
     tokens.add_scopes("repo");
     *tokens.mutable_obtained_at() = ToTimestamp(clock_.Now() - age);
-    *tokens.mutable_expires_at() = ToTimestamp(clock_.Now() - age + ttl);
+    if (ttl != absl::InfiniteDuration()) *tokens.mutable_expires_at() = ToTimestamp(clock_.Now() - age + ttl);
     vault::v1::PutRequest put;
     *put.mutable_record() = ConnectionRecord(subject, connection);
     put.set_payload(tokens.SerializeAsString());
@@ -162,6 +165,26 @@ class BrokerTestBase : public ::testing::Test {
     for (const auto& [name, value] : labels) (*put.mutable_labels())[name] = value;
     EXPECT_TRUE(peers_.vault.Put(put, "passport-of:" + subject).ok());
   }
+  // The app is configured anew, and the broker has heard of it.
+  void PointAppAt(TokenBrokerServer& broker, const std::string& token_url) {
+    const std::string marker = MakeUid("srv_");
+    peers_.registry.Change([&](registry::v1::WatchEvent::Snapshot& snapshot) {
+      app_->set_token_url(token_url);
+      // A server that comes with it shows that it has arrived.
+      registry::v1::McpServer* server = snapshot.add_mcp_servers();
+      server->set_uid(marker);
+      server->set_slug(absl::StrCat("marker", snapshot.mcp_servers_size()));
+      server->set_version(1);
+      server->set_upstream_url(absl::StrCat(kOrigin, "/mcp"));
+      server->mutable_app_auth()->mutable_passthrough();
+    });
+    v1::ResolveCredentialsRequest request;
+    request.set_server_uid(marker);
+    for (int i = 0; i < 500 && !Resolve(broker, request, "").ok(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    EXPECT_TRUE(Resolve(broker, request, "").ok());
+  }
   void PutSecret(const std::string& kind, const std::string& name, const std::string& value) {
     vault::v1::PutRequest put;
     *put.mutable_record() = OrganizationRecord(kind, name);
@@ -173,7 +196,9 @@ class BrokerTestBase : public ::testing::Test {
   FakePeers peers_;
   HttpProvider provider_;
   registry::v1::App* app_ = nullptr;
-  std::string redis_address_;  // Of brokers started from now on.
+  // Of brokers started from now on.
+  std::string redis_address_;
+  std::optional<absl::Duration> idle_refresh_;
   std::vector<std::string> directories_;
   std::vector<std::unique_ptr<TokenBrokerServer>> brokers_;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -69,8 +70,9 @@ class FakeVaultService final : public vault::v1::Vault::Service {
   }
   template <typename Response>
   static grpc::Status Answer(absl::StatusOr<Response> result, Response* response) {
-    if (result.ok()) *response = *std::move(result);
-    return ToGrpcStatus(result.status());
+    if (!result.ok()) return ToGrpcStatus(result.status());
+    *response = *std::move(result);
+    return grpc::Status::OK;
   }
   FakeVault& vault_;
 };
@@ -86,8 +88,9 @@ class FakeRegistry final : public registry::v1::Registry::Service {
     MutexLock lock(mu_);
     return snapshot_.add_apps();
   }
-  void Changed() {
+  void Change(const std::function<void(registry::v1::WatchEvent::Snapshot&)>& how) {
     MutexLock lock(mu_);
+    how(snapshot_);
     ++revision_;
   }
   std::vector<registry::v1::Invalidation> invalidations() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <set>
@@ -34,6 +35,9 @@ class FakeVault final : public VaultClient {
                                              const std::string& passport) override {
     MutexLock lock(mu_);
     ++gets_;
+    ++hanging_;
+    while (hang_) changed_.wait(mu_);
+    --hanging_;
     if (down_) return Down();
     if (absl::Status status = CheckOwner(request.record(), passport); !status.ok()) return status;
     const auto found = records_.find(KeyOf(request.record()));
@@ -176,7 +180,7 @@ class FakeVault final : public VaultClient {
     if (lease.epoch != record.epoch || lease.state == LeaseState::kAnswered) {
       return WithReason(absl::AbortedError("no longer the holder"), "lease_lost");
     }
-    if (request.state() == "NEEDS_REAUTH") {
+    if (NeedsUser(request.state())) {
       for (const Side& side : record.sides) {
         if (side.shown_epoch != record.epoch) return WithReason(absl::AbortedError("a late answer"), "side_exists");
       }
@@ -228,6 +232,16 @@ class FakeVault final : public VaultClient {
   void SetDown(bool down) {
     MutexLock lock(mu_);
     down_ = down;
+  }
+  // Reads are not answered until it ends.
+  void SetHanging(bool hang) {
+    MutexLock lock(mu_);
+    hang_ = hang;
+    changed_.notify_all();
+  }
+  int hanging() {
+    MutexLock lock(mu_);
+    return hanging_;
   }
   void FailPuts(int count, absl::Status failure = Down()) {
     MutexLock lock(mu_);
@@ -320,6 +334,7 @@ class FakeVault final : public VaultClient {
     std::string answer;
   };
 
+  static bool NeedsUser(const std::string& state) { return state == "NEEDS_REAUTH" || state == "NEEDS_INTERACTION"; }
   static std::string KeyOf(const vault::v1::RecordName& name) { return name.SerializeAsString(); }
   static absl::Status Down() { return absl::UnavailableError("the vault is down"); }
 
@@ -380,7 +395,7 @@ class FakeVault final : public VaultClient {
       return response;
     }
     const bool current = !answered && record.epoch == lease.epoch;
-    const bool heals = !answered && !current && record.state == "NEEDS_REAUTH";
+    const bool heals = !answered && !current && NeedsUser(record.state);
     const bool as_head = current || heals;
     const int64_t version =
         !answered && (!as_head || lease.version > record.head) ? lease.version : ++record.last_version;
@@ -409,6 +424,9 @@ class FakeVault final : public VaultClient {
   std::map<std::string, Record> records_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, Lease> leases_ ABSL_GUARDED_BY(mu_);
   bool down_ ABSL_GUARDED_BY(mu_) = false;
+  bool hang_ ABSL_GUARDED_BY(mu_) = false;
+  int hanging_ ABSL_GUARDED_BY(mu_) = 0;
+  std::condition_variable_any changed_;
   int puts_fail_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Status put_failure_ ABSL_GUARDED_BY(mu_);
   std::set<std::string> refused_passports_ ABSL_GUARDED_BY(mu_);

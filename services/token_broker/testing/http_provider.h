@@ -99,7 +99,7 @@ class HttpProvider {
   void Serve(int connection) {
     std::string buffer;
     while (true) {
-      size_t end;
+      size_t end = 0;
       while ((end = buffer.find("\r\n\r\n")) == std::string::npos) {
         if (!Fill(connection, &buffer)) return void(::close(connection));
       }
