@@ -168,6 +168,8 @@ describe('kill -9 in split mode', { skip }, () => {
         await writer.start();
         await waitFor(() => writer.wrote, 'writes of every kind');
         if (BROKERS.includes(victim)) await waitFor(async () => await resolved() > resolvedBefore, `${victim} to be the broker in use`);
+        // The test before may have paused for as long as a token lives: whoever is overdue is renewed first.
+        await waitFor(() => known.every((user) => dueAt(user) > Date.now() - 1000), 'renewals that are overdue');
         await momentOfRenewals();
         const failedBefore = await failedRefreshes();
         if (victim === 'redis') await gateway.redis.kill();
@@ -202,9 +204,11 @@ describe('kill -9 in split mode', { skip }, () => {
     });
   }
 
-  it('never used a refresh token twice, and no known user had to link again', () => {
-    assert.ok(world.provider.refreshes().length > KNOWN);
-    assert.deepEqual(world.provider.refreshes().filter((entry) => entry.reused || entry.outcome !== 'ok'), []);
+  it('never used a refresh token twice, and no known user had to link again', async () => {
+    const refreshes = await world.provider.decidedRefreshes();
+    assert.ok(refreshes.length > KNOWN, `${refreshes.length} refreshes`);
+    const bad = refreshes.find((entry) => entry.reused || entry.outcome !== 'ok');
+    assert.equal(bad, undefined, bad && JSON.stringify(refreshes.filter(({ user }) => user === bad.user)));
     for (const { i } of known) {
       assert.equal(world.provider.records.authorizations.filter(({ user }) => user === world.account(i)).length, 1, world.account(i));
     }

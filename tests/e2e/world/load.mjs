@@ -75,7 +75,7 @@ export class Writer {
       }
     };
     this.loops = Promise.all([
-      loop(250, (n) => this.#register(n)),
+      loop(500, (n) => this.#register(n)),  // authn records so many events of strangers a second.
       loop(300, () => this.#rotate()),
       loop(500, (n) => this.#createServer(n)),
       loop(600, () => this.#link(linkers[this.links.length])),
