@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { assertNoSecretLeaked, obtainToken, startWorld } from '../world/fixture.mjs';
+import { assertNoSecretLeaked, obtainToken, startWorld, tokenRequest } from '../world/fixture.mjs';
 import { TOPOLOGIES } from '../world/gateway.mjs';
 import { callTool, initialize, rpc, toolText } from '../world/http-client.mjs';
 import { waitFor } from '../world/http.mjs';
@@ -187,8 +187,10 @@ for (const topology of TOPOLOGIES) {
           const answer = await rpc(gateway.mcpUrl('again'), 'tools/list', {}, { token: got.accessToken, ...options });
           assert.equal(answer.status, 401, answer.body);
         }
-        const renewed = await rpc(gateway.mcpUrl('again'), 'tools/list', {}, { token: got.refreshToken });
-        assert.equal(renewed.status, 401);
+        const renewed = await tokenRequest(world, {
+          grant_type: 'refresh_token', refresh_token: got.refreshToken, client_id: got.clientId, resource: gateway.mcpUrl('again'),
+        });
+        assert.equal(renewed.status, 400, 'the refresh token is of the server before');
         assert.equal(world.echo.requests.length, calls, 'nothing went upstream');
         // The same person in the same browser, who is asked to consent again: it is another server.
         const again = await obtainToken(world, 'again', world.persona(0), { browser: got.browser });
