@@ -73,7 +73,10 @@ absl::Status CheckOidc(const std::string& field, const OidcConnector& oidc) {
     return InvalidField(field + ".oidc.clientSecretFile", "needs clientId");
   }
   for (int kind : oidc.accept()) {
-    if (kind == OidcConnector::ACCEPT_UNSPECIFIED) {
+    if (kind == OidcConnector::INTROSPECTION) {
+      return InvalidField(field + ".oidc.accept", "not yet supported: INTROSPECTION");
+    }
+    if (kind != OidcConnector::JWT_ACCESS && kind != OidcConnector::ID_TOKEN) {
       return InvalidField(field + ".oidc.accept", "must be JWT_ACCESS or ID_TOKEN");
     }
   }
@@ -377,6 +380,7 @@ bool Connector::SpeaksFor(absl::string_view email) const {
 
 absl::Status ValidateConnectors(const google::protobuf::RepeatedPtrField<config::v1::Connector>& config) {
   std::vector<absl::Status> checks;
+  checks.reserve(static_cast<size_t>(config.size()));
   std::set<std::string> ids;
   for (int i = 0; i < config.size(); ++i) {
     checks.push_back(CheckConnector(absl::StrCat("connectors[", i, "]"), config[i], ids));

@@ -357,6 +357,14 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"LocalUserWithoutHash", [](C& c) { c.mutable_local()->add_users()->set_username("ann"); }}),
     [](const auto& test) { return test.param.name; });
 
+TEST_F(ConnectorsTest, IntrospectionIsRefusedAsNotYetSupported) {
+  config_[0].mutable_oidc()->add_accept(config::v1::OidcConnector::JWT_ACCESS);
+  config_[0].mutable_oidc()->add_accept(config::v1::OidcConnector::INTROSPECTION);
+  EXPECT_THAT(
+      Connectors::Create(config_, jwks_, vault_).status(),
+      StatusIs(absl::StatusCode::kInvalidArgument, "connectors[0].oidc.accept: not yet supported: INTROSPECTION"));
+}
+
 struct BadHash {
   const char* name;
   const char* hash;
