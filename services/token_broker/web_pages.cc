@@ -12,8 +12,8 @@
 
 #include "common/error.h"
 #include "common/json_log.h"
-#include "common/page.h"
 #include "common/url.h"
+#include "common/web/page.h"
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/link_ticket.h"
 

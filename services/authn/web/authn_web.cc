@@ -7,8 +7,8 @@
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/oauth/error.h"
-#include "common/page.h"
 #include "common/status_macros.h"
+#include "common/web/page.h"
 #include "services/authn/web/pages.h"
 
 namespace sallyport::authn::web {

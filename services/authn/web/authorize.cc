@@ -8,8 +8,8 @@
 #include "common/error.h"
 #include "common/json.h"
 #include "common/oauth/error.h"
-#include "common/page.h"
 #include "common/status_macros.h"
+#include "common/web/page.h"
 
 namespace sallyport::authn::web {
 namespace {

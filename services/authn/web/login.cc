@@ -9,9 +9,9 @@
 #include "common/json_log.h"
 #include "common/metrics.h"
 #include "common/oauth/error.h"
-#include "common/page.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "common/web/page.h"
 #include "services/authn/web/pages.h"
 
 namespace sallyport::authn::web {

@@ -3,7 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/page.h"
+#include "common/web/page.h"
 #include "services/authn/web/urls.h"
 
 namespace sallyport::authn::web {

@@ -10,7 +10,7 @@
 
 namespace sallyport::authn::web {
 
-// The pages as documents; pure. Every text in them is escaped (common/page.h).
+// The pages as documents; pure. Every text in them is escaped (common/web/page.h).
 
 // "<client> wants to use <server>", on the pages before the sign-in. Empty when somebody just signs in.
 struct Errand {

@@ -7,7 +7,7 @@
 #include "absl/strings/str_split.h"
 
 #include "common/json.h"
-#include "common/page.h"
+#include "common/web/page.h"
 
 namespace sallyport::authn::web {
 std::string HeaderOf(const WebRequest& request, absl::string_view name) {

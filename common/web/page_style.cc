@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "common/page.h"
+#include "common/web/page.h"
 
 namespace sallyport::page {
 
