@@ -2,7 +2,6 @@
 #include "services/token_broker/link_ticket.h"
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/base64url.h"
@@ -10,6 +9,7 @@
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "common/web/ticket.h"
 #include "services/token_broker/connection.h"
 
 namespace sallyport::token_broker {
@@ -18,37 +18,6 @@ namespace {
 constexpr char kStatePrefix[] = "sp1.";
 constexpr char kStateData[] = "sallyport request state v1";
 constexpr size_t kMaxState = 4096;
-
-// Lengths before the parts, so that no two lists of parts give the same bytes.
-std::string Mac(const Secret& key, std::initializer_list<absl::string_view> parts) {
-  std::string data;
-  for (const absl::string_view part : parts) {
-    absl::StrAppend(&data, part.size(), ":", part);
-  }
-  return Base64UrlEncode(HmacSha256(key.Expose(), data));
-}
-
-std::string Stamped(const Secret& key, absl::string_view kind, absl::string_view a, absl::string_view b,
-                    absl::Time expires_at) {
-  const std::string expiry = absl::StrCat(absl::ToUnixSeconds(expires_at));
-  return absl::StrCat(expiry, ".", Mac(key, {kind, a, b, expiry}));
-}
-
-enum class Verdict { kGood, kExpired, kForged };
-Verdict CheckStamped(const Secret& key, absl::string_view kind, absl::string_view token, absl::string_view a,
-                     absl::string_view b, absl::Time now) {
-  const size_t dot = token.find('.');
-  int64_t expiry = 0;
-  if (dot == absl::string_view::npos || token.size() > 128 || !absl::SimpleAtoi(token.substr(0, dot), &expiry)) {
-    return Verdict::kForged;
-  }
-  // Expiry first: an old link says so whoever opens it, and tells nothing else.
-  if (absl::FromUnixSeconds(expiry) <= now) {
-    return Verdict::kExpired;
-  }
-  const std::string expected = Stamped(key, kind, a, b, absl::FromUnixSeconds(expiry));
-  return ConstantTimeEquals(expected, token) ? Verdict::kGood : Verdict::kForged;
-}
 
 absl::Status StateMismatch() {
   return WithReason(absl::InvalidArgumentError("requestState does not belong to this call; make the call anew"),
@@ -59,17 +28,17 @@ absl::Status StateMismatch() {
 
 std::string MakeTicket(const Secret& key, absl::string_view subject, absl::string_view server_uid,
                        absl::Time expires_at) {
-  return Stamped(key, "link", subject, server_uid, expires_at);
+  return web::SignTicket(key, {"link", subject, server_uid}, expires_at);
 }
 
 absl::Status CheckTicket(const Secret& key, absl::string_view ticket, absl::string_view subject,
                          absl::string_view server_uid, absl::Time now) {
-  switch (CheckStamped(key, "link", ticket, subject, server_uid, now)) {
-    case Verdict::kGood:
+  switch (web::CheckTicket(key, ticket, {"link", subject, server_uid}, now)) {
+    case web::TicketVerdict::kGood:
       return absl::OkStatus();
-    case Verdict::kExpired:
+    case web::TicketVerdict::kExpired:
       return absl::DeadlineExceededError("the link has expired");
-    case Verdict::kForged:
+    case web::TicketVerdict::kForged:
       break;
   }
   return WithReason(absl::PermissionDeniedError("the link was made for somebody else"), "link_user_mismatch");
@@ -77,12 +46,12 @@ absl::Status CheckTicket(const Secret& key, absl::string_view ticket, absl::stri
 
 std::string MakeFormToken(const Secret& key, absl::string_view session, absl::string_view purpose,
                           absl::Time expires_at) {
-  return Stamped(key, "form", session, purpose, expires_at);
+  return web::SignTicket(key, {"form", session, purpose}, expires_at);
 }
 
 bool CheckFormToken(const Secret& key, absl::string_view token, absl::string_view session, absl::string_view purpose,
                     absl::Time now) {
-  return CheckStamped(key, "form", token, session, purpose, now) == Verdict::kGood;
+  return web::CheckTicket(key, token, {"form", session, purpose}, now) == web::TicketVerdict::kGood;
 }
 
 absl::StatusOr<std::string> SealRequestState(const Secret& key, const v1::RequestState& state) {

@@ -15,8 +15,8 @@ namespace sallyport::token_broker {
 
 inline constexpr absl::Duration kLinkLifetime = absl::Minutes(10);
 
-// Proof that a link to `server_uid` was handed to `subject`: "<expiry>.<HMAC-SHA-256>", expiry in Unix seconds. It
-// names nobody, and is worth nothing to anybody else. `key` is 32 bytes.
+// Proof that a link to `server_uid` was handed to `subject` (web::SignTicket). It names nobody, and is worth nothing to
+// anybody else. `key` is 32 bytes.
 std::string MakeTicket(const Secret& key, absl::string_view subject, absl::string_view server_uid,
                        absl::Time expires_at);
 // OK, DEADLINE_EXCEEDED (it has expired), or PERMISSION_DENIED reason link_user_mismatch: not made for this subject and

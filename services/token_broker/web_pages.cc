@@ -14,49 +14,20 @@
 #include "common/json_log.h"
 #include "common/url.h"
 #include "common/web/page.h"
+#include "common/web/responses.h"
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/link_ticket.h"
 
 namespace sallyport::token_broker {
 namespace {
 
-using web::v1::WebRequest;
-using web::v1::WebResponse;
+using web::WebRequest;
+using web::WebResponse;
 
-WebResponse Respond(int status, std::string body) {
-  WebResponse response;
-  response.set_status(status);
-  for (const auto& [name, value] : page::Headers()) {
-    web::v1::Header* header = response.add_headers();
-    header->set_name(name);
-    header->set_value(value);
-  }
-  response.set_body(std::move(body));
-  return response;
-}
+constexpr int kFound = 302;
 
 // Only ever to our own origin: targets begin with "/".
-WebResponse Redirect(const std::string& target) {
-  WebResponse response;
-  response.set_status(302);
-  for (const auto& [name, value] : {std::pair<std::string, std::string>("location", target),
-                                    {"cache-control", "no-store"},
-                                    {"referrer-policy", "no-referrer"}}) {
-    web::v1::Header* header = response.add_headers();
-    header->set_name(name);
-    header->set_value(value);
-  }
-  return response;
-}
-
-std::string HeaderOf(const WebRequest& request, absl::string_view name) {
-  for (const web::v1::Header& header : request.headers()) {
-    if (header.name() == std::string(name)) {
-      return header.value();
-    }
-  }
-  return "";
-}
+WebResponse Redirect(const std::string& target) { return web::Redirect(target, kFound); }
 
 std::string FieldOf(const std::map<std::string, std::string>& fields, const std::string& name) {
   const auto found = fields.find(name);
@@ -104,16 +75,14 @@ WebResponse Message(int status, const std::string& host, absl::string_view title
   page.body = page::Fill("<h1>{}</h1>", {title});
   page.body += page::Lead(text);
   page.body += extra;
-  return Respond(status, page::Render(page));
+  return web::HtmlResponse(status, page::Render(page));
 }
 
 // A part of the gateway does not answer.
 WebResponse NotNow(const std::string& host, const page::Html& extra = {}) {
   WebResponse response =
       Message(503, host, "Not now", "Connecting is not possible at the moment. Try again in a minute.", extra);
-  web::v1::Header* header = response.add_headers();
-  header->set_name("retry-after");
-  header->set_value("2");
+  web::AddHeader(response, "retry-after", "2");
   return response;
 }
 
@@ -293,13 +262,13 @@ WebResponse WebPages::ShowConnect(const Visit& visit) {
   if (!visit.txn.empty()) {
     page.body += page::QuietLink(ContinueUrl(visit.txn), "Not now");
   }
-  return Respond(200, page::Render(page));
+  return web::HtmlResponse(200, page::Render(page));
 }
 
 WebResponse WebPages::BeginLink(const Visit& visit) {
   absl::StatusOr<Secret> key = key_.For("sallyport link ticket v1");
-  const std::string origin = HeaderOf(*visit.request, "origin");
-  const std::string site = HeaderOf(*visit.request, "sec-fetch-site");
+  const std::string origin = web::HeaderOf(*visit.request, "origin");
+  const std::string site = web::HeaderOf(*visit.request, "sec-fetch-site");
   const bool foreign = (!origin.empty() && origin != public_url_) || (!site.empty() && site != "same-origin");
   const bool ours = key.ok() && CheckFormToken(*key, FieldOf(visit.fields, "csrf"),
                                                absl::StrCat(visit.passport.subject, " ", visit.passport.session_id),
@@ -317,8 +286,9 @@ WebResponse WebPages::BeginLink(const Visit& visit) {
     return NotNow(host_, BackLink(visit.txn));
   }
   const std::string app = NameOf(*visit.app);
-  return Respond(200, page::RenderContinue(absl::StrCat("On to ", app),
-                                           absl::StrCat("You are being taken to ", app, "."), *target, host_));
+  return web::HtmlResponse(
+      200, page::RenderContinue(absl::StrCat("On to ", app), absl::StrCat("You are being taken to ", app, "."), *target,
+                                host_));
 }
 
 WebResponse WebPages::Done(const Visit& visit) {
@@ -342,7 +312,7 @@ WebResponse WebPages::Done(const Visit& visit) {
                             absl::StrCat(app, " did not grant everything ", NameOf(*visit.server), " asks for."));
     page.body += page::ButtonLink(absl::StrCat("/connect/", visit.server->slug()), "Connect again");
   }
-  return Respond(200, page::Render(page));
+  return web::HtmlResponse(200, page::Render(page));
 }
 
 WebResponse WebPages::Callback(const Visit& visit) {

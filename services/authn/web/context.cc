@@ -4,12 +4,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/base64url.h"
-#include "common/crypto.h"
 #include "common/error.h"
 #include "common/json_log.h"
-#include "common/random.h"
 #include "common/status_macros.h"
+#include "common/web/same_origin.h"
 #include "services/authn/web/pages.h"
 
 namespace sallyport::authn::web {
@@ -98,16 +96,8 @@ void KeepTransactionCookie(const Browser& browser, WebResponse& response) {
   }
 }
 
-std::string CsrfToken(absl::string_view secret_cookie, absl::string_view purpose) {
-  return Base64UrlEncode(HmacSha256(secret_cookie, absl::StrCat("form ", purpose)));
-}
-
-bool CsrfTokenFits(absl::string_view token, absl::string_view secret_cookie, absl::string_view purpose) {
-  return !secret_cookie.empty() && ConstantTimeEquals(token, CsrfToken(secret_cookie, purpose));
-}
-
 absl::StatusOr<Form> ParsePostedForm(const Context& context, const WebRequest& request) {
-  if (const absl::Status origin = CheckSameOrigin(request, context.parts.public_url); !origin.ok()) {
+  if (const absl::Status origin = sallyport::web::CheckSameOrigin(request, context.parts.public_url); !origin.ok()) {
     return WithReason(origin, "cross_site_form");
   }
   if (!IsFormContent(request) || request.body().size() > kMaxBody) {

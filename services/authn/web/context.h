@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 
 #include "common/clock.h"
+#include "common/web/ticket.h"
 #include "sallyport/audit/v1/audit.pb.h"
 #include "services/authn/access_token.h"
 #include "services/authn/anonymous_events.h"
@@ -28,6 +29,9 @@
 #include "services/authn/web/transactions.h"
 
 namespace sallyport::authn::web {
+
+using sallyport::web::CsrfToken;
+using sallyport::web::CsrfTokenFits;
 
 // What authn gives its pages. Everything outlives them.
 struct Parts {
@@ -82,10 +86,6 @@ struct Browser {
 absl::StatusOr<Browser> Recognize(const Context& context, const WebRequest& request, absl::Time now);
 // Adds the transaction cookie to `response` if it is new.
 void KeepTransactionCookie(const Browser& browser, WebResponse& response);
-
-// A form's token: good for this secret cookie and purpose only. Nothing is stored.
-std::string CsrfToken(absl::string_view secret_cookie, absl::string_view purpose);
-bool CsrfTokenFits(absl::string_view token, absl::string_view secret_cookie, absl::string_view purpose);
 
 // A POST from a form of ours: parsed body. PERMISSION_DENIED reason "cross_site_form" or "csrf_token",
 // INVALID_ARGUMENT.

@@ -7,42 +7,8 @@
 #include "absl/strings/str_split.h"
 
 #include "common/json.h"
-#include "common/web/page.h"
 
 namespace sallyport::authn::web {
-std::string HeaderOf(const WebRequest& request, absl::string_view name) {
-  for (const auto& header : request.headers()) {
-    if (header.name() == name) {
-      return header.value();
-    }
-  }
-  return "";
-}
-
-void AddHeader(WebResponse& response, absl::string_view name, absl::string_view value) {
-  auto* header = response.add_headers();
-  header->set_name(std::string(name));
-  header->set_value(std::string(value));
-}
-
-WebResponse HtmlResponse(int status, std::string document) {
-  WebResponse response;
-  response.set_status(status);
-  for (const auto& [name, value] : page::Headers()) {
-    AddHeader(response, name, value);
-  }
-  response.set_body(std::move(document));
-  return response;
-}
-
-WebResponse Redirect(absl::string_view location) {
-  WebResponse response;
-  response.set_status(303);
-  AddHeader(response, "location", location);
-  AddHeader(response, "cache-control", "no-store");
-  AddHeader(response, "referrer-policy", "no-referrer");
-  return response;
-}
 
 WebResponse PublicJson(std::string json, absl::Duration max_age) {
   WebResponse response;
@@ -85,15 +51,6 @@ void SetCookie(WebResponse& response, absl::string_view name, absl::string_view 
   AddHeader(response, "set-cookie",
             absl::StrCat(name, "=", value, "; Path=/; Max-Age=", absl::ToInt64Seconds(max_age),
                          "; HttpOnly; Secure; SameSite=Lax"));
-}
-
-absl::Status CheckSameOrigin(const WebRequest& request, absl::string_view public_url) {
-  const std::string site = HeaderOf(request, "sec-fetch-site");
-  // "null" is what a sandboxed frame or a privacy redirect sends: not a page of ours.
-  if (HeaderOf(request, "origin") != public_url || (!site.empty() && site != "same-origin")) {
-    return absl::PermissionDeniedError("the form does not come from a page of this gateway");
-  }
-  return absl::OkStatus();
 }
 
 bool IsFormContent(const WebRequest& request) {

@@ -3,25 +3,20 @@
 
 #include <string>
 
-#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
-#include "sallyport/web/v1/web.pb.h"
+#include "common/web/responses.h"
 
 namespace sallyport::authn::web {
 
-using sallyport::web::v1::WebRequest;
-using sallyport::web::v1::WebResponse;
+using sallyport::web::AddHeader;
+using sallyport::web::HeaderOf;
+using sallyport::web::HtmlResponse;
+using sallyport::web::Redirect;
+using sallyport::web::WebRequest;
+using sallyport::web::WebResponse;
 
-// The value of a request header ("cookie"), empty when absent.
-std::string HeaderOf(const WebRequest& request, absl::string_view name);
-void AddHeader(WebResponse& response, absl::string_view name, absl::string_view value);
-
-// An HTML document with the headers every page has.
-WebResponse HtmlResponse(int status, std::string document);
-// 303 See Other, never cached. `location` is a path of ours, or an address that has been checked.
-WebResponse Redirect(absl::string_view location);
 // JSON that any origin may read and caches may keep for `max_age`: metadata, keys.
 WebResponse PublicJson(std::string json, absl::Duration max_age);
 // JSON of the token endpoint and its like: no-store (RFC 6749 section 5.1).
@@ -34,9 +29,6 @@ WebResponse MethodNotAllowed(absl::string_view allow);
 // Set-Cookie with HttpOnly, Secure, SameSite=Lax, Path=/. Max-Age 0 removes it.
 void SetCookie(WebResponse& response, absl::string_view name, absl::string_view value, absl::Duration max_age);
 
-// A POST from a page of ours: `origin` (always sent by browsers with POST) equals `public_url`, `sec-fetch-site` is
-// same-origin when present. PERMISSION_DENIED otherwise.
-absl::Status CheckSameOrigin(const WebRequest& request, absl::string_view public_url);
 // The body is application/x-www-form-urlencoded; a charset other than UTF-8 is refused.
 bool IsFormContent(const WebRequest& request);
 
