@@ -415,6 +415,30 @@ TEST_F(LinkingTest, FormWithoutItsTokenBeginsNothing) {
   EXPECT_EQ(peers_.vault.CountRecords("link_flow"), 0U);
 }
 
+// The form's own token alone would do for a page of another site that got hold of it.
+TEST_F(LinkingTest, FormThatDoesNotComeFromAPageOfOursBeginsNothing) {
+  TokenBrokerServer& broker = StartBroker();
+  const std::string ada = peers_.authn.Sign(LinkPassport());
+  const std::string form = absl::StrCat("csrf=", PercentEncode(Csrf(Browse(broker, "GET", "/connect/gh", ada))));
+  const std::string ours = "https://gw.example.com";
+  for (const std::vector<std::pair<std::string, std::string>>& headers :
+       std::vector<std::vector<std::pair<std::string, std::string>>>{
+           {},
+           {{"sec-fetch-site", "same-origin"}},
+           {{"origin", "null"}},
+           {{"origin", ""}},
+           {{"origin", "https://evil.example"}},
+           {{"origin", ours}, {"origin", "null"}},
+           {{"origin", ours}, {"sec-fetch-site", "same-site"}}}) {
+    EXPECT_EQ(Browse(broker, "POST", "/connect/gh", ada, form, headers).status(), 403) << headers.size();
+  }
+  EXPECT_EQ(peers_.vault.CountRecords("link_flow"), 0U);
+
+  EXPECT_EQ(
+      Browse(broker, "POST", "/connect/gh", ada, form, {{"origin", ours}, {"sec-fetch-site", "same-origin"}}).status(),
+      200);
+}
+
 TEST_F(LinkingTest, UserWhoMayNotUseTheServerCannotLinkThere) {
   Passport user = LinkPassport();
   user.link_server_uids = {"srv_other"};

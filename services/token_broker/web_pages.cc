@@ -15,6 +15,7 @@
 #include "common/url.h"
 #include "common/web/page.h"
 #include "common/web/responses.h"
+#include "common/web/same_origin.h"
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/link_ticket.h"
 
@@ -267,13 +268,11 @@ WebResponse WebPages::ShowConnect(const Visit& visit) {
 
 WebResponse WebPages::BeginLink(const Visit& visit) {
   absl::StatusOr<Secret> key = key_.For("sallyport link ticket v1");
-  const std::string origin = web::HeaderOf(*visit.request, "origin");
-  const std::string site = web::HeaderOf(*visit.request, "sec-fetch-site");
-  const bool foreign = (!origin.empty() && origin != public_url_) || (!site.empty() && site != "same-origin");
-  const bool ours = key.ok() && CheckFormToken(*key, FieldOf(visit.fields, "csrf"),
-                                               absl::StrCat(visit.passport.subject, " ", visit.passport.session_id),
-                                               FormPurpose(visit), clock_.Now());
-  if (foreign || !ours) {
+  const bool ours = web::CheckSameOrigin(*visit.request, public_url_).ok() && key.ok() &&
+                    CheckFormToken(*key, FieldOf(visit.fields, "csrf"),
+                                   absl::StrCat(visit.passport.subject, " ", visit.passport.session_id),
+                                   FormPurpose(visit), clock_.Now());
+  if (!ours) {
     return Message(403, host_, "Begin again", "This form is too old, or it was not sent from our page.",
                    page::ButtonLink(absl::StrCat("/connect/", visit.server->slug()), "Begin again"));
   }

@@ -120,8 +120,16 @@ class BrokerTestBase : public ::testing::Test {
     return response;
   }
 
+  // As a browser: a POST tells the page it comes from.
   web::v1::WebResponse Browse(TokenBrokerServer& broker, const std::string& method, const std::string& target,
                               const std::string& passport, const std::string& body = "") {
+    return Browse(broker, method, target, passport, body,
+                  method == "POST" ? std::vector<std::pair<std::string, std::string>>{{"origin", kPublicUrl}}
+                                   : std::vector<std::pair<std::string, std::string>>());
+  }
+  web::v1::WebResponse Browse(TokenBrokerServer& broker, const std::string& method, const std::string& target,
+                              const std::string& passport, const std::string& body,
+                              const std::vector<std::pair<std::string, std::string>>& headers) {
     web::v1::WebRequest request;
     request.set_method(method);
     const size_t mark = target.find('?');
@@ -129,6 +137,11 @@ class BrokerTestBase : public ::testing::Test {
     if (mark != std::string::npos) request.set_query(target.substr(mark + 1));
     request.set_body(body);
     request.set_passport(passport);
+    for (const auto& [name, value] : headers) {
+      web::v1::Header* header = request.add_headers();
+      header->set_name(name);
+      header->set_value(value);
+    }
     const auto stub = web::v1::Web::NewStub(broker.InProcessChannel("edge"));
     web::v1::WebResponse response;
     const auto context = MakeClientContext(absl::Seconds(30));
