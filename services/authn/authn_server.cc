@@ -21,7 +21,6 @@
 #include "common/status_macros.h"
 #include "services/authn/authn_service.h"
 #include "services/authn/authn_store.h"
-#include "services/authn/http_fetcher.h"
 #include "services/authn/web/authn_web.h"
 
 namespace sallyport::authn {
@@ -117,7 +116,7 @@ struct AuthnServer::State {
   const std::string public_url;
   std::unique_ptr<Database> database;
   std::unique_ptr<HttpClient> http;
-  HttpFetcher fetcher;
+  oauth::HttpFetcher fetcher;
   JwksCache jwks;
   std::unique_ptr<VaultClient> vault;
   SigningKeys keys;

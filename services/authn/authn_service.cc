@@ -174,7 +174,7 @@ absl::StatusOr<v1::Connector> AuthnRpcs::GetConnector(const std::string& id, abs
   if (connector->has_client_secret()) {
     *response.mutable_client_secret() = connector->ClientSecretRecord();
   }
-  response.set_token_endpoint_auth_method(discovery->token_endpoint_auth_method);
+  response.set_token_endpoint_auth_method(oauth::ClientAuthMethod(*discovery, connector->has_client_secret()));
   return response;
 }
 

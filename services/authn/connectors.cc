@@ -14,7 +14,6 @@
 #include "common/error.h"
 #include "common/files.h"
 #include "common/json.h"
-#include "common/json_log.h"
 #include "common/networks.h"
 #include "common/service_config.h"
 #include "common/status_macros.h"
@@ -28,7 +27,7 @@ namespace {
 constexpr size_t kMaxGroups = 1000;
 constexpr size_t kMaxGroupBytes = 256;
 constexpr absl::Duration kSecretKept = absl::Minutes(1);
-constexpr FetchTiming kDiscoveryTiming = {absl::Hours(1), absl::Seconds(60), absl::Seconds(5), absl::Hours(24)};
+constexpr oauth::FetchTiming kDiscoveryTiming = {absl::Hours(1), absl::Seconds(60), absl::Seconds(5), absl::Hours(24)};
 
 using config::v1::OidcConnector;
 
@@ -206,22 +205,24 @@ std::string ClientId(const Jwt& jwt) {
 }  // namespace
 
 struct Connector::State {
-  State(std::optional<JwkSet> file_keys, JwksCache& jwks_cache, VaultClient& vault_client)
-      : keys(std::move(file_keys)), jwks(jwks_cache), vault(vault_client) {}
+  State(std::optional<JwkSet> file_keys, JwksCache& jwks_cache, oauth::MetadataCache& metadata_cache,
+        VaultClient& vault_client)
+      : keys(std::move(file_keys)), jwks(jwks_cache), metadata(metadata_cache), vault(vault_client) {}
 
   const std::optional<JwkSet> keys;  // Of jwks_file.
   JwksCache& jwks;
+  oauth::MetadataCache& metadata;
   VaultClient& vault;
-  FetchedDocument<Discovery> discovery{kDiscoveryTiming};
   Mutex mu;
   Secret secret ABSL_GUARDED_BY(mu);
   absl::Time secret_at ABSL_GUARDED_BY(mu) = absl::InfinitePast();
 };
 
-Connector::Connector(config::v1::Connector config, std::optional<JwkSet> keys, JwksCache& jwks, VaultClient& vault)
+Connector::Connector(config::v1::Connector config, std::optional<JwkSet> keys, JwksCache& jwks,
+                     oauth::MetadataCache& metadata, VaultClient& vault)
     : config_(std::move(config)),
       display_name_(config_.display_name().empty() ? config_.id() : config_.display_name()),
-      state_(std::make_unique<State>(std::move(keys), jwks, vault)) {}
+      state_(std::make_unique<State>(std::move(keys), jwks, metadata, vault)) {}
 
 Connector::~Connector() = default;
 
@@ -233,20 +234,12 @@ absl::StatusOr<std::shared_ptr<const Discovery>> Connector::GetDiscovery(absl::T
   if (type() != Type::kOidc || state_->keys.has_value()) {
     return absl::FailedPreconditionError("this connector has no endpoints");
   }
-  const auto fetch = [this]() -> absl::StatusOr<Discovery> {
-    absl::StatusOr<std::string> body = state_->jwks.fetcher().Fetch(DiscoveryUrl(issuer()), kMaxDiscoveryBytes);
-    absl::StatusOr<Discovery> discovery =
-        body.ok() ? ParseDiscovery(*body, issuer(), has_client_secret()) : absl::StatusOr<Discovery>(body.status());
-    if (!discovery.ok()) {
-      Log(LogLevel::kWarning, "discovery_failed", {{"connector", id()}, {"status", discovery.status()}});
-      return absl::IsFailedPrecondition(discovery.status())
-                 ? discovery.status()
-                 : KeysUnavailable(absl::StrCat("the metadata of connector ", id(), " cannot be had"));
-    }
+  absl::StatusOr<std::shared_ptr<const Discovery>> discovery = state_->metadata.Get(issuer(), now);
+  if (discovery.ok() || absl::IsFailedPrecondition(discovery.status())) {
     return discovery;
-  };
-  return state_->discovery.Get(
-      now, [](const Discovery&) { return true; }, fetch);
+  }
+  return WithRetryAfter(KeysUnavailable(absl::StrCat("the metadata of connector ", id(), " cannot be had")),
+                        DetailOf(discovery.status()).retry_after);
 }
 
 absl::StatusOr<Secret> Connector::GetClientSecret(absl::Time now) const {
@@ -388,17 +381,26 @@ absl::Status ValidateConnectors(const google::protobuf::RepeatedPtrField<config:
   return MergeViolations(checks);
 }
 
+Connectors::Connectors(DocumentFetcher& fetcher)
+    : metadata_(fetcher, {.timing = kDiscoveryTiming,
+                          .urls =
+                              [](const std::string& issuer) {
+                                return std::vector<std::string>{oauth::OpenIdConfigurationUrl(issuer)};
+                              },
+                          .check = CheckDiscovery}) {}
+
 absl::StatusOr<std::unique_ptr<Connectors>> Connectors::Create(
     const google::protobuf::RepeatedPtrField<config::v1::Connector>& config, JwksCache& jwks, VaultClient& vault) {
   RETURN_IF_ERROR(ValidateConnectors(config));
-  auto connectors = std::unique_ptr<Connectors>(new Connectors());
+  auto connectors = std::unique_ptr<Connectors>(new Connectors(jwks.fetcher()));
   connectors->vault_ = &vault;
   for (const config::v1::Connector& connector : config) {
     std::optional<JwkSet> keys;
     if (const std::string& file = connector.oidc().jwks_file(); !file.empty()) {
       ASSIGN_OR_RETURN(keys, ReadKeys(file));
     }
-    connectors->connectors_.push_back(std::make_unique<Connector>(connector, std::move(keys), jwks, vault));
+    connectors->connectors_.push_back(
+        std::make_unique<Connector>(connector, std::move(keys), jwks, connectors->metadata_, vault));
   }
   return connectors;
 }

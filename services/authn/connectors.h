@@ -66,7 +66,8 @@ class Connector {
   enum class Type { kOidc, kLocal };
 
   // `keys`: those of jwks_file, or none.
-  Connector(config::v1::Connector config, std::optional<JwkSet> keys, JwksCache& jwks, VaultClient& vault);
+  Connector(config::v1::Connector config, std::optional<JwkSet> keys, JwksCache& jwks, oauth::MetadataCache& metadata,
+            VaultClient& vault);
   ~Connector();
 
   const std::string& id() const { return config_.id(); }
@@ -154,7 +155,8 @@ class Connectors {
   absl::Status StoreClientSecrets();
 
  private:
-  Connectors() = default;
+  explicit Connectors(DocumentFetcher& fetcher);
+  oauth::MetadataCache metadata_;
   std::vector<std::unique_ptr<Connector>> connectors_;
   VaultClient* vault_ = nullptr;
 };

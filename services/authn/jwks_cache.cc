@@ -5,6 +5,7 @@
 
 #include "common/json_log.h"
 #include "common/status_macros.h"
+#include "services/authn/errors.h"
 
 namespace sallyport::authn {
 namespace {
@@ -24,29 +25,13 @@ absl::StatusOr<JwkSet> FetchSet(DocumentFetcher& fetcher, const std::string& url
 
 }  // namespace
 
-std::shared_ptr<FetchedDocument<JwkSet>> JwksCache::Document(const std::string& url, absl::Time now) {
-  MutexLock lock(mu_);
-  auto it = entries_.find(url);
-  if (it == entries_.end()) {
-    if (entries_.size() >= kMaxUrls) {
-      entries_.erase(std::min_element(entries_.begin(), entries_.end(), [](const auto& a, const auto& b) {
-        return a.second.used_at < b.second.used_at;
-      }));
-    }
-    const FetchTiming timing = {kFresh, kMinRefetch, kFirstRetry, kStale};
-    it = entries_.emplace(url, Entry{std::make_shared<FetchedDocument<JwkSet>>(timing)}).first;
-  }
-  it->second.used_at = now;
-  return it->second.document;
-}
-
 absl::StatusOr<std::shared_ptr<const JwkSet>> JwksCache::Get(const std::string& url,
                                                              const std::optional<std::string>& kid, absl::Time now) {
   const auto holds_kid = [&kid](const JwkSet& set) {
     return !kid.has_value() || std::any_of(set.keys().begin(), set.keys().end(),
                                            [&kid](const PublicKey& key) { return key.kid() == *kid; });
   };
-  return Document(url, now)->Get(now, holds_kid, [&] { return FetchSet(fetcher_, url); });
+  return documents_.Of(url, now)->Get(now, holds_kid, [&] { return FetchSet(fetcher_, url); });
 }
 
 absl::StatusOr<Jwt> JwksCache::Verify(absl::string_view token, const std::string& url, const JwtValidator& validator,

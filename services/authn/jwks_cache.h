@@ -6,25 +6,18 @@
 #include <optional>
 #include <string>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 #include "common/jose/jwk.h"
 #include "common/jose/jwt.h"
-#include "common/mutex.h"
-#include "services/authn/fetched_document.h"
+#include "common/oauth/document_fetcher.h"
+#include "common/oauth/fetched_document.h"
 
 namespace sallyport::authn {
 
-// Fetches a JSON document (GET, at most `max_bytes`, no redirects). The network seam of JWKS and discovery.
-class DocumentFetcher {
- public:
-  virtual ~DocumentFetcher() = default;
-  // UNAVAILABLE if it cannot be had; PERMISSION_DENIED if the address may not be reached.
-  virtual absl::StatusOr<std::string> Fetch(const std::string& url, size_t max_bytes) = 0;
-};
+using oauth::DocumentFetcher;
 
 // Key sets by URL. Thread-safe; one fetch at a time per URL.
 //   A set is used for 5 min, then fetched again by whoever comes first, while others go on with the old one.
@@ -37,10 +30,11 @@ class JwksCache {
   static constexpr absl::Duration kMinRefetch = absl::Seconds(60);
   static constexpr absl::Duration kFirstRetry = absl::Seconds(5);
   static constexpr absl::Duration kStale = absl::Hours(24);
-  static constexpr size_t kMaxUrls = 512;
+  static constexpr size_t kMaxUrls = oauth::FetchedDocuments<JwkSet>::kMax;
 
   // `fetcher` must outlive this.
-  explicit JwksCache(DocumentFetcher& fetcher) : fetcher_(fetcher) {}
+  explicit JwksCache(DocumentFetcher& fetcher)
+      : fetcher_(fetcher), documents_({kFresh, kMinRefetch, kFirstRetry, kStale}) {}
 
   // The set of `url`, if need be fetched anew to find `kid`. That the set does not hold it is for the verifier to say.
   // UNAVAILABLE reason "keys_unavailable".
@@ -53,15 +47,8 @@ class JwksCache {
   DocumentFetcher& fetcher() { return fetcher_; }
 
  private:
-  struct Entry {
-    std::shared_ptr<FetchedDocument<JwkSet>> document;
-    absl::Time used_at = absl::InfinitePast();
-  };
-  std::shared_ptr<FetchedDocument<JwkSet>> Document(const std::string& url, absl::Time now);
-
   DocumentFetcher& fetcher_;
-  Mutex mu_;
-  absl::flat_hash_map<std::string, Entry> entries_ ABSL_GUARDED_BY(mu_);
+  oauth::FetchedDocuments<JwkSet> documents_;
 };
 
 }  // namespace sallyport::authn

@@ -135,9 +135,10 @@ absl::StatusOr<HttpRequest> OidcLogin::TokenRequest(const Connector& connector, 
   request.timeout = kTokenTimeout;
   request.once = true;  // Providers end the grant of a code that comes twice (RFC 6749 section 4.1.2).
   request.headers = {{"Content-Type", "application/x-www-form-urlencoded"}, {"Accept", "application/json"}};
-  if (secret.empty() || discovery.token_endpoint_auth_method == "none") {
+  const std::string method = oauth::ClientAuthMethod(discovery, !secret.empty());
+  if (method == "none") {
     fields.emplace_back("client_id", connector.client_id());
-  } else if (discovery.token_endpoint_auth_method == "client_secret_post") {
+  } else if (method == "client_secret_post") {
     fields.emplace_back("client_id", connector.client_id());
     fields.emplace_back("client_secret", std::string(secret.Expose()));
   } else {

@@ -2,12 +2,10 @@
 #include "services/token_broker/providers.h"
 
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 
 #include "common/error.h"
-#include "common/json.h"
 #include "common/rpc_server.h"
 #include "common/status_macros.h"
 #include "common/url.h"
@@ -19,15 +17,18 @@ namespace {
 constexpr absl::Duration kMetadataKept = absl::Minutes(10);
 constexpr absl::Duration kFailureKept = absl::Seconds(10);
 
-absl::Status ReadEndpoint(const nlohmann::json& object, const char* name, std::string* endpoint) {
-  std::optional<std::string> value = JsonString(object, name);
-  if (!value.has_value() || value->empty()) {
-    return absl::OkStatus();
+constexpr oauth::FetchTiming kMetadataTiming = {kMetadataKept, kFailureKept, kFailureKept, absl::InfiniteDuration()};
+
+// Whether one may be used is for Fill to say.
+absl::Status CheckEndpoints(const oauth::IssuerMetadata& metadata) {
+  for (const auto& [name, url] :
+       {std::pair<const char*, const std::string&>("authorization_endpoint", metadata.authorization_endpoint),
+        {"token_endpoint", metadata.token_endpoint},
+        {"revocation_endpoint", metadata.revocation_endpoint}}) {
+    if (!url.empty() && !Url::Parse(url).ok()) {
+      return absl::FailedPreconditionError(absl::StrCat("the issuer's metadata names no usable ", name));
+    }
   }
-  if (!Url::Parse(*value).ok()) {
-    return absl::InvalidArgumentError(absl::StrCat("the issuer's metadata names no usable ", name));
-  }
-  *endpoint = *std::move(value);
   return absl::OkStatus();
 }
 
@@ -42,132 +43,29 @@ Provider::ClientAuth AuthOf(registry::v1::ClientAuth auth, bool has_secret) {
   }
 }
 
-// Nothing there (RFC 9110 section 15.5.5).
-bool IsGone(int http_status) { return http_status == 404 || http_status == 410; }
-
-// Says nothing about whether there is a document: another one must not be taken in its place.
-bool IsPassing(int http_status) {
-  return http_status >= 500 || http_status == 408 || http_status == 425 || http_status == 429;
-}
-
 }  // namespace
-
-absl::StatusOr<ProviderMetadata> ParseProviderMetadata(absl::string_view json, const std::string& issuer) {
-  ASSIGN_OR_RETURN(const nlohmann::json object, ParseJsonObject(json, {.max_bytes = 256 << 10, .max_depth = 16}));
-  // RFC 8414 section 3.3: identical, or somebody else speaks for the issuer.
-  if (JsonString(object, "issuer") != issuer) {
-    return absl::InvalidArgumentError("the metadata is another issuer's");
-  }
-  ProviderMetadata metadata;
-  RETURN_IF_ERROR(ReadEndpoint(object, "authorization_endpoint", &metadata.authorization_endpoint));
-  RETURN_IF_ERROR(ReadEndpoint(object, "token_endpoint", &metadata.token_endpoint));
-  RETURN_IF_ERROR(ReadEndpoint(object, "revocation_endpoint", &metadata.revocation_endpoint));
-  metadata.iss_promised = JsonBool(object, "authorization_response_iss_parameter_supported").value_or(false);
-  return metadata;
-}
-
-std::vector<std::string> MetadataUrls(const std::string& issuer) {
-  absl::StatusOr<Url> url = Url::Parse(issuer);
-  if (!url.ok() || !url->query().empty()) {
-    return {};
-  }
-  const std::string path = url->path() == "/" ? "" : url->path();
-  const std::string trimmed = !path.empty() && path.back() == '/' ? path.substr(0, path.size() - 1) : path;
-  return {absl::StrCat(url->origin(), "/.well-known/oauth-authorization-server", trimmed),
-          absl::StrCat(url->origin(), trimmed, "/.well-known/openid-configuration")};
-}
 
 Providers::Providers(const std::shared_ptr<grpc::Channel>& authn, HttpClient& http, EgressPolicy policy,
                      SecretReader& secrets, TaskRunner& behind, const Clock& clock)
     : authn_(authn::v1::Authn::NewStub(authn)),
-      http_(http),
+      fetcher_(http),
+      metadata_(fetcher_, {.timing = kMetadataTiming, .required = false, .check = CheckEndpoints}),
       policy_(std::move(policy)),
       secrets_(secrets),
       behind_(behind),
       clock_(clock) {}
 
-absl::StatusOr<ProviderMetadata> Providers::FetchMetadata(const std::string& issuer) {
-  const std::vector<std::string> urls = MetadataUrls(issuer);
-  absl::Status last = absl::InvalidArgumentError("the issuer is no URL");
-  size_t gone = 0;
-  for (const std::string& url : urls) {
-    HttpRequest request;
-    request.url = url;
-    request.headers = {{"accept", "application/json"}};
-    request.timeout = absl::Seconds(5);
-    absl::StatusOr<HttpResponse> response = http_.Fetch(std::move(request));
-    if (!response.ok()) {
-      last = response.status();
-      break;
-    }
-    if (IsPassing(response->status)) {
-      last = absl::UnavailableError(absl::StrCat("the issuer answers ", response->status));
-      break;
-    }
-    if (response->status != 200) {
-      gone += IsGone(response->status) ? 1U : 0U;
-      last = absl::NotFoundError("the issuer publishes none");
-      continue;
-    }
-    absl::StatusOr<ProviderMetadata> metadata = ParseProviderMetadata(response->body, issuer);
-    if (metadata.ok()) {
-      return metadata;
-    }
-    last = metadata.status();
-  }
-  if (!urls.empty() && gone == urls.size()) {
-    ProviderMetadata none;
-    none.published = false;
-    return none;
-  }
-  return WithRetryAfter(absl::UnavailableError(absl::StrCat("the issuer's metadata cannot be had: ", last.message())),
-                        kFailureKept);
-}
-
-absl::StatusOr<ProviderMetadata> Providers::Metadata(const std::string& issuer) {
-  {
-    MutexLock lock(mu_);
-    if (const auto found = metadata_.find(issuer); found != metadata_.end() && found->second.until > clock_.Now()) {
-      return found->second.metadata;
-    }
-  }
-  absl::StatusOr<ProviderMetadata> fetched = FetchMetadata(issuer);
-  const absl::Time now = clock_.Now();
-  MutexLock lock(mu_);
-  Entry& entry = metadata_.try_emplace(issuer, Entry{fetched, now}).first->second;
-  // What was once known goes on serving while the issuer is down.
-  const bool found = fetched.ok() && fetched->published;
-  const bool known = entry.metadata.ok() && entry.metadata->published;
-  if (found || !known) {
-    entry.metadata = fetched;
-  }
-  entry.until = now + (found ? kMetadataKept : kFailureKept);
-  return entry.metadata;
-}
-
 bool Providers::HasMoved(const registry::v1::App& app, const std::string& bound_to) {
   if (!app.token_url().empty() || app.issuer().empty()) {
     return !app.token_url().empty() && !IsBoundTo(bound_to, app.token_url());
   }
-  const absl::Time now = clock_.Now();
-  std::string token_url;
-  bool ask = false;
-  {
-    MutexLock lock(mu_);
-    const auto found = metadata_.find(app.issuer());
-    if (found != metadata_.end() && found->second.metadata.ok()) {
-      token_url = found->second.metadata->token_endpoint;
-    }
-    if (found == metadata_.end() || found->second.until <= now) {
-      absl::Time& asked = asked_.try_emplace(app.issuer(), absl::InfinitePast()).first->second;
-      ask = now - asked >= kFailureKept;
-      asked = ask ? now : asked;
-    }
+  bool due = false;
+  const std::shared_ptr<const oauth::IssuerMetadata> metadata = metadata_.Peek(app.issuer(), clock_.Now(), &due);
+  if (due) {
+    behind_.PostAfter(absl::ZeroDuration(),
+                      [this, issuer = app.issuer()] { metadata_.Get(issuer, clock_.Now()).status().IgnoreError(); });
   }
-  if (ask) {
-    behind_.PostAfter(absl::ZeroDuration(), [this, issuer = app.issuer()] { Metadata(issuer).status().IgnoreError(); });
-  }
-  return !token_url.empty() && !IsBoundTo(bound_to, token_url);
+  return metadata != nullptr && !metadata->token_endpoint.empty() && !IsBoundTo(bound_to, metadata->token_endpoint);
 }
 
 absl::Status Providers::Fill(const char* field, const std::string& endpoint, std::string* url) const {
@@ -195,20 +93,18 @@ absl::StatusOr<Provider> Providers::ForApp(const registry::v1::App& app) {
   provider.client_id = app.client_id();
   provider.token_params = {app.token_params().begin(), app.token_params().end()};
   if (!app.issuer().empty()) {
-    const absl::StatusOr<ProviderMetadata> metadata = Metadata(app.issuer());
-    const bool needed = app.authorization_url().empty() || app.token_url().empty();
-    if (needed && !metadata.ok()) {
-      return metadata.status();
+    const auto metadata = metadata_.Get(app.issuer(), clock_.Now());
+    if (!metadata.ok() && (app.authorization_url().empty() || app.token_url().empty())) {
+      return WithRetryAfter(absl::UnavailableError(metadata.status().message()), kFailureKept);
     }
-    if (needed && !metadata->published) {
-      return WithRetryAfter(absl::UnavailableError("the issuer publishes no metadata"), kFailureKept);
-    }
-    provider.metadata_missing = !metadata.ok();
+    // An issuer that says that it publishes none has told all there is.
+    provider.metadata_missing = !metadata.ok() && !absl::IsNotFound(metadata.status());
     if (metadata.ok()) {
-      RETURN_IF_ERROR(Fill("authorization_endpoint", metadata->authorization_endpoint, &provider.authorization_url));
-      RETURN_IF_ERROR(Fill("token_endpoint", metadata->token_endpoint, &provider.token_url));
-      RETURN_IF_ERROR(Fill("revocation_endpoint", metadata->revocation_endpoint, &provider.revocation_url));
-      provider.iss_promised = metadata->iss_promised;
+      const oauth::IssuerMetadata& known = **metadata;
+      RETURN_IF_ERROR(Fill("authorization_endpoint", known.authorization_endpoint, &provider.authorization_url));
+      RETURN_IF_ERROR(Fill("token_endpoint", known.token_endpoint, &provider.token_url));
+      RETURN_IF_ERROR(Fill("revocation_endpoint", known.revocation_endpoint, &provider.revocation_url));
+      provider.iss_promised = known.iss_parameter_supported;
     }
   }
   if (provider.authorization_url.empty() || provider.token_url.empty()) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <map>
 #include <memory>
 #include <string>
 
@@ -9,8 +8,8 @@
 
 #include "common/clock.h"
 #include "common/http_client.h"
-#include "common/mutex.h"
 #include "common/networks.h"
+#include "common/oauth/issuer_metadata.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/registry/v1/mcp_server.pb.h"
 #include "services/token_broker/secret_reader.h"
@@ -18,19 +17,6 @@
 #include "services/token_broker/token_endpoint.h"
 
 namespace sallyport::token_broker {
-
-// RFC 8414 section 2, as far as it is used.
-struct ProviderMetadata {
-  std::string authorization_endpoint;
-  std::string token_endpoint;
-  std::string revocation_endpoint;
-  bool iss_promised = false;  // authorization_response_iss_parameter_supported
-  bool published = true;      // False: the issuer says that it has none.
-};
-// INVALID_ARGUMENT unless `issuer` in it is exactly the expected one and every endpoint is an http(s) URL.
-absl::StatusOr<ProviderMetadata> ParseProviderMetadata(absl::string_view json, const std::string& issuer);
-// Where metadata of `issuer` may lie: RFC 8414 section 3.1, then OpenID Connect Discovery section 4.
-std::vector<std::string> MetadataUrls(const std::string& issuer);
 
 // Puts together what it takes to talk to a provider: configuration, metadata of its issuer (kept 10 minutes, failures
 // 10 s; what was once known serves until it can be had again), the client secret from the vault. Thread-safe, blocking.
@@ -51,25 +37,16 @@ class Providers {
   absl::StatusOr<Provider> ForConnector(const std::string& id);
 
  private:
-  struct Entry {
-    absl::StatusOr<ProviderMetadata> metadata;
-    absl::Time until;
-  };
-  absl::StatusOr<ProviderMetadata> Metadata(const std::string& issuer);
-  absl::StatusOr<ProviderMetadata> FetchMetadata(const std::string& issuer);
   // Takes an endpoint from metadata, where the configuration names none.
   absl::Status Fill(const char* field, const std::string& endpoint, std::string* url) const;
 
   std::unique_ptr<authn::v1::Authn::Stub> authn_;
-  HttpClient& http_;
+  oauth::HttpFetcher fetcher_;
+  oauth::MetadataCache metadata_;
   const EgressPolicy policy_;
   SecretReader& secrets_;
   TaskRunner& behind_;
   const Clock& clock_;
-  Mutex mu_;
-  std::map<std::string, Entry> metadata_ ABSL_GUARDED_BY(mu_);
-  // When metadata was last asked for behind a caller, by issuer.
-  std::map<std::string, absl::Time> asked_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace sallyport::token_broker

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/oauth/document_fetcher.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/status_macros.h"
+
+namespace sallyport::oauth {
+namespace {
+
+// Nothing there (RFC 9110 section 15.5.5).
+bool IsGone(int http_status) { return http_status == 404 || http_status == 410; }
+
+// Says nothing about whether there is a document: another one must not be taken in its place.
+bool IsPassing(int http_status) {
+  return http_status >= 500 || http_status == 408 || http_status == 425 || http_status == 429;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> HttpFetcher::Fetch(const std::string& url, size_t max_bytes) {
+  HttpRequest request;
+  request.url = url;
+  request.headers = {{"Accept", "application/json"}};
+  request.timeout = absl::Seconds(5);
+  request.max_body = max_bytes;
+  ASSIGN_OR_RETURN(HttpResponse response, client_.Fetch(std::move(request)));
+  if (response.status == 200) {
+    return std::move(response.body);
+  }
+  const std::string message = absl::StrCat("the issuer answered ", response.status);
+  return IsGone(response.status)      ? absl::NotFoundError(message)
+         : IsPassing(response.status) ? absl::UnavailableError(message)
+                                      : absl::FailedPreconditionError(message);
+}
+
+}  // namespace sallyport::oauth
