@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <string>
+
+#include "absl/strings/string_view.h"
+
 // Error codes of OAuth 2.0 and OpenID Connect, as they stand on the wire.
 namespace sallyport::oauth {
 
@@ -29,5 +33,9 @@ inline constexpr char kInvalidTarget[] = "invalid_target";
 inline constexpr char kLoginRequired[] = "login_required";
 inline constexpr char kConsentRequired[] = "consent_required";
 inline constexpr char kInteractionRequired[] = "interaction_required";
+
+// Another party's code as it may go into logs, audit and pages: up to 64 letters, digits, '_', '-' and '.';
+// "unreadable_error" for anything else.
+std::string SafeErrorCode(absl::string_view code);
 
 }  // namespace sallyport::oauth

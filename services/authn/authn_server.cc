@@ -21,6 +21,7 @@
 #include "common/status_macros.h"
 #include "services/authn/authn_service.h"
 #include "services/authn/authn_store.h"
+#include "services/authn/issuer_check.h"
 #include "services/authn/web/authn_web.h"
 
 namespace sallyport::authn {
@@ -50,12 +51,16 @@ absl::StatusOr<int64_t> AuditLimit(const config::v1::AuthnConfig& config) {
   return AuditOutbox::LimitFrom(config.database().audit_outbox_limit(), "database.auditOutboxLimit");
 }
 
-absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Egress& egress, const Clock& clock) {
+absl::StatusOr<EgressPolicy> OAuthPolicy(const config::v1::Egress& egress) {
   ASSIGN_OR_RETURN(std::vector<Network> networks,
                    ParseNetworks({egress.oauth_networks().begin(), egress.oauth_networks().end()},
                                  "deployment.egress.oauthNetworks"));
+  return EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kLoopback);
+}
+
+absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Egress& egress, const Clock& clock) {
   HttpClient::Options options;
-  options.policy = EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kLoopback);
+  ASSIGN_OR_RETURN(options.policy, OAuthPolicy(egress));
   options.ca_bundle = egress.ca_bundle();
   options.clock = &clock;
   return HttpClient::Create(std::move(options));
@@ -67,6 +72,9 @@ absl::Status ValidateAuthnConfig(const config::v1::AuthnConfig& config) {
   std::vector<absl::Status> checks = {ValidateDatabase(config.database()), ValidateDeployment(config.deployment()),
                                       CheckEgressCaBundle(config.deployment()),
                                       ValidateConnectors(config.connectors())};
+  if (const absl::StatusOr<EgressPolicy> policy = OAuthPolicy(config.deployment().egress()); policy.ok()) {
+    checks.push_back(CheckIssuerNetworks(config.connectors(), *policy));
+  }
   const absl::Duration token = AccessTokenLifetime(config);
   if (token < kMinAccessToken || token > kMaxAccessToken) {
     checks.push_back(InvalidField("accessTokenLifetime", "must be 5 s to 24 h"));
@@ -140,6 +148,7 @@ struct AuthnServer::State {
   std::unique_ptr<RpcServer> server;
 
   std::atomic<bool> secrets_stored{false};
+  IssuerCheck issuers;
   bool waiting = false;  // Of the background thread.
   Mutex mu;
   std::condition_variable_any wake;
@@ -236,6 +245,9 @@ void AuthnServer::State::RunBackground() {
   absl::Time prune_at = clock.Now() + kPruneEvery;
   while (true) {
     const bool complete = Tend();
+    if (complete) {
+      issuers.Run(*connectors, clock.Now());
+    }
     if (clock.Now() >= prune_at) {
       Prune();
       prune_at = clock.Now() + kPruneEvery;
@@ -309,7 +321,7 @@ absl::Status AuthnServer::Ready() const {
   if (!state_->servers.ready()) {
     return absl::UnavailableError("no configuration from the registry yet");
   }
-  return absl::OkStatus();
+  return state_->issuers.Ready();
 }
 
 void AuthnServer::SetServing(bool serving) { state_->server->SetServing(serving); }

@@ -238,8 +238,10 @@ absl::StatusOr<std::shared_ptr<const Discovery>> Connector::GetDiscovery(absl::T
   if (discovery.ok() || absl::IsFailedPrecondition(discovery.status())) {
     return discovery;
   }
-  return WithRetryAfter(KeysUnavailable(absl::StrCat("the metadata of connector ", id(), " cannot be had")),
-                        DetailOf(discovery.status()).retry_after);
+  const absl::Status failed = IsNetworkNotAllowed(discovery.status())
+                                  ? NetworkNotAllowed(id(), discovery.status())
+                                  : KeysUnavailable(absl::StrCat("the metadata of connector ", id(), " cannot be had"));
+  return WithRetryAfter(failed, DetailOf(discovery.status()).retry_after);
 }
 
 absl::StatusOr<Secret> Connector::GetClientSecret(absl::Time now) const {

@@ -83,8 +83,8 @@ class Connector {
   bool has_client_secret() const { return !config_.oidc().client_secret_file().empty(); }
 
   // Fetched on first use, again after an hour; the last good one is used for 24 h while the issuer is down.
-  // UNAVAILABLE if it cannot be had, FAILED_PRECONDITION if it is not this issuer's (another `issuer`, missing
-  // endpoints).
+  // UNAVAILABLE if it cannot be had (reason "network_not_allowed" if the issuer may not be asked), FAILED_PRECONDITION
+  // if it is not this issuer's (another `issuer`, missing endpoints).
   absl::StatusOr<std::shared_ptr<const Discovery>> GetDiscovery(absl::Time now) const;
   // From the vault, which got it at start; kept a minute. Empty for public clients.
   absl::StatusOr<Secret> GetClientSecret(absl::Time now) const;

@@ -3,7 +3,10 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
+
 #include "common/error.h"
+#include "common/oauth/error.h"
 
 namespace sallyport::authn {
 
@@ -28,6 +31,24 @@ absl::Status TokenError(const absl::Status& status) {
 
 absl::Status KeysUnavailable(absl::string_view message) {
   return WithReason(absl::UnavailableError(message), "keys_unavailable");
+}
+
+absl::Status ProviderUnavailable(absl::string_view message) {
+  return WithReason(absl::UnavailableError(message), "provider_unavailable");
+}
+
+absl::Status NetworkNotAllowed(absl::string_view connector, const absl::Status& refused) {
+  return WithReason(absl::UnavailableError(absl::StrCat("connector ", connector, ": ", refused.message(),
+                                                        "; name its network in deployment.egress.oauthNetworks")),
+                    "network_not_allowed");
+}
+
+bool IsNetworkNotAllowed(const absl::Status& status) { return ReasonOf(status) == "network_not_allowed"; }
+
+absl::Status SignInRefused(absl::string_view reason, absl::string_view provider_error) {
+  const absl::Status refused =
+      WithReason(absl::UnauthenticatedError("the identity provider did not confirm the sign-in"), reason);
+  return provider_error.empty() ? refused : WithOAuthError(refused, oauth::SafeErrorCode(provider_error));
 }
 
 }  // namespace sallyport::authn

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <string>
+
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
@@ -16,5 +18,15 @@ absl::Status TokenError(const absl::Status& status);
 
 // UNAVAILABLE reason "keys_unavailable".
 absl::Status KeysUnavailable(absl::string_view message);
+
+// UNAVAILABLE reason "provider_unavailable": an identity provider does not answer, or fails.
+absl::Status ProviderUnavailable(absl::string_view message);
+// UNAVAILABLE reason "network_not_allowed": an address of a connector lies in a network that the configuration does not
+// name; the message says where to name it. `refused` is what the HTTP client said.
+absl::Status NetworkNotAllowed(absl::string_view connector, const absl::Status& refused);
+bool IsNetworkNotAllowed(const absl::Status& status);
+// UNAUTHENTICATED: an identity provider did not confirm a sign-in. `provider_error` is its own error code
+// (RFC 6749 section 5.2), empty if it gave none; it goes along as oauth_error.
+absl::Status SignInRefused(absl::string_view reason, absl::string_view provider_error = "");
 
 }  // namespace sallyport::authn

@@ -15,9 +15,11 @@
 #include "common/error.h"
 #include "common/json.h"
 #include "common/json_log.h"
+#include "common/oauth/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/url.h"
+#include "services/authn/errors.h"
 
 namespace sallyport::authn {
 namespace {
@@ -43,20 +45,29 @@ std::string ScopesOf(const config::v1::OidcConnector& oidc) {
   return absl::StrJoin(scopes, " ");
 }
 
-absl::Status Refused(absl::string_view reason) {
-  return WithReason(absl::UnauthenticatedError("the identity provider did not confirm the sign-in"), reason);
+// A refusal with the provider's own code. A wrong client secret is the gateway's matter, not the user's.
+absl::Status RefusedBy(const HttpResponse& response) {
+  const absl::StatusOr<nlohmann::json> json = ParseJsonObject(response.body);
+  const std::string code = json.ok() ? JsonString(*json, "error").value_or("") : "";
+  const bool client = code == oauth::kInvalidClient || code == oauth::kUnauthorizedClient || response.status == 401;
+  return SignInRefused(client ? "client_refused" : "code_refused", code);
 }
 
 // OpenID Connect Core 3.1.3.3.
 absl::StatusOr<token_broker::v1::TokenSet> ParseTokens(const HttpResponse& response, absl::string_view asked_scopes,
                                                        absl::Time now) {
+  if (response.status >= 500 || response.status == 429) {
+    return ProviderUnavailable(absl::StrCat("the identity provider's token endpoint answered ", response.status));
+  }
   if (response.status != 200) {
-    return response.status >= 500 ? absl::UnavailableError("the identity provider's token endpoint is failing")
-                                  : Refused("code_refused");
+    return RefusedBy(response);
   }
   const absl::StatusOr<nlohmann::json> json = ParseJsonObject(response.body);
   if (!json.ok()) {
-    return Refused("token_response_invalid");
+    return SignInRefused("token_response_invalid");
+  }
+  if (JsonMember(*json, "error") != nullptr) {
+    return RefusedBy(response);
   }
   token_broker::v1::TokenSet tokens;
   tokens.set_access_token(JsonString(*json, "access_token").value_or(""));
@@ -65,7 +76,7 @@ absl::StatusOr<token_broker::v1::TokenSet> ParseTokens(const HttpResponse& respo
   tokens.set_token_type("Bearer");
   if (tokens.access_token().empty() || tokens.id_token().empty() ||
       absl::AsciiStrToLower(JsonString(*json, "token_type").value_or("")) != "bearer") {
-    return Refused("token_response_invalid");
+    return SignInRefused("token_response_invalid");
   }
   const std::string scope = JsonString(*json, "scope").value_or(std::string(asked_scopes));
   for (const absl::string_view name : absl::StrSplit(scope, ' ', absl::SkipEmpty())) {
@@ -115,10 +126,10 @@ absl::StatusOr<std::string> OidcLogin::AuthorizationUrl(const Connector& connect
 absl::Status OidcLogin::CheckIssuer(const Connector& connector, bool has_iss, absl::string_view iss,
                                     absl::Time now) const {
   if (has_iss) {
-    return iss == connector.issuer() ? absl::OkStatus() : Refused("issuer_mismatch");
+    return iss == connector.issuer() ? absl::OkStatus() : SignInRefused("issuer_mismatch");
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<const Discovery> discovery, connector.GetDiscovery(now));
-  return discovery->iss_parameter_supported ? Refused("issuer_mismatch") : absl::OkStatus();
+  return discovery->iss_parameter_supported ? SignInRefused("issuer_mismatch") : absl::OkStatus();
 }
 
 absl::StatusOr<HttpRequest> OidcLogin::TokenRequest(const Connector& connector, const Discovery& discovery,
@@ -150,6 +161,15 @@ absl::StatusOr<HttpRequest> OidcLogin::TokenRequest(const Connector& connector, 
   return request;
 }
 
+absl::StatusOr<HttpResponse> OidcLogin::Ask(const Connector& connector, HttpRequest request) const {
+  absl::StatusOr<HttpResponse> response = fetch_(std::move(request));
+  if (response.ok()) {
+    return response;
+  }
+  return IsNetworkNotAllowed(response.status()) ? NetworkNotAllowed(connector.id(), response.status())
+                                                : ProviderUnavailable(response.status().message());
+}
+
 absl::Status OidcLogin::AddUserInfo(const Connector& connector, const std::string& endpoint, absl::string_view sub,
                                     SignedIn& signed_in) const {
   if (endpoint.empty() || !connector.NeedsUserInfo(signed_in.identity)) {
@@ -160,15 +180,25 @@ absl::Status OidcLogin::AddUserInfo(const Connector& connector, const std::strin
   request.timeout = kTokenTimeout;
   request.headers = {{"Accept", "application/json"},
                      {"Authorization", absl::StrCat("Bearer ", signed_in.tokens.access_token())}};
-  ASSIGN_OR_RETURN(const HttpResponse response, fetch_(std::move(request)));
+  ASSIGN_OR_RETURN(const HttpResponse response, Ask(connector, std::move(request)));
   if (response.status >= 500) {
     // A person whose groups are not known would be kept out for as long as the session lasts.
-    return absl::UnavailableError("the identity provider's UserInfo endpoint is failing");
+    return ProviderUnavailable("the identity provider's UserInfo endpoint is failing");
   }
   if (response.status != 200 || !connector.AddUserInfo(response.body, sub, signed_in.identity)) {
     Log(LogLevel::kWarning, "userinfo_not_used", {{"connector", connector.id()}, {"http_status", response.status}});
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> OidcLogin::SignOutUrl(const Connector& connector, absl::Time now) const {
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Discovery> discovery, connector.GetDiscovery(now));
+  if (discovery->end_session_endpoint.empty()) {
+    return absl::NotFoundError("the identity provider announces no end_session_endpoint");
+  }
+  return AppendQuery(
+      discovery->end_session_endpoint,
+      {{"client_id", connector.client_id()}, {"post_logout_redirect_uri", absl::StrCat(public_url_, "/signed-out")}});
 }
 
 absl::StatusOr<OidcLogin::SignedIn> OidcLogin::Redeem(const Connector& connector, absl::string_view code,
@@ -177,15 +207,18 @@ absl::StatusOr<OidcLogin::SignedIn> OidcLogin::Redeem(const Connector& connector
   ASSIGN_OR_RETURN(const std::shared_ptr<const Discovery> discovery, connector.GetDiscovery(now));
   ASSIGN_OR_RETURN(HttpRequest request,
                    TokenRequest(connector, *discovery, code, Derived(browser_cookie, "verifier", state), now));
-  ASSIGN_OR_RETURN(const HttpResponse response, fetch_(std::move(request)));
+  ASSIGN_OR_RETURN(const HttpResponse response, Ask(connector, std::move(request)));
   SignedIn signed_in;
   ASSIGN_OR_RETURN(signed_in.tokens, ParseTokens(response, ScopesOf(connector.config().oidc()), now));
-  ASSIGN_OR_RETURN(SignInIdentity verified, connector.VerifyIdToken(signed_in.tokens.id_token(),
-                                                                    {.nonce = Derived(browser_cookie, "nonce", state),
-                                                                     .access_token = signed_in.tokens.access_token()},
-                                                                    now));
-  signed_in.identity = std::move(verified.identity);
-  RETURN_IF_ERROR(AddUserInfo(connector, discovery->userinfo_endpoint, verified.sub, signed_in));
+  absl::StatusOr<SignInIdentity> verified = connector.VerifyIdToken(
+      signed_in.tokens.id_token(),
+      {.nonce = Derived(browser_cookie, "nonce", state), .access_token = signed_in.tokens.access_token()}, now);
+  if (absl::IsUnauthenticated(verified.status())) {
+    return SignInRefused(ReasonOf(verified.status()));  // Its oauth_error is for callers of ours.
+  }
+  RETURN_IF_ERROR(verified.status());
+  signed_in.identity = std::move(verified->identity);
+  RETURN_IF_ERROR(AddUserInfo(connector, discovery->userinfo_endpoint, verified->sub, signed_in));
   return signed_in;
 }
 

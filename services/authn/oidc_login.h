@@ -40,12 +40,19 @@ class OidcLogin {
     token_broker::v1::TokenSet tokens;
   };
   // Redeems the code, verifies the ID token and asks UserInfo for what that leaves open. UNAUTHENTICATED if the
-  // provider refuses the code or the token does not hold; UNAVAILABLE if it cannot be reached. What the provider says
-  // is never repeated in the error.
+  // provider refuses the code or the token does not hold; reason "client_refused" if it does not accept our
+  // credentials. UNAVAILABLE reason "provider_unavailable" or "network_not_allowed" if it does not answer. Of what the
+  // provider says only its error code is repeated, as oauth_error.
   absl::StatusOr<SignedIn> Redeem(const Connector& connector, absl::string_view code, absl::string_view state,
                                   absl::string_view browser_cookie, absl::Time now) const;
 
+  // Where a browser ends its session at the provider (OpenID Connect RP-Initiated Logout 1.0 section 2), to come back
+  // to /signed-out. NOT_FOUND if the provider announces no such address; errors as AuthorizationUrl.
+  absl::StatusOr<std::string> SignOutUrl(const Connector& connector, absl::Time now) const;
+
  private:
+  // fetch_, with errors that say whose they are.
+  absl::StatusOr<HttpResponse> Ask(const Connector& connector, HttpRequest request) const;
   // A provider that refuses UserInfo, or answers for somebody else, signs in all the same, with what the ID token says.
   absl::Status AddUserInfo(const Connector& connector, const std::string& endpoint, absl::string_view sub,
                            SignedIn& signed_in) const;

@@ -62,7 +62,7 @@ uint64_t EdgeGateway::OnHead(Exchange& exchange) {
     state.kind = EdgeState::Kind::kMcp;
     return mcp_.OnHead(exchange, state.mcp);
   }
-  if (PageHandler::Owns(path)) {
+  if (PageHandler::Owns(path) || PageHandler::IsHome(exchange.head())) {
     state.kind = EdgeState::Kind::kPage;
     return PageHandler::kBodyLimit;
   }

@@ -33,6 +33,18 @@ TEST_F(EdgeServerTest, WithoutACookieThatCountsABrokersPageHasNoUser) {
   EXPECT_EQ(broker_pages_.requests()[0].passport(), "");
 }
 
+TEST_F(EdgeServerTest, BareOriginIsAPageForBrowsersOnly) {
+  EXPECT_EQ(Send("GET", "/", {"Accept: text/html,application/xhtml+xml,*/*;q=0.8"}).status, 200);
+  ASSERT_THAT(authn_pages_.requests(), SizeIs(1));
+  EXPECT_EQ(authn_pages_.requests()[0].path(), "/");
+
+  EXPECT_EQ(Send("GET", "/", {"Accept: text/event-stream"}).status, 404);
+  EXPECT_EQ(Send("GET", "/", {"Accept: */*"}).status, 404);
+  EXPECT_EQ(Send("GET", "/", {}).status, 404);
+  EXPECT_EQ(Send("POST", "/", {"Accept: application/json, text/html"}, "{}").status, 404);
+  EXPECT_THAT(authn_pages_.requests(), SizeIs(1));
+}
+
 TEST_F(EdgeServerTest, BodiesOfPagesAreLimited) {
   const std::string most(64 << 10, 'a');
   for (const char* path : {"/oauth/token", "/connect/user"}) {

@@ -12,6 +12,7 @@
 #include "common/hex.h"
 #include "common/json_log.h"
 #include "common/metrics.h"
+#include "common/oauth/error.h"
 #include "common/proto_time.h"
 #include "common/random.h"
 #include "common/status_macros.h"
@@ -36,14 +37,6 @@ vault::v1::RecordName FlowRecord(absl::string_view state) {
 absl::Status NoSuchFlow() {
   return WithReason(absl::InvalidArgumentError("this link was used already, has expired, or was never begun here"),
                     "link_unknown");
-}
-
-// An OAuth error code, if it looks like one.
-std::string SafeCode(const std::string& code) {
-  const bool safe =
-      !code.empty() && code.size() <= 64 &&
-      code.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == std::string::npos;
-  return safe ? code : "unreadable_error";
 }
 
 // Links begun, and how those ended that came back from the provider.
@@ -198,8 +191,9 @@ absl::Status Linker::Complete(const Return& returned, const Passport& passport, 
   outcome->txn = flow.txn();
   outcome->server_uid = flow.server_uid();
   if (const std::string error = Parameter(returned.parameters, "error"); !error.empty()) {
-    RETURN_IF_ERROR(Refuse(returned, passport, SafeCode(error)));
-    return WithReason(absl::CancelledError("the provider was told no"), SafeCode(error));
+    const std::string code = oauth::SafeErrorCode(error);
+    RETURN_IF_ERROR(Refuse(returned, passport, code));
+    return WithReason(absl::CancelledError("the provider was told no"), code);
   }
   if (flow.token_url() != provider.token_url) {
     RETURN_IF_ERROR(Refuse(returned, passport, "provider_moved"));

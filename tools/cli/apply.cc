@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "common/error.h"
 #include "common/status_macros.h"
@@ -62,6 +65,19 @@ std::string FormatChange(const ApplyResponse::FieldChange& change) {
   return absl::StrCat("    ", change.field(), ": ", Shorten(change.before()), " -> ", after, "\n");
 }
 
+// Where a message stands, by its text: ten servers in one network are one thing to know.
+std::map<std::string, std::vector<std::string>> PlacesOfWarnings(const ApplyResponse& response,
+                                                                 const registry::v1::ApplyRequest& request,
+                                                                 const FieldLines& lines) {
+  std::map<std::string, std::vector<std::string>> places;
+  for (const ApplyResponse::Result& result : response.results()) {
+    for (const registry::v1::Warning& warning : result.warnings()) {
+      places[warning.message()].push_back(absl::StrCat(lines.LineOf(PlaceOf(request, result) + warning.field())));
+    }
+  }
+  return places;
+}
+
 }  // namespace
 
 absl::StatusOr<registry::v1::ApplyRequest> ReadResources(const std::string& file, const Terminal& terminal,
@@ -90,15 +106,24 @@ std::string FormatResults(const ApplyResponse& response, const registry::v1::App
                           const FieldLines& lines) {
   std::string out;
   int counts[ApplyResponse::Action_ARRAYSIZE] = {};
+  std::map<std::string, std::vector<std::string>> places = PlacesOfWarnings(response, request, lines);
   for (const ApplyResponse::Result& result : response.results()) {
     const ApplyResponse::Action action = ActionOf(result);
     if (ApplyResponse::Action_IsValid(action)) ++counts[action];
     absl::StrAppend(&out, std::string(1, MarkOf(action)), " ", result.kind(), " ", result.slug(), "\n");
     for (const ApplyResponse::FieldChange& change : result.changes()) out += FormatChange(change);
     for (const registry::v1::Warning& warning : result.warnings()) {
+      const auto found = places.find(warning.message());
+      if (found == places.end()) continue;  // It was printed with the first of its places.
+      const std::vector<std::string> others(found->second.begin() + 1, found->second.end());
       const std::string field = PlaceOf(request, result) + warning.field();
       absl::StrAppend(&out, "    warning: ", lines.file(), ":", lines.LineOf(field), ": ", field, ": ",
-                      warning.message(), "\n");
+                      warning.message());
+      if (!others.empty()) {
+        absl::StrAppend(&out, " (also ", others.size() == 1 ? "line " : "lines ", absl::StrJoin(others, ", "), ")");
+      }
+      absl::StrAppend(&out, "\n");
+      places.erase(found);
     }
   }
   absl::StrAppend(&out, counts[ApplyResponse::CREATED], " created, ", counts[ApplyResponse::UPDATED], " updated, ",

@@ -18,7 +18,8 @@ namespace sallyport::cli {
 absl::StatusOr<registry::v1::ApplyRequest> ReadResources(const std::string& file, const Terminal& terminal,
                                                          FieldLines& lines);
 
-// What changed (or would), a paragraph a resource, warnings with file and line behind, one line of sum at the end.
+// What changed (or would), a paragraph a resource, warnings with file and line behind, one line of sum at the end. A
+// warning that several places share is printed once, with their lines.
 //   + McpServer echo
 //       upstreamUrl: "http://127.0.0.1:9000/mcp"
 //   ~ McpServer github

@@ -112,6 +112,25 @@ TEST_F(ApplyTest, PrintsWhatChanged) {
   EXPECT_THAT(requests_[0].body, Not(HasSubstr("dryRun")));
 }
 
+TEST_F(ApplyTest, WarningThatSeveralServersShareAppearsOnce) {
+  SignIn();
+  Reply(kApply, R"json({"results":[
+    {"kind":"McpServer","slug":"a","action":"CREATED","warnings":[{"field":"upstreamUrl","message":"is plain http"}]},
+    {"kind":"McpServer","slug":"b","action":"UNCHANGED","warnings":[{"field":"upstreamUrl","message":"is plain http"},
+      {"field":"upstreamUrl","message":"has a query"}]},
+    {"kind":"McpServer","slug":"c","action":"CREATED","warnings":[{"field":"upstreamUrl","message":"is plain http"}]}
+    ]})json");
+  const std::string file =
+      "mcpServers:\n  - slug: a\n    upstreamUrl: http://127.0.0.1:1/\n  - slug: b\n    upstreamUrl: "
+      "http://127.0.0.1:2/?a=b\n  - slug: c\n    upstreamUrl: http://127.0.0.1:3/\n";
+
+  EXPECT_EQ(Run({"apply", "-f", WriteHome("servers.yaml", file)}), kDone);
+
+  EXPECT_THAT(out_.str(), HasSubstr("servers.yaml:3: mcpServers[0].upstreamUrl: is plain http (also lines 5, 7)\n"));
+  EXPECT_THAT(out_.str(), HasSubstr("servers.yaml:5: mcpServers[1].upstreamUrl: has a query\n"));
+  EXPECT_EQ(out_.str().find("is plain http"), out_.str().rfind("is plain http"));
+}
+
 TEST_F(ApplyTest, DryRunSaysSoToTheGatewayAndTheReader) {
   SignIn();
   WriteHome("key", "s3cret");

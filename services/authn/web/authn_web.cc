@@ -104,11 +104,14 @@ absl::StatusOr<WebResponse> AuthnWeb::Page(const WebRequest& request, absl::Time
   if (path == "/login") {
     return login_.Login(request, now);
   }
+  if (path == "/") {
+    return login_.Home(request, now);
+  }
   if (path == "/login/style.css") {
     return StyleSheetResponse();
   }
   if (path == "/signed-out") {
-    return HtmlResponse(200, SignedOutPage(context_.host));
+    return HtmlResponse(200, SignedOutPage({}, context_.host));
   }
   if (path == "/oauth/authorize") {
     return authorize_.Authorize(request, now);

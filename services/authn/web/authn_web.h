@@ -11,7 +11,7 @@
 
 namespace sallyport::authn::web {
 
-// Every page and endpoint of authn: /login*, /logout, /signed-out, /oauth/*, /.well-known/*. One per process;
+// Every page and endpoint of authn: /, /login*, /logout, /signed-out, /oauth/*, /.well-known/*. One per process;
 // thread-safe.
 class AuthnWeb {
  public:

@@ -117,6 +117,11 @@ audit::v1::Event EventOf(const char* type, audit::v1::Decision decision, absl::s
   return event;
 }
 
+std::string ReportCode(const Context& context, absl::string_view reason) {
+  return absl::StrCat(reason, " · ",
+                      absl::FormatTime("%d %b %Y %H:%M UTC", context.parts.clock.Now(), absl::UTCTimeZone()));
+}
+
 WebResponse StatusPage(const Context& context, const absl::Status& status) {
   std::string reason = ReasonOf(status);
   const Wording wording = WordingOf(status.code(), reason);
@@ -126,10 +131,7 @@ WebResponse StatusPage(const Context& context, const absl::Status& status) {
   if (reason.empty()) {
     reason = absl::StrCat("http_", wording.status);
   }
-  Problem problem{wording.title, wording.lead,
-                  absl::StrCat(reason, " · ",
-                               absl::FormatTime("%d %b %Y %H:%M UTC", context.parts.clock.Now(), absl::UTCTimeZone())),
-                  "", ""};
+  Problem problem{wording.title, wording.lead, ReportCode(context, reason), "", ""};
   if (wording.status == 401) {
     problem.href = "/login";
     problem.label = "Sign in again";

@@ -95,6 +95,9 @@ absl::StatusOr<Form> ParsePostedForm(const Context& context, const WebRequest& r
 audit::v1::Event EventOf(const char* type, audit::v1::Decision decision, absl::string_view subject,
                          const WebRequest& request);
 
+// What a page asks the reader to send to an administrator: the reason and the time.
+std::string ReportCode(const Context& context, absl::string_view reason);
+
 // The error page for a status of a page's flow, with its reason as code. INTERNAL and UNKNOWN say nothing of their
 // message.
 WebResponse StatusPage(const Context& context, const absl::Status& status);

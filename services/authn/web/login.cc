@@ -13,6 +13,7 @@
 #include "common/status_macros.h"
 #include "common/web/page.h"
 #include "services/authn/web/pages.h"
+#include "services/authn/web/provider_pages.h"
 
 namespace sallyport::authn::web {
 namespace {
@@ -88,12 +89,21 @@ absl::StatusOr<WebResponse> LoginFlow::StartOidc(const Connector& connector, con
   const std::string payload = DumpJson({{"connector", connector.id()}, {"return_to", std::string(return_to)}});
   ASSIGN_OR_RETURN(const std::string state,
                    context_.transactions.Begin(browser.transaction_cookie, kSigningIn, payload, now));
-  ASSIGN_OR_RETURN(
-      const std::string target,
-      context_.oidc.AuthorizationUrl(connector, state, browser.transaction_cookie, again ? "login" : "", now));
-  WebResponse response = Redirect(target);
+  const absl::StatusOr<std::string> target =
+      context_.oidc.AuthorizationUrl(connector, state, browser.transaction_cookie, again ? "login" : "", now);
+  if (!target.ok()) {
+    return ProviderFailure(context_, connector, target.status(), return_to);
+  }
+  WebResponse response = Redirect(*target);
   KeepTransactionCookie(browser, response);
   return response;
+}
+
+absl::StatusOr<WebResponse> LoginFlow::Home(const WebRequest& request, absl::Time now) {
+  ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
+  return browser.session.has_value()
+             ? HtmlResponse(200, HomePage(browser.session->user, context_.parts.public_url, context_.host))
+             : Redirect("/login");
 }
 
 absl::StatusOr<const Connector*> LoginFlow::LocalConnectorOf(absl::string_view id) const {
@@ -186,14 +196,19 @@ absl::StatusOr<WebResponse> LoginFlow::Callback(absl::string_view connector_id, 
   if (const absl::Status issuer = context_.oidc.CheckIssuer(*connector, query->Has("iss"), query->Get("iss"), now);
       !issuer.ok()) {
     if (!absl::IsUnauthenticated(issuer)) {
-      return issuer;
+      const auto page =
+          ProviderFailure(context_, *connector, issuer, SafeReturnTo(JsonString(step, "return_to").value_or("/")));
+      RETURN_IF_ERROR(RecordFailure(connector, "oidc.unavailable", request, now));
+      return page;
     }
     RETURN_IF_ERROR(RecordFailure(connector, "oidc.issuer", request, now));
     return BadCallback("issuer_mismatch");
   }
   const std::string return_to = SafeReturnTo(JsonString(step, "return_to").value_or("/"));
   if (query->Has("error") || query->Get("code").empty()) {
-    RETURN_IF_ERROR(RecordFailure(connector, "oidc.provider_error", request, now));
+    const std::string code = query->Has("error") ? oauth::SafeErrorCode(query->Get("error")) : "code_missing";
+    Log(LogLevel::kWarning, "sign_in_refused", {{"connector", connector->id()}, {"provider_error", code}});
+    RETURN_IF_ERROR(RecordFailure(connector, "oidc.provider_error", request, now, code));
     const std::string said = absl::StrCat(Shortened(query->Get("error")), query->Has("error_description") ? ": " : "",
                                           Shortened(query->Get("error_description")));
     return HtmlResponse(400,
@@ -206,10 +221,10 @@ absl::StatusOr<WebResponse> LoginFlow::Callback(absl::string_view connector_id, 
       context_.oidc.Redeem(*connector, query->Get("code"), query->Get("state"), browser.transaction_cookie, now);
   if (!signed_in.ok()) {
     const absl::Status& status = signed_in.status();
-    Log(LogLevel::kWarning, "sign_in_failed", {{"connector", connector->id()}, {"status", status}});
-    RETURN_IF_ERROR(
-        RecordFailure(connector, absl::IsUnauthenticated(status) ? "oidc.token" : "oidc.unavailable", request, now));
-    return status;
+    const auto page = ProviderFailure(context_, *connector, status, return_to);
+    RETURN_IF_ERROR(RecordFailure(connector, absl::IsUnauthenticated(status) ? "oidc.token" : "oidc.unavailable",
+                                  request, now, DetailOf(status).oauth_error));
+    return page;
   }
   std::string cookie;
   ASSIGN_OR_RETURN(const Session session, Begin(signed_in->identity, browser, request, "oidc", now, &cookie));
@@ -236,7 +251,7 @@ absl::StatusOr<Session> LoginFlow::Begin(const Identity& identity, const Browser
 }
 
 absl::Status LoginFlow::RecordFailure(const Connector* connector, absl::string_view rule, const WebRequest& request,
-                                      absl::Time now) {
+                                      absl::Time now, const std::string& provider_error) {
   audit::v1::Event event = EventOf("login.failed", audit::v1::DECISION_DENIED, "", request);
   event.set_rule(std::string(rule));
   if (connector != nullptr) {
@@ -244,6 +259,9 @@ absl::Status LoginFlow::RecordFailure(const Connector* connector, absl::string_v
                                  : rule == "oidc.unavailable" ? "unavailable"
                                                               : "refused");
     (*event.mutable_details())["connector"] = connector->id();
+  }
+  if (!provider_error.empty()) {
+    (*event.mutable_details())["error"] = provider_error;
   }
   // Wrong passwords are bounded by name and address (LoginAttempts), and none must hide behind a flood of the others.
   return rule == "local.password" ? context_.parts.audit.Record(std::move(event))
@@ -304,7 +322,7 @@ absl::StatusOr<WebResponse> LoginFlow::LogoutSubmit(const WebRequest& request, a
       RETURN_IF_ERROR(context_.parts.revocations.PublishSessions({ended->id}, now));
     }
   }
-  WebResponse response = Redirect("/signed-out");
+  WebResponse response = SignedOut(context_, browser, now);
   SetCookie(response, kSessionCookie, "", absl::ZeroDuration());
   SetCookie(response, kTransactionCookie, "", absl::ZeroDuration());
   return response;

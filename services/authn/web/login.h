@@ -16,6 +16,8 @@ class LoginFlow {
   // GET /login: the choice, or straight on when there is one way. `connector`, `return_to`, `switch` (sign in again, as
   // somebody else perhaps).
   absl::StatusOr<WebResponse> Login(const WebRequest& request, absl::Time now);
+  // GET /: who is signed in; others are sent to sign in.
+  absl::StatusOr<WebResponse> Home(const WebRequest& request, absl::Time now);
   absl::StatusOr<WebResponse> LocalForm(const WebRequest& request, absl::Time now);
   absl::StatusOr<WebResponse> LocalSubmit(const WebRequest& request, absl::Time now);
   // GET /oauth/callback/<connector>
@@ -32,9 +34,9 @@ class LoginFlow {
   // A new session with a new id; `cookie` is its value.
   absl::StatusOr<Session> Begin(const Identity& identity, const Browser& browser, const WebRequest& request,
                                 const char* rule, absl::Time now, std::string* cookie);
-  // `connector` may be null: an answer at the address of none.
+  // `connector` may be null: an answer at the address of none. `provider_error`: its own error code, if it gave one.
   absl::Status RecordFailure(const Connector* connector, absl::string_view rule, const WebRequest& request,
-                             absl::Time now);
+                             absl::Time now, const std::string& provider_error = "");
   // The provider's tokens, for rules that pass the caller's token on. A vault that is down does not keep people out:
   // they are stored at the next sign-in, and until then such a rule says what is missing.
   void KeepTokens(const Connector& connector, const Session& session, const OidcLogin::SignedIn& signed_in,

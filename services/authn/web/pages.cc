@@ -168,13 +168,35 @@ std::string LogoutPage(const Identity& user, absl::string_view csrf, absl::strin
   return page::Render(page);
 }
 
-std::string SignedOutPage(absl::string_view host) {
+std::string SignedOutPage(const ProviderSession& provider, absl::string_view host) {
   Page page = Begin("Signed out", Place::kOutside, {}, host);
+  Html ways;
+  if (!provider.name.empty()) {
+    ways += page::Note(page::Tone::kWarn, absl::StrCat("Your session at ", provider.name, " goes on."),
+                       provider.sign_out_url.empty()
+                           ? absl::StrCat("Whoever uses this browser can sign in again with it. Sign out at ",
+                                          provider.name, ", too, if others use this browser.")
+                           : std::string("Whoever uses this browser can sign in again with it until you end it."));
+  }
+  if (!provider.sign_out_url.empty()) {
+    ways += page::ButtonLink(provider.sign_out_url, absl::StrCat("Sign out of ", provider.name));
+  }
+  ways += page::ButtonLink("/login", "Sign in again", provider.sign_out_url.empty());
   page.body =
       Fill(R"(<h1>You are signed out</h1>{}<div class="stack">{}</div>)",
            {page::Lead("Both doors are closed in this browser. Agents you allowed keep working; an administrator, or "
                        "you under My connections, can stop them."),
-            page::ButtonLink("/login", "Sign in again")});
+            ways});
+  return page::Render(page);
+}
+
+std::string HomePage(const Identity& user, absl::string_view public_url, absl::string_view host) {
+  Page page = Begin("Signed in", Place::kInside, {}, host);
+  page.body = Fill(
+      R"(<h1>You are signed in</h1>{}<div class="stack">{}<pre class="code">{}/mcp/&lt;server&gt;</pre>{}</div>)",
+      {page::Lead("There is nothing more to do here. Give your MCP client the address of a server; your administrator "
+                  "knows their names:"),
+       page::WhoAmI(NameOf(user), user.email, "/login?switch=1"), public_url, page::QuietLink("/logout", "Sign out")});
   return page::Render(page);
 }
 

@@ -67,6 +67,15 @@ struct Problem {
 std::string ErrorPage(const Problem& problem, absl::string_view host);
 
 std::string LogoutPage(const Identity& user, absl::string_view csrf, absl::string_view host);
-std::string SignedOutPage(absl::string_view host);
+// Where a person was signed in who has just signed out here: that session goes on. Empty name: nowhere else.
+struct ProviderSession {
+  std::string name;
+  // Ends it, too; empty if the provider offers no such address.
+  std::string sign_out_url;
+};
+std::string SignedOutPage(const ProviderSession& provider, absl::string_view host);
+
+// For somebody who is signed in and came for nothing in particular.
+std::string HomePage(const Identity& user, absl::string_view public_url, absl::string_view host);
 
 }  // namespace sallyport::authn::web

@@ -72,6 +72,11 @@ bool PageHandler::Owns(std::string_view path) {
          is_or_below("/.well-known") || is_or_below("/connect") || is_or_below("/callback");
 }
 
+bool PageHandler::IsHome(const RequestHead& head) {
+  if (head.path != "/" || (head.method != "GET" && head.method != "HEAD")) return false;
+  return head.ValueOf("accept").find("text/html") != std::string_view::npos;
+}
+
 void PageHandler::OnRequest(Exchange& exchange) {
   const RequestHead& head = exchange.head();
   const HeaderField* origin = head.Find(HeaderId::kOrigin);

@@ -25,6 +25,8 @@ class PageHandler {
 
   // Whether a path is a page's.
   static bool Owns(std::string_view path);
+  // A person who opened the bare origin in a browser; programs are told that nothing is there.
+  static bool IsHome(const RequestHead& head);
   void OnRequest(Exchange& exchange);
 
  private:
