@@ -143,12 +143,23 @@ TEST_F(EdgeServerTest, AForgedOrForeignStateIsRefused) {
 
 TEST_F(EdgeServerTest, AfterARefusedTokenTheSignalNamesTheApp) {
   broker_.Link("ada");
+  broker_.SetRenewals(1);
   SetAnswer([](const std::string&) { return Refusal(); });
   const Reply list = Post("user", {Bearer("ours-ada")}, R"({"jsonrpc":"2.0","id":1,"method":"tools/list"})");
-  EXPECT_EQ(list.Json()["result"]["tools"][0]["title"], "Connect github") << list.body;
+  EXPECT_EQ(list.Json()["result"]["tools"][0]["title"], "Connect GitHub") << list.body;
 }
 
+// The server is called "user", its app GitHub: what was not connected is the app's account.
 TEST_F(EdgeServerTest, DecliningEndsTheCall) {
+  registry::v1::App app;
+  app.set_uid("app_x");
+  app.set_slug("github");
+  app.set_display_name("GitHub");
+  registry_.PutApp(app);
+  ASSERT_TRUE(Soon([&] {
+    return absl::StrContains(Post("user", {Bearer("ours-ada")}, Retried("decline")).body,
+                             "The GitHub account was not connected");
+  }));
   ASSERT_EQ(Post("user", {Bearer("ours-ada")}, ModernCall()).Json()["result"]["resultType"], "input_required");
   for (const char* action : {"decline", "cancel"}) {
     const Reply reply = Post("user", {Bearer("ours-ada")}, Retried(action));

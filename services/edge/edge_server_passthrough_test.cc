@@ -193,14 +193,68 @@ TEST_F(EdgeServerTest, AUsersRefusedTokenIsRefreshedOnceAndTheCallRetried) {
   EXPECT_THAT(upstream_.requests()[1], HasSubstr(kCall)) << "the same body";
 }
 
-TEST_F(EdgeServerTest, RefusedAgainTheAccountNeedsLinking) {
+// The account is linked and its token was just renewed: another link would give no better one.
+TEST_F(EdgeServerTest, RenewedTokenThatIsRefusedTooIs503AndNoLink) {
+  broker_.Link("ada");
+  broker_.SetRenewals(
+      1, ToGrpcStatus(WithDetail(absl::UnavailableError("the server refuses the token that GitHub has just renewed"),
+                                 {.reason = "renewed_token_refused", .retry_after = absl::Seconds(17)})));
+  SetAnswer([](const std::string&) { return Refusal(); });
+  const Reply reply = Post("user", {Bearer("ours-ada")});
+  EXPECT_EQ(reply.status, 503);
+  EXPECT_EQ(reply.Reason(), "renewed_token_refused");
+  EXPECT_EQ(reply.Field("Retry-After"), "17");
+  EXPECT_EQ(reply.Field("WWW-Authenticate"), "");
+  EXPECT_THAT(reply.body, HasSubstr("GitHub"));
+  EXPECT_THAT(upstream_.requests(), SizeIs(2)) << "one retry";
+  EXPECT_EQ(broker_.requests().back().refused_version(), 2) << "the broker is told of the renewed one";
+}
+
+TEST_F(EdgeServerTest, UpstreamThatRefusesEachRenewalIsAskedThreeTimesAtMost) {
   broker_.Link("ada");
   SetAnswer([](const std::string&) { return Refusal(); });
   const Reply reply = Post("user", {Bearer("ours-ada")});
-  EXPECT_EQ(reply.status, 200);
-  EXPECT_EQ(reply.Json()["result"]["isError"], true);
-  EXPECT_THAT(upstream_.requests(), SizeIs(2)) << "one retry";
-  EXPECT_EQ(broker_.requests().back().refused_version(), 1);
+  EXPECT_EQ(reply.status, 503);
+  EXPECT_EQ(reply.Reason(), "renewed_token_refused");
+  EXPECT_THAT(upstream_.requests(), SizeIs(3));
+}
+
+TEST_F(EdgeServerTest, BrokerDecidesWhenARefusedAccountNeedsLinking) {
+  for (const int renewals : {0, 1}) {
+    broker_.Link("ada");
+    broker_.SetRenewals(renewals);
+    SetAnswer([](const std::string&) { return Refusal(); });
+    const Reply reply = Post("user", {Bearer("ours-ada")});
+    EXPECT_EQ(reply.status, 200) << renewals;
+    EXPECT_EQ(reply.Json()["result"]["isError"], true) << renewals;
+  }
+}
+
+TEST_F(EdgeServerTest, ProviderThatFailsIsNotTakenForAPartOfTheGateway) {
+  broker_.Link("ada");
+  broker_.SetStatus(ToGrpcStatus(
+      WithDetail(absl::UnavailableError("GitHub does not answer; try again"),
+                 {.oauth_error = "timeout", .reason = "provider_unavailable", .retry_after = absl::Seconds(9)})));
+  const Reply silent = Post("user", {Bearer("ours-ada")});
+  EXPECT_EQ(silent.status, 503);
+  EXPECT_EQ(silent.Reason(), "provider_unavailable");
+  EXPECT_EQ(silent.Field("Retry-After"), "9");
+  EXPECT_EQ(silent.Json()["error"]["message"], "GitHub does not answer; try again");
+
+  broker_.SetStatus(ToGrpcStatus(WithReason(
+      absl::FailedPreconditionError("GitHub does not accept this gateway's client ID or secret (invalid_client)"),
+      "provider_rejects_client")));
+  const Reply rejected = Post("user", {Bearer("ours-ada")});
+  EXPECT_EQ(rejected.status, 502);
+  EXPECT_EQ(rejected.Reason(), "provider_rejects_client");
+  EXPECT_EQ(rejected.Field("Retry-After"), "") << "trying again helps nobody";
+  EXPECT_THAT(rejected.body, HasSubstr("invalid_client"));
+
+  broker_.SetStatus({grpc::StatusCode::UNAVAILABLE, "vault.internal:9443 does not answer"});
+  const Reply ours = Post("user", {Bearer("ours-ada")});
+  EXPECT_EQ(ours.status, 503);
+  EXPECT_EQ(ours.Reason(), "try_again");
+  EXPECT_THAT(ours.body, Not(HasSubstr("vault")));
 }
 
 TEST_F(EdgeServerTest, AnUpstreamThatIsGoneIs502) {

@@ -183,9 +183,12 @@ class FakeBroker final : public token_broker::v1::TokenBroker::Service {
     if (absl::StartsWith(request->server_uid(), "srv_user")) {
       const std::string subject = PassportOf(*context).substr(std::string("passport-").size());
       if (!linked_.contains(subject)) {
-        response->mutable_link()->set_app_uid("app_x");
-        response->mutable_link()->set_app_slug("github");
-        response->mutable_link()->set_app_display_name("GitHub");
+        SetLink(response->mutable_link());
+        return grpc::Status::OK;
+      }
+      if (request->refused_version() == version_ && renewals_left_-- <= 0) {
+        if (!no_renewal_.ok()) return no_renewal_;
+        SetLink(response->mutable_link());
         return grpc::Status::OK;
       }
       if (request->refused_version() == version_) ++version_;
@@ -254,6 +257,12 @@ class FakeBroker final : public token_broker::v1::TokenBroker::Service {
     MutexLock lock(mu_);
     scope_ = scope;
   }
+  // A user's token that was refused is renewed so often; then the answer is `status`, or the link if that is OK.
+  void SetRenewals(int count, const grpc::Status& status = grpc::Status::OK) {
+    MutexLock lock(mu_);
+    renewals_left_ = count;
+    no_renewal_ = status;
+  }
   // False: a sign-in's token that was refused cannot be had newer.
   void SetRenews(bool renews) {
     MutexLock lock(mu_);
@@ -279,6 +288,12 @@ class FakeBroker final : public token_broker::v1::TokenBroker::Service {
   Gate gate;
 
  private:
+  static void SetLink(token_broker::v1::LinkRequired* link) {
+    link->set_app_uid("app_x");
+    link->set_app_slug("github");
+    link->set_app_display_name("GitHub");
+  }
+
   mutable Mutex mu_;
   grpc::Status status_ ABSL_GUARDED_BY(mu_);
   token_broker::v1::Scope scope_ ABSL_GUARDED_BY(mu_) = token_broker::v1::ORG;
@@ -287,6 +302,8 @@ class FakeBroker final : public token_broker::v1::TokenBroker::Service {
   int64_t generation_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t version_ ABSL_GUARDED_BY(mu_) = 1;
   bool renews_ ABSL_GUARDED_BY(mu_) = true;
+  int renewals_left_ ABSL_GUARDED_BY(mu_) = 1000;
+  grpc::Status no_renewal_ ABSL_GUARDED_BY(mu_);
   int calls_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<Request> requests_ ABSL_GUARDED_BY(mu_);
   std::vector<std::string> passports_ ABSL_GUARDED_BY(mu_);
@@ -344,6 +361,13 @@ class FakeRegistry final : public registry::v1::Registry::Service {
     *snapshot_.add_mcp_servers() = server;
     registry::v1::WatchEvent event;
     *event.mutable_delta()->add_mcp_servers() = server;
+    Push(event);
+  }
+  void PutApp(const registry::v1::App& app) {
+    MutexLock lock(mu_);
+    *snapshot_.add_apps() = app;
+    registry::v1::WatchEvent event;
+    *event.mutable_delta()->add_apps() = app;
     Push(event);
   }
   void Invalidate(registry::v1::Invalidation::Kind kind, const std::string& key, int64_t generation = 0) {

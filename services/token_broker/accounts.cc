@@ -17,6 +17,7 @@
 #include "services/token_broker/connection.h"
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/link_ticket.h"
+#include "services/token_broker/names.h"
 #include "services/token_broker/provider_binding.h"
 
 namespace sallyport::token_broker {
@@ -94,8 +95,7 @@ absl::StatusOr<v1::StartLinkResponse> Accounts::StartLink(const v1::StartLinkReq
   response.set_url(absl::StrCat(public_url_, "/connect/", server->slug(),
                                 "?for=", MakeTicket(ticket_key, passport.subject, server->uid(), expires_at)));
   response.set_elicitation_id(RandomUuid());
-  response.set_message(absl::StrCat("Connect your ", app->display_name().empty() ? app->slug() : app->display_name(),
-                                    " account to continue."));
+  response.set_message(absl::StrCat("Connect your ", NameOf(*app), " account to continue."));
   if (request.has_call()) {
     v1::RequestState state;
     state.set_subject(passport.subject);
@@ -153,9 +153,7 @@ absl::StatusOr<v1::ListConnectionsResponse> Accounts::List(const Passport& passp
     v1::Connection* connection = response.add_connections();
     // One whose app is gone is named by the app's uid, so that its user can still end it.
     connection->set_app_slug(app == nullptr ? uid : app->slug());
-    connection->set_app_display_name(app == nullptr                ? "an app that is no longer here"
-                                     : app->display_name().empty() ? app->slug()
-                                                                   : app->display_name());
+    connection->set_app_display_name(app == nullptr ? "an app that is no longer here" : NameOf(*app));
     const bool moved = state == "linked" && app != nullptr && providers_.HasMoved(*app, BoundToOf(metadata));
     connection->set_state(moved ? "needs_reauth" : state);
     if (const auto scope = metadata.labels().find("scope"); scope != metadata.labels().end()) {

@@ -8,6 +8,7 @@
 
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "services/token_broker/jwt_expiry.h"
 #include "services/token_broker/provider_binding.h"
 
 namespace sallyport::token_broker {
@@ -36,6 +37,9 @@ v1::TokenSet Updated(const v1::TokenSet& old, const TokenAnswer& answer, absl::T
   tokens.clear_expires_at();
   if (answer.expires_in.has_value()) {
     *tokens.mutable_expires_at() = ToTimestamp(now + *answer.expires_in);
+  } else if (const absl::Time end = JwtExpiry(answer.access_token.Expose());
+             end - now >= absl::Seconds(1) && end - now <= kMaxTokenLifetime) {
+    *tokens.mutable_expires_at() = ToTimestamp(end);
   }
   if (tokens.ByteSizeLong() > kMaxTokenSetBytes) {
     tokens.clear_id_token();
@@ -84,6 +88,7 @@ absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::RecordMe
   }
   if (metadata.has_backoff_until()) {
     view->backoff_until = FromTimestamp(metadata.backoff_until());
+    view->trouble = metadata.reason();
   }
   return view;
 }

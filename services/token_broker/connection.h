@@ -46,9 +46,14 @@ struct ConnectionView {
   // The record's label kBoundTo; empty if it has none.
   std::string bound_to;
   absl::Time backoff_until = absl::InfinitePast();
+  // Why there is a backoff: the provider's error code or a word of ours. Empty if nothing is known.
+  std::string trouble;
   // Set on the result of a forced refresh that was not made, because the version refused is the outcome of a refresh
-  // forced less than 30 s ago.
+  // forced less than 30 s ago. Never cached: it is the answer to one who was refused.
   bool refused_again = false;
+  // Beside refused_again: how many forced refreshes in a row led to it, and when the next one can be made.
+  int forced_in_a_row = 0;
+  absl::Time forced_next = absl::InfinitePast();
 };
 
 using SharedConnection = std::shared_ptr<const ConnectionView>;
@@ -59,8 +64,8 @@ absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::RecordMe
                                                        const std::string& payload);
 ConnectionView::State StateOf(const vault::v1::RecordMetadata& metadata);
 
-// Labels a connection is stored with: scope, expires_at, app_uid, linked_at; others (asked, forced_at) are the
-// caller's.
+// Labels a connection is stored with: scope, expires_at, app_uid, linked_at; others (forced_at, forced_in_a_row) are
+// the caller's.
 std::map<std::string, std::string> LabelsOf(const v1::TokenSet& tokens, const std::string& connection);
 
 // The set that replaces `old` after a refresh that was asked for at `now`: what the answer leaves out is kept, an

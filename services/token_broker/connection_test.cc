@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/connection.h"
 
+#include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
+#include "common/base64url.h"
 #include "common/proto_time.h"
 
 namespace sallyport::token_broker {
@@ -18,6 +20,11 @@ TokenAnswer Answer(size_t access, size_t refresh, size_t id) {
   answer.id_token = Secret(std::string(id, 'i'));
   answer.expires_in = absl::Hours(1);
   return answer;
+}
+
+// As a provider signs it; nobody here verifies.
+Secret JwtWith(const std::string& claims) {
+  return Secret(absl::StrCat(Base64UrlEncode(R"({"alg":"RS256"})"), ".", Base64UrlEncode(claims), ".c2ln"));
 }
 
 v1::TokenSet Old() {
@@ -69,6 +76,34 @@ TEST(RenewedTest, RefreshTokenIsTheLastThingLeftOut) {
   EXPECT_LE(without_access.ByteSizeLong(), kVaultLimit);
   EXPECT_EQ(without_access.refresh_token().size(), 60U << 10);
   EXPECT_EQ(FromTimestamp(without_access.expires_at()), kNow);
+}
+
+TEST(RenewedTest, AccessTokenThatIsAJwtTellsItsEndWhereTheAnswerDoesNot) {
+  TokenAnswer answer;
+  answer.access_token = JwtWith(absl::StrCat(R"({"exp":)", absl::ToUnixSeconds(kNow) + 600, "}"));
+  EXPECT_EQ(FromTimestamp(Linked(answer, {}, kNow).expires_at()), kNow + absl::Minutes(10));
+  EXPECT_EQ(FromTimestamp(Renewed(Old(), answer, kNow).expires_at()), kNow + absl::Minutes(10));
+  answer.access_token = JwtWith(absl::StrCat(R"({"exp":)", absl::ToUnixSeconds(kNow) + 600, ".5}"));
+  EXPECT_EQ(FromTimestamp(Linked(answer, {}, kNow).expires_at()), kNow + absl::Minutes(10));
+
+  answer.expires_in = absl::Hours(1);
+  EXPECT_EQ(FromTimestamp(Linked(answer, {}, kNow).expires_at()), kNow + absl::Hours(1))
+      << "the answer's word goes first";
+}
+
+TEST(RenewedTest, EndOfAJwtThatCannotBeBelievedIsUnknown) {
+  const int64_t now = absl::ToUnixSeconds(kNow);
+  for (const std::string& claims :
+       {absl::StrCat(R"({"exp":)", now, "}"), absl::StrCat(R"({"exp":)", now - 60, "}"), std::string(R"({"exp":0})"),
+        std::string(R"({"exp":-1})"), absl::StrCat(R"({"exp":)", now + 367 * 86'400, "}"),
+        std::string(R"({"exp":1e300})"), std::string(R"({"exp":"2030"})"), std::string("{}"), std::string("no json")}) {
+    TokenAnswer answer;
+    answer.access_token = JwtWith(claims);
+    EXPECT_FALSE(Linked(answer, {}, kNow).has_expires_at()) << claims;
+  }
+  TokenAnswer opaque;
+  opaque.access_token = Secret(std::string("gho_a.b.c"));
+  EXPECT_FALSE(Linked(opaque, {}, kNow).has_expires_at());
 }
 
 TEST(LinkedTest, IdTokenThatDoesNotFitIsLeftOut) {

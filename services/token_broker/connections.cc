@@ -5,11 +5,10 @@
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "absl/strings/str_split.h"
 
-#include "common/base64url.h"
 #include "common/error.h"
-#include "common/json.h"
+#include "services/token_broker/jwt_expiry.h"
+#include "services/token_broker/provider_trouble.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -41,20 +40,6 @@ SharedConnection NeedsUser(const ConnectionView& view) {
 }
 
 }  // namespace
-
-absl::Time JwtExpiry(absl::string_view jwt) {
-  const std::vector<absl::string_view> parts = absl::StrSplit(jwt, '.');
-  if (parts.size() != 3) {
-    return absl::InfiniteFuture();
-  }
-  const absl::StatusOr<std::string> payload = Base64UrlDecode(parts[1]);
-  if (!payload.ok()) {
-    return absl::InfiniteFuture();
-  }
-  const absl::StatusOr<nlohmann::json> claims = ParseJsonObject(*payload);
-  const std::optional<int64_t> exp = claims.ok() ? JsonInt(*claims, "exp") : std::nullopt;
-  return exp.has_value() ? absl::FromUnixSeconds(*exp) : absl::InfiniteFuture();
-}
 
 Connections::Connections(VaultClient& vault, TokenCache& cache, Refresher& refresher, Providers& providers,
                          const ControlStream* control, const Clock& clock)
@@ -126,7 +111,10 @@ bool Connections::Answer(const Need& need, const SharedConnection& view, int att
   const bool refused = IsRefused(need, *view);
   const TokenTimes times = TimesOf(need, *view);
   const bool usable = IsUsable(times, now) && !refused;
-  if (view->state != ConnectionView::State::kLinked || view->refused_again) {
+  // That an upstream refused a version does not concern those who were not refused, though they waited for the same
+  // refresh.
+  const bool refused_again = view->refused_again && (refused || need.id_token);
+  if (view->state != ConnectionView::State::kLinked || refused_again) {
     done(view);
     return true;
   }
@@ -150,8 +138,7 @@ bool Connections::Answer(const Need& need, const SharedConnection& view, int att
     return true;
   }
   if (view->backoff_until > now) {
-    done(WithRetryAfter(absl::UnavailableError("the provider could not renew this connection"),
-                        view->backoff_until - now));
+    done(ProviderUnavailable(view->trouble, view->backoff_until - now));
     return true;
   }
   return false;

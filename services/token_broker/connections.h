@@ -62,7 +62,4 @@ class Connections {
   const Clock& clock_;
 };
 
-// When a JWT ends, from its claims; nothing is verified. InfiniteFuture if it does not say.
-absl::Time JwtExpiry(absl::string_view jwt);
-
 }  // namespace sallyport::token_broker

@@ -6,6 +6,9 @@
 
 namespace sallyport::token_broker {
 
+// What is believed of a provider's word on how long a token lives.
+inline constexpr absl::Duration kMaxTokenLifetime = absl::Hours(24 * 366);
+
 // When a token may be used and when it should be renewed. Pure. A token without a known end is always fresh.
 struct TokenTimes {
   absl::Time obtained_at = absl::InfinitePast();

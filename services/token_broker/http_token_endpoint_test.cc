@@ -2,6 +2,7 @@
 #include "services/token_broker/http_token_endpoint.h"
 
 #include <atomic>
+#include <map>
 
 #include <gtest/gtest.h>
 
@@ -81,6 +82,26 @@ TEST_F(HttpTokenEndpointTest, ClientThatWasRejectedIsNotPresentedForAMinute) {
   EXPECT_EQ(server.requests(), 1);
   clock_.Advance(absl::Seconds(40));
   EXPECT_EQ(Refresh(At(server.origin())).failure, ProviderFailure::kClientRejected);
+}
+
+// An authorization server that ends one user's grant says so in many ways; the others go on.
+TEST_F(HttpTokenEndpointTest, RefusalOfOneGrantParksNoClient) {
+  for (const auto& [status, body] : std::multimap<int, std::string>{{400, R"({"error":"unauthorized_client"})"},
+                                                                    {403, R"({"error":"unauthorized_client"})"},
+                                                                    {403, "{}"},
+                                                                    {200, R"({"error":"bad_refresh_token"})"},
+                                                                    {200, R"({"ok":false})"},
+                                                                    {200, "{}"}}) {
+    std::atomic<int> posts{0};
+    TestHttpServer server([&, status = status, body = body](const TestHttpServer::Request&) {
+      return posts++ == 0 ? TestHttpServer::Response{status, {{"Content-Type", "application/json"}}, body, ""}
+                          : TestHttpServer::Response{
+                                200, {{"Content-Type", "application/json"}}, R"({"access_token":"at"})", ""};
+    });
+    EXPECT_NE(Refresh(At(server.origin())).code, "no error") << body;
+
+    EXPECT_EQ(Refresh(At(server.origin())).code, "no error") << "the next user's: " << body;
+  }
 }
 
 TEST_F(HttpTokenEndpointTest, RetryAfterMayBeADate) {

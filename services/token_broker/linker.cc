@@ -20,6 +20,8 @@
 #include "sallyport/token_broker/v1/state.pb.h"
 #include "services/token_broker/link_ticket.h"
 #include "services/token_broker/provider_binding.h"
+#include "services/token_broker/provider_trouble.h"
+#include "services/token_broker/token_error.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -185,7 +187,7 @@ absl::Status Linker::Complete(const Return& returned, const Passport& passport, 
   ASSIGN_OR_RETURN(const Provider provider, providers_.ForApp(*returned.app));
   if (provider.metadata_missing && Parameter(returned.parameters, "iss").empty()) {
     // It may be promised. The flow stays, for the page to be loaded again.
-    return WithRetryAfter(absl::UnavailableError("the issuer's metadata cannot be had now"), absl::Seconds(10));
+    return ProviderUnavailable(kMetadataUnavailable, absl::Seconds(10));
   }
   ASSIGN_OR_RETURN(const v1::LinkFlow flow, Consume(returned, passport, provider));
   outcome->txn = flow.txn();
@@ -206,10 +208,9 @@ absl::Status Linker::Complete(const Return& returned, const Passport& passport, 
   }
   TokenResult result = endpoint_.ExchangeCode(provider, code, flow.redirect_uri(), Secret::Copy(flow.code_verifier()));
   if (const auto* error = std::get_if<ProviderError>(&result)) {
-    outcome->provider_failed = true;
     Log(LogLevel::kWarning, "link_exchange_failed", {{"app", returned.app->slug()}, {"failure", error->code}});
     RETURN_IF_ERROR(Refuse(returned, passport, error->code));
-    return WithReason(absl::UnavailableError("the provider gave no usable tokens"), error->code);
+    return ProviderUnavailable(error->code, error->retry_after);
   }
   return Store(flow, provider, passport, std::get<TokenAnswer>(result), outcome, returned);
 }

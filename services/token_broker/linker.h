@@ -50,14 +50,14 @@ class Linker {
     std::string server_uid;
     // Asked and not granted.
     std::vector<std::string> missing_scopes;
-    // It is the provider that failed, not a part of the gateway.
-    bool provider_failed = false;
   };
   // Errors; where the flow was consumed, `outcome` tells where it came from all the same:
   //   INVALID_ARGUMENT    no such pending link, used, expired, another app's, a wrong `iss`, no code
   //   PERMISSION_DENIED   reason link_user_mismatch: begun by another user or in another session
   //   CANCELLED           the user, or the provider, said no (reason is its error code)
-  //   UNAVAILABLE         the provider gave no tokens, or a part of the gateway is down; safe to begin again
+  //   UNAVAILABLE         a part of the gateway is down, or the provider gave no tokens (reason provider_unavailable,
+  //   see
+  //                       provider_trouble.h); safe to begin again
   absl::Status Finish(const Return& returned, const Passport& passport, Outcome* outcome);
 
  private:

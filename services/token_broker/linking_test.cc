@@ -318,8 +318,7 @@ TEST_F(LinkingTest, OddTokenAnswersStoreNothingAndAreNotShown) {
   for (const std::string& body :
        {std::string(R"({"token_type":"bearer"})"), std::string(R"({"access_token":"","token_type":"bearer"})"),
         std::string(R"({"access_token":"at","token_type":"mac"})"),
-        std::string(R"({"access_token":"at","expires_in":-1})"),
-        std::string(R"({"access_token":"at","expires_in":1e12})"), std::string("<html>leaked-canary</html>"),
+        std::string(R"({"access_token":"at","token_type":"DPoP"})"), std::string("<html>leaked-canary</html>"),
         std::string(R"({"error":"bad_verification_code","error_description":"leaked-canary"})"),
         std::string(R"({"access_token":"at\r\nX: y"})"), std::string(R"({"access_token":"a","access_token":"b"})"),
         std::string("[]"), std::string(), huge, deep}) {
@@ -332,6 +331,85 @@ TEST_F(LinkingTest, OddTokenAnswersStoreNothingAndAreNotShown) {
     EXPECT_THAT(back.body(), Not(HasSubstr("canary")));
     EXPECT_FALSE(IsLinked("corp:ada")) << body.substr(0, 80);
   }
+}
+
+// As Slack answers: what kind of account it is in place of "bearer", and no lifetime.
+TEST_F(LinkingTest, TokensOfUsersAndBotsAreLinkedWhateverIsSaidOfTheirLifetime) {
+  TokenBrokerServer& broker = StartBroker();
+  for (const char* body :
+       {R"({"ok":true,"access_token":"xoxp-1","token_type":"user","scope":"repo"})",
+        R"({"ok":true,"access_token":"xoxp-1","token_type":"bot","scope":"repo,gist"})",
+        R"({"access_token":"xoxp-1","token_type":"bearer","expires_in":0})",
+        R"({"access_token":"xoxp-1","expires_in":-1})", R"({"access_token":"xoxp-1","expires_in":""})",
+        R"({"access_token":"xoxp-1","expires_in":"never"})", R"({"access_token":"xoxp-1","expires_in":1e12})",
+        R"({"access_token":"xoxp-1","expires_in":"3600.5"})"}) {
+    Answer(200, body);
+    const auto sent = Begin(broker, LinkPassport());
+
+    const auto back = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
+
+    EXPECT_EQ(back.status(), 302) << body << back.body();
+    ASSERT_OK_AND_ASSIGN(const auto response, Resolve(broker, {}, peers_.authn.Sign(CallPassport())));
+    EXPECT_EQ(response.pieces(0).value(), "Bearer xoxp-1") << body;
+  }
+}
+
+TEST_F(LinkingTest, ProvidersOwnErrorCodeIsOnThePageAndInTheAudit) {
+  TokenBrokerServer& broker = StartBroker();
+  Answer(200, R"({"error":"bad_verification_code","error_description":"<b>leaked-canary</b>"})");
+  auto sent = Begin(broker, LinkPassport());
+  const auto refused = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
+  Answer(400, R"({"error":"<script>alert(1)</script>"})");
+  sent = Begin(broker, LinkPassport());
+  const auto hostile = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
+
+  EXPECT_EQ(refused.status(), 502);
+  EXPECT_THAT(refused.body(), HasSubstr("GitHub could not be connected"));
+  EXPECT_THAT(refused.body(), HasSubstr("(bad_verification_code)"));
+  EXPECT_THAT(refused.body(), HasSubstr("Try again"));
+  EXPECT_THAT(refused.body(), Not(HasSubstr("canary")));
+  EXPECT_TRUE(peers_.audit.Await("link.refused", "bad_verification_code"));
+  EXPECT_THAT(hostile.body(), HasSubstr("unreadable_error"));
+  EXPECT_THAT(hostile.body(), Not(HasSubstr("<script>alert")));
+}
+
+TEST_F(LinkingTest, WrongClientSecretSaysSoAndAsksNobodyToTryAgain) {
+  for (const char* code : {"invalid_client", "unauthorized_client", "incorrect_client_credentials"}) {
+    TokenBrokerServer& broker = StartBroker();
+    Answer(401, absl::StrCat(R"({"error":")", code, ""
+  }
+  "));
+      const auto sent = Begin(broker, LinkPassport(), "txn=t");
+
+  const auto back = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
+
+  EXPECT_EQ(back.status(), 502);
+  EXPECT_THAT(back.body(), HasSubstr("GitHub does not accept this gateway"));
+  EXPECT_THAT(back.body(), HasSubstr(absl::StrCat("client ID or secret (", code, ")")));
+  EXPECT_THAT(back.body(), Not(HasSubstr("ry again")));
+  EXPECT_THAT(back.body(), HasSubstr("/oauth/continue?txn=t")) << "the way on is open";
+  EXPECT_TRUE(peers_.audit.Await("link.refused", code));
+}
+}
+
+TEST_F(LinkingTest, ProviderThatDoesNotAnswerIsNamedOnThePage) {
+  app_->set_token_url("http://127.0.0.1:1/token");
+  TokenBrokerServer& broker = StartBroker();
+  const auto sent = Begin(broker, LinkPassport());
+  const auto back = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
+  EXPECT_THAT(back.body(), HasSubstr("GitHub does not answer"));
+  EXPECT_THAT(back.body(), HasSubstr("Try again"));
+
+  app_->clear_token_url();
+  app_->set_issuer(provider_.Url(""));
+  Answer(503, "");
+  TokenBrokerServer& without_metadata = StartBroker();
+  const std::string passport = peers_.authn.Sign(LinkPassport());
+  const auto page = Browse(without_metadata, "GET", "/connect/gh", passport);
+  const auto begun =
+      Browse(without_metadata, "POST", "/connect/gh", passport, absl::StrCat("csrf=", PercentEncode(Csrf(page))));
+  EXPECT_EQ(begun.status(), 503);
+  EXPECT_THAT(begun.body(), HasSubstr("GitHub does not answer"));
 }
 
 TEST_F(LinkingTest, VaultThatIsDownIsNotTakenForTheProvidersFailure) {

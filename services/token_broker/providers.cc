@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/providers.h"
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "common/error.h"
+#include "common/json_log.h"
+#include "common/metrics.h"
 #include "common/rpc_server.h"
 #include "common/status_macros.h"
 #include "common/url.h"
 #include "services/token_broker/provider_binding.h"
+#include "services/token_broker/provider_trouble.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -18,6 +24,11 @@ constexpr absl::Duration kMetadataKept = absl::Minutes(10);
 constexpr absl::Duration kFailureKept = absl::Seconds(10);
 
 constexpr oauth::FetchTiming kMetadataTiming = {kMetadataKept, kFailureKept, kFailureKept, absl::InfiniteDuration()};
+
+prometheus::Gauge& FindingGauge(const std::string& app) {
+  return MetricGauge("sallyport_broker_app_findings", "Settings of apps that contradict what their issuer announces",
+                     {{"app", app}, {"setting", "client_auth"}});
+}
 
 // Whether one may be used is for Fill to say.
 absl::Status CheckEndpoints(const oauth::IssuerMetadata& metadata) {
@@ -32,15 +43,58 @@ absl::Status CheckEndpoints(const oauth::IssuerMetadata& metadata) {
   return absl::OkStatus();
 }
 
-Provider::ClientAuth AuthOf(registry::v1::ClientAuth auth, bool has_secret) {
-  switch (auth) {
+Provider::ClientAuth FromMethod(const std::string& method) {
+  return method == "none"                 ? Provider::ClientAuth::kNone
+         : method == "client_secret_post" ? Provider::ClientAuth::kPost
+                                          : Provider::ClientAuth::kBasic;
+}
+
+// `metadata` is null where nothing is known.
+Provider::ClientAuth AuthOf(const registry::v1::App& app, const Provider& provider,
+                            const oauth::IssuerMetadata* metadata) {
+  switch (app.client_auth()) {
     case registry::v1::BASIC:
       return Provider::ClientAuth::kBasic;
+    case registry::v1::POST:
+      return Provider::ClientAuth::kPost;
     case registry::v1::NONE:
       return Provider::ClientAuth::kNone;
     default:
-      return has_secret ? Provider::ClientAuth::kPost : Provider::ClientAuth::kNone;
+      break;
   }
+  if (provider.client_secret == nullptr) {
+    return Provider::ClientAuth::kNone;
+  }
+  if (metadata != nullptr) {
+    return FromMethod(oauth::ClientAuthMethod(*metadata, /*has_client_secret=*/true));
+  }
+  // Every server must take basic (RFC 6749 section 2.3.1), and those that announce something mostly do. Where nothing
+  // is announced at all, post is what most providers want.
+  return provider.metadata_missing ? Provider::ClientAuth::kBasic : Provider::ClientAuth::kPost;
+}
+
+// As in RFC 8414 section 2; empty if the setting leaves it open.
+std::string MethodOf(registry::v1::ClientAuth auth) {
+  switch (auth) {
+    case registry::v1::BASIC:
+      return "client_secret_basic";
+    case registry::v1::POST:
+      return "client_secret_post";
+    case registry::v1::NONE:
+      return "none";
+    default:
+      return "";
+  }
+}
+
+// Why an app whose issuer's metadata it takes cannot be used.
+absl::Status MetadataTrouble(const absl::Status& status) {
+  const char* code = ReasonOf(status) == "network_not_allowed" ? "network_not_allowed"
+                     : absl::IsFailedPrecondition(status)      ? "metadata_unusable"
+                     : absl::IsNotFound(status)                ? "metadata_not_found"
+                                                               : kMetadataUnavailable;
+  return WithDetail(absl::UnavailableError(status.message()),
+                    {.oauth_error = code, .reason = kProviderUnavailable, .retry_after = kFailureKept});
 }
 
 }  // namespace
@@ -92,10 +146,11 @@ absl::StatusOr<Provider> Providers::ForApp(const registry::v1::App& app) {
   provider.revocation_url = app.revocation_url();
   provider.client_id = app.client_id();
   provider.token_params = {app.token_params().begin(), app.token_params().end()};
+  std::shared_ptr<const oauth::IssuerMetadata> announced;
   if (!app.issuer().empty()) {
     const auto metadata = metadata_.Get(app.issuer(), clock_.Now());
     if (!metadata.ok() && (app.authorization_url().empty() || app.token_url().empty())) {
-      return WithRetryAfter(absl::UnavailableError(metadata.status().message()), kFailureKept);
+      return MetadataTrouble(metadata.status());
     }
     // An issuer that says that it publishes none has told all there is.
     provider.metadata_missing = !metadata.ok() && !absl::IsNotFound(metadata.status());
@@ -105,6 +160,8 @@ absl::StatusOr<Provider> Providers::ForApp(const registry::v1::App& app) {
       RETURN_IF_ERROR(Fill("token_endpoint", known.token_endpoint, &provider.token_url));
       RETURN_IF_ERROR(Fill("revocation_endpoint", known.revocation_endpoint, &provider.revocation_url));
       provider.iss_promised = known.iss_parameter_supported;
+      announced = *metadata;
+      NoteClientAuth(app, known);
     }
   }
   if (provider.authorization_url.empty() || provider.token_url.empty()) {
@@ -115,8 +172,86 @@ absl::StatusOr<Provider> Providers::ForApp(const registry::v1::App& app) {
                      secrets_.Read(OrganizationRecord("app_secret", app.client_secret().vault_record()),
                                    app.client_secret().version()));
   }
-  provider.client_auth = AuthOf(app.client_auth(), provider.client_secret != nullptr);
+  provider.client_auth = AuthOf(app, provider, announced.get());
   return provider;
+}
+
+void Providers::Examine(std::shared_ptr<const RegistrySnapshot> snapshot) {
+  MutexLock lock(mu_);
+  const bool waits = unexamined_ != nullptr;
+  unexamined_ = std::move(snapshot);
+  if (!waits) {
+    behind_.PostAfter(absl::ZeroDuration(), [this] { ExamineAll(); });
+  }
+}
+
+void Providers::ExamineAll() {
+  std::shared_ptr<const RegistrySnapshot> snapshot;
+  std::vector<std::string> gone;
+  {
+    MutexLock lock(mu_);
+    snapshot.swap(unexamined_);
+    for (const auto& [uid, finding] : contradicted_) {
+      if (snapshot->AppByUid(uid) == nullptr) {
+        gone.push_back(uid);
+      }
+    }
+  }
+  for (const std::string& uid : gone) {
+    SetFinding(uid, "", "");
+  }
+  for (const auto& [uid, app] : snapshot->apps_by_uid) {
+    if (app->issuer().empty() || MethodOf(app->client_auth()).empty()) {
+      SetFinding(uid, "", "");
+    } else if (const auto metadata = metadata_.Get(app->issuer(), clock_.Now()); metadata.ok()) {
+      NoteClientAuth(*app, **metadata);
+    }
+  }
+}
+
+void Providers::NoteClientAuth(const registry::v1::App& app, const oauth::IssuerMetadata& metadata) {
+  const std::string method = MethodOf(app.client_auth());
+  // Absent means basic (RFC 8414 section 2).
+  const std::vector<std::string> announced =
+      metadata.token_endpoint_auth_methods.value_or(std::vector<std::string>{"client_secret_basic"});
+  if (method.empty() || std::find(announced.begin(), announced.end(), method) != announced.end()) {
+    return SetFinding(app.uid(), "", "");
+  }
+  {
+    MutexLock lock(mu_);
+    if (const auto found = contradicted_.find(app.uid());
+        found != contradicted_.end() && found->second == std::make_pair(app.slug(), method)) {
+      return;
+    }
+  }
+  SetFinding(app.uid(), app.slug(), method);
+  Log(LogLevel::kWarning, "app_client_auth_not_announced",
+      {{"app", app.slug()},
+       {"issuer", app.issuer()},
+       {"configured", method},
+       {"announced", absl::StrJoin(announced, " ").substr(0, 256)},
+       {"remedy", "leave clientAuth of the app out, or set it to what the issuer announces"}});
+}
+
+// No method: nothing is wrong.
+void Providers::SetFinding(const std::string& app_uid, const std::string& slug, const std::string& method) {
+  std::string former;
+  {
+    MutexLock lock(mu_);
+    if (const auto found = contradicted_.find(app_uid); found != contradicted_.end()) {
+      former = found->second.first;
+      contradicted_.erase(found);
+    }
+    if (!method.empty()) {
+      contradicted_.emplace(app_uid, std::make_pair(slug, method));
+    }
+  }
+  if (!former.empty() && former != slug) {
+    FindingGauge(former).Set(0);
+  }
+  if (!method.empty()) {
+    FindingGauge(slug).Set(1);
+  }
 }
 
 absl::StatusOr<Provider> Providers::ForConnector(const std::string& id) {
@@ -136,10 +271,9 @@ absl::StatusOr<Provider> Providers::ForConnector(const std::string& id) {
   if (!connector.client_secret().name().empty()) {
     ASSIGN_OR_RETURN(provider.client_secret, secrets_.Read(connector.client_secret(), 0));
   }
-  const std::string& method = connector.token_endpoint_auth_method();
-  provider.client_auth = provider.client_secret == nullptr || method == "none" ? Provider::ClientAuth::kNone
-                         : method == "client_secret_post"                      ? Provider::ClientAuth::kPost
-                                                                               : Provider::ClientAuth::kBasic;
+  // authn has read what the issuer announces, as for the code.
+  provider.client_auth = provider.client_secret == nullptr ? Provider::ClientAuth::kNone
+                                                           : FromMethod(connector.token_endpoint_auth_method());
   return provider;
 }
 

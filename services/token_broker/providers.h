@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 
 #include "common/clock.h"
+#include "common/control_stream.h"
 #include "common/http_client.h"
+#include "common/mutex.h"
 #include "common/networks.h"
 #include "common/oauth/issuer_metadata.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
@@ -26,17 +30,23 @@ class Providers {
   Providers(const std::shared_ptr<grpc::Channel>& authn, HttpClient& http, EgressPolicy policy, SecretReader& secrets,
             TaskRunner& behind, const Clock& clock);
 
-  // UNAVAILABLE if the metadata that it takes cannot be had now; without metadata that only tells more, the provider
-  // says so (metadata_missing). FAILED_PRECONDITION, with retry_after, if an endpoint that it takes from metadata is
-  // one that could not be configured.
+  // UNAVAILABLE reason provider_unavailable if the metadata that it takes cannot be had now; without metadata that only
+  // tells more, the provider says so (metadata_missing). FAILED_PRECONDITION, with retry_after, if an endpoint that it
+  // takes from metadata is one that could not be configured.
   absl::StatusOr<Provider> ForApp(const registry::v1::App& app);
   // True if a connection with this label kBoundTo was made at another provider than the app has now. Does not block:
   // false while the token endpoint is not known, which is then asked for behind the caller.
   bool HasMoved(const registry::v1::App& app, const std::string& bound_to);
+  // Looks behind the caller whether settings of apps contradict what their issuers announce, and says so: a warning in
+  // the log and the metric sallyport_broker_app_findings. What cannot be fetched now is looked at when it is used.
+  void Examine(std::shared_ptr<const RegistrySnapshot> snapshot);
   // A sign-in connector, for refreshing sign-in tokens.
   absl::StatusOr<Provider> ForConnector(const std::string& id);
 
  private:
+  void ExamineAll();
+  void NoteClientAuth(const registry::v1::App& app, const oauth::IssuerMetadata& metadata);
+  void SetFinding(const std::string& app_uid, const std::string& slug, const std::string& method);
   // Takes an endpoint from metadata, where the configuration names none.
   absl::Status Fill(const char* field, const std::string& endpoint, std::string* url) const;
 
@@ -47,6 +57,11 @@ class Providers {
   SecretReader& secrets_;
   TaskRunner& behind_;
   const Clock& clock_;
+  Mutex mu_;
+  // Apps, by uid, whose client_auth their issuer does not announce: slug and client_auth.
+  std::map<std::string, std::pair<std::string, std::string>> contradicted_ ABSL_GUARDED_BY(mu_);
+  // To be examined; null: nothing is.
+  std::shared_ptr<const RegistrySnapshot> unexamined_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace sallyport::token_broker

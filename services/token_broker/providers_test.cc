@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "common/metrics.h"
 #include "services/token_broker/testing/fake_peers.h"
 #include "services/token_broker/testing/http_provider.h"
 #include "tests/testing/fake_clock.h"
@@ -54,6 +55,15 @@ class ProvidersTest : public ::testing::Test {
   int asked(const std::string& path) {
     MutexLock lock(mu_);
     return asked_[path];
+  }
+  void SetSecret() {
+    vault::v1::PutRequest put;
+    *put.mutable_record() = OrganizationRecord("app_secret", "app_1/client_secret");
+    put.set_payload("s3cret");
+    EXPECT_TRUE(peers_.vault.Put(put, "").ok());
+    app_.mutable_client_secret()->set_set(true);
+    app_.mutable_client_secret()->set_version(1);
+    app_.mutable_client_secret()->set_vault_record("app_1/client_secret");
   }
   std::string Document(const std::string& host, const std::string& more = "") {
     return absl::StrCat(R"({"issuer":")", issuer_.Url(""), R"(","token_endpoint":"https://)", host,
@@ -206,6 +216,81 @@ TEST_F(ProvidersTest, EndpointThatMayNotBeConfiguredIsNotTakenFromMetadata) {
       EXPECT_GT(DetailOf(refused).retry_after, absl::ZeroDuration()) << "the issuer may mend it";
     }
   }
+}
+
+// --- Client authentication ---
+
+constexpr char kMethods[] = R"(,"token_endpoint_auth_methods_supported":)";
+
+TEST_F(ProvidersTest, ClientAuthThatIsNotConfiguredIsWhatTheIssuerAnnounces) {
+  using Auth = Provider::ClientAuth;
+  SetSecret();
+  for (const auto& [announced, auth] :
+       std::map<std::string, Auth>{{R"(["client_secret_post"])", Auth::kPost},
+                                   {R"(["private_key_jwt","client_secret_post","none"])", Auth::kPost},
+                                   {R"(["client_secret_basic"])", Auth::kBasic},
+                                   {R"(["client_secret_post","client_secret_basic"])", Auth::kBasic},
+                                   {R"(["private_key_jwt"])", Auth::kBasic},
+                                   {"", Auth::kBasic}}) {
+    Answer(kRfc8414, 200, Document("idp.example", announced.empty() ? "" : absl::StrCat(kMethods, announced)));
+    Restart();
+    ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(app_));
+    EXPECT_EQ(provider.client_auth, auth) << announced;
+  }
+}
+
+TEST_F(ProvidersTest, ClientAuthWithoutAnAnnouncementIsWhatMostServersTake) {
+  using Auth = Provider::ClientAuth;
+  SetSecret();
+  Answer(kRfc8414, 503);
+  ASSERT_OK_AND_ASSIGN(const Provider down, providers_->ForApp(app_));
+  EXPECT_EQ(down.client_auth, Auth::kBasic);
+
+  Answer(kRfc8414, 404);
+  clock_.Advance(absl::Seconds(11));
+  ASSERT_OK_AND_ASSIGN(const Provider none, providers_->ForApp(app_));
+  EXPECT_EQ(none.client_auth, Auth::kPost) << "the issuer says that it announces nothing";
+
+  app_.clear_issuer();
+  ASSERT_OK_AND_ASSIGN(const Provider no_issuer, providers_->ForApp(app_));
+  EXPECT_EQ(no_issuer.client_auth, Auth::kPost);
+
+  app_.clear_client_secret();
+  ASSERT_OK_AND_ASSIGN(const Provider public_client, providers_->ForApp(app_));
+  EXPECT_EQ(public_client.client_auth, Auth::kNone);
+}
+
+TEST_F(ProvidersTest, ClientAuthThatIsConfiguredStandsAndAContradictionIsFound) {
+  SetSecret();
+  app_.set_slug(absl::StrCat("app-", issuer_.Url("").substr(17)));
+  app_.set_client_auth(registry::v1::POST);
+  auto snapshot = std::make_shared<RegistrySnapshot>();
+  snapshot->apps_by_uid["app_1"] = std::make_shared<registry::v1::App>(app_);
+  auto& finding =
+      MetricGauge("sallyport_broker_app_findings", "Settings of apps that contradict what their issuer announces",
+                  {{"app", app_.slug()}, {"setting", "client_auth"}});
+  const auto becomes = [&](double value) {
+    providers_->Examine(snapshot);
+    for (int i = 0; i < 500 && finding.Value() != value; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return finding.Value() == value;
+  };
+
+  Answer(kRfc8414, 200, Document("idp.example"));
+  EXPECT_TRUE(becomes(1)) << "absent means basic";
+  ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(app_));
+  EXPECT_EQ(provider.client_auth, Provider::ClientAuth::kPost) << "the setting stands";
+
+  Answer(kRfc8414, 200, Document("idp.example", absl::StrCat(kMethods, R"(["client_secret_post"])")));
+  clock_.Advance(absl::Minutes(11));
+  EXPECT_TRUE(becomes(0));
+
+  Answer(kRfc8414, 200, Document("idp.example", absl::StrCat(kMethods, R"(["client_secret_basic"])")));
+  clock_.Advance(absl::Minutes(11));
+  EXPECT_TRUE(becomes(1));
+  snapshot = std::make_shared<RegistrySnapshot>();
+  EXPECT_TRUE(becomes(0)) << "the app is gone";
 }
 
 TEST_F(ProvidersTest, EndpointThatIsConfiguredIsNotTakenFromMetadata) {

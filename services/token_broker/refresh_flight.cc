@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 
 #include "common/proto_time.h"
+#include "services/token_broker/provider_trouble.h"
 #include "services/token_broker/refresh_flight_parts.h"
 
 namespace sallyport::token_broker {
@@ -83,8 +84,7 @@ RefreshFlight::Next RefreshFlight::Acquire() {
     return Then(Phase::kAcquire, Doubling(absl::Milliseconds(50), ++store_attempts_, kMaxStoreWait));
   }
   if (!response.ok()) {
-    return Finish(answer_lacks_access_ ? Unavailable("the provider gave no access token", absl::Seconds(1))
-                                       : response.status());
+    return Finish(answer_lacks_access_ ? ProviderUnavailable("no_access_token", absl::Seconds(1)) : response.status());
   }
   if (response->has_held()) {
     return Held(absl::Seconds(response->held().retry_after().seconds()) +
@@ -101,7 +101,7 @@ RefreshFlight::Next RefreshFlight::Held(absl::Duration retry_after) {
     wait_since_ = leased_;
   }
   if (leased_ - *wait_since_ >= options_.held_limit && !resubmit_) {
-    return Finish(Unavailable("another replica is renewing this connection", retry_after));
+    return Finish(ProviderUnavailable(kRenewalUnderWay, retry_after));
   }
   const absl::Duration base = Doubling(absl::Milliseconds(50), polls_++, absl::Milliseconds(800));
   return Then(Phase::kPoll, base * (0.5 + options_.random()));
@@ -215,7 +215,7 @@ std::string RefreshFlight::Fingerprint() const {
   return absl::StrCat(static_cast<int>(phase_), "/", lease_.id(), "/", lease_.generation(), "/", lease_.head(), "/",
                       head_.refresh_token(), "/", side_.refresh_token(), "/", answer_.refresh_token(), "/", resubmit_,
                       "/", took_over_, answer_lacks_access_, former_link_, refusals_, "/", status_.state(), "/",
-                      absl::StrJoin(refused_tokens_, ","));
+                      absl::StrJoin(refused_tokens_, ","), "/", refusal_);
 }
 
 }  // namespace sallyport::token_broker

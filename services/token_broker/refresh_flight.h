@@ -14,6 +14,7 @@
 #include "common/clock.h"
 #include "sallyport/token_broker/v1/token_set.pb.h"
 #include "services/token_broker/connection.h"
+#include "services/token_broker/grant_doubts.h"
 #include "services/token_broker/provider_binding.h"
 #include "services/token_broker/token_endpoint.h"
 #include "services/token_broker/vault_client.h"
@@ -58,6 +59,8 @@ class RefreshFlight {
     int former_failures = 0;
     // Uniform in [0, 1).
     std::function<double()> random;
+    // Outlives the flight; null: a refusal that does not say what is wrong never ends a grant.
+    GrantDoubts* doubts = nullptr;
   };
 
   struct Next {
@@ -88,6 +91,7 @@ class RefreshFlight {
     bool marked = false;         // Marked as needing the user.
     bool stray_revoked = false;  // The answer belonged to a former link and was revoked at the provider.
     std::string failure;         // Provider's error code or a word of ours; empty if none.
+    std::string provider_error;  // The provider's own error code, where `failure` says what was concluded from it.
   };
   const Report& report() const { return report_; }
 
@@ -142,11 +146,16 @@ class RefreshFlight {
   // Gives the lease back, then ends with `result`.
   Next ReleaseWith(absl::StatusOr<SharedConnection> result);
   // The head if it can still be used and nobody refused it, else UNAVAILABLE.
-  absl::StatusOr<SharedConnection> HeadOrUnavailable(absl::string_view why, absl::Duration retry_after,
+  // `code` as for ProviderUnavailable.
+  absl::StatusOr<SharedConnection> HeadOrUnavailable(absl::string_view code, absl::Duration retry_after,
                                                      absl::Time now) const;
   bool IsSatisfied(const ConnectionView& head, const vault::v1::RecordMetadata& metadata, absl::Time now) const;
-  // The version refused is what a forced refresh made a moment ago.
-  bool WasForcedRecently(absl::Time now) const;
+  // When the version refused was made, if a forced refresh made it.
+  std::optional<absl::Time> ForcedAt() const;
+  // Forced refreshes that led to the version refused, each of the outcome of the one before.
+  int ForcedInARow(absl::Time now) const;
+  // The error ends the grant, if a second look finds nothing better.
+  bool EndsGrant(const ProviderError& error);
   bool BestSide(v1::TokenSet* tokens) const;
   absl::StatusOr<vault::v1::PutResponse> Store(const v1::TokenSet& tokens, bool forced, absl::Time now);
   SharedConnection ViewOfStored(const v1::TokenSet& tokens, const vault::v1::PutResponse& stored) const;
@@ -182,8 +191,9 @@ class RefreshFlight {
   // Answers of the vault that say nothing about what is linked now: our passport has ended, say.
   int refusals_ = 0;
   bool took_over_ = false;
-  // Refresh tokens the provider called invalid_grant in this flight, and the generation they are of.
+  // Refresh tokens the provider refused for good in this flight, what it called that, and the generation they are of.
   std::set<std::string> refused_tokens_;
+  std::string refusal_;
   int64_t refused_tokens_generation_ = 0;
   vault::v1::PutStatusRequest status_;
   absl::StatusOr<SharedConnection> pending_ = absl::InternalError("no result yet");

@@ -2,6 +2,8 @@
 // Bringing the provider's answer to a safe place.
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "services/token_broker/refresh_flight.h"
@@ -26,11 +28,13 @@ absl::StatusOr<vault::v1::PutResponse> RefreshFlight::Store(const v1::TokenSet& 
   }
   request.mutable_labels()->erase("expires_at");
   request.mutable_labels()->erase("forced_at");
+  request.mutable_labels()->erase("forced_in_a_row");
   for (const auto& [name, value] : LabelsOf(tokens, key_.connection)) {
     (*request.mutable_labels())[name] = value;
   }
   if (forced) {
     (*request.mutable_labels())["forced_at"] = absl::FormatTime(absl::RFC3339_full, now, absl::UTCTimeZone());
+    (*request.mutable_labels())["forced_in_a_row"] = absl::StrCat(ForcedInARow(now) + 1);
   }
   if (!tokens.refresh_token().empty()) {
     *request.mutable_next_at() = ToTimestamp(now + options_.idle_refresh);

@@ -2,7 +2,10 @@
 // What a holder makes of the head and the late answers beside it.
 #include <utility>
 
+#include "absl/strings/numbers.h"
+
 #include "common/proto_time.h"
+#include "services/token_broker/provider_trouble.h"
 #include "services/token_broker/refresh_flight.h"
 #include "services/token_broker/refresh_flight_parts.h"
 
@@ -10,16 +13,31 @@ namespace sallyport::token_broker {
 namespace {
 
 constexpr absl::Duration kForcedInterval = absl::Seconds(30);
+// A version that is refused later than this has served in between.
+constexpr absl::Duration kForcedRow = absl::Minutes(10);
 
 }  // namespace
 
-bool RefreshFlight::WasForcedRecently(absl::Time now) const {
+std::optional<absl::Time> RefreshFlight::ForcedAt() const {
   // The label is the head's own: a version that came about otherwise has none.
   const auto forced = lease_.metadata().labels().find("forced_at");
   absl::Time at;
-  return wish_.refused_generation == lease_.generation() && wish_.refused_version == lease_.head() &&
-         forced != lease_.metadata().labels().end() &&
-         absl::ParseTime(absl::RFC3339_full, forced->second, &at, nullptr) && now - at < kForcedInterval;
+  const bool is_head = wish_.refused_generation == lease_.generation() && wish_.refused_version == lease_.head();
+  if (!is_head || forced == lease_.metadata().labels().end() ||
+      !absl::ParseTime(absl::RFC3339_full, forced->second, &at, nullptr)) {
+    return std::nullopt;
+  }
+  return at;
+}
+
+int RefreshFlight::ForcedInARow(absl::Time now) const {
+  const std::optional<absl::Time> at = ForcedAt();
+  if (!at.has_value() || now - *at > kForcedRow) {
+    return 0;
+  }
+  const auto label = lease_.metadata().labels().find("forced_in_a_row");
+  int count = 0;
+  return label != lease_.metadata().labels().end() && absl::SimpleAtoi(label->second, &count) && count > 1 ? count : 1;
 }
 
 bool RefreshFlight::BestSide(v1::TokenSet* tokens) const {
@@ -69,35 +87,37 @@ RefreshFlight::Next RefreshFlight::ExamineHead(absl::Time now) {
   }
   if (refused_tokens_.count(head_.refresh_token()) > 0) {
     // Re-checked under a new lease: still the token the provider refused, and no late answer in sight.
-    return MarkNeedsUser("NEEDS_REAUTH", took_over_ ? "rotation_response_lost" : "revoked");
+    return MarkNeedsUser("NEEDS_REAUTH", took_over_ ? "rotation_response_lost" : refusal_);
   }
   if (IsSatisfied(**view, lease_.metadata(), now) || !(*view)->can_refresh) {
     return ReleaseWith(std::move(view));
   }
   if (answer_lacks_access_ && head_.refresh_token() == answer_.refresh_token()) {
-    return Fail({.failure = ProviderFailure::kUnavailable, .code = "no_access_token"});
+    return Fail({.failure = ProviderFailure::kNoAccessToken, .code = "no_access_token"});
   }
   if (!MayRefreshAt(lease_.metadata().labels(), provider_)) {
     return MarkNeedsUser("NEEDS_REAUTH", "provider_moved");
   }
-  if (wish_.reason == RefreshWish::Reason::kForced && WasForcedRecently(now)) {
+  if (const std::optional<absl::Time> forced_at = ForcedAt();
+      wish_.reason == RefreshWish::Reason::kForced && forced_at.has_value() && now - *forced_at < kForcedInterval) {
     (*view)->refused_again = true;
+    (*view)->forced_in_a_row = ForcedInARow(now);
+    (*view)->forced_next = *forced_at + kForcedInterval;
     return ReleaseWith(std::move(view));
   }
   if ((*view)->backoff_until > now) {
-    return ReleaseWith(
-        HeadOrUnavailable("the provider could not renew this connection", (*view)->backoff_until - now, now));
+    return ReleaseWith(HeadOrUnavailable((*view)->trouble, (*view)->backoff_until - now, now));
   }
   return Then(Phase::kSend);
 }
 
-absl::StatusOr<SharedConnection> RefreshFlight::HeadOrUnavailable(absl::string_view why, absl::Duration retry_after,
+absl::StatusOr<SharedConnection> RefreshFlight::HeadOrUnavailable(absl::string_view code, absl::Duration retry_after,
                                                                   absl::Time now) const {
   absl::StatusOr<std::shared_ptr<ConnectionView>> view = ViewOf(lease_.metadata(), lease_.head(), lease_.payload());
   if (view.ok() && wish_.reason != RefreshWish::Reason::kForced && IsUsable((*view)->times, now)) {
     return SharedConnection(*std::move(view));
   }
-  return Unavailable(why, retry_after);
+  return ProviderUnavailable(code, retry_after);
 }
 
 RefreshFlight::Next RefreshFlight::Adopt() {

@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "common/proto_time.h"
+#include "services/token_broker/provider_trouble.h"
 #include "services/token_broker/refresh_flight.h"
 #include "services/token_broker/refresh_flight_parts.h"
 
@@ -20,7 +21,7 @@ RefreshFlight::Next RefreshFlight::Send() {
   // early enough.
   const absl::Duration latest = options_.lease - options_.provider_deadline - options_.commit_budget;
   if (clock_.Elapsed() - leased_ > latest) {
-    return ReleaseWith(HeadOrUnavailable("the lease had too little time left", absl::Seconds(1), clock_.Now()));
+    return ReleaseWith(HeadOrUnavailable(kRenewalUnderWay, absl::Seconds(1), clock_.Now()));
   }
   report_.asked_provider = true;
   // Lifetimes count from the answer, which was made at this moment at the earliest.
@@ -52,11 +53,26 @@ absl::Duration RefreshFlight::Backoff(const ProviderError& error) const {
   }
 }
 
+bool RefreshFlight::EndsGrant(const ProviderError& error) {
+  switch (error.failure) {
+    case ProviderFailure::kInvalidGrant:
+      return true;
+    case ProviderFailure::kGrantDoubted:
+      return error.blames_refresh_token ||
+             (options_.doubts != nullptr && options_.doubts->Refused(key_, lease_.generation()));
+    case ProviderFailure::kNoAccessToken:
+      return options_.doubts != nullptr && options_.doubts->AnsweredEmpty(key_, lease_.generation());
+    default:
+      return false;
+  }
+}
+
 RefreshFlight::Next RefreshFlight::Fail(const ProviderError& error) {
   const absl::Time now = clock_.Now();
-  report_.failure = error.code;
-  if (error.failure == ProviderFailure::kInvalidGrant) {
+  report_.failure = report_.provider_error = error.code;
+  if (EndsGrant(error)) {
     refused_tokens_.insert(head_.refresh_token());
+    refusal_ = error.failure == ProviderFailure::kNoAccessToken ? "no_access_token" : "revoked";
     return Then(Phase::kRecheck);
   }
   if (error.failure == ProviderFailure::kInteractionRequired) {
@@ -64,10 +80,10 @@ RefreshFlight::Next RefreshFlight::Fail(const ProviderError& error) {
   }
   if (error.failure == ProviderFailure::kAmbiguous) {
     // It may be on its way still. The lease runs out on its own; whoever comes next tries the same token once more.
-    return Finish(HeadOrUnavailable("the provider did not answer", options_.lease - (clock_.Elapsed() - leased_), now));
+    return Finish(HeadOrUnavailable(error.code, options_.lease - (clock_.Elapsed() - leased_), now));
   }
   const absl::Duration backoff = Backoff(error);
-  pending_ = HeadOrUnavailable("the provider could not renew this connection", backoff, now);
+  pending_ = HeadOrUnavailable(error.code, backoff, now);
   status_.Clear();
   status_.set_reason(took_over_ ? kHolderVanished : error.code);
   *status_.mutable_backoff_until() = ToTimestamp(now + backoff);

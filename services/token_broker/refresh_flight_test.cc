@@ -7,6 +7,7 @@
 
 #include "common/error.h"
 #include "common/proto_time.h"
+#include "services/token_broker/provider_trouble.h"
 #include "services/token_broker/testing/fake_vault.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/status_matchers.h"
@@ -84,6 +85,7 @@ class RefreshFlightTest : public ::testing::Test {
   std::unique_ptr<RefreshFlight> Flight(RefreshWish wish = {}, const std::string& connection = "app_1") {
     RefreshFlight::Options options;
     options.random = [] { return 0.5; };
+    options.doubts = &doubts_;
     return std::make_unique<RefreshFlight>(ConnectionKey{"u:ada", connection}, provider_, wish, kPassport, vault_,
                                            endpoint_, clock_, options);
   }
@@ -100,7 +102,19 @@ class RefreshFlightTest : public ::testing::Test {
 
   FakeClock clock_;
   testing::FakeVault vault_{clock_};
+  // Answers each refresh with it until told otherwise, whatever backoff says.
+  void AnswerWith(const ProviderError& error) {
+    endpoint_.answer_ = [error] { return TokenResult(error); };
+  }
+  ConnectionView::State RunAfterBackoff() {
+    clock_.Advance(absl::Minutes(2));
+    auto flight = Flight();
+    EXPECT_EQ(Run(*flight), Kind::kDone);
+    return flight->result().ok() ? (*flight->result())->state : ConnectionView::State::kLinked;
+  }
+
   FakeEndpoint endpoint_;
+  GrantDoubts doubts_;
   Provider provider_;
 };
 
@@ -142,6 +156,103 @@ TEST_F(RefreshFlightTest, ClockThatIsSetForthTakesNone) {
   EXPECT_EQ(Run(*flight), Kind::kDone);
 
   EXPECT_THAT(endpoint_.sent_, ElementsAre("rt0"));
+}
+
+// --- Refusals that do not say what is wrong ---
+
+TEST_F(RefreshFlightTest, DoubtfulRefusalBacksOffAndEndsTheGrantOnceAnotherUsersIsRenewed) {
+  Link("rt0");
+  AnswerWith({.failure = ProviderFailure::kGrantDoubted, .code = "unauthorized_client"});
+  auto flight = Flight();
+  ASSERT_EQ(Run(*flight), Kind::kDone);
+  EXPECT_EQ(flight->result().status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(TroubleCodeOf(flight->result().status()), "unauthorized_client");
+  EXPECT_EQ(Metadata().state(), "OK");
+  EXPECT_GT(FromTimestamp(Metadata().backoff_until()), clock_.Now());
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(RunAfterBackoff(), ConnectionView::State::kLinked) << "nobody else is known";
+
+  doubts_.Renewed({"u:bob", "app_1"});
+  EXPECT_EQ(RunAfterBackoff(), ConnectionView::State::kNeedsUser);
+
+  EXPECT_EQ(Metadata().state(), "NEEDS_REAUTH");
+  EXPECT_EQ(Metadata().reason(), "revoked");
+  const size_t sent = endpoint_.sent_.size();
+  EXPECT_EQ(RunAfterBackoff(), ConnectionView::State::kNeedsUser);
+  EXPECT_EQ(endpoint_.sent_.size(), sent) << "the provider is asked no more";
+}
+
+TEST_F(RefreshFlightTest, DescriptionThatBlamesTheRefreshTokenEndsTheGrantAfterASecondLook) {
+  Link("rt0");
+  AnswerWith({.failure = ProviderFailure::kGrantDoubted, .code = "unauthorized_client", .blames_refresh_token = true});
+
+  auto flight = Flight();
+  ASSERT_EQ(Run(*flight), Kind::kDone);
+
+  EXPECT_EQ(StateOfResult(*flight), ConnectionView::State::kNeedsUser);
+  EXPECT_TRUE(flight->report().marked);
+  EXPECT_EQ(flight->report().failure, "revoked");
+  EXPECT_EQ(flight->report().provider_error, "unauthorized_client");
+  EXPECT_THAT(endpoint_.sent_, ElementsAre("rt0"));
+}
+
+TEST_F(RefreshFlightTest, LateAnswerGoesBeforeWhatARefusalSeemsToSay) {
+  Link("rt0");
+  vault::v1::AcquireLeaseRequest acquire;
+  *acquire.mutable_record() = Record();
+  acquire.mutable_ttl()->set_seconds(30);
+  ASSERT_OK_AND_ASSIGN(const auto lost, vault_.AcquireLease(acquire, kPassport));
+  vault_.LapseLeases();
+  endpoint_.answer_ = [&]() -> TokenResult {
+    v1::TokenSet tokens = Head();
+    tokens.set_access_token("late");
+    tokens.set_refresh_token("rt1");
+    *tokens.mutable_expires_at() = ToTimestamp(clock_.Now() + absl::Hours(1));
+    vault::v1::PutRequest late;
+    *late.mutable_record() = Record();
+    late.set_lease(lost.lease().id());
+    *late.mutable_labels() = lost.lease().metadata().labels();
+    late.set_payload(tokens.SerializeAsString());
+    EXPECT_TRUE(vault_.Put(late, "")->side());
+    return ProviderError{
+        .failure = ProviderFailure::kGrantDoubted, .code = "unauthorized_client", .blames_refresh_token = true};
+  };
+
+  auto flight = Flight();
+  ASSERT_EQ(Run(*flight), Kind::kDone);
+
+  EXPECT_EQ(StateOfResult(*flight), ConnectionView::State::kLinked);
+  EXPECT_EQ(Head().access_token(), "late");
+}
+
+TEST_F(RefreshFlightTest, RejectedClientNeverEndsAGrant) {
+  Link("rt0");
+  AnswerWith({.failure = ProviderFailure::kClientRejected, .code = "invalid_client"});
+  for (int i = 0; i < 10; ++i) {
+    doubts_.Renewed({"u:bob", "app_1"});
+    EXPECT_EQ(RunAfterBackoff(), ConnectionView::State::kLinked);
+  }
+  EXPECT_EQ(Metadata().state(), "OK");
+}
+
+TEST_F(RefreshFlightTest, AnswersWithoutAnAccessTokenAgainAndAgainEndInTheLink) {
+  for (const char* refresh_token : {"", "rt1"}) {
+    Link("rt0");
+    if (*refresh_token == 0) {
+      AnswerWith({.failure = ProviderFailure::kNoAccessToken, .code = "no_access_token"});
+    } else {
+      endpoint_.answer_ = [refresh_token] { return FakeEndpoint::Tokens("", refresh_token); };
+    }
+    for (int i = 1; i < GrantDoubts::kMaxEmptyAnswers; ++i) {
+      EXPECT_EQ(RunAfterBackoff(), ConnectionView::State::kLinked) << i;
+      EXPECT_EQ(Metadata().state(), "OK");
+    }
+
+    EXPECT_EQ(RunAfterBackoff(), ConnectionView::State::kNeedsUser) << refresh_token;
+
+    EXPECT_EQ(Metadata().state(), "NEEDS_REAUTH");
+    EXPECT_EQ(Metadata().reason(), "no_access_token");
+    EXPECT_NE(Head().refresh_token(), "") << "what was received is kept";
+  }
 }
 
 // --- Where tokens may go ---
@@ -218,7 +329,27 @@ TEST_F(RefreshFlightTest, VersionThatAForcedRefreshMadeIsRefusedAgain) {
 
   ASSERT_TRUE(again->result().ok());
   EXPECT_TRUE((*again->result())->refused_again);
+  EXPECT_EQ((*again->result())->forced_in_a_row, 1);
+  EXPECT_EQ((*again->result())->forced_next, clock_.Now() + absl::Seconds(10));
   EXPECT_THAT(endpoint_.sent_, ElementsAre("rt0"));
+}
+
+TEST_F(RefreshFlightTest, RenewalsThatAreRefusedInARowAreCounted) {
+  Link("rt0");
+  const auto refuse = [&] {
+    auto flight = Flight({Reason::kForced, Metadata().generation(), Metadata().head()});
+    EXPECT_EQ(Run(*flight), Kind::kDone);
+    EXPECT_TRUE(flight->result().ok());
+    return flight->result().ok() ? *flight->result() : std::make_shared<ConnectionView>();
+  };
+  for (int i = 1; i <= 4; ++i) {
+    EXPECT_FALSE(refuse()->refused_again) << "renewed";
+    EXPECT_EQ(refuse()->forced_in_a_row, i);
+    clock_.Advance(absl::Seconds(31));
+  }
+  clock_.Advance(absl::Minutes(11));
+  EXPECT_FALSE(refuse()->refused_again);
+  EXPECT_EQ(refuse()->forced_in_a_row, 1) << "that version has served in between";
 }
 
 TEST_F(RefreshFlightTest, VersionThatCameAfterAForcedOneCanBeForcedToo) {

@@ -49,6 +49,8 @@ struct Faults {
   // Brokers that start afterwards do not know the issuer's metadata, or know an app that was moved elsewhere.
   int metadata_outage = 0;
   int move = 0;
+  // The provider refuses with unauthorized_client, and a description that blames the refresh token.
+  bool vague = false;
 };
 
 // One deterministic run.
@@ -61,6 +63,7 @@ class World {
     config_.connection = "app_1";
     config_.token_url = ModelProvider::kTokenUrl;
     config_.revocation_url = ModelProvider::kRevocationUrl;
+    provider_.vague_ = faults.vague;
     Link();
   }
 
@@ -407,7 +410,10 @@ INSTANTIATE_TEST_SUITE_P(
             Case{"LeaseForgottenAndRelinkWithTheSameToken", {.relink_same = 1, .forgotten_lease = 1}},
             Case{"MetadataOutage", {.metadata_outage = 1}},
             Case{"MetadataOutageAndRelink", {.relink = 1, .metadata_outage = 1}}, Case{"Move", {.move = 1}},
-            Case{"MoveAndRelink", {.relink = 1, .move = 1}})),
+            Case{"MoveAndRelink", {.relink = 1, .move = 1}},
+            Case{"VagueRefusalAndCrashInFlight", {.crash_in_flight = 1, .vague = true}},
+            Case{"VagueRefusalAndLapse", {.lapse = 1, .vague = true}},
+            Case{"VagueRefusalAndLostAnswer", {.lost_answer = 1, .vague = true}})),
     [](const auto& chosen) {
       const Mode mode = std::get<0>(chosen.param);
       return std::string(mode == Mode::kStrict  ? "Strict"

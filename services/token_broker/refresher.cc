@@ -9,6 +9,7 @@
 #include "common/json_log.h"
 #include "common/metrics.h"
 #include "common/random.h"
+#include "services/token_broker/provider_trouble.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -131,7 +132,7 @@ void Refresher::Expire(const std::string& key, uint64_t waiter) {
     done = std::move(it->done);
     waiters.erase(it);
   }
-  done(WithRetryAfter(absl::UnavailableError("renewing the connection takes too long"), absl::Seconds(2)));
+  done(ProviderUnavailable(kRenewalUnderWay, absl::Seconds(2)));
 }
 
 void Refresher::Run(const FlightPtr& flight) {
@@ -154,6 +155,7 @@ void Refresher::Run(const FlightPtr& flight) {
     if (options.random == nullptr) {
       options.random = RandomUnit;
     }
+    options.doubts = &doubts_;
     {
       MutexLock lock(mu_);
       const auto failed = failures_.find(flight->key.ToString());
@@ -217,10 +219,19 @@ void Refresher::End(const FlightPtr& flight, const absl::StatusOr<SharedConnecti
   CountRefresh(result, report);
   if (!report.failure.empty() || !result.ok()) {
     Log(LogLevel::kWarning, "refresh_failed",
-        {{"connection", flight->key.connection}, {"failure", report.failure}, {"status", result.status()}});
+        {{"connection", flight->key.connection},
+         {"failure", report.failure},
+         {"provider_error", report.provider_error},
+         {"status", result.status()}});
   }
-  // Before the callers are told: who asks next must find it.
-  if (cache_ != nullptr && result.ok()) {
+  if (report.renewed) {
+    doubts_.Renewed(flight->key);
+  } else if (report.adopted || report.marked) {
+    doubts_.Forget(flight->key);
+  }
+  // Before the callers are told: who asks next must find it. That a version was refused again concerns the one who
+  // says so; the connection is as it was.
+  if (cache_ != nullptr && result.ok() && !(*result)->refused_again) {
     cache_->Put(flight->key, *result, /*share=*/report.renewed || report.adopted);
   }
   if (observer_ != nullptr) {

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/mutex.h"
 #include "services/token_broker/connection.h"
+#include "services/token_broker/grant_doubts.h"
 #include "services/token_broker/refresh_flight.h"
 #include "services/token_broker/task_runner.h"
 #include "services/token_broker/token_cache.h"
@@ -94,6 +95,7 @@ class Refresher {
   const Clock& clock_;
   const Options options_;
   const Observer observer_;
+  GrantDoubts doubts_;
 
   Mutex mu_;
   std::condition_variable_any ended_;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 #include "common/base64url.h"
 #include "common/error.h"
@@ -14,7 +15,10 @@
 #include "common/status_macros.h"
 #include "common/string_view.h"
 #include "common/url.h"
+#include "services/token_broker/jwt_expiry.h"
 #include "services/token_broker/link_scopes.h"
+#include "services/token_broker/names.h"
+#include "services/token_broker/provider_trouble.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -24,6 +28,9 @@ using registry::v1::OutboundHeader;
 
 constexpr absl::Duration kConfigWait = absl::Seconds(1);
 constexpr absl::Duration kConfigPoll = absl::Milliseconds(25);
+// An upstream that refuses so many renewed tokens in a row, 30 s apart, has not only stumbled: perhaps another account
+// helps.
+constexpr int kRenewalsBeforeLink = 5;
 
 std::string PieceOf(const OutboundHeader& header) {
   return absl::StrCat("outbound_headers[", absl::AsciiStrToLower(header.name()), "]");
@@ -33,6 +40,14 @@ absl::Status OriginNotAllowed(absl::string_view what) {
   return WithReason(absl::PermissionDeniedError(absl::StrCat(
                         what, " may not be sent to this upstream_origin; a credential-admin can allow it")),
                     "origin_not_allowed");
+}
+
+// The account is linked, and its provider renews it: connecting it again would change nothing.
+absl::Status RenewedTokenRefused(const std::string& app, absl::Duration retry_after) {
+  return WithDetail(
+      absl::UnavailableError(absl::StrCat("the server refuses the token that ", app.substr(0, 64),
+                                          " has just renewed; your account is still connected, try again")),
+      {.reason = kRenewedTokenRefused, .retry_after = std::max(retry_after, absl::Seconds(1))});
 }
 
 absl::Status NoCallerToken() {
@@ -263,13 +278,17 @@ absl::Status Resolver::AddUserPiece(Call& call, const SharedConnection& view) {
   if (dead && !is_app) {
     return NoCallerToken();
   }
+  const bool renewed = view->state == ConnectionView::State::kLinked && view->refused_again;
+  if (renewed && view->forced_in_a_row < kRenewalsBeforeLink) {
+    return RenewedTokenRefused(NameOf(*call.app), view->forced_next - clock_.Now());
+  }
   const std::vector<std::string> needed = is_app ? NeededScopes(*call.app, *call.server) : std::vector<std::string>();
   const bool missing_scope = !dead && !MissingScopes(view->scopes, needed).empty();
   if (dead || missing_scope) {
     v1::LinkRequired* link = call.response->mutable_link();
     link->set_app_uid(call.app->uid());
     link->set_app_slug(call.app->slug());
-    link->set_app_display_name(call.app->display_name().empty() ? call.app->slug() : call.app->display_name());
+    link->set_app_display_name(NameOf(*call.app));
     link->set_reason(missing_scope                                   ? v1::LinkRequired::MISSING_SCOPE
                      : view->state == ConnectionView::State::kAbsent ? v1::LinkRequired::NOT_LINKED
                                                                      : v1::LinkRequired::NEEDS_REAUTH);
@@ -306,7 +325,11 @@ void Resolver::Continue(const CallPtr& call) {
     return call->done(absl::OkStatus());
   }
   connections_.Current(call->user_pieces[call->next].need, [this, call](absl::StatusOr<SharedConnection> view) {
-    const absl::Status status = view.ok() ? AddUserPiece(*call, *view) : view.status();
+    const Call::UserPiece& piece = call->user_pieces[call->next];
+    const std::string name = piece.piece == "app_auth"
+                                 ? NameOf(*call->app)
+                                 : absl::StrCat("the identity provider ", absl::StripPrefix(piece.uid, "sso:"));
+    const absl::Status status = view.ok() ? AddUserPiece(*call, *view) : NameProvider(view.status(), name);
     if (!status.ok()) {
       call->response->Clear();
       return call->done(status);

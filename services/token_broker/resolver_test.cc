@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -299,6 +300,117 @@ TEST_F(ResolverTest, RefusedSignInTokenIsRenewedOnceAndThenThereIsNone) {
   EXPECT_THAT(again, StatusIs(Code::kFailedPrecondition));
   EXPECT_EQ(ReasonOf(again.status()), "no_caller_token");
   EXPECT_EQ(asked, 1) << "forced at most once per 30 s";
+}
+
+// The account is linked and its tokens are renewed: an upstream that stumbles is no reason to ask anybody for a link.
+TEST_F(ResolverTest, UpstreamThatRefusesTwoRenewalsAndRecoversAsksNobodyForALink) {
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  std::atomic<int> asked{0};
+  provider_.SetHandler([&](const testing::HttpProvider::Request& /*request*/) -> testing::HttpProvider::Response {
+    return {200, absl::StrCat(R"({"access_token":"at)", ++asked, R"(","refresh_token":"rt","expires_in":3600})"),
+            "application/json", ""};
+  });
+  TokenBrokerServer& broker = StartBroker();
+  const std::string passport = peers_.authn.Sign(CallPassport());
+  v1::ResolveCredentialsRequest refused;
+  const auto refuse = [&](const v1::ResolveCredentialsResponse& response) {
+    refused.set_refused_generation(response.pieces(0).generation());
+    refused.set_refused_version(response.pieces(0).version());
+    return Resolve(broker, refused, passport);
+  };
+  ASSERT_OK_AND_ASSIGN(const auto first, Resolve(broker, {}, passport));
+
+  ASSERT_OK_AND_ASSIGN(const auto second, refuse(first));
+  const auto again = refuse(second);
+  ASSERT_OK_AND_ASSIGN(const auto others, Resolve(broker, {}, passport));
+
+  EXPECT_EQ(second.pieces(0).value(), "Bearer at1");
+  EXPECT_THAT(again, StatusIs(Code::kUnavailable, "GitHub"));
+  EXPECT_EQ(ReasonOf(again.status()), "renewed_token_refused");
+  EXPECT_GT(DetailOf(again.status()).retry_after, absl::ZeroDuration());
+  EXPECT_FALSE(others.has_link()) << "who was not refused is served";
+  EXPECT_EQ(others.pieces(0).value(), "Bearer at1");
+  EXPECT_EQ(asked, 1) << "forced at most once per 30 s";
+}
+
+TEST_F(ResolverTest, UpstreamThatRefusesEveryRenewalEndsInTheLink) {
+  const std::string now = absl::FormatTime(absl::RFC3339_full, clock_.Now(), absl::UTCTimeZone());
+  for (const auto& [row, link] : std::map<std::string, bool>{{"2", false}, {"4", false}, {"5", true}}) {
+    PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1), "rt0",
+                  {{"forced_at", now}, {"forced_in_a_row", row}});
+    TokenBrokerServer& broker = StartBroker();
+    const std::string passport = peers_.authn.Sign(CallPassport());
+    ASSERT_OK_AND_ASSIGN(const auto first, Resolve(broker, {}, passport));
+    v1::ResolveCredentialsRequest refused;
+    refused.set_refused_generation(first.pieces(0).generation());
+    refused.set_refused_version(first.pieces(0).version());
+
+    const auto response = Resolve(broker, refused, passport);
+
+    if (link) {
+      ASSERT_THAT(response, IsOk());
+      EXPECT_EQ(response->link().reason(), v1::LinkRequired::NEEDS_REAUTH);
+    } else {
+      EXPECT_EQ(ReasonOf(response.status()), "renewed_token_refused") << row;
+    }
+  }
+}
+
+TEST_F(ResolverTest, OneUsersRefusalLeavesTheOtherUsersOfTheAppAlone) {
+  for (const char* user : {"corp:ada", "corp:bob"}) {
+    PutConnection(user, kApp, absl::Hours(2), absl::Hours(1), absl::StrCat("rt-of-", user));
+  }
+  provider_.SetHandler([](const testing::HttpProvider::Request& request) -> testing::HttpProvider::Response {
+    if (request.form.at("refresh_token") == "rt-of-corp:ada") {
+      return {403, R"({"error":"unauthorized_client"})", "application/json", ""};
+    }
+    return {200, R"({"access_token":"bobs","expires_in":3600})", "application/json", ""};
+  });
+  TokenBrokerServer& broker = StartBroker();
+
+  const auto ada = Resolve(broker, {}, peers_.authn.Sign(CallPassport("corp:ada")));
+  ASSERT_OK_AND_ASSIGN(const auto bob, Resolve(broker, {}, peers_.authn.Sign(CallPassport("corp:bob"))));
+
+  EXPECT_THAT(ada, StatusIs(Code::kUnavailable, "GitHub did not renew the connection (unauthorized_client)"));
+  EXPECT_EQ(ReasonOf(ada.status()), "provider_unavailable");
+  EXPECT_EQ(bob.pieces(0).value(), "Bearer bobs");
+  // Bob's was renewed since: once ada's is refused again, it is hers that has ended.
+  clock_for_all_.Advance(absl::Minutes(2));
+  ASSERT_OK_AND_ASSIGN(const auto later, Resolve(broker, {}, peers_.authn.Sign(CallPassport("corp:ada"))));
+  EXPECT_EQ(later.link().reason(), v1::LinkRequired::NEEDS_REAUTH);
+  EXPECT_TRUE(peers_.audit.Await("credential.refreshed", "needs_user"));
+}
+
+TEST_F(ResolverTest, ProviderThatFailsIsNamedAsPeopleKnowIt) {
+  struct Case {
+    int status;
+    std::string body;
+    Code code;
+    std::string reason;
+    std::string words;
+  };
+  for (const Case& c :
+       {Case{503, "", Code::kUnavailable, "provider_unavailable", "GitHub answers with an error (http_503)"},
+        Case{401, R"({"error":"invalid_client"})", Code::kFailedPrecondition, "provider_rejects_client",
+             "GitHub does not accept this gateway's client ID or secret (invalid_client)"},
+        Case{200, "<html>", Code::kUnavailable, "provider_unavailable", "malformed_answer"}}) {
+    provider_.SetHandler([&](const testing::HttpProvider::Request&) -> testing::HttpProvider::Response {
+      return {c.status, c.body, "application/json", ""};
+    });
+    PutConnection("corp:ada", kApp, absl::Hours(2), absl::Hours(1));
+    TokenBrokerServer& broker = StartBroker();
+    for (const char* when : {"first", "while it is left alone"}) {
+      const auto response = Resolve(broker, {}, peers_.authn.Sign(CallPassport()));
+
+      EXPECT_THAT(response, StatusIs(c.code, c.words)) << when;
+      EXPECT_EQ(ReasonOf(response.status()), c.reason) << when;
+      EXPECT_EQ(DetailOf(response.status()).retry_after > absl::ZeroDuration(), c.code == Code::kUnavailable);
+    }
+  }
+  app_->set_token_url("http://127.0.0.1:1/token");
+  PutConnection("corp:ada", kApp, absl::Hours(2), absl::Hours(1));
+  EXPECT_THAT(Resolve(StartBroker(), {}, peers_.authn.Sign(CallPassport())),
+              StatusIs(Code::kUnavailable, "GitHub does not answer"));
 }
 
 TEST_F(ResolverTest, ExpiredIdTokenIsRenewedAtTheConnector) {

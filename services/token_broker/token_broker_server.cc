@@ -218,6 +218,9 @@ void TokenBrokerServer::Parts::Observe(const ConnectionKey& connection, const ab
   if (!report.failure.empty()) {
     entry.details.emplace_back("failure", report.failure);
   }
+  if (!report.provider_error.empty() && report.provider_error != report.failure) {
+    entry.details.emplace_back("provider_error", report.provider_error);
+  }
   if (report.stray_revoked) {
     entry.details.emplace_back("stray", "revoked");
   }
@@ -228,6 +231,9 @@ void TokenBrokerServer::Parts::Observe(const ConnectionKey& connection, const ab
 void TokenBrokerServer::Parts::Obey(const ControlUpdate& update) {
   if (update.full) {
     cache->Clear();
+  }
+  if (update.full || update.config_changed) {
+    providers->Examine(update.snapshot);
   }
   for (const registry::v1::Invalidation& invalidation : update.invalidations) {
     switch (invalidation.kind()) {

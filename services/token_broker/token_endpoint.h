@@ -41,7 +41,7 @@ struct TokenAnswer {
   Secret refresh_token;  // Empty: none returned; on refresh the old one goes on (section 6).
   Secret id_token;
   std::optional<std::vector<std::string>> scopes;  // Absent: as asked.
-  std::optional<absl::Duration> expires_in;
+  std::optional<absl::Duration> expires_in;        // Absent: not said, or not believable.
 };
 
 enum class ProviderFailure {
@@ -49,8 +49,13 @@ enum class ProviderFailure {
   kInvalidGrant,
   // The user must do something at the provider; the grant lives.
   kInteractionRequired,
-  // invalid_client, unauthorized_client: our registration, not the user.
+  // Exactly invalid_client: our registration, not the user.
   kClientRejected,
+  // A refresh was refused (unauthorized_client, a 403, an error with status 200), which may be this grant's end or not.
+  // Says nothing about other grants.
+  kGrantDoubted,
+  // A refresh was answered with success, and neither an access token nor a new refresh token.
+  kNoAccessToken,
   kRateLimited,
   // Answered, but not with tokens: 5xx, HTML, malformed or incomplete JSON, an error that says nothing about the grant.
   kUnavailable,
@@ -66,6 +71,8 @@ struct ProviderError {
   // description.
   std::string code;
   absl::Duration retry_after = absl::ZeroDuration();
+  // Of kGrantDoubted: the code or the description says that the refresh token is at fault.
+  bool blames_refresh_token = false;
 };
 
 using TokenResult = std::variant<TokenAnswer, ProviderError>;

@@ -9,43 +9,20 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
 #include "common/json.h"
-#include "common/oauth/error.h"
 #include "common/url.h"
+#include "services/token_broker/freshness.h"
 
 namespace sallyport::token_broker {
 namespace {
 
-constexpr absl::Duration kMaxLifetime = absl::Hours(24 * 366);
 constexpr absl::Duration kMaxRetryAfter = absl::Hours(24);
 constexpr size_t kMaxToken = 32 << 10;
 // A refresh token that came with a refresh replaces one that may be dead: kept as long as it can be stored at all.
 constexpr size_t kMaxRotatedToken = 60 << 10;
-
-struct ErrorRule {
-  const char* code;
-  ProviderFailure failure;
-};
-// Exact codes only. Everything else says nothing about the grant.
-constexpr ErrorRule kErrorRules[] = {
-    {oauth::kInvalidGrant, ProviderFailure::kInvalidGrant},
-    {oauth::kInteractionRequired, ProviderFailure::kInteractionRequired},
-    {oauth::kLoginRequired, ProviderFailure::kInteractionRequired},
-    {oauth::kConsentRequired, ProviderFailure::kInteractionRequired},
-    {oauth::kInvalidClient, ProviderFailure::kClientRejected},
-    {oauth::kUnauthorizedClient, ProviderFailure::kClientRejected},
-    {"slow_down", ProviderFailure::kRateLimited},
-};
-
-// A code that may be logged, audited and shown.
-std::string SafeCode(absl::string_view code) {
-  const bool safe = !code.empty() && code.size() <= 64 && std::all_of(code.begin(), code.end(), [](char c) {
-    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
-  });
-  return safe ? std::string(code) : "unreadable_error";
-}
 
 nlohmann::json FromForm(absl::string_view body) {
   nlohmann::json object = nlohmann::json::object();
@@ -59,23 +36,20 @@ nlohmann::json FromForm(absl::string_view body) {
 
 ProviderError Odd(std::string code) { return {.failure = ProviderFailure::kUnavailable, .code = std::move(code)}; }
 
-// False if it is there and makes no sense. Some providers send it as a string.
-bool ReadExpiresIn(const nlohmann::json& object, std::optional<absl::Duration>* expires_in) {
+// Nothing where it makes no sense: no lifetime is worth failing a link for. Some providers send it as a string.
+std::optional<absl::Duration> ReadExpiresIn(const nlohmann::json& object) {
   const nlohmann::json* member = JsonMember(object, "expires_in");
-  if (member == nullptr || member->is_null()) {
-    return true;
-  }
-  double seconds = -1;
-  if (member->is_number()) {
+  double seconds = 0;
+  if (member != nullptr && member->is_number()) {
     seconds = member->get<double>();
-  } else if (!member->is_string() || !absl::SimpleAtod(member->get_ref<const std::string&>(), &seconds)) {
-    return false;
+  } else if (member == nullptr || !member->is_string() ||
+             !absl::SimpleAtod(member->get_ref<const std::string&>(), &seconds)) {
+    return std::nullopt;
   }
-  if (!std::isfinite(seconds) || seconds <= 0 || seconds > absl::ToDoubleSeconds(kMaxLifetime)) {
-    return false;
+  if (!std::isfinite(seconds) || seconds < 1 || seconds > absl::ToDoubleSeconds(kMaxTokenLifetime)) {
+    return std::nullopt;
   }
-  *expires_in = absl::Seconds(std::floor(seconds));
-  return true;
+  return absl::Seconds(std::floor(seconds));
 }
 
 std::optional<std::vector<std::string>> ReadScopes(const nlohmann::json& object) {
@@ -96,6 +70,18 @@ bool IsHeaderSafe(absl::string_view token) {
   return std::all_of(token.begin(), token.end(), [](char c) { return c > 0x20 && c < 0x7f; });
 }
 
+enum class TokenType { kBearer, kBound, kOther };
+
+// RFC 6749 section 7.1. Slack names the kind of account it belongs to.
+TokenType ReadTokenType(const nlohmann::json& object) {
+  const std::string type = absl::AsciiStrToLower(JsonString(object, "token_type").value_or(""));
+  if (type.empty() || type == "bearer" || type == "user" || type == "bot") {
+    return TokenType::kBearer;
+  }
+  // Good only with a proof that is not made here (RFC 9449, RFC 6749 section 7.1).
+  return type == "dpop" || type == "pop" || type == "mac" ? TokenType::kBound : TokenType::kOther;
+}
+
 TokenResult ReadTokens(GrantKind kind, const nlohmann::json& object) {
   const bool refresh = kind == GrantKind::kRefresh;
   TokenAnswer answer;
@@ -103,42 +89,23 @@ TokenResult ReadTokens(GrantKind kind, const nlohmann::json& object) {
   answer.refresh_token = ReadToken(object, "refresh_token", refresh ? kMaxRotatedToken : kMaxToken);
   answer.id_token = ReadToken(object, "id_token");
   answer.scopes = ReadScopes(object);
-  if (!IsHeaderSafe(answer.access_token.Expose())) {
+  answer.expires_in = ReadExpiresIn(object);
+  const TokenType type = ReadTokenType(object);
+  const bool usable = type == TokenType::kBearer || (refresh && type == TokenType::kOther);
+  if (!usable && !refresh) {
+    return Odd("unsupported_token_type");
+  }
+  if (!usable || !IsHeaderSafe(answer.access_token.Expose())) {
     answer.access_token = Secret();
   }
   if (answer.access_token.empty() && (!refresh || answer.refresh_token.empty())) {
-    return Odd("no_access_token");
-  }
-  const bool expires_in_ok = ReadExpiresIn(object, &answer.expires_in);
-  if (refresh) {
-    return answer;
-  }
-  const std::string type = JsonString(object, "token_type").value_or("Bearer");
-  if (!absl::EqualsIgnoreCase(type, "bearer")) {
-    return Odd("unsupported_token_type");
-  }
-  if (!expires_in_ok) {
-    return Odd("bad_expires_in");
+    return ProviderError{.failure = refresh ? ProviderFailure::kNoAccessToken : ProviderFailure::kUnavailable,
+                         .code = usable ? "no_access_token" : "unsupported_token_type"};
   }
   return answer;
 }
 
 }  // namespace
-
-ProviderFailure ClassifyError(int http_status, absl::string_view code) {
-  if (http_status == 429) {
-    return ProviderFailure::kRateLimited;
-  }
-  if (http_status >= 500) {
-    return ProviderFailure::kUnavailable;
-  }
-  for (const ErrorRule& rule : kErrorRules) {
-    if (code == rule.code) {
-      return rule.failure;
-    }
-  }
-  return ProviderFailure::kUnavailable;
-}
 
 absl::Duration ParseRetryAfter(absl::string_view value, absl::Time now) {
   absl::Duration after = absl::ZeroDuration();
@@ -160,19 +127,23 @@ TokenResult ParseTokenResponse(GrantKind kind, int http_status, absl::string_vie
              parsed.ok()) {
     object = *std::move(parsed);
   }
-  std::string code;
+  TokenErrorAnswer refused{.http_status = http_status};
   if (std::optional<std::string> error = JsonString(object, "error"); error.has_value() && !error->empty()) {
-    code = *std::move(error);
+    refused.code = *std::move(error);
   } else if (JsonBool(object, "ok") == false) {
-    code = "ok_false";
+    refused.code = "ok_false";
   }
   // RFC 6749 section 5.1 says 200. A refresh that some other 2xx answers has happened all the same.
   const bool success = http_status == 200 || (kind == GrantKind::kRefresh && http_status / 100 == 2);
-  if (success && code.empty()) {
+  if (success && refused.code.empty()) {
     return object.is_object() ? ReadTokens(kind, object) : TokenResult(Odd("malformed_answer"));
   }
-  ProviderError error{.failure = ClassifyError(http_status, code), .retry_after = retry_after};
-  error.code = code.empty() ? absl::StrCat("http_", http_status) : SafeCode(code);
+  refused.description = JsonString(object, "error_description").value_or("");
+  refused.html = media_type == "text/html" || absl::StartsWith(absl::StripLeadingAsciiWhitespace(body), "<");
+  ProviderError error{.failure = ClassifyError(kind, refused), .retry_after = retry_after};
+  error.code = refused.code.empty() ? absl::StrCat("http_", http_status) : oauth::SafeErrorCode(refused.code);
+  error.blames_refresh_token = error.failure == ProviderFailure::kGrantDoubted &&
+                               (BlamesRefreshToken(refused.code) || BlamesRefreshToken(refused.description));
   return error;
 }
 

@@ -7,24 +7,14 @@
 #include "absl/time/time.h"
 
 #include "services/token_broker/token_endpoint.h"
+#include "services/token_broker/token_error.h"
 
 namespace sallyport::token_broker {
-
-// What an answer is the answer to.
-enum class GrantKind {
-  // Nothing depends on it yet: anything odd is an error and nothing is stored.
-  kCode,
-  // It may hold the only copy of a rotated refresh token: what can be kept is kept, with or without an access token.
-  kRefresh,
-};
 
 // Reads a token endpoint's answer (RFC 6749 sections 5.1 and 5.2): JSON, or a form as some providers send. An `error`
 // member or `"ok": false` is an error whatever the HTTP status. Pure; never quotes the body.
 TokenResult ParseTokenResponse(GrantKind kind, int http_status, absl::string_view media_type, absl::string_view body,
                                absl::Duration retry_after);
-
-// The one place that decides what an error means. `code` may be empty.
-ProviderFailure ClassifyError(int http_status, absl::string_view code);
 
 // Retry-After, in seconds or as a date (RFC 9110 section 10.2.3), at most a day from `now`; zero if absent, past or
 // neither.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/token_response.h"
 
+#include <map>
+
+#include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
 namespace sallyport::token_broker {
@@ -54,13 +57,118 @@ TEST(TokenResponseTest, ServerErrorsAndLimitsNeverEndAGrant) {
   EXPECT_EQ(ErrorOf(Parse(500, R"({"error":"invalid_grant"})")).failure, ProviderFailure::kUnavailable);
   EXPECT_EQ(ErrorOf(Parse(503, R"({"error":"invalid_grant"})")).failure, ProviderFailure::kUnavailable);
   EXPECT_EQ(ErrorOf(Parse(429, R"({"error":"invalid_grant"})")).failure, ProviderFailure::kRateLimited);
-  EXPECT_EQ(ErrorOf(Parse(403, "forbidden")).failure, ProviderFailure::kUnavailable);
   EXPECT_EQ(ErrorOf(Parse(429, "")).retry_after, absl::Seconds(7));
 }
 
-TEST(TokenResponseTest, OurOwnRegistrationIsNotTheUsersFault) {
-  EXPECT_EQ(ErrorOf(Parse(401, R"({"error":"invalid_client"})")).failure, ProviderFailure::kClientRejected);
-  EXPECT_EQ(ErrorOf(Parse(400, R"({"error":"unauthorized_client"})")).failure, ProviderFailure::kClientRejected);
+TEST(TokenResponseTest, OnlyInvalidClientIsTheWholeAppsMatter) {
+  for (const int status : {400, 401, 403, 200}) {
+    EXPECT_EQ(ErrorOf(Parse(status, R"({"error":"invalid_client"})")).failure, ProviderFailure::kClientRejected);
+  }
+  for (const GrantKind kind : {GrantKind::kRefresh, GrantKind::kCode}) {
+    EXPECT_NE(ErrorOf(Parse(400, R"({"error":"unauthorized_client"})", kind)).failure,
+              ProviderFailure::kClientRejected);
+    EXPECT_NE(ErrorOf(Parse(403, R"({"error":"nope"})", kind)).failure, ProviderFailure::kClientRejected);
+  }
+}
+
+TEST(TokenResponseTest, RefusalThatDoesNotSayWhatIsWrongIsOfOneGrantOnly) {
+  for (const auto& [status, body] : std::multimap<int, std::string>{{400, R"({"error":"unauthorized_client"})"},
+                                                                    {401, R"({"error":"unauthorized_client"})"},
+                                                                    {403, R"({"error":"forbidden"})"},
+                                                                    {403, ""},
+                                                                    {403, "{}"},
+                                                                    {200, R"({"error":"nope"})"},
+                                                                    {200, R"({"ok":false})"}}) {
+    const ProviderError error = ErrorOf(Parse(status, body));
+    EXPECT_EQ(error.failure, ProviderFailure::kGrantDoubted) << body;
+    EXPECT_FALSE(error.blames_refresh_token) << body;
+    EXPECT_EQ(ErrorOf(Parse(status, body, GrantKind::kCode)).failure, ProviderFailure::kUnavailable) << body;
+  }
+  // Of the client, of the provider, or of what stands before it: never a reason to doubt a grant.
+  for (const auto& [status, body] : std::multimap<int, std::string>{
+           {200, R"({"error":"incorrect_client_credentials"})"},
+           {200, R"({"ok":false,"error":"bad_client_secret"})"},
+           {200, R"({"error":"temporarily_unavailable"})"},
+           {403, R"({"error":"internal_error"})"},
+           {403, "<html>blocked</html>"},
+           {200, "<html>maintenance</html>"},
+           {400, R"({"error":"invalid_request","error_description":"refresh token expired"})"},
+           {401, "unauthorized"}}) {
+    EXPECT_EQ(ErrorOf(Parse(status, body)).failure, ProviderFailure::kUnavailable) << body;
+  }
+  EXPECT_EQ(ErrorOf(Parse(200, R"({"ok":false,"error":"ratelimited"})")).failure, ProviderFailure::kRateLimited);
+}
+
+TEST(TokenResponseTest, DescriptionMayBlameTheRefreshTokenAndIsNotRepeated) {
+  const ProviderError error =
+      ErrorOf(Parse(403, R"({"error":"unauthorized_client","error_description":"refresh_token is invalid"})"));
+
+  EXPECT_TRUE(error.blames_refresh_token);
+  EXPECT_EQ(error.code, "unauthorized_client");
+  EXPECT_TRUE(ErrorOf(Parse(200, R"({"error":"bad_refresh_token"})")).blames_refresh_token);
+  EXPECT_TRUE(ErrorOf(Parse(200, R"({"ok":false,"error":"invalid_refresh_token"})")).blames_refresh_token);
+  EXPECT_TRUE(ErrorOf(Parse(400, R"({"error":"invalid_refresh_token"})")).blames_refresh_token);
+  EXPECT_FALSE(ErrorOf(Parse(500, R"({"error":"invalid_refresh_token"})")).blames_refresh_token);
+}
+
+TEST(TokenResponseTest, GrantTypeThatAClientMayNotUseIsNotTheRefreshTokensFault) {
+  for (const char* text :
+       {"The refresh token is expired", "Unknown refresh token", "refresh_token has been used",
+        "Refresh-Token revoked by user", "refreshToken not found", "the refresh token was issued to another client"}) {
+    EXPECT_TRUE(BlamesRefreshToken(text)) << text;
+  }
+  for (const char* text : {"The client is not authorized to use the grant type refresh_token", "refresh_token",
+                           "invalid grant_type: refresh_token", "Invalid client for this refresh token",
+                           "the token has expired", "", "Client may not use refresh tokens: invalid configuration"}) {
+    EXPECT_FALSE(BlamesRefreshToken(text)) << text;
+  }
+}
+
+// Slack names the kind of account a token belongs to, and tells no lifetime.
+TEST(TokenResponseTest, TokensOfUsersAndBotsAreBearers) {
+  for (const char* type : {"user", "bot", "User", "Bearer", "bearer", ""}) {
+    for (const GrantKind kind : {GrantKind::kCode, GrantKind::kRefresh}) {
+      const TokenResult result = Parse(
+          200, absl::StrCat(R"({"ok":true,"access_token":"xoxe.1","token_type":")", type, ""
+    }
+    "), kind);
+        const auto* answer = std::get_if<TokenAnswer>(&result);
+    ASSERT_NE(answer, nullptr) << type;
+    EXPECT_EQ(answer->access_token.Expose(), "xoxe.1");
+    EXPECT_EQ(answer->expires_in, std::nullopt);
+  }
+}
+for (const char* type : {"DPoP", "dpop", "mac", "pop"}) {
+    const std::string body = absl::StrCat(R"({"access_token":"at","token_type":")", type, ""
+}
+");
+    EXPECT_EQ(ErrorOf(Parse(200, body, GrantKind::kCode)).code, "unsupported_token_type")
+    << type;
+EXPECT_EQ(ErrorOf(Parse(200, body)).code, "unsupported_token_type") << type;
+}
+EXPECT_EQ(ErrorOf(Parse(200, R"({"access_token":"at","token_type":"x"})", GrantKind::kCode)).code,
+          "unsupported_token_type");
+}
+
+TEST(TokenResponseTest, LifetimeIsReadAsItComesAndFailsNothing) {
+  const auto lifetime = [](const std::string& value, GrantKind kind) {
+    const TokenResult result = Parse(200, absl::StrCat(R"({"access_token":"at","expires_in":)", value, "}"), kind);
+    const auto* answer = std::get_if<TokenAnswer>(&result);
+    EXPECT_NE(answer, nullptr) << value;
+    return answer == nullptr ? std::nullopt : answer->expires_in;
+  };
+  for (const GrantKind kind : {GrantKind::kCode, GrantKind::kRefresh}) {
+    for (const char* value : {"3600", "" 3600 "", "3600.9", "" 3600.0 "", "3.6e3"}) {
+      EXPECT_EQ(lifetime(value, kind), absl::Seconds(3600)) << value;
+    }
+    for (const char* value : {"0", "-1",
+                              ""
+                              "",
+                              "" 0 "", "" soon "", "" 1h "", "null", "true", "[]", "{}", "1e12", "" inf "", "" nan "",
+                              "0.5", "31708801", "99999999999999999999"}) {
+      EXPECT_EQ(lifetime(value, kind), std::nullopt) << value;
+    }
+  }
 }
 
 TEST(TokenResponseTest, InteractionIsNotTheEndOfAGrant) {
@@ -88,13 +196,12 @@ TEST(TokenResponseTest, RefreshKeepsARotatedTokenWhateverElseIsOdd) {
   const auto* answer = std::get_if<TokenAnswer>(&result);
   ASSERT_NE(answer, nullptr);
   EXPECT_EQ(answer->refresh_token.Expose(), "rt2");
+  EXPECT_TRUE(answer->access_token.empty()) << "no bearer";
   EXPECT_EQ(answer->expires_in, std::nullopt);
 }
 
 TEST(TokenResponseTest, LinkTakesNoOddAnswer) {
-  for (const char* body : {R"({"access_token":"at","token_type":"mac"})", R"({"access_token":"at","expires_in":-1})",
-                           R"({"access_token":"at","expires_in":0})", R"({"access_token":"at","expires_in":"soon"})",
-                           R"({"access_token":"at","expires_in":1e12})", R"({"access_token":7})",
+  for (const char* body : {R"({"access_token":"at","token_type":"mac"})", R"({"access_token":7})",
                            R"({"access_token":"a b"})", R"([{"access_token":"at"}])"}) {
     const TokenResult result = Parse(200, body, GrantKind::kCode);
     EXPECT_NE(std::get_if<ProviderError>(&result), nullptr) << body;
@@ -113,6 +220,7 @@ TEST(TokenResponseTest, RefreshKeepsARotatedTokenThatComesWithoutAnAccessToken) 
     EXPECT_EQ(answer->refresh_token.Expose(), "rt2");
   }
   EXPECT_EQ(ErrorOf(Parse(200, R"({"expires_in":60})")).code, "no_access_token");
+  EXPECT_EQ(ErrorOf(Parse(200, R"({"expires_in":60})")).failure, ProviderFailure::kNoAccessToken);
   EXPECT_EQ(ErrorOf(Parse(200, R"({"refresh_token":"rt"})", GrantKind::kCode)).code, "no_access_token");
 }
 

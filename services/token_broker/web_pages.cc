@@ -16,8 +16,11 @@
 #include "common/web/page.h"
 #include "common/web/responses.h"
 #include "common/web/same_origin.h"
+#include "services/token_broker/error_pages.h"
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/link_ticket.h"
+#include "services/token_broker/names.h"
+#include "services/token_broker/provider_trouble.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -42,15 +45,6 @@ bool IsTransaction(const std::string& txn) {
              std::string::npos;
 }
 
-std::string ContinueUrl(const std::string& txn) { return absl::StrCat("/oauth/continue?txn=", PercentEncode(txn)); }
-
-std::string NameOf(const registry::v1::App& app) {
-  return app.display_name().empty() ? app.slug() : app.display_name();
-}
-std::string NameOf(const registry::v1::McpServer& server) {
-  return server.display_name().empty() ? server.slug() : server.display_name();
-}
-
 }  // namespace
 
 // One request, as far as it is understood.
@@ -63,35 +57,6 @@ struct WebPages::Visit {
   const registry::v1::App* app = nullptr;
   std::string txn;
 };
-
-namespace {
-
-// A page that ends here, in plain words.
-WebResponse Message(int status, const std::string& host, absl::string_view title, absl::string_view text,
-                    const page::Html& extra = {}) {
-  page::Page page;
-  page.title = std::string(title);
-  page.place = page::Place::kInside;
-  page.host = host;
-  page.body = page::Fill("<h1>{}</h1>", {title});
-  page.body += page::Lead(text);
-  page.body += extra;
-  return web::HtmlResponse(status, page::Render(page));
-}
-
-// A part of the gateway does not answer.
-WebResponse NotNow(const std::string& host, const page::Html& extra = {}) {
-  WebResponse response =
-      Message(503, host, "Not now", "Connecting is not possible at the moment. Try again in a minute.", extra);
-  web::AddHeader(response, "retry-after", "2");
-  return response;
-}
-
-page::Html BackLink(const std::string& txn) {
-  return txn.empty() ? page::Html() : page::ButtonLink(ContinueUrl(txn), "Continue without it", false);
-}
-
-}  // namespace
 
 WebPages::WebPages(std::string public_url, const ControlStream& control, const PassportVerifier* verifier,
                    VaultClient& vault, Linker& linker, BrokerKey& key, const AuditLog& audit, const Clock& clock)
@@ -282,7 +247,11 @@ WebResponse WebPages::BeginLink(const Visit& visit) {
   absl::StatusOr<std::string> target = linker_.Begin(start, visit.passport);
   if (!target.ok()) {
     Log(LogLevel::kWarning, "link_not_begun", {{"app", visit.app->slug()}, {"status", target.status()}});
-    return NotNow(host_, BackLink(visit.txn));
+    const std::string name = NameOf(*visit.app);
+    return ReasonOf(target.status()) == kProviderUnavailable
+               ? ProviderFailed(host_, name, TroubleCodeOf(target.status()), {}, BackLink(visit.txn))
+           : absl::IsFailedPrecondition(target.status()) ? Misconfigured(host_, name, BackLink(visit.txn))
+                                                         : NotNow(host_, BackLink(visit.txn));
   }
   const std::string app = NameOf(*visit.app);
   return web::HtmlResponse(
@@ -332,12 +301,14 @@ WebResponse WebPages::Callback(const Visit& visit) {
 WebResponse WebPages::CallbackError(const Visit& visit, const absl::Status& status, const Linker::Outcome& outcome) {
   const std::string app = NameOf(*visit.app);
   const std::string reason = ReasonOf(status);
-  page::Html next;
+  page::Html again;
   if (const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid); server != nullptr) {
     const std::string txn = outcome.txn.empty() ? "" : absl::StrCat("?txn=", PercentEncode(outcome.txn));
-    next += page::ButtonLink(absl::StrCat("/connect/", server->slug(), txn), "Try again");
+    again = page::ButtonLink(absl::StrCat("/connect/", server->slug(), txn), "Try again");
   }
-  next += BackLink(outcome.txn);
+  const page::Html back = BackLink(outcome.txn);
+  page::Html next = again;
+  next += back;
   if (absl::IsCancelled(status)) {
     return Message(200, host_, absl::StrCat(app, " was not connected"),
                    reason == "access_denied"
@@ -358,11 +329,16 @@ WebResponse WebPages::CallbackError(const Visit& visit, const absl::Status& stat
                    next);
   }
   Log(LogLevel::kWarning, "link_failed", {{"app", visit.app->slug()}, {"status", status}});
-  if (!outcome.provider_failed && (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status))) {
+  if (reason == kProviderUnavailable) {
+    return ProviderFailed(host_, app, TroubleCodeOf(status), again, back);
+  }
+  if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) {
     return NotNow(host_, next);
   }
-  return Message(502, host_, absl::StrCat(app, " could not be connected"),
-                 "It gave no usable answer. Nothing was stored. Try again in a minute.", next);
+  return absl::IsFailedPrecondition(status)
+             ? Misconfigured(host_, app, back)
+             : Message(500, host_, absl::StrCat(app, " could not be connected"),
+                       "Something went wrong here. Nothing was stored. Try again in a minute.", next);
 }
 
 }  // namespace sallyport::token_broker

@@ -46,6 +46,14 @@ absl::Status FromBroker(const grpc::Status& status) {
   return absl::IsUnauthenticated(result) ? absl::UnavailableError("the passport was not taken") : result;
 }
 
+std::string_view ProviderTroubleOf(const absl::Status& status) {
+  const std::string reason = ReasonOf(status);
+  for (const std::string_view known : {kProviderUnavailable, kProviderRejectsClient, kRenewedTokenRefused}) {
+    if (reason == known) return known;
+  }
+  return {};
+}
+
 struct Doors::Stubs {
   Stubs(const std::shared_ptr<grpc::Channel>& authn_channel, const std::shared_ptr<grpc::Channel>& broker_channel)
       : authn(authn::v1::Authn::NewStub(authn_channel)),
@@ -130,7 +138,8 @@ bool Doors::OnOutage(const PrincipalKey& key, absl::StatusOr<PrincipalPtr>& resu
 }
 
 void Doors::NoteOutage(OutageAt& outage, const absl::Status& status) const {
-  outage.store(IsOutage(status) ? absl::ToUnixMicros(clock_.Now()) : 0, std::memory_order_relaxed);
+  outage.store(IsOutage(status) && ProviderTroubleOf(status).empty() ? absl::ToUnixMicros(clock_.Now()) : 0,
+               std::memory_order_relaxed);
 }
 
 bool Doors::IsDown(const OutageAt& outage) const {
@@ -237,6 +246,12 @@ void Doors::RenewOnce(const ServerEntry& entry, const PrincipalPtr& principal) {
     MutexLock lock(org_mu_);
     if (const auto found = org_.find(serial); found != org_.end()) found->second.renewing->store(false);
   });
+}
+
+std::string Doors::AppName(const ServerEntry& entry) const {
+  const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
+  const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(entry.app_uid);
+  return app == nullptr || app->display_name().empty() ? entry.app_slug : app->display_name();
 }
 
 void Doors::Resolve(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done) {

@@ -56,6 +56,8 @@ class Doors {
   // Cached credentials for this server and caller (`principal` null: organization-owned pieces only), or null.
   std::shared_ptr<const CredentialSet> Credentials(const ServerEntry& entry, const PrincipalPtr& principal,
                                                    absl::Time now);
+  // The app whose accounts `entry` needs, as people call it.
+  std::string AppName(const ServerEntry& entry) const;
   using ResolveDone = std::function<void(const absl::StatusOr<Resolution>&)>;
   void Resolve(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done);
   // After an upstream refused `refused`: one forced refresh, merged with others for the same version.
@@ -155,5 +157,13 @@ inline bool NeedsBroker(const ServerEntry& entry, const PrincipalPtr& principal)
 // A status of the broker. It vouches for nobody: that our passport has run out is no reason to send the client to sign
 // in again, but one to try again with a new one.
 absl::Status FromBroker(const grpc::Status& status);
+
+// Reasons of statuses of the broker that come from a provider, or from an upstream, and not from a part of the gateway:
+// their messages are for the caller.
+inline constexpr char kProviderUnavailable[] = "provider_unavailable";
+inline constexpr char kProviderRejectsClient[] = "provider_rejects_client";
+inline constexpr char kRenewedTokenRefused[] = "renewed_token_refused";
+// One of them, or empty. Lives for ever.
+std::string_view ProviderTroubleOf(const absl::Status& status);
 
 }  // namespace sallyport::edge

@@ -45,7 +45,7 @@ bool McpHandler::ResumeIfAsked(Exchange& exchange, McpCall& call) {
     if (!response.key.starts_with(kInputKeyPrefix)) continue;
     if (response.action == "decline" || response.action == "cancel") {
       call.rule = "link.declined";
-      RespondJson(exchange, call, 200, DeclinedReply(call.message, call.entry->display_name));
+      RespondJson(exchange, call, 200, DeclinedReply(call.message, doors_.AppName(*call.entry)));
       return true;
     }
   }

@@ -19,7 +19,7 @@ void McpCall::Clear() {
   scanned = false;
   message.Clear();
   ClearSession();
-  resumed = held = refreshed = audit_begun = in_flight = false;
+  resumed = held = refreshed = asked_again = audit_begun = in_flight = false;
   replay = Replay::kNone;
   entered_session.clear();
   replay_body.clear();

@@ -55,7 +55,8 @@ struct McpCall {
   std::string waiting_for;  // Connection key.
 
   int skew_retries = 0;
-  bool refreshed = false;  // A forced refresh was made for this call.
+  bool refreshed = false;    // A forced refresh was made for this call.
+  bool asked_again = false;  // And what it gave was refused too, which the broker was told.
   std::string_view rule;
   audit::v1::Decision decision = audit::v1::DECISION_FAILED;  // Until the caller is admitted.
   absl::Time started;

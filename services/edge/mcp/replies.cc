@@ -76,6 +76,15 @@ void McpHandler::RefuseStatus(Exchange& exchange, McpCall& call, const absl::Sta
   const ErrorDetail detail = DetailOf(status);
   const auto seconds =
       static_cast<int>(std::max<int64_t>(1, absl::ToInt64Seconds(absl::Ceil(detail.retry_after, absl::Seconds(1)))));
+  if (const std::string_view trouble = ProviderTroubleOf(status); !trouble.empty()) {
+    const std::string message(status.message());
+    call.rule = trouble;
+    // Where it would not help, nobody is asked to try again.
+    const bool passes = absl::IsUnavailable(status);
+    return Refuse(
+        exchange, call,
+        {.status = passes ? 503 : 502, .reason = trouble, .message = message, .retry_after = passes ? seconds : 0});
+  }
   switch (status.code()) {
     case absl::StatusCode::kUnauthenticated:
       return Refuse(exchange, call,

@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // What comes back from an upstream, and what of it the client may see.
+#include "absl/strings/str_cat.h"
+
 #include "common/error.h"
 #include "common/json_log.h"
 #include "services/edge/edge_state.h"
 #include "services/edge/mcp/mcp_handler.h"
 
 namespace sallyport::edge {
+namespace {
+
+// The broker forces no two renewals of one connection in less.
+constexpr int kSecondsBetweenRenewals = 30;
+
+}  // namespace
 
 // We hold a credential, or forbid the client's own: then an upstream's 401 must not reach the client, who would sign in
 // with us again for nothing.
@@ -66,7 +74,9 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
   call.entry->metrics->credential_refused->Increment();
   const bool per_user = call.entry->per_user && call.principal != nullptr && call.credentials != nullptr;
   const bool sign_in = ForwardsSignInToken(exchange, call);
-  if ((per_user || sign_in) && !call.refreshed) {
+  // Of an account the broker is told a second time: it knows whether another link would help, or only waiting.
+  if ((per_user || sign_in) && (!call.refreshed || (per_user && !call.asked_again))) {
+    call.asked_again = call.refreshed;
     call.refreshed = true;
     doors_.Refresh(*call.entry, call.principal, *call.credentials,
                    [this, sign_in, ref = exchange.Defer()](const absl::StatusOr<Resolution>& resolution) {
@@ -81,11 +91,11 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
     return;
   }
   if (per_user) {
-    token_broker::v1::LinkRequired link;
-    link.set_app_uid(call.entry->app_uid);
-    link.set_app_slug(call.entry->app_slug);
-    link.set_reason(token_broker::v1::LinkRequired::NEEDS_REAUTH);
-    return NeedsLink(exchange, call, link);
+    const std::string message = absl::StrCat("the server refuses each token that ", doors_.AppName(*call.entry),
+                                             " renews; your account is still connected, try again");
+    return Refuse(
+        exchange, call,
+        {.status = 503, .reason = kRenewedTokenRefused, .message = message, .retry_after = kSecondsBetweenRenewals});
   }
   // The audit has it in place of the rule that admitted the caller: there an administrator finds it.
   const bool agents = call.entry->app_passthrough && !sign_in;

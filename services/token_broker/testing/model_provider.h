@@ -91,11 +91,18 @@ class ModelProvider final : public TokenEndpoint {
   bool out_of_order_ = false;
   // A new refresh token, and no access token.
   bool half_answer_ = false;
+  // A refused token is refused as by providers that do not say invalid_grant.
+  bool vague_ = false;
 
  private:
   static int Family(const std::string& token) { return std::stoi(token); }
   static int Number(const std::string& token) { return std::stoi(token.substr(token.find('.') + 1)); }
-  static ProviderError Refused() { return {.failure = ProviderFailure::kInvalidGrant, .code = "invalid_grant"}; }
+  ProviderError Refused() const {
+    if (vague_) {
+      return {.failure = ProviderFailure::kGrantDoubted, .code = "unauthorized_client", .blames_refresh_token = true};
+    }
+    return {.failure = ProviderFailure::kInvalidGrant, .code = "invalid_grant"};
+  }
 
   TokenResult Answer(const std::string& token) {
     if (Family(token) != family_ || revoked_) {

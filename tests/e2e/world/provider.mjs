@@ -15,18 +15,23 @@ const random = (prefix) => `${prefix}_${randomBytes(18).toString('base64url')}`;
 //   accessSeconds   life of an access token, or a function that gives the next one's; expires_in is sent unless sendExpiresIn is false
 //   answerDelayMs   between handling a token request and answering it
 //   issuerInCallback  RFC 9207 `iss`
+//   tokenType       'bearer', or what else token answers say
+//   clientAuth      'basic' or 'post': clients that authenticate otherwise are refused; both are taken by default
+//   metadata        members of a metadata document (RFC 8414) beside issuer and endpoints; there is none by default
 // stallRefresh(username, { thinkMs, dropIfGone, answerMs }): this user's next refresh is handled thinkMs after it came (not at all if
 // its sender is gone by then and dropIfGone is set), and answered answerMs after that.
 // failNext(kind, count): the next token requests are answered '429', '500', 'invalid_client', 'invalid_grant', 'html' or 'reset'.
-// A record of a token request has `answeredAt` once it was answered, and with a token `endsAt`, the end of that token's life.
+// refuseCalls(count): the MCP server answers the next calls 401, whatever token they carry.
+// refuseRefresh(username, { status, body }): every refresh of this user is answered so, until it is called without an answer.
+// A record of a token request has `auth`, how the client authenticated ('basic', 'post' or 'none'), `answeredAt` once it was answered, and with a token `endsAt`, the end of that token's life.
 export async function startProvider({ users = [], clients = [], ...options } = {}) {
   const settings = {
     rotation: 'strict', graceMs: 5000, accessSeconds: 3600, sendExpiresIn: true, answerDelayMs: 0, issuerInCallback: false,
-    ...options,
+    tokenType: 'bearer', ...options,
   };
   const state = {
     codes: new Map(), access: new Map(), refresh: new Map(), families: new Map(), sessions: new Map(), failures: [],
-    stalls: new Map(),
+    stalls: new Map(), refusals: new Map(), refusedCalls: 0,
   };
   const records = { tokenRequests: [], revocations: [], authorizations: [], mcpRequests: [] };
   const secrets = new Set([...users.map((user) => user.password), ...clients.map((client) => client.client_secret).filter(Boolean)]);
@@ -39,7 +44,7 @@ export async function startProvider({ users = [], clients = [], ...options } = {
     const seconds = typeof accessSeconds === 'function' ? accessSeconds() : accessSeconds;
     state.access.set(accessToken, { family, expiresAt: Date.now() + seconds * 1000 });
     return {
-      access_token: accessToken, token_type: 'bearer', scope: family.scope, ...(settings.sendExpiresIn ? { expires_in: seconds } : {}),
+      access_token: accessToken, token_type: settings.tokenType, scope: family.scope, ...(settings.sendExpiresIn ? { expires_in: seconds } : {}),
     };
   };
   const mintTokens = (family) => {
@@ -50,7 +55,9 @@ export async function startProvider({ users = [], clients = [], ...options } = {
     return { ...mintAccess(family), refresh_token: refreshToken };
   };
 
+  const authOf = (req, fields) => /^Basic /i.test(req.headers.authorization ?? '') ? 'basic' : fields.has('client_secret') ? 'post' : 'none';
   const clientOf = (req, fields) => {
+    if (settings.clientAuth && authOf(req, fields) !== settings.clientAuth) return undefined;
     let id = fields.get('client_id');
     let secret = fields.get('client_secret');
     const basic = /^Basic (.+)$/i.exec(req.headers.authorization ?? '')?.[1];
@@ -94,7 +101,7 @@ export async function startProvider({ users = [], clients = [], ...options } = {
   const token = async (req, res) => {
     const fields = new URLSearchParams((await readBody(req)).toString('utf8'));
     rememberFields(fields);
-    const record = { at: Date.now(), grant: fields.get('grant_type'), outcome: 'pending' };
+    const record = { at: Date.now(), grant: fields.get('grant_type'), auth: authOf(req, fields), outcome: 'pending' };
     records.tokenRequests.push(record);
     res.on('finish', () => { record.answeredAt = Date.now(); });
     const owner = record.grant === 'refresh_token' && state.refresh.get(fields.get('refresh_token'))?.user.username;
@@ -115,6 +122,11 @@ export async function startProvider({ users = [], clients = [], ...options } = {
     if (!client) {
       record.outcome = 'invalid_client';
       return sendJson(res, 401, { error: 'invalid_client' });
+    }
+    const refusal = state.refusals.get(owner);
+    if (refusal) {
+      record.outcome = 'refused';
+      return sendJson(res, refusal.status, refusal.body);
     }
     const stall = state.stalls.get(owner) ?? {};
     state.stalls.delete(owner);
@@ -216,7 +228,9 @@ export async function startProvider({ users = [], clients = [], ...options } = {
     const authorization = request.headers.get('authorization');
     const family = holder(authorization);
     records.mcpRequests.push({ at: Date.now(), headers: Object.fromEntries(request.headers), user: family?.user.username });
-    if (!family) {
+    const stumbles = state.refusedCalls > 0;
+    if (stumbles) state.refusedCalls -= 1;
+    if (!family || stumbles) {
       return Response.json({ error: 'bad credentials' }, {
         status: 401, headers: { 'WWW-Authenticate': `Bearer realm="code host", resource_metadata="${site.url}/prm"` },
       });
@@ -228,9 +242,19 @@ export async function startProvider({ users = [], clients = [], ...options } = {
     return endpoint.fetch(request, { authInfo });
   });
 
+  const metadata = (_req, res) => {
+    if (!settings.metadata) return sendJson(res, 404, { error: 'not found' });
+    return sendJson(res, 200, {
+      issuer: site.url, authorization_endpoint: `${site.url}/authorize`, token_endpoint: `${site.url}/token`,
+      revocation_endpoint: `${site.url}/revoke`, ...settings.metadata,
+    });
+  };
+
   site = await listen((req, res) => {
     const url = new URL(req.url, 'http://provider');
-    const route = { '/authorize': authorize, '/token': token, '/revoke': revoke, '/mcp': mcp }[url.pathname];
+    const route = {
+      '/authorize': authorize, '/token': token, '/revoke': revoke, '/mcp': mcp, '/.well-known/oauth-authorization-server': metadata,
+    }[url.pathname];
     if (!route) return sendJson(res, 404, { error: 'not found' });
     return Promise.resolve(route(req, res, url)).catch((error) => res.headersSent ? res.destroy() : sendJson(res, 500, { error: String(error) }));
   });
@@ -243,6 +267,8 @@ export async function startProvider({ users = [], clients = [], ...options } = {
       if (client.client_secret) secrets.add(client.client_secret);
     },
     stallRefresh: (username, stall) => state.stalls.set(username, stall),
+    refuseCalls: (count) => { state.refusedCalls = count; },
+    refuseRefresh: (username, answer) => answer ? state.refusals.set(username, answer) : state.refusals.delete(username),
     failNext: (kind, count = 1) => state.failures.push(...Array(count).fill(kind)),
     clearFailures: () => { state.failures.length = 0; },
     refreshes: (user) => records.tokenRequests.filter((r) => r.grant === 'refresh_token' && (!user || r.user === user)),

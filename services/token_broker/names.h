@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "sallyport/registry/v1/mcp_server.pb.h"
+
+namespace sallyport::token_broker {
+
+// What people call an app and a server. They are two things: an account is the app's.
+inline std::string NameOf(const registry::v1::App& app) {
+  return app.display_name().empty() ? app.slug() : app.display_name();
+}
+inline std::string NameOf(const registry::v1::McpServer& server) {
+  return server.display_name().empty() ? server.slug() : server.display_name();
+}
+
+}  // namespace sallyport::token_broker
