@@ -3,6 +3,8 @@
 
 #include "common/metrics.h"
 #include "services/edge/edge_state.h"
+#include "services/edge/http/response_rules.h"
+#include "services/edge/mcp/client_page.h"
 
 namespace sallyport::edge {
 namespace {
@@ -22,7 +24,8 @@ EdgeGateway::EdgeGateway(const SiteOptions& site, McpHandler& mcp, PageHandler& 
       pages_(pages),
       api_(api),
       foreign_host_(RejectedCounter("foreign_host")),
-      foreign_origin_(RejectedCounter("foreign_origin")) {}
+      foreign_origin_(RejectedCounter("foreign_origin")),
+      navigation_(RejectedCounter("navigation")) {}
 
 void EdgeGateway::OnWorkerStart(Worker& worker) {
   worker.context = new WorkerData();
@@ -56,9 +59,16 @@ bool EdgeGateway::CheckSite(Exchange& exchange) {
 uint64_t EdgeGateway::OnHead(Exchange& exchange) {
   EdgeState& state = StateOf(exchange);
   state.kind = EdgeState::Kind::kNone;
-  if (!CheckSite(exchange)) return 0;
   const std::string_view path = exchange.head().path;
-  if (path.starts_with("/mcp/")) {
+  const bool mcp = path.starts_with("/mcp/");
+  if (mcp) exchange.SetCommonFields(kNoPageFields);
+  if (!CheckSite(exchange)) return 0;
+  if (mcp) {
+    if (IsNavigation(exchange.head())) {
+      navigation_.Increment();
+      RespondClientPage(exchange, site_);
+      return 0;
+    }
     state.kind = EdgeState::Kind::kMcp;
     return mcp_.OnHead(exchange, state.mcp);
   }

@@ -42,6 +42,7 @@ class EdgeGateway final : public Gateway {
   ApiHandler& api_;
   prometheus::Counter& foreign_host_;
   prometheus::Counter& foreign_origin_;
+  prometheus::Counter& navigation_;
 };
 
 }  // namespace sallyport::edge

@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 
 #include "common/json.h"
+#include "common/oauth/error.h"
 #include "common/url.h"
 #include "services/token_broker/freshness.h"
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "services/edge/http/response_rules.h"
 #include "services/edge/http/worker.h"
 
 namespace sallyport::edge {
@@ -249,6 +250,9 @@ void Connection::Reject(int status, std::string_view reason) {
   close_after_ = unread_input_ = true;
   phase_ = Phase::kBusy;
   std::string fields = "Content-Type: application/json\r\n";
+  if (!in_exchange_) {
+    fields += kNoPageFields;  // Nobody knows yet for whom it was.
+  }
   if (status == 405) {
     fields += "Allow: GET, POST, DELETE, OPTIONS\r\n";
   } else if (status == 503) {

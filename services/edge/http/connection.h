@@ -50,6 +50,7 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
   ExchangeState* state() override { return state_.get(); }
   const ExchangeStats& stats() const override { return stats_; }
   void Respond(int status, std::span<const Field> fields, std::string_view body) override;
+  void SetCommonFields(std::string_view lines) override { common_fields_ = lines; }
   std::string& upstream_head() override { return upstream_head_; }
   void Forward(const UpstreamTarget& target, std::string_view body) override;
   bool StartStream(std::span<const Field> fields) override;
@@ -91,11 +92,14 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
     kFlush,   // The answer is complete, but not all of it has left.
     kLinger,  // The answer has left; input is read and thrown away so that the client gets to read it.
   };
+  // What happens to the upstream's body.
   enum class Mode : uint8_t {
     kRelay,
     kCollect,
-    kEvent
-  };  // What happens to the upstream's body; kEvent: it becomes one event.
+    kEvent,    // It becomes one event.
+    kDropped,  // It is not passed on.
+    kEmpty,    // There must be none.
+  };
 
   // The gateway's timer; the connection's own watches time limits.
   class Alarm final : public Timer {
@@ -176,10 +180,14 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
   void Heartbeat();
 
   // relay.cc
-  void StartRelay(const ResponseHead& head, int status);
+  Framing RelayFraming(const ResponseHead& head, int status) const;
+  void StartRelay(const ResponseHead& head, int status, const Framing& framing);
+  // The relayed head has not left: another answer may be given.
+  void TakeBackHead();
   void SendUpstream(bool fresh);
   void EventPiece(char* data, size_t size, bool last);
   void CollectPiece(std::string_view piece, bool last);
+  void HeadOnlyPiece(std::string_view piece, bool last);
   // The gateway decides on what there is; the rest of the answer is not read.
   void Decide(const ResponseHead& head, std::string_view body);
   void DropUpstream();
@@ -228,6 +236,7 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
   Upstream* upstream_ = nullptr;
   UpstreamRequest request_;
   std::string upstream_head_;
+  std::string_view common_fields_;
   std::string head_out_;  // The answer's head, until the first piece of its body comes.
   Mode mode_ = Mode::kRelay;
   bool chunked_out_ = false;

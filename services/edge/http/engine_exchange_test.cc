@@ -10,12 +10,14 @@
 namespace sallyport::edge {
 namespace {
 
+using ::testing::AllOf;
 using testing::BodyOf;
 using ::testing::EndsWith;
 using testing::EngineTest;
 using testing::Eventually;
 using ::testing::HasSubstr;
 using testing::JsonResponse;
+using ::testing::Not;
 using testing::Post;
 using testing::RawSocket;
 using ::testing::SizeIs;
@@ -231,6 +233,73 @@ TEST_F(EngineExchangeTest, AForwardContinuesAHeldStream) {
   const auto client = Connect();
   client->Send(Post("{}"));
   EXPECT_THAT(client->ReadMessage(), EndsWith("\r\n\r\n9\r\ndata: x\n\n\r\n0\r\n\r\n"));
+}
+
+TEST_F(EngineExchangeTest, AHeldStreamEndsWhereNoBodyFollows) {
+  ServeUpstream([this, asked = std::make_shared<std::atomic<int>>(0)](RawSocket& socket) {
+    while (!upstream->ReadRequest(socket).empty()) {
+      const bool empty = (*asked)++ == 0;
+      socket.Send(std::string("HTTP/1.1 202 X\r\nContent-Length: ") + (empty ? "0\r\n\r\n" : "4\r\n\r\nevil"));
+    }
+  });
+  std::atomic<int> verdict{static_cast<int>(Verdict::kRelayHead)};
+  gateway.on_request = [&](Exchange& exchange) {
+    exchange.StartStream({});
+    gateway.ForwardPlain(exchange);
+  };
+  gateway.on_upstream_head = [&](Exchange&, const ResponseHead&, RelayHead&) {
+    return static_cast<Verdict>(verdict.load());
+  };
+  gateway.on_upstream_body = [](Exchange& exchange, const ResponseHead&, std::string_view) {
+    exchange.WriteEvent("data: ours\n\n");
+    exchange.EndStream();
+  };
+  StartEngine();
+  const auto ask = [&](Verdict by) {
+    verdict = static_cast<int>(by);
+    const auto client = Connect();
+    client->Send(Post("{}"));
+    return client->ReadMessage();
+  };
+  EXPECT_THAT(ask(Verdict::kRelayIfEmpty), EndsWith("\r\n\r\n0\r\n\r\n"));
+  EXPECT_THAT(ask(Verdict::kRelayHead), EndsWith("\r\n\r\n0\r\n\r\n"));
+  EXPECT_THAT(ask(Verdict::kRelayIfEmpty), EndsWith("data: ours\n\n\r\n0\r\n\r\n"));
+}
+
+TEST_F(EngineExchangeTest, CommonFieldsAreOnEveryAnswerOfTheirExchangeOnly) {
+  AnswerUpstream(JsonResponse("{}"));
+  int requests = 0;
+  gateway.on_head = [&](Exchange& exchange) -> uint64_t {
+    if (++requests < 5) {
+      exchange.SetCommonFields("X-Common: 1\r\n");
+    }
+    return 100;
+  };
+  gateway.on_request = [&](Exchange& exchange) {
+    if (requests == 1) {
+      return exchange.Respond(200, {}, "{}");
+    }
+    if (requests == 2) {
+      exchange.StartStream({});
+      return exchange.EndStream();
+    }
+    gateway.ForwardPlain(exchange);
+  };
+  StartEngine();
+  const auto client = Connect();
+  for (int i = 1; i <= 3; ++i) {
+    client->Send(Post("{}"));
+    EXPECT_THAT(client->ReadMessage(), HasSubstr("X-Common: 1\r\n")) << i;
+  }
+  const auto too_large = Connect();
+  too_large->Send(Post(std::string(200, 'x')));
+  EXPECT_THAT(too_large->ReadMessage(), AllOf(StartsWith("HTTP/1.1 413"), HasSubstr("X-Common: 1\r\n")));
+  client->Send(Post("{}"));
+  EXPECT_THAT(client->ReadMessage(), Not(HasSubstr("X-Common")));
+  client->Send("nonsense\r\n\r\n");
+  const std::string rejected = client->ReadMessage();
+  EXPECT_THAT(rejected, StartsWith("HTTP/1.1 400"));
+  EXPECT_THAT(rejected, HasSubstr("Content-Security-Policy: sandbox;")) << "nobody knows what it was for";
 }
 
 TEST_F(EngineExchangeTest, AbortCutsAStream) {

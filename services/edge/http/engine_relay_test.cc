@@ -3,6 +3,7 @@
 #include <fstream>
 #include <string>
 
+#include "absl/strings/match.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -103,7 +104,22 @@ TEST_F(EngineRelayTest, A204HasNoLength) {
     upstream->ReadRequest(socket);
     socket.Send("HTTP/1.1 204 No Content\r\n\r\n");
   });
-  EXPECT_EQ(response, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+  EXPECT_THAT(response, StartsWith("HTTP/1.1 204 No Content\r\nDate: "));
+  EXPECT_THAT(response, EndsWith(" GMT\r\nConnection: close\r\n\r\n"));
+}
+
+TEST_F(EngineRelayTest, AnAnswerWithoutADateGetsOneAndOneWithKeepsIt) {
+  std::string date = "Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n";
+  for (const std::string& sent : {std::string(), date}) {
+    const std::string response = Ask([&](RawSocket& socket) {
+      upstream->ReadRequest(socket);
+      socket.Send(JsonResponse("{}", sent));
+    });
+    EXPECT_EQ(response.find("Date: "), response.rfind("Date: "));
+    EXPECT_THAT(response, sent.empty() ? HasSubstr(" GMT\r\n") : HasSubstr(date));
+    EXPECT_THAT(response, HasSubstr("Date: "));
+    engine.reset();
+  }
 }
 
 TEST_F(EngineRelayTest, ADiscardedAnswerIsNotWaitedFor) {
@@ -126,6 +142,113 @@ TEST_F(EngineRelayTest, ADiscardedAnswerIsNotWaitedFor) {
       Roundtrip("POST /mcp/a HTTP/1.1\r\nHost: gw\r\nConnection: close\r\nContent-Length: 6\r\n\r\nsecon_");
   EXPECT_EQ(BodyOf(response), "at last");
   EXPECT_EQ(upstream->connections(), 2) << "the first connection was given up";
+}
+
+// Heads that go to the client without a body: of all framings, in one segment or two.
+class HeadOnlyRelayTest : public EngineRelayTest {
+ protected:
+  std::string AskFor(Verdict verdict, const std::vector<std::string>& segments) {
+    engine.reset();
+    body.clear();
+    gateway.on_upstream_head = [verdict](Exchange& exchange, const ResponseHead& head, RelayHead& relay) {
+      exchange.SetCommonFields("X-Common: 1\r\n");
+      AppendResponseFields(head, {.without_body = true}, relay.fields);
+      return verdict;
+    };
+    gateway.on_upstream_body = [this](Exchange& exchange, const ResponseHead& head, std::string_view piece) {
+      EXPECT_EQ(head.ValueOf("x-a"), "b") << "still there";
+      body = std::string(piece);
+      exchange.Respond(502, {{"X-Ours", "1"}}, "ours");
+    };
+    const std::string response = Ask([this, segments](RawSocket& socket) {
+      upstream->ReadRequest(socket);
+      for (const std::string& segment : segments) {
+        socket.Send(segment);
+        std::this_thread::sleep_for(std::chrono::milliseconds(segments.size() > 1 ? 50 : 0));
+      }
+      if (!absl::StrContains(segments[0], "Content-Length") && !absl::StrContains(segments[0], "chunked")) {
+        return socket.Close();
+      }
+      socket.ReadToEnd();
+    });
+    idle = engine->counters().upstream_idle;
+    return response;
+  }
+  static std::string Head(int status, const std::string& fields) {
+    return "HTTP/1.1 " + std::to_string(status) + " X\r\nX-A: b\r\n" + fields + "\r\n";
+  }
+  std::string body;
+  uint64_t idle = 0;
+};
+
+TEST_F(HeadOnlyRelayTest, ADroppedBodyDoesNotReachTheClientNorHoldItUp) {
+  for (const std::vector<std::string>& segments : std::vector<std::vector<std::string>>{
+           {Head(202, "Content-Length: 4\r\n") + "evil"},
+           {Head(202, "Content-Length: 4\r\n"), "evil"},
+           {Head(202, "Content-Length: 4\r\n")},
+           {Head(202, "Content-Length: 0\r\n")},
+           {Head(202, "Transfer-Encoding: chunked\r\n") + Chunk("evil") + "0\r\n\r\n"},
+           {Head(202, "Transfer-Encoding: chunked\r\n") + Chunk("evil")},
+           {Head(202, "Transfer-Encoding: chunked\r\n")},
+           {Head(202, "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n")},
+           {Head(202, "") + "evil"},
+       }) {
+    const std::string response = AskFor(Verdict::kRelayHead, segments);
+    EXPECT_THAT(response, StartsWith("HTTP/1.1 202 Accepted\r\nDate: ")) << segments[0];
+    EXPECT_THAT(response, HasSubstr("X-Common: 1\r\nX-A: b\r\nContent-Length: 0\r\n")) << segments[0];
+    EXPECT_THAT(response, EndsWith("\r\n\r\n")) << segments[0];
+    EXPECT_EQ(LastDone().outcome, Outcome::kComplete) << segments[0];
+    EXPECT_EQ(LastDone().status, 202);
+    EXPECT_EQ(LastDone().response_body_bytes, 0U);
+  }
+}
+
+TEST_F(HeadOnlyRelayTest, ABodyThatMustNotBeThereIsDecidedOnAtItsFirstByte) {
+  for (const std::vector<std::string>& segments : std::vector<std::vector<std::string>>{
+           {Head(200, "Content-Length: 4\r\n") + "evil"},
+           {Head(200, "Content-Length: 400\r\n"), "evil"},
+           {Head(200, "Transfer-Encoding: chunked\r\n") + Chunk("evil") + "0\r\n\r\n"},
+           {Head(200, "Transfer-Encoding: chunked\r\n"), Chunk("evil")},
+           {Head(200, "") + "evil"},
+           {Head(200, ""), "evil"},
+       }) {
+    const std::string response = AskFor(Verdict::kRelayIfEmpty, segments);
+    EXPECT_EQ(StatusOf(response), 502) << segments[0];
+    EXPECT_EQ(BodyOf(response), "ours");
+    EXPECT_THAT(response, HasSubstr("X-Common: 1\r\nX-Ours: 1\r\n"));
+    EXPECT_THAT(response, Not(HasSubstr("X-A")));
+    EXPECT_EQ(body, "evil");
+    EXPECT_EQ(LastDone().status, 502);
+    EXPECT_EQ(LastDone().outcome, Outcome::kComplete);
+  }
+}
+
+TEST_F(HeadOnlyRelayTest, AnEmptyBodyIsRelayedOnceItIsKnownToBeEmpty) {
+  for (const std::vector<std::string>& segments : std::vector<std::vector<std::string>>{
+           {Head(200, "Content-Length: 0\r\n")},
+           {Head(200, "Transfer-Encoding: chunked\r\n") + "0\r\n\r\n"},
+           {Head(200, "Transfer-Encoding: chunked\r\n"), "0\r\n\r\n"},
+           {Head(200, "")},
+       }) {
+    const std::string response = AskFor(Verdict::kRelayIfEmpty, segments);
+    EXPECT_THAT(response, StartsWith("HTTP/1.1 200 OK\r\n")) << segments[0];
+    EXPECT_THAT(response, HasSubstr("X-A: b\r\nContent-Length: 0\r\n")) << segments[0];
+    EXPECT_EQ(LastDone().outcome, Outcome::kComplete);
+    EXPECT_EQ(idle, absl::StrContains(segments[0], "\r\nContent-Length") || absl::StrContains(segments[0], "chunked")
+                        ? 1U
+                        : 0U)
+        << "the connection is used again";
+  }
+}
+
+TEST_F(HeadOnlyRelayTest, AnUpstreamThatBreaksBeforeItIsKnownIs502) {
+  patience = std::chrono::milliseconds(200);
+  for (const std::string& head :
+       {Head(200, "Transfer-Encoding: chunked\r\n") + "zz\r\n", Head(200, "Transfer-Encoding: chunked\r\n")}) {
+    const std::string response = AskFor(Verdict::kRelayIfEmpty, {head});
+    EXPECT_EQ(StatusOf(response), 502) << head;
+    EXPECT_THAT(response, Not(HasSubstr("X-A"))) << head;
+  }
 }
 
 TEST_F(EngineRelayTest, OfACollectedEventStreamTheFirstEventIsEnough) {

@@ -43,7 +43,8 @@ TEST_F(EngineRequestTest, ForwardsBodyByteExactAndRelaysTheAnswer) {
 
   const std::string response = client->ReadMessage();
 
-  EXPECT_THAT(response, StartsWith("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"));
+  EXPECT_THAT(response, StartsWith("HTTP/1.1 200 OK\r\nDate: "));
+  EXPECT_THAT(response, EndsWith(" GMT\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"));
   ASSERT_THAT(upstream->requests(), SizeIs(1));
   EXPECT_EQ(upstream->requests()[0],
             "POST /up?q=1 HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(upstream->port()) +

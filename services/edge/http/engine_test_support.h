@@ -15,6 +15,7 @@
 
 #include "services/edge/http/engine.h"
 #include "services/edge/http/header_rules.h"
+#include "services/edge/http/response_rules.h"
 
 // A real engine between raw sockets: tests decide every byte on both sides.
 namespace sallyport::edge::testing {

@@ -39,6 +39,8 @@ std::string_view ReasonPhrase(int status) {
       return "Not Found";
     case 405:
       return "Method Not Allowed";
+    case 406:
+      return "Not Acceptable";
     case 408:
       return "Request Timeout";
     case 413:
@@ -121,6 +123,7 @@ void Connection::Answer(int status, std::string_view fields, std::string_view bo
   out.clear();
   AppendStatusLine(status, out);
   out += worker_.date();
+  out += common_fields_;
   out += fields;
   AppendFraming({BodyFraming::kNone, body.size(), !HasNoBody(status)}, out);
   answered_ = true;
@@ -173,7 +176,8 @@ bool Connection::StartStream(std::span<const Field> fields) {
   out.clear();
   AppendStatusLine(200, out);
   out += worker_.date();
-  out += "Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n";
+  out += common_fields_;
+  out += "Content-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n";
   if (!AppendFields(fields, out)) {
     Respond(500, {}, {});
     return false;
@@ -368,6 +372,7 @@ void Connection::Done(Outcome outcome) {
   body_ = {};
   large_body_.Release();
   upstream_head_.clear();
+  common_fields_ = {};
   head_out_.clear();
   collected_head_ = nullptr;
   collected_.clear();

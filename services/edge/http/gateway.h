@@ -137,6 +137,9 @@ class Exchange {
     Respond(status, std::span<const Field>(fields.begin(), fields.size()), body);
   }
 
+  // Complete field lines (a literal) for every answer of this exchange, the relayed and the engine's own among them.
+  virtual void SetCommonFields(std::string_view lines) = 0;
+
   // Where the gateway renders the upstream request head; reused memory, empty when the exchange begins.
   virtual std::string& upstream_head() = 0;
   // Sends upstream_head() (which must be complete: request line, fields, blank line) and `body`, which is body() or a
@@ -147,8 +150,8 @@ class Exchange {
 
   // Opens a 200 text/event-stream answer that the gateway writes itself. `fields` as in Respond. A comment line goes
   // out after each 25 s of silence. A Forward may follow: the upstream's event stream continues this one, a JSON answer
-  // becomes one event. Writes Content-Type, Cache-Control and X-Accel-Buffering itself. False: the stream is not open,
-  // and the exchange over: the client is gone, or was answered 503 because memory is short.
+  // becomes one event. Writes Content-Type and X-Accel-Buffering itself. False: the stream is not open, and the
+  // exchange over: the client is gone, or was answered 503 because memory is short.
   virtual bool StartStream(std::span<const Field> fields) = 0;
   bool StartStream(std::initializer_list<Field> fields) {
     return StartStream(std::span<const Field>(fields.begin(), fields.size()));
@@ -172,17 +175,20 @@ class Exchange {
 };
 
 enum class Verdict : uint8_t {
-  kRelay,    // Head and body go to the client.
-  kCollect,  // The body is read whole (at most 1 MiB; of an event stream the first event with data), then
-             // OnUpstreamBody decides; nothing goes to the client.
-  kDiscard,  // The connection is given up at once, and OnUpstreamBody decides without a body.
+  kRelay,         // Head and body go to the client.
+  kRelayHead,     // The head goes to the client, a body does not.
+  kRelayIfEmpty,  // As kRelay if there turns out to be no body. Else OnUpstreamBody decides, on no more than what came
+                  // first of it, and nothing goes to the client.
+  kCollect,       // The body is read whole (at most 1 MiB; of an event stream the first event with data), then
+                  // OnUpstreamBody decides; nothing goes to the client.
+  kDiscard,       // The connection is given up at once, and OnUpstreamBody decides without a body.
 };
 
 // How a relayed response begins.
 struct RelayHead {
   int status = 0;       // The upstream's, may be changed.
   std::string& fields;  // Empty; the gateway appends complete lines "Name: value\r\n" (see AppendResponseFields in
-                        // header_rules.h).
+                        // response_rules.h). Date is added where the upstream sent none.
 };
 
 class Gateway {
@@ -200,9 +206,9 @@ class Gateway {
   virtual uint64_t OnHead(Exchange& exchange) = 0;
   // The whole request is there. Must act on the exchange or Defer before it returns.
   virtual void OnRequest(Exchange& exchange) = 0;
-  // `relay` is for kRelay. Framing fields and Connection are the engine's.
+  // `relay` is for the verdicts that relay. Framing fields and Connection are the engine's.
   virtual Verdict OnUpstreamHead(Exchange& exchange, const ResponseHead& head, RelayHead& relay) = 0;
-  // After kCollect or kDiscard. Must act or Defer. `head` and `body` are valid during the call.
+  // After kCollect, kDiscard or kRelayIfEmpty. Must act or Defer. `head` and `body` are valid during the call.
   virtual void OnUpstreamBody(Exchange& exchange, const ResponseHead& head, std::string_view body);
   // Nothing of a response reached the client. Must act (a new Forward included) or Defer. Default: 502 or 504.
   virtual void OnUpstreamError(Exchange& exchange, UpstreamError error);

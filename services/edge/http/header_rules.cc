@@ -110,20 +110,6 @@ void AppendLine(const HeaderField& field, std::string& out) {
   out += "\r\n";
 }
 
-bool MayReachClient(const ResponseHead& head, const ResponseRules& rules, const HeaderField& field) {
-  switch (field.id) {
-    case HeaderId::kContentLength:
-    case HeaderId::kXAccelBuffering:
-      return field.id == HeaderId::kXAccelBuffering && !head.event_stream;
-    case HeaderId::kWwwAuthenticate:
-      return rules.keep_challenge;
-    case HeaderId::kMcpSessionId:
-      return !rules.drop_session_id;
-    default:
-      return !IsHopByHop(field.id) && !IsDroppedFromResponse(field.id) && !Lists(head.connection_options(), field.name);
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<NamePatterns> NamePatterns::Compile(const std::vector<std::string>& patterns) {
@@ -256,36 +242,6 @@ void FinishRequestHead(std::string_view method, size_t body_length, std::string&
     out += "\r\n";
   }
   out += "\r\n";
-}
-
-void AppendResponseFields(const ResponseHead& head, const ResponseRules& rules, std::string& out) {
-  bool cache_control = false;
-  for (const HeaderField& field : head.fields()) {
-    if (!MayReachClient(head, rules, field)) {
-      continue;
-    }
-    cache_control |= field.id == HeaderId::kCacheControl;
-    if (field.id == HeaderId::kMcpSessionId && !rules.session_id.empty()) {
-      out += "Mcp-Session-Id: ";
-      out += rules.session_id;
-      out += "\r\n";
-    } else {
-      AppendLine(field, out);
-    }
-  }
-  if (head.event_stream) {
-    out += "X-Accel-Buffering: no\r\n";
-    if (!cache_control) {
-      out += "Cache-Control: no-cache, no-transform\r\n";
-    }
-  }
-  if (!rules.allowed_origin.empty()) {
-    out += "Access-Control-Allow-Origin: ";
-    out += rules.allowed_origin;
-    out += "\r\nAccess-Control-Expose-Headers: ";
-    out += kCorsExposeHeaders;
-    out += "\r\nVary: Origin\r\n";
-  }
 }
 
 std::string CorsAllowHeaders(std::string_view requested) {

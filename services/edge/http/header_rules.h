@@ -61,20 +61,6 @@ void AppendRequestLine(std::string_view method, const UpstreamTarget& target, st
 // Content-Length (unless the request has no body and its method expects none) and the blank line.
 void FinishRequestHead(std::string_view method, size_t body_length, std::string& out);
 
-// The response side.
-struct ResponseRules {
-  // Our CORS answer: the caller's Origin if it is allowed, else empty.
-  std::string_view allowed_origin;
-  // Replaces the upstream's Mcp-Session-Id; empty: left as it is.
-  std::string_view session_id;
-  bool drop_session_id = false;
-  // Passthrough in and out: the upstream's challenge is the caller's to answer.
-  bool keep_challenge = false;
-};
-// Appends the fields that may reach the client, and CORS. Framing fields and Connection are the engine's. An event
-// stream gets X-Accel-Buffering: no, and Cache-Control where the upstream set none.
-void AppendResponseFields(const ResponseHead& head, const ResponseRules& rules, std::string& out);
-
 // For our own answers to browsers from an allowed origin (with Access-Control-Allow-Origin: <origin> and Vary: Origin).
 inline constexpr std::string_view kCorsExposeHeaders = "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version";
 inline constexpr std::string_view kCorsAllowMethods = "GET, POST, DELETE, OPTIONS";

@@ -66,16 +66,25 @@ bool Connection::OnResponseHead(const ResponseHead& head) {
     Decide(head, {});
     return false;
   }
+  if (verdict == Verdict::kRelayHead || verdict == Verdict::kRelayIfEmpty) {
+    mode_ = verdict == Verdict::kRelayHead ? Mode::kDropped : Mode::kEmpty;
+    collected_head_ = &head;
+    if (!streaming_) {
+      StartRelay(head, relay.status, {BodyFraming::kNone, 0, relay.status != 204});
+      heartbeats_ = false;
+    }
+    return true;
+  }
   if (streaming_) {
     mode_ = head.event_stream ? Mode::kRelay : Mode::kEvent;
   } else if (!head.event_stream || in_->head.method != "GET" || !RefuseStream()) {
     // A stream that answers a call is no new one: the call has been made, and would be made again.
-    StartRelay(head, relay.status);
+    StartRelay(head, relay.status, RelayFraming(head, relay.status));
   }
   return false;
 }
 
-void Connection::StartRelay(const ResponseHead& head, int status) {
+Connection::Framing Connection::RelayFraming(const ResponseHead& head, int status) const {
   Framing framing;
   switch (head.framing) {
     case BodyFraming::kNone: {
@@ -85,16 +94,23 @@ void Connection::StartRelay(const ResponseHead& head, int status) {
       if (!head_method_ && status != 304) {
         framing.length = 0;
       }
-      break;
+      return framing;
     }
     case BodyFraming::kLength:
-      framing = {BodyFraming::kLength, head.content_length};
-      break;
+      return {BodyFraming::kLength, head.content_length};
     default:
       framing.kind = http10_ ? BodyFraming::kUntilClose : BodyFraming::kChunked;
+      return framing;
   }
+}
+
+void Connection::StartRelay(const ResponseHead& head, int status, const Framing& framing) {
   head_out_.clear();
   AppendStatusLine(status, head_out_);
+  if (head.Find(HeaderId::kDate) == nullptr) {
+    head_out_ += worker_.date();  // RFC 9110 section 6.6.1
+  }
+  head_out_ += common_fields_;
   head_out_ += worker_.scratch;
   AppendFraming(framing, head_out_);
   answered_ = true;
@@ -116,6 +132,8 @@ void Connection::OnResponseBody(char* data, size_t size, bool last) {
     CollectPiece({data, size}, last);
   } else if (mode_ == Mode::kEvent) {
     EventPiece(data, size, last);
+  } else if (mode_ == Mode::kDropped || mode_ == Mode::kEmpty) {
+    HeadOnlyPiece({data, size}, last);
   } else if ((size > 0 || last || !head_out_.empty()) && SendBody({}, {data, size}, {}, last) && last) {
     Complete();
   }
@@ -135,6 +153,35 @@ void Connection::CollectPiece(std::string_view piece, bool last) {
   } else if (collected_head_->event_stream && boundary_.place() == EventBoundary::Place::kBetweenEvents &&
              HoldsData(collected_)) {
     Decide(*collected_head_, collected_);
+  }
+}
+
+// kEmpty: the head waits until it is known that nothing follows it. kDropped: it does not; a body that has not come
+// whole with its head costs the connection.
+void Connection::HeadOnlyPiece(std::string_view piece, bool last) {
+  if (mode_ == Mode::kDropped || (last && piece.empty())) {
+    DropUpstream();
+    if (SendBody({}, {}, {}, true)) {
+      Complete();
+    }
+    return;
+  }
+  if (piece.empty()) {
+    return;
+  }
+  TakeBackHead();
+  if (last) {
+    worker_.gateway.OnUpstreamBody(*this, *collected_head_, piece);
+  } else {
+    Decide(*collected_head_, piece);
+  }
+}
+
+void Connection::TakeBackHead() {
+  head_out_.clear();
+  if (!streaming_) {
+    answered_ = heartbeats_ = false;
+    stats_.status = 0;
   }
 }
 
@@ -173,14 +220,13 @@ void Connection::OnResponseFailed(UpstreamError error) {
 
 void Connection::OnResponseTruncated() {
   upstream_ = nullptr;
-  if (mode_ == Mode::kCollect) {
+  if (mode_ == Mode::kCollect || mode_ == Mode::kEmpty) {
+    TakeBackHead();
     worker_.gateway.OnUpstreamError(*this, UpstreamError::kClosed);
     return;
   }
   if (!head_out_.empty()) {  // Not a byte has left: it can still be said in so many words.
-    head_out_.clear();
-    answered_ = heartbeats_ = false;
-    stats_.status = 0;
+    TakeBackHead();
     worker_.gateway.OnUpstreamError(*this, UpstreamError::kBadResponse);
     return;
   }

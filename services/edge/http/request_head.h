@@ -62,6 +62,9 @@ struct RequestHead {
   std::array<std::string_view, kMaxConnectionOptions> connection_option_storage;
 };
 
+// What Content-Type says of an upstream's body. Any other type, or more than one Content-Type field, is kOther.
+enum class BodyType : uint8_t { kNone, kJson, kEventStream, kOther };
+
 // A parsed response head from upstream. Views point into the upstream connection's read buffer.
 struct ResponseHead {
   static constexpr size_t kMaxFields = 200;
@@ -73,7 +76,8 @@ struct ResponseHead {
   uint64_t content_length = 0;
   // From `Keep-Alive: timeout=N`, seconds; 0 if absent.
   uint32_t keep_alive_timeout = 0;
-  bool event_stream = false;     // Content-Type is text/event-stream.
+  BodyType body_type = BodyType::kNone;
+  bool event_stream = false;     // body_type is kEventStream.
   bool content_encoded = false;  // Content-Encoding other than identity.
   size_t field_count = 0;
   size_t connection_option_count = 0;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "services/edge/http/field_parser.h"
+#include "services/edge/http/media_type.h"
 
 namespace sallyport::edge {
 namespace {
@@ -59,6 +60,7 @@ bool ResponseParser::StatusLine(std::string_view line, ResponseHead& head) {
   head.field_count = head.connection_option_count = 0;
   head.keep_alive_timeout = 0;
   head.content_length = 0;
+  head.body_type = BodyType::kNone;
   head.event_stream = head.content_encoded = false;
   has_length_ = chunked_ = connection_close_ = connection_keep_alive_ = false;
   if (line.size() < 12 || !line.starts_with("HTTP/1.") || (line[7] != '0' && line[7] != '1') || line[8] != ' ' ||
@@ -105,8 +107,8 @@ bool ResponseParser::Field(std::string_view line, ResponseHead& head) {
       head.keep_alive_timeout = KeepAliveTimeout(field.value);
       return true;
     case HeaderId::kContentType:
-      head.event_stream =
-          EqualIgnoreCase(TrimWhitespace(field.value.substr(0, field.value.find(';'))), "text/event-stream");
+      head.body_type = head.body_type == BodyType::kNone ? ReadContentType(field.value) : BodyType::kOther;
+      head.event_stream = head.body_type == BodyType::kEventStream;
       return true;
     case HeaderId::kContentEncoding:
       head.content_encoded = !EqualIgnoreCase(field.value, "identity");

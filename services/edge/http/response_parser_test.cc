@@ -72,6 +72,24 @@ TEST(ResponseParserTest, KnowsEventStreamsAndEncodings) {
   EXPECT_TRUE(Parse("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n")->head.content_encoded);
 }
 
+TEST(ResponseParserTest, OneContentTypeIsReadAndMoreThanOneIsNone) {
+  const auto type = [](const std::string& fields, const std::string& before = "") {
+    return Parse(before + "HTTP/1.1 200 OK\r\n" + fields + "\r\n")->head.body_type;
+  };
+  EXPECT_EQ(type(""), BodyType::kNone);
+  EXPECT_EQ(type("CONTENT_TYPE: application/json\r\n"), BodyType::kJson);
+  EXPECT_EQ(type("Content-Type:text/event-stream\r\n"), BodyType::kEventStream);
+  EXPECT_EQ(type("Content-Type: text/html\r\n"), BodyType::kOther);
+  EXPECT_EQ(type("Content-Type: \r\n"), BodyType::kOther);
+  EXPECT_EQ(type("Content-Type: application/json\r\nContent-Type: text/html\r\n"), BodyType::kOther);
+  EXPECT_EQ(type("Content-Type: text/html\r\nContent-Type: application/json\r\n"), BodyType::kOther);
+  EXPECT_EQ(type("Content-Type: application/json\r\nContent-Type: application/json\r\n"), BodyType::kOther);
+  EXPECT_EQ(type("Content-Type: a/b\r\nContent-Type: c/d\r\nContent-Type: application/json\r\n"), BodyType::kOther);
+  const std::string early = "HTTP/1.1 103 Early Hints\r\nContent-Type: application/json\r\n\r\n";
+  EXPECT_EQ(type("", early), BodyType::kNone) << "what was said early does not count";
+  EXPECT_EQ(type("Content-Type: application/json\r\n", early), BodyType::kJson);
+}
+
 class BadResponseTest : public ::testing::TestWithParam<std::pair<const char*, std::string>> {};
 
 TEST_P(BadResponseTest, IsRefused) {
@@ -96,6 +114,7 @@ INSTANTIATE_TEST_SUITE_P(
                    std::pair{"Folded", Fields("X: a\r\n b\r\n")}, std::pair{"Space_before_colon", Fields("X : a\r\n")},
                    std::pair{"Control_in_value", Fields("X: a\x01\r\n")},
                    std::pair{"Cr_in_value", Fields("X: a\rSet-Cookie: b\r\n")},
+                   std::pair{"Folded_type", Fields("Content-Type: application/json;\r\n text/html\r\n")},
                    std::pair{"Switching", std::string("HTTP/1.1 101 Switching\r\n\r\n")},
                    std::pair{"Status_of_two_digits", std::string("HTTP/1.1 20 OK\r\n\r\n")},
                    std::pair{"Status_099", std::string("HTTP/1.1 099 X\r\n\r\n")},

@@ -148,7 +148,8 @@ void McpHandler::AnswerSynthetically(Exchange& exchange, McpCall& call, const to
       session = tagger->Tag(call.principal->subject, call.entry->uid, id, capabilities);
     }
   }
-  RespondJson(exchange, call, 200, body, session);
+  const Field field = {"Mcp-Session-Id", session};
+  RespondJson(exchange, call, 200, body, std::span<const Field>(&field, session.empty() ? 0 : 1));
 }
 
 void McpHandler::SendSignal(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link) {

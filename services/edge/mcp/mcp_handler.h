@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "common/mutex.h"
 #include "services/edge/edge_options.h"
 #include "services/edge/http/gateway.h"
+#include "services/edge/http/response_rules.h"
 #include "services/edge/mcp/call_audit.h"
 #include "services/edge/mcp/doors.h"
 #include "services/edge/mcp/link_replies.h"
@@ -53,8 +55,9 @@ class McpHandler {
     int retry_after = 0;
   };
   void Refuse(Exchange& exchange, McpCall& call, const Reply& reply);
+  // With the caller's CORS fields; as one event where a stream of ours is open.
   void RespondJson(Exchange& exchange, McpCall& call, int status, const std::string& body,
-                   std::string_view session = {});
+                   std::span<const Field> more = {});
   void RespondEmpty(Exchange& exchange, McpCall& call, int status);
   void RefuseStatus(Exchange& exchange, McpCall& call, const absl::Status& status);
   void RefuseUpstream(Exchange& exchange, McpCall& call, UpstreamError error);
@@ -103,10 +106,13 @@ class McpHandler {
   void AwaitReplay(Exchange& exchange, McpCall& call);
   void OnReplayStep(Exchange& exchange, McpCall& call, const SyntheticSessions::Step& step);
   void SendReplay(Exchange& exchange, McpCall& call);
-  void OnReplayAnswer(Exchange& exchange, McpCall& call, const ResponseHead& head);
+  void OnReplayAnswer(Exchange& exchange, McpCall& call, const ResponseHead& head, std::string_view body);
   void LeaveSession(Exchange& exchange, McpCall& call);
 
-  // Upstream said 401 (responses.cc).
+  // The upstream's answers (responses.cc); AfterRefusal: it said 401.
+  static ResponseRules RulesFor(const McpCall& call);
+  void RelayError(Exchange& exchange, McpCall& call, const ResponseHead& head);
+  void RefuseAnswer(Exchange& exchange, McpCall& call, const ResponseHead& head);
   bool CredentialRefused(const McpCall& call, const ResponseHead& head) const;
   bool ForwardsSignInToken(const Exchange& exchange, const McpCall& call) const;
   void AfterRefusal(Exchange& exchange, McpCall& call);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The gateway's own answers.
 #include <algorithm>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -11,23 +12,19 @@
 namespace sallyport::edge {
 
 void McpHandler::RespondJson(Exchange& exchange, McpCall& call, int status, const std::string& body,
-                             std::string_view session) {
-  std::string cors;
-  Field fields[8];
-  size_t count = 0;
-  fields[count++] = {"Content-Type", "application/json"};
-  fields[count++] = {"Cache-Control", "no-store"};
-  if (!session.empty()) fields[count++] = {"Mcp-Session-Id", session};
-  if (!call.origin.empty()) {
-    fields[count++] = {"Access-Control-Allow-Origin", call.origin};
-    fields[count++] = {"Access-Control-Expose-Headers", kCorsExposeHeaders};
-    fields[count++] = {"Vary", "Origin"};
-  }
+                             std::span<const Field> more) {
   if (exchange.streaming()) {
     exchange.WriteEvent(absl::StrCat("event: message\ndata: ", body, "\n\n"));
     return exchange.EndStream();
   }
-  exchange.Respond(status, std::span<const Field>(fields, count), body);
+  std::vector<Field> fields = {{"Content-Type", "application/json"}};
+  fields.insert(fields.end(), more.begin(), more.end());
+  if (!call.origin.empty()) {
+    fields.push_back({"Access-Control-Allow-Origin", call.origin});
+    fields.push_back({"Access-Control-Expose-Headers", kCorsExposeHeaders});
+    fields.push_back({"Vary", "Origin"});
+  }
+  exchange.Respond(status, fields, body);
 }
 
 void McpHandler::RespondEmpty(Exchange& exchange, McpCall& call, int status) {
@@ -42,21 +39,13 @@ void McpHandler::Refuse(Exchange& exchange, McpCall& call, const Reply& reply) {
   const std::string_view id = call.scanned ? call.message.id : std::string_view();
   const std::string body =
       RpcError(id, reply.rpc_code, reply.message, absl::StrCat("{\"reason\":\"", ToAbsl(reply.reason), "\"}"));
-  if (exchange.streaming()) return RespondJson(exchange, call, reply.status, body);
   const std::string retry_after = absl::StrCat(reply.retry_after);
-  Field fields[8];
+  Field fields[3];
   size_t count = 0;
-  fields[count++] = {"Content-Type", "application/json"};
-  fields[count++] = {"Cache-Control", "no-store"};
   if (!reply.challenge.empty()) fields[count++] = {"WWW-Authenticate", reply.challenge};
   if (reply.status == 405) fields[count++] = {"Allow", kCorsAllowMethods};
   if (reply.retry_after > 0) fields[count++] = {"Retry-After", retry_after};
-  if (!call.origin.empty()) {
-    fields[count++] = {"Access-Control-Allow-Origin", call.origin};
-    fields[count++] = {"Access-Control-Expose-Headers", kCorsExposeHeaders};
-    fields[count++] = {"Vary", "Origin"};
-  }
-  exchange.Respond(reply.status, std::span<const Field>(fields, count), body);
+  RespondJson(exchange, call, reply.status, body, std::span<const Field>(fields, count));
 }
 
 void McpHandler::RefuseUpstream(Exchange& exchange, McpCall& call, UpstreamError error) {

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // What comes back from an upstream, and what of it the client may see.
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 
 #include "common/error.h"
 #include "common/json_log.h"
 #include "services/edge/edge_state.h"
 #include "services/edge/mcp/mcp_handler.h"
+#include "services/edge/mcp/upstream_answer.h"
 
 namespace sallyport::edge {
 namespace {
@@ -26,12 +29,15 @@ bool McpHandler::CredentialRefused(const McpCall& call, const ResponseHead& head
 Verdict McpHandler::OnUpstreamHead(Exchange& exchange, McpCall& call, const ResponseHead& head, RelayHead& relay) {
   if (call.replaying()) return Verdict::kCollect;
   if (CredentialRefused(call, head)) return Verdict::kDiscard;
-  // Into a stream of ours goes plain text only.
-  if (exchange.streaming() && head.content_encoded) return Verdict::kDiscard;
-  if (head.event_stream && !exchange.streaming() && !streams_.Opened(exchange, call)) return Verdict::kRelay;
-  ResponseRules rules;
-  rules.allowed_origin = call.origin;
-  rules.keep_challenge = !call.entry->interactive && call.entry->app_passthrough;
+  const AnswerKind kind = KindOf(head);
+  if (kind == AnswerKind::kRedirect) return Verdict::kDiscard;
+  if (kind == AnswerKind::kRelayed) {
+    // Into a stream of ours goes plain text only.
+    if (exchange.streaming() && head.content_encoded) return Verdict::kDiscard;
+    if (head.event_stream && !exchange.streaming() && !streams_.Opened(exchange, call)) return Verdict::kRelay;
+  }
+  ResponseRules rules = RulesFor(call);
+  rules.without_body = kind != AnswerKind::kRelayed || head.framing == BodyFraming::kNone;
   std::string tagged;
   if (const HeaderField* session = head.Find(HeaderId::kMcpSessionId);
       session != nullptr && call.principal != nullptr) {
@@ -47,19 +53,57 @@ Verdict McpHandler::OnUpstreamHead(Exchange& exchange, McpCall& call, const Resp
     }
   }
   AppendResponseFields(head, rules, relay.fields);
-  return Verdict::kRelay;
+  if (kind == AnswerKind::kRelayed) return Verdict::kRelay;
+  return kind == AnswerKind::kAccepted ? Verdict::kRelayHead : Verdict::kRelayIfEmpty;
 }
 
-void McpHandler::OnUpstreamBody(Exchange& exchange, McpCall& call, const ResponseHead& head,
-                                std::string_view /*body*/) {
-  if (call.replaying()) return OnReplayAnswer(exchange, call, head);
-  if (!CredentialRefused(call, head)) {
-    return Refuse(exchange, call,
-                  {.status = 502,
-                   .reason = "upstream_encoded",
-                   .message = "the upstream compressed an answer that was asked for uncompressed"});
+ResponseRules McpHandler::RulesFor(const McpCall& call) {
+  ResponseRules rules;
+  rules.allowed_origin = call.origin;
+  rules.keep_challenge = !call.entry->interactive && call.entry->app_passthrough;
+  return rules;
+}
+
+void McpHandler::OnUpstreamBody(Exchange& exchange, McpCall& call, const ResponseHead& head, std::string_view body) {
+  if (call.replaying()) return OnReplayAnswer(exchange, call, head, body);
+  if (CredentialRefused(call, head)) return AfterRefusal(exchange, call);
+  if (KindOf(head) != AnswerKind::kRelayed) {
+    return head.status >= 400 ? RelayError(exchange, call, head) : RefuseAnswer(exchange, call, head);
   }
-  AfterRefusal(exchange, call);
+  Refuse(exchange, call,
+         {.status = 502,
+          .reason = "upstream_encoded",
+          .message = "the upstream compressed an answer that was asked for uncompressed"});
+}
+
+// The upstream's status counts (404: the session is over; 405: no GET stream), in words of ours. The caller was served:
+// this is no refusal, for the audit.
+void McpHandler::RelayError(Exchange& exchange, McpCall& call, const ResponseHead& head) {
+  const std::string message =
+      absl::StrCat("the upstream answered HTTP ", head.status, "; its body (", DescribeType(head), ") is not relayed");
+  const std::string body =
+      RpcError(call.scanned ? call.message.id : std::string_view(), -32000, message, R"({"reason":"upstream_error"})");
+  std::vector<Field> fields;
+  const ResponseRules rules = RulesFor(call);
+  for (const HeaderField& field : head.fields()) {
+    const bool kept = field.id == HeaderId::kWwwAuthenticate || EqualNames(field.name, "Retry-After") ||
+                      (head.status == 405 && EqualNames(field.name, "Allow"));
+    if (kept && MayReachClient(head, rules, field)) fields.push_back({field.name, field.value});
+  }
+  RespondJson(exchange, call, head.status, body, fields);
+}
+
+// An answer that an MCP endpoint does not give: the configured URL leads elsewhere.
+void McpHandler::RefuseAnswer(Exchange& exchange, McpCall& call, const ResponseHead& head) {
+  const bool redirect = KindOf(head) == AnswerKind::kRedirect;
+  const std::string message =
+      redirect ? DescribeRedirect(head, call.entry->target)
+               : absl::StrCat("the upstream answered HTTP ", head.status, " with ", DescribeType(head),
+                              "; only application/json and text/event-stream are relayed: set upstreamUrl to the "
+                              "address of its MCP endpoint");
+  // The audit has it in place of the rule that admitted the caller: there an administrator finds it.
+  call.rule = redirect ? "upstream_redirect" : "upstream_body_type";
+  Refuse(exchange, call, {.status = 502, .reason = call.rule, .message = message});
 }
 
 // The token of the sign-in behind our own is kept and renewed for the user, like an app's. What the agent supplied

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "services/edge/mcp/mcp_handler.h"
+#include "services/edge/mcp/upstream_answer.h"
 
 namespace sallyport::edge {
 namespace {
@@ -110,7 +111,13 @@ void McpHandler::SendReplay(Exchange& exchange, McpCall& call) {
   exchange.Forward(call.entry->target, call.replay_body);
 }
 
-void McpHandler::OnReplayAnswer(Exchange& exchange, McpCall& call, const ResponseHead& head) {
+void McpHandler::OnReplayAnswer(Exchange& exchange, McpCall& call, const ResponseHead& head, std::string_view body) {
+  const AnswerKind kind = KindOf(head);
+  if (head.status < 400 && (kind == AnswerKind::kRedirect || (kind == AnswerKind::kBodiless && !body.empty()))) {
+    call.replay = McpCall::Replay::kDone;
+    synthetic_.Failed(call.entered_session, &exchange, UpstreamError::kBadResponse);
+    return RefuseAnswer(exchange, call, head);
+  }
   if (head.status < 200 || head.status > 299) {
     call.replay = McpCall::Replay::kDone;
     synthetic_.Failed(call.entered_session, &exchange, std::nullopt);

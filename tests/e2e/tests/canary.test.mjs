@@ -8,7 +8,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { after, before, describe, it } from 'node:test';
 import { assertNoSecretLeaked, obtainToken, startWorld } from '../world/fixture.mjs';
 import { TOPOLOGIES } from '../world/gateway.mjs';
-import { callTool, toolText } from '../world/http-client.mjs';
+import { callTool, keptAnswers, toolText } from '../world/http-client.mjs';
 import { findSecrets, remember } from '../world/secrets.mjs';
 import { tracesOf } from '../world/sweep.mjs';
 
@@ -61,7 +61,8 @@ for (const topology of TOPOLOGIES) {
       await plant('answers (error)', (text) => answer({ status: 500, body: text }));
       await plant('answers (error)', (text) => json({ error: { code: 1, message: text } }));
       await plant('answers (error)', (text) => json({ result: { isError: true, content: [{ type: 'text', text }] } }));
-      await plant('answers (page)', (text) => answer({ headers: { 'Content-Type': 'text/html' }, body: `<p>${text}</p>` }));
+      // No upstream can put a page there, so it is laid beside those that were kept.
+      await plant('answers (page)', (text) => keptAnswers.push({ origin: gateway.publicUrl, kind: 'page', text: `<p>${text}</p>` }));
       if (topology === 'split') {
         const { postgres, redis } = gateway;
         for (const name of ['vault', 'registry', 'authn']) {

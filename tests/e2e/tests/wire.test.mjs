@@ -128,14 +128,20 @@ for (const topology of TOPOLOGIES) {
         const headers = {
           'Set-Cookie': 'a=b', Server: 'secret/1', 'Clear-Site-Data': '"*"', 'Strict-Transport-Security': 'max-age=1', 'Alt-Svc': 'h3=":1"',
           Refresh: '0;url=http://evil/', 'Content-Security-Policy': "default-src 'none'", Link: '<x>; rel=preload', NEL: '{}', 'Report-To': '{}',
-          'Service-Worker-Allowed': '/', 'Access-Control-Allow-Origin': '*', 'X-Fine': 'yes',
+          'Service-Worker-Allowed': '/', 'Access-Control-Allow-Origin': '*', 'X-Fine': 'yes', Location: 'http://evil/',
+          'Content-Disposition': 'attachment', 'X-Accel-Redirect': '/secret', 'CDN-Cache-Control': 'max-age=60', 'Cache-Control': 'public',
+          'X-Content-Type-Options': 'sniff', 'Cross-Origin-Resource-Policy': 'cross-origin',
         };
         const answer = await call('trick', 'x', { status: 200, headers });
         assert.equal(answer.headers['x-fine'], 'yes');
-        for (const gone of ['set-cookie', 'clear-site-data', 'strict-transport-security', 'alt-svc', 'refresh', 'content-security-policy',
-          'link', 'nel', 'report-to', 'service-worker-allowed', 'access-control-allow-origin']) {
+        for (const gone of ['set-cookie', 'clear-site-data', 'strict-transport-security', 'alt-svc', 'refresh', 'link', 'nel', 'report-to',
+          'service-worker-allowed', 'access-control-allow-origin', 'location', 'content-disposition', 'x-accel-redirect', 'cdn-cache-control']) {
           assert.equal(answer.headers[gone], undefined, gone);
         }
+        assert.equal(answer.headers['content-security-policy'], "sandbox; default-src 'none'; frame-ancestors 'none'");
+        assert.equal(answer.headers['cache-control'], 'no-store, no-transform');
+        assert.equal(answer.headers['x-content-type-options'], 'nosniff');
+        assert.equal(answer.headers['cross-origin-resource-policy'], 'same-origin');
         assert.notEqual(answer.headers.server, 'secret/1');
       });
 

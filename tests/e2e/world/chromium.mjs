@@ -14,18 +14,39 @@ const FLAGS = [
   '--disable-component-update', '--disable-sync',
 ];
 
-// Opens `url` and plays `persona` (as in browser.mjs) until the browser is sent to a URL that `stop` accepts. Resolves with
-// { callback, visited, violations }: violations are what the page's content security policy blocked.
-export async function actInChromium(url, persona, { stop, timeoutMs = 60000 }) {
+// A browser with a profile of its own and one page. `proxy`: the address of an HTTP proxy for all requests, loopback ones too.
+// Resolves with { context, page, close }.
+export async function openChromium({ proxy } = {}) {
   if (!existsSync(EXECUTABLE)) throw new Error(`${EXECUTABLE} is missing: run tools/setup`);
   const directory = await mkdtemp(path.join(os.tmpdir(), 'chromium-'));
   const context = await chromium.launchPersistentContext(directory, {
     executablePath: EXECUTABLE, args: FLAGS, headless: true, javaScriptEnabled: true,
+    proxy: proxy ? { server: proxy, bypass: '<-loopback>' } : undefined,
   });
+  const page = context.pages()[0] ?? await context.newPage();
+  page.on('request', (request) => rememberUrl(request.url()));
+  const close = async () => {
+    remember('cookie', ...(await context.cookies()).map(({ value }) => value));
+    await context.close();
+    await rm(directory, { recursive: true, force: true });
+  };
+  return { context, page, close };
+}
+
+// Signs `persona` in at the gateway, with nothing but a session to show for it.
+export async function signIn(page, publicUrl, persona) {
+  await page.goto(`${publicUrl}/login?connector=${persona.connector}&return_to=/console`, { waitUntil: 'load' });
+  await step(page, persona);
+  await page.waitForURL(`${publicUrl}/console`);
+}
+
+// Opens `url` and plays `persona` (as in browser.mjs) until the browser is sent to a URL that `stop` accepts. Resolves with
+// { callback, visited, violations }: violations are what the page's content security policy blocked.
+export async function actInChromium(url, persona, { stop, timeoutMs = 60000 }) {
+  const { context, page, close } = await openChromium();
   const visited = [];
   const violations = [];
   try {
-    const page = context.pages()[0] ?? await context.newPage();
     page.on('console', (message) => {
       if (/Content Security Policy|Refused to/.test(message.text())) violations.push(message.text());
     });
@@ -37,7 +58,6 @@ export async function actInChromium(url, persona, { stop, timeoutMs = 60000 }) {
         return route.fulfill({ status: 200, contentType: 'text/plain', body: 'done' });
       });
     });
-    page.on('request', (request) => rememberUrl(request.url()));
     page.on('framenavigated', (frame) => visited.push(frame.url()));
     const end = Date.now() + timeoutMs;
     await page.goto(url, { waitUntil: 'load' });
@@ -50,9 +70,7 @@ export async function actInChromium(url, persona, { stop, timeoutMs = 60000 }) {
     }
     return { callback, visited, violations };
   } finally {
-    remember('cookie', ...(await context.cookies()).map(({ value }) => value));
-    await context.close();
-    await rm(directory, { recursive: true, force: true });
+    await close();
   }
 }
 
