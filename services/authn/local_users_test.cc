@@ -88,6 +88,15 @@ TEST_P(LoginAttemptsTest, AddressesOfOneSubscriberCountTogether) {
   EXPECT_THAT(Begin("ann", "2001:db8:1:3::1"), IsOk());
 }
 
+// What the edge says of a caller whose address its proxy does not give.
+TEST_P(LoginAttemptsTest, CallersOfUnknownAddressShareOneLimit) {
+  for (int i = 0; i < LoginAttempts::kPerAddress; ++i) {
+    EXPECT_THAT(Begin(absl::StrCat("user", i), "unknown"), IsOk());
+  }
+  EXPECT_THAT(Begin("another", "unknown"), StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(Begin("another", "192.0.2.1"), IsOk());
+}
+
 TEST_P(LoginAttemptsTest, FiveAttemptsThenAPause) {
   for (int left = 4; left >= 0; --left) {
     ASSERT_OK_AND_ASSIGN(const int said, Begin("ann"));

@@ -25,7 +25,8 @@ EdgeGateway::EdgeGateway(const SiteOptions& site, McpHandler& mcp, PageHandler& 
       api_(api),
       foreign_host_(RejectedCounter("foreign_host")),
       foreign_origin_(RejectedCounter("foreign_origin")),
-      navigation_(RejectedCounter("navigation")) {}
+      navigation_(RejectedCounter("navigation")),
+      unexpected_body_(RejectedCounter("unexpected_body")) {}
 
 void EdgeGateway::OnWorkerStart(Worker& worker) {
   worker.context = new WorkerData();
@@ -56,6 +57,15 @@ bool EdgeGateway::CheckSite(Exchange& exchange) {
   return true;
 }
 
+bool EdgeGateway::CheckBody(Exchange& exchange) {
+  if (BodyAllowed(exchange.head())) return true;
+  unexpected_body_.Increment();
+  exchange.CloseAfter();
+  exchange.Respond(400, {{"Content-Type", "application/json"}},
+                   R"({"error":"unexpected_body","message":"only POST may have a body: send this request without"})");
+  return false;
+}
+
 uint64_t EdgeGateway::OnHead(Exchange& exchange) {
   EdgeState& state = StateOf(exchange);
   state.kind = EdgeState::Kind::kNone;
@@ -71,6 +81,11 @@ uint64_t EdgeGateway::OnHead(Exchange& exchange) {
     }
     state.kind = EdgeState::Kind::kMcp;
     return mcp_.OnHead(exchange, state.mcp);
+  }
+  if (!CheckBody(exchange)) return 0;
+  if (path == "*") {  // RFC 9110 section 9.3.7: OPTIONS of the server as a whole.
+    exchange.Respond(204, {{"Allow", kAllowedMethods}}, "");
+    return 0;
   }
   if (PageHandler::Owns(path) || PageHandler::IsHome(exchange.head())) {
     state.kind = EdgeState::Kind::kPage;

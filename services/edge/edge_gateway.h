@@ -35,6 +35,8 @@ class EdgeGateway final : public Gateway {
 
  private:
   bool CheckSite(Exchange& exchange);
+  // Of paths other than /mcp/, which has its own way to refuse.
+  bool CheckBody(Exchange& exchange);
 
   const SiteOptions& site_;
   McpHandler& mcp_;
@@ -43,6 +45,7 @@ class EdgeGateway final : public Gateway {
   prometheus::Counter& foreign_host_;
   prometheus::Counter& foreign_origin_;
   prometheus::Counter& navigation_;
+  prometheus::Counter& unexpected_body_;
 };
 
 }  // namespace sallyport::edge

@@ -1,13 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/edge_options.h"
 
+#include <algorithm>
+
 #include "absl/strings/ascii.h"
-#include "absl/strings/str_split.h"
 
 #include "common/string_view.h"
 #include "common/url.h"
+#include "services/edge/http/field_parser.h"
 
 namespace sallyport::edge {
+namespace {
+
+bool IsPort(std::string_view text) {
+  return !text.empty() && text.size() <= 5 && std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
+}
+
+// One element of X-Forwarded-For as proxies write it: "192.0.2.1", "192.0.2.1:4711", "2001:db8::1", "[2001:db8::1]",
+// "[2001:db8::1]:4711".
+std::optional<NetworkAddress> ParseHop(std::string_view text) {
+  text = TrimWhitespace(text);
+  if (text.starts_with('[')) {
+    const size_t end = text.find(']');
+    if (end == std::string_view::npos) return std::nullopt;
+    const std::string_view port = text.substr(end + 1);
+    if (!port.empty() && (port[0] != ':' || !IsPort(port.substr(1)))) return std::nullopt;
+    const std::string_view literal = text.substr(1, end - 1);
+    return literal.find(':') == std::string_view::npos ? std::nullopt : NetworkAddress::Parse(literal);
+  }
+  // One colon parts a port; more of them are IPv6.
+  const size_t colon = text.find(':');
+  if (colon != std::string_view::npos && colon == text.rfind(':')) {
+    return IsPort(text.substr(colon + 1)) ? NetworkAddress::Parse(text.substr(0, colon)) : std::nullopt;
+  }
+  return NetworkAddress::Parse(text);
+}
+
+}  // namespace
 
 bool HostAllowed(const SiteOptions& site, const RequestHead& head) {
   if (head.host == site.public_host) return true;
@@ -30,23 +59,32 @@ IpAddress ToIpAddress(const NetworkAddress& address) {
   return *IpAddress::FromBytes(absl::string_view(bytes, 16));
 }
 
-NetworkAddress ClientAddress(const SiteOptions& site, const NetworkAddress& peer, const RequestHead& head) {
+bool BodyAllowed(const RequestHead& head) { return head.framing == BodyFraming::kNone || head.method == "POST"; }
+
+std::optional<NetworkAddress> ClientAddress(const SiteOptions& site, const NetworkAddress& peer,
+                                            const RequestHead& head) {
   if (site.trusted_proxies.empty() || !ContainsAddress(site.trusted_proxies, ToIpAddress(peer))) return peer;
   NetworkAddress client = peer;
-  // Several fields count as one list, in order.
-  std::vector<absl::string_view> hops;
-  for (const HeaderField& field : head.fields()) {
-    if (field.id != HeaderId::kXForwardedFor) continue;
-    for (absl::string_view hop : absl::StrSplit(ToAbsl(field.value), ','))
-      hops.push_back(absl::StripAsciiWhitespace(hop));
-  }
-  for (auto hop = hops.rbegin(); hop != hops.rend(); ++hop) {
-    const auto address = NetworkAddress::Parse(ToStd(*hop));
-    if (!address) return client;  // Nothing beyond garbage is believed.
-    client = *address;
-    if (!ContainsAddress(site.trusted_proxies, ToIpAddress(client))) return client;
+  // Several fields count as one list, in order; read from its end.
+  const auto fields = head.fields();
+  for (auto field = fields.rbegin(); field != fields.rend(); ++field) {
+    if (field->id != HeaderId::kXForwardedFor) continue;
+    for (std::string_view list = field->value;;) {
+      const size_t comma = list.rfind(',');
+      const auto hop = ParseHop(list.substr(comma == std::string_view::npos ? 0 : comma + 1));
+      if (!hop) return std::nullopt;
+      client = *hop;
+      if (!ContainsAddress(site.trusted_proxies, ToIpAddress(client))) return client;
+      if (comma == std::string_view::npos) break;
+      list = list.substr(0, comma);
+    }
   }
   return client;
+}
+
+std::string ClientAddressText(const SiteOptions& site, const NetworkAddress& peer, const RequestHead& head) {
+  const std::optional<NetworkAddress> address = ClientAddress(site, peer, head);
+  return address ? address->ToString() : "unknown";
 }
 
 }  // namespace sallyport::edge

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,8 +31,17 @@ bool HostAllowed(const SiteOptions& site, const RequestHead& head);
 // Of a field that was sent: an empty one is nobody's origin.
 bool OriginAllowed(const SiteOptions& site, std::string_view origin);
 
-// The client behind trusted proxies: the rightmost address of X-Forwarded-For that is none of them.
-NetworkAddress ClientAddress(const SiteOptions& site, const NetworkAddress& peer, const RequestHead& head);
+// Only POST has a body here. An upstream that ignores one on another method would take it for the next request on the
+// connection, which may be another caller's.
+bool BodyAllowed(const RequestHead& head);
+
+// The client behind trusted proxies: the rightmost element of X-Forwarded-For that is none of them. Nothing if that
+// element is no address ("unknown", an obfuscated name): such a caller must not pass for the proxy, nor for what stands
+// further to the left, which is the caller's say.
+std::optional<NetworkAddress> ClientAddress(const SiteOptions& site, const NetworkAddress& peer,
+                                            const RequestHead& head);
+// For the audit and for limits by address, which all callers of unknown address share: "192.0.2.1" or "unknown".
+std::string ClientAddressText(const SiteOptions& site, const NetworkAddress& peer, const RequestHead& head);
 IpAddress ToIpAddress(const NetworkAddress& address);
 
 }  // namespace sallyport::edge

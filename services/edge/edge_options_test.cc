@@ -26,7 +26,7 @@ RequestHead Head(const std::vector<std::string>& forwarded) {
 }
 
 std::string Client(const std::string& peer, const std::vector<std::string>& forwarded) {
-  return ClientAddress(Site(), *NetworkAddress::Parse(peer), Head(forwarded)).ToString();
+  return ClientAddressText(Site(), *NetworkAddress::Parse(peer), Head(forwarded));
 }
 
 TEST(EdgeOptions, HostMustBeOneOfOurs) {
@@ -82,11 +82,58 @@ TEST(EdgeOptions, TheRightmostAddressThatIsNoProxyIsTheClient) {
   EXPECT_EQ(Client("10.0.0.1", {"10.0.0.3, 10.0.0.2"}), "10.0.0.3");
 }
 
-TEST(EdgeOptions, NothingBeyondGarbageIsBelieved) {
-  for (const char* garbage :
-       {"", ",", "unknown", "_hidden", "198.51.100.1:80", "[2001::1]", "198.51.100", "%00", "1.2.3.4.5"}) {
-    EXPECT_EQ(Client("10.0.0.1", {std::string("1.1.1.1, ") + garbage}), "10.0.0.1") << garbage;
-    EXPECT_EQ(Client("10.0.0.1", {std::string("1.1.1.1, ") + garbage + ", 198.51.100.1"}), "198.51.100.1") << garbage;
+TEST(EdgeOptions, CommonFormsOfForwardedForAreRead) {
+  for (const char* hop : {"198.51.100.1", "198.51.100.1:80", "198.51.100.1:65535", "\t198.51.100.1:4711 ",
+                          "::ffff:198.51.100.1", "[::ffff:198.51.100.1]:80"}) {
+    EXPECT_EQ(Client("10.0.0.1", {std::string("1.1.1.1, ") + hop}), "198.51.100.1") << hop;
+    EXPECT_EQ(Client("10.0.0.1", {std::string("1.1.1.1, ") + hop + ", 10.0.0.2:1234, [2001:db8::7]"}), "198.51.100.1")
+        << hop;
+  }
+  for (const char* hop : {"2620:0:2d0:200::7", "[2620:0:2d0:200::7]", "[2620:0:2d0:200::7]:443"}) {
+    EXPECT_EQ(Client("10.0.0.1", {std::string("1.1.1.1, ") + hop}), "2620:0:2d0:200::7") << hop;
+  }
+}
+
+TEST(EdgeOptions, AnUnreadableHopMakesTheClientUnknown) {
+  for (const char* garbage : {"",
+                              ",",
+                              "unknown",
+                              "_hidden",
+                              "_obf:80",
+                              "198.51.100.1:",
+                              "198.51.100.1:x",
+                              "198.51.100.1:_p",
+                              "198.51.100.1:123456",
+                              "[198.51.100.1]",
+                              "[2001::1",
+                              "[2001::1]x",
+                              "[2001::1]:",
+                              "2001::1]",
+                              "[]",
+                              "198.51.100",
+                              "%00",
+                              "1.2.3.4.5",
+                              "fe80::1%eth0",
+                              "\"198.51.100.1\"",
+                              "for=198.51.100.1",
+                              "client.example"}) {
+    EXPECT_EQ(Client("10.0.0.1", {std::string("10.9.9.9, ") + garbage}), "unknown") << garbage;
+    EXPECT_EQ(Client("10.0.0.1", {"10.9.9.9", garbage, "10.0.0.2"}), "unknown") << garbage;
+    EXPECT_EQ(Client("10.0.0.1", {std::string("10.9.9.9, ") + garbage + ", 198.51.100.1"}), "198.51.100.1") << garbage;
+  }
+  EXPECT_FALSE(ClientAddress(Site(), *NetworkAddress::Parse("10.0.0.1"), Head({"unknown"})).has_value());
+}
+
+TEST(EdgeOptions, OnlyPostHasABody) {
+  RequestHead head;
+  for (const char* method : {"GET", "HEAD", "DELETE", "OPTIONS", "PUT", "POST"}) {
+    head.method = method;
+    head.framing = BodyFraming::kNone;
+    EXPECT_TRUE(BodyAllowed(head)) << method;
+    for (BodyFraming framing : {BodyFraming::kLength, BodyFraming::kChunked}) {
+      head.framing = framing;
+      EXPECT_EQ(BodyAllowed(head), head.method == "POST") << method;
+    }
   }
 }
 

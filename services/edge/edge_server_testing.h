@@ -121,7 +121,7 @@ class EdgeServerTest : public ::testing::Test {
     broker_.gate.Open();
     if (edge_) edge_->Shutdown(absl::ZeroDuration());
   }
-  config::v1::EdgeConfig Config() {
+  virtual config::v1::EdgeConfig Config() {
     config::v1::EdgeConfig config;
     config.set_listen("127.0.0.1:0");
     config.set_data_directory(directory_.path());

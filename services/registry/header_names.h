@@ -15,7 +15,12 @@ inline constexpr size_t kMaxHeaderName = 128;
 bool IsHeaderName(std::string_view name);
 
 // Names an outbound rule or an API key may not set: framing, routing, hop-by-hop, and those other parts own.
+// X-Forwarded-User and X-Forwarded-Email are free: upstreams behind an authenticating proxy read them.
 bool IsReservedOutboundName(std::string_view name);
+
+// A scheme (RFC 9110 section 11.1) that authenticates the connection instead of the request. Connections to an upstream
+// are shared by callers. White space around it does not matter.
+bool IsConnectionScheme(std::string_view scheme);
 
 // What may stand in restricted_inbound_headers: 1 to kMaxHeaderName token characters, '*' and '?'.
 bool IsHeaderGlob(std::string_view glob);

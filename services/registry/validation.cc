@@ -163,6 +163,17 @@ void ValidateOutboundName(const std::string& name, const std::string& field, Fin
   }
 }
 
+void ValidatePrefix(const std::string& prefix, const std::string& name, const std::string& field, Findings& findings) {
+  if (!prefix.empty() && !IsTrimmedFieldValue(absl::StrCat(prefix, "x"))) {
+    findings.Refuse(field, "holds bytes a header value cannot");
+  }
+  if (NormalizeFieldName(name) == "authorization" && IsConnectionScheme(prefix)) {
+    findings.Refuse(field,
+                    "authenticates a connection, and callers share connections to the upstream: use a scheme that "
+                    "goes with each request, such as Bearer or Basic");
+  }
+}
+
 void ValidateApiKey(const v1::AppAuth::ApiKey& key, Findings& findings) {
   const std::string field = "appAuth.apiKey";
   if (key.location() == v1::QUERY) {
@@ -172,9 +183,7 @@ void ValidateApiKey(const v1::AppAuth::ApiKey& key, Findings& findings) {
     return;
   }
   ValidateOutboundName(key.name(), field + ".name", findings);
-  if (!key.prefix().empty() && !IsTrimmedFieldValue(absl::StrCat(key.prefix(), "x"))) {
-    findings.Refuse(field + ".prefix", "holds bytes a header value cannot");
-  }
+  ValidatePrefix(key.prefix(), key.name(), field + ".prefix", findings);
 }
 
 // RFC 6749 section 3.3, and no comma either: providers answer with lists parted by blanks or commas, and a scope that
@@ -306,9 +315,7 @@ void ValidateOutboundHeaders(const v1::McpServer& server, Findings& findings) {
     const v1::OutboundHeader& header = server.outbound_headers(i);
     const std::string field = absl::StrCat("outboundHeaders[", i, "]");
     ValidateOutboundName(header.name(), field + ".name", findings);
-    if (!header.prefix().empty() && !IsTrimmedFieldValue(absl::StrCat(header.prefix(), "x"))) {
-      findings.Refuse(field + ".prefix", "holds bytes a header value cannot");
-    }
+    ValidatePrefix(header.prefix(), header.name(), field + ".prefix", findings);
     const auto [writer, fresh] = writers.emplace(NormalizeFieldName(header.name()), field);
     if (!fresh) {
       findings.Refuse(field + ".name", absl::StrCat("is written by ", writer->second, " too: remove one of the two"));
@@ -337,6 +344,22 @@ void ValidatePolicy(const v1::Policy& policy, Findings& findings) {
   }
   for (int i = 0; i < policy.allowed_client_networks_size(); ++i) {
     ValidateCidr(policy.allowed_client_networks(i), absl::StrCat("policy.allowedClientNetworks[", i, "]"), findings);
+  }
+}
+
+void ValidateIdentityHeaders(const v1::McpServer& server, Findings& findings) {
+  if (!server.policy().forward_identity_headers()) return;
+  const std::string field = "policy.forwardIdentityHeaders";
+  const v1::AgentAuth& agent = server.agent_auth();
+  if (!agent.has_passthrough() || !server.app_auth().has_passthrough()) {
+    return findings.Refuse(field,
+                           "goes with Passthrough in both directions only: remove it, or set agentAuth.passthrough and "
+                           "appAuth.passthrough; outboundHeaders can set such a header for the caller");
+  }
+  if (!agent.passthrough().has_jwt_validation() && server.policy().allowed_client_networks().empty()) {
+    findings.Warn(field,
+                  "whoever reaches this URL can say who they are to the upstream: set policy.allowedClientNetworks, or "
+                  "require JWT validation");
   }
 }
 
@@ -400,6 +423,7 @@ void ValidateMcpServer(const v1::McpServer& server, const ValidationContext& con
   ValidateAppAuth(server, context, findings);
   ValidateOutboundHeaders(server, findings);
   ValidatePolicy(server.policy(), findings);
+  ValidateIdentityHeaders(server, findings);
   WarnAboutOpenCredential(server, findings);
 }
 

@@ -221,6 +221,18 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"ConnectTooLong", R"({"policy": {"connectTimeout": "31s"}})", "policy.connectTimeout"},
         Case{"ConnectNegative", R"({"policy": {"connectTimeout": "-1s"}})", "policy.connectTimeout"},
         Case{"BodyTooLarge", R"({"policy": {"bodyLimit": "16777217"}})", "policy.bodyLimit"},
+        Case{"IdentityHeadersWithInteractive",
+             R"({"appAuth": {"passthrough": {}}, "policy": {"forwardIdentityHeaders": true}})",
+             "policy.forwardIdentityHeaders"},
+        Case{"IdentityHeadersWithACredential",
+             R"({"agentAuth": {"passthrough": {}}, "policy": {"forwardIdentityHeaders": true}})",
+             "policy.forwardIdentityHeaders"},
+        Case{"ApiKeyNtlm", R"({"appAuth": {"apiKey": {"name": "Authorization", "prefix": "NTLM "}}})",
+             "appAuth.apiKey.prefix"},
+        Case{"ForwardedNegotiate",
+             R"({"appAuth": {"apiKey": {"name": "X-Key"}}, "outboundHeaders": [{"name": "authorization",
+             "prefix": "negotiate ", "forwardCallerToken": {}}]})",
+             "outboundHeaders[0].prefix"},
         Case{"BodyNegative", R"({"policy": {"bodyLimit": "-1"}})", "policy.bodyLimit"},
         Case{"CidrBits", R"({"policy": {"allowedClientNetworks": ["10.0.0.0/8", "10.0.0.1/8"]}})",
              "policy.allowedClientNetworks[1]"},
@@ -417,6 +429,24 @@ TEST_F(ValidationTest, ClaimsNobodyWhoSignedInHasAreRefusedUnlessATrustedTokenMa
   EXPECT_THAT(Warned(), IsEmpty());
 }
 
+TEST_F(ValidationTest, IdentityHeadersGoOnWithPassthroughInBothDirections) {
+  const std::string through = R"("agentAuth": {"passthrough": {}}, "appAuth": {"passthrough": {}})";
+  EXPECT_THAT(Refused(Server("{" + through + R"(, "policy": {"forwardIdentityHeaders": true}})")), IsEmpty());
+  EXPECT_THAT(Warned(), ElementsAre("policy.forwardIdentityHeaders")) << "whoever calls can say who they are";
+  EXPECT_THAT(Refused(Server("{" + through + R"(, "policy": {"forwardIdentityHeaders": true,
+                                                  "allowedClientNetworks": ["10.0.0.0/8"]}})")),
+              IsEmpty());
+  EXPECT_THAT(Warned(), IsEmpty());
+  EXPECT_THAT(
+      Refused(Server(R"({"agentAuth": {"passthrough": {"jwtValidation": {"connector": "okta", "audience": "a"}}},
+                                 "appAuth": {"passthrough": {}}, "policy": {"forwardIdentityHeaders": true}})")),
+      IsEmpty());
+  EXPECT_THAT(Warned(), IsEmpty());
+  EXPECT_THAT(Refused(Server(R"({"policy": {"forwardIdentityHeaders": true}})")),
+              ElementsAre("policy.forwardIdentityHeaders"));
+  EXPECT_THAT(Messages(), HasSubstr("set agentAuth.passthrough and appAuth.passthrough"));
+}
+
 TEST_F(ValidationTest, AnOpenServerWithAStoredCredentialSavesWithAWarning) {
   for (const char* app_auth :
        {R"({"bearer": {}})", R"({"apiKey": {"name": "X-Key"}})", R"({"basic": {"username": "u"}})"}) {
@@ -522,12 +552,20 @@ TEST(HeaderNames, AreThoseTheEdgeCompiles) {
   EXPECT_FALSE(IsHeaderGlob(longest + "*"));
 }
 
+TEST(HeaderNames, SchemesThatAuthenticateAConnectionAreKnown) {
+  for (const char* scheme : {"NTLM", "Negotiate ", " negotiate", "kerberos", "Nego2"}) {
+    EXPECT_TRUE(IsConnectionScheme(scheme)) << scheme;
+  }
+  for (const char* scheme : {"", " ", "Bearer ", "NTLMx", "Basic"}) EXPECT_FALSE(IsConnectionScheme(scheme)) << scheme;
+}
+
 TEST(HeaderNames, FieldsOfOneConnectionAndThoseOthersOwnAreReserved) {
   for (const char* name : {"Host", "Content_Length", "Connection", "HTTP2-Settings", "Te", "X-Forwarded-For",
                            "Mcp-Name", "x_sallyport_user", ":path"}) {
     EXPECT_TRUE(IsReservedOutboundName(name)) << name;
   }
-  for (const char* name : {"Authorization", "X-Api-Key", "X-Host", "mcp"}) {
+  for (const char* name : {"Authorization", "X-Api-Key", "X-Host", "mcp", "X-Forwarded-User", "x_forwarded_email",
+                           "Remote-User", "Impersonate-User"}) {
     EXPECT_FALSE(IsReservedOutboundName(name)) << name;
   }
 }

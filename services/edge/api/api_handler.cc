@@ -169,7 +169,7 @@ void ApiHandler::OnRequest(Exchange& exchange) {
   rpc->ref = exchange.Defer();
   if (rpc->method.anyone) {
     rpc->context = MakeClientContext(kTimeout);
-    rpc->context->AddMetadata(kClientAddressMetadata, ClientAddress(site_, exchange.client(), head).ToString());
+    rpc->context->AddMetadata(kClientAddressMetadata, ClientAddressText(site_, exchange.client(), head));
     return Invoke(rpc);
   }
   authn_->async()->GetPassport(

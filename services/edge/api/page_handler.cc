@@ -19,6 +19,8 @@ namespace {
 constexpr absl::Duration kTimeout = absl::Seconds(20);  // A page may wait for an identity provider.
 constexpr absl::Duration kPassportTimeout = absl::Seconds(5);
 
+constexpr std::string_view kPageMethods = "GET, HEAD, POST, OPTIONS";
+
 bool IsBrokerPage(std::string_view path) { return path.starts_with("/connect/") || path.starts_with("/callback/"); }
 
 // "slug" of "/connect/slug" or "/connect/slug/done".
@@ -82,7 +84,8 @@ void PageHandler::OnRequest(Exchange& exchange) {
   const HeaderField* origin = head.Find(HeaderId::kOrigin);
   if (head.method == "OPTIONS") {
     return exchange.Respond(204,
-                            {{"Access-Control-Allow-Origin", origin != nullptr ? origin->value : std::string_view("*")},
+                            {{"Allow", kPageMethods},
+                             {"Access-Control-Allow-Origin", origin != nullptr ? origin->value : std::string_view("*")},
                              {"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
                              {"Access-Control-Allow-Headers", "Authorization, Content-Type, MCP-Protocol-Version"},
                              {"Access-Control-Max-Age", "600"},
@@ -90,7 +93,7 @@ void PageHandler::OnRequest(Exchange& exchange) {
                             "");
   }
   if (head.method != "GET" && head.method != "HEAD" && head.method != "POST") {
-    return exchange.Respond(405, {{"Allow", "GET, POST"}}, "");
+    return exchange.Respond(405, {{"Allow", kPageMethods}}, "");
   }
   auto rpc = std::make_shared<Rpc>();
   rpc->to_broker = IsBrokerPage(head.path);
@@ -99,7 +102,7 @@ void PageHandler::OnRequest(Exchange& exchange) {
   rpc->request.set_path(std::string(head.path));
   rpc->request.set_query(std::string(head.query));
   rpc->request.set_body(std::string(exchange.body()));
-  rpc->request.set_client_address(ClientAddress(site_, exchange.client(), head).ToString());
+  rpc->request.set_client_address(ClientAddressText(site_, exchange.client(), head));
   for (const HeaderField& field : head.fields()) {
     if (!ReachesOwner(field) || (rpc->to_broker && field.id == HeaderId::kAuthorization)) continue;
     web::v1::Header& header = *rpc->request.add_headers();

@@ -49,7 +49,15 @@ bool ChunkedDecoder::Step(char c) {
   switch (state_) {
     case State::kSize:
       return SizeByte(c);
-    case State::kExtension:
+    case State::kExtensionStart:
+    case State::kExtensionName:
+    case State::kNameBlank:
+    case State::kValueStart:
+    case State::kValueToken:
+    case State::kQuoted:
+    case State::kQuotedPair:
+    case State::kQuotedEnd:
+    case State::kValueBlank:
       return ExtensionByte(c);
     case State::kSizeLf:
       state_ = remaining_ == 0 ? State::kTrailer : State::kData;
@@ -74,19 +82,51 @@ bool ChunkedDecoder::SizeByte(char c) {
     remaining_ = remaining_ * 16 + static_cast<uint64_t>(digit);
     return ++digits_ <= 16 && remaining_ < kMaxChunk;
   }
-  state_ = c == ';' ? State::kExtension : State::kSizeLf;
+  state_ = c == ';' ? State::kExtensionStart : State::kSizeLf;
   line_extension_ = 0;
   return digits_ > 0 && (c == ';' || c == '\r');
 }
 
 bool ChunkedDecoder::ExtensionByte(char c) {
-  if (c == '\r') {
-    state_ = State::kSizeLf;
+  state_ = AfterExtensionByte(c);
+  if (state_ == State::kSizeLf) {
     return true;
   }
   ++extension_bytes_;
-  return IsFieldValue({&c, 1}) && ++line_extension_ <= kMaxLineExtension &&
+  return state_ != State::kError && ++line_extension_ <= kMaxLineExtension &&
          extension_bytes_ <= body_bytes_ / 8 + kFreeExtension;
+}
+
+// RFC 9112 section 7.1.1: *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] ).
+ChunkedDecoder::State ChunkedDecoder::AfterExtensionByte(char c) const {
+  const bool blank = c == ' ' || c == '\t';
+  const bool token = IsTokenChar(c);
+  const State next = c == ';' ? State::kExtensionStart : c == '\r' ? State::kSizeLf : State::kError;
+  switch (state_) {
+    case State::kExtensionStart:
+      return blank ? state_ : token ? State::kExtensionName : State::kError;
+    case State::kExtensionName:
+      return token ? state_ : blank ? State::kNameBlank : c == '=' ? State::kValueStart : next;
+    case State::kNameBlank:
+      return blank ? state_ : c == '=' ? State::kValueStart : c == ';' ? next : State::kError;
+    case State::kValueStart:
+      return blank ? state_ : c == '"' ? State::kQuoted : token ? State::kValueToken : State::kError;
+    case State::kValueToken:
+      return token ? state_ : blank ? State::kValueBlank : next;
+    case State::kQuoted:
+      return c == '"'                ? State::kQuotedEnd
+             : c == '\\'             ? State::kQuotedPair
+             : IsFieldValue({&c, 1}) ? state_
+                                     : State::kError;
+    case State::kQuotedPair:
+      return IsFieldValue({&c, 1}) ? State::kQuoted : State::kError;
+    case State::kQuotedEnd:
+      return blank ? State::kValueBlank : next;
+    case State::kValueBlank:
+      return blank ? state_ : c == ';' ? next : State::kError;
+    default:
+      return State::kError;
+  }
 }
 
 bool ChunkedDecoder::TrailerByte(char c) {

@@ -8,8 +8,8 @@
 namespace sallyport::edge {
 
 // Strict incremental decoder of the chunked transfer coding (RFC 9112 section 7.1). Every line ends with CRLF; sizes
-// are 1 to 16 hexadecimal digits and nothing else; extensions are bounded (256 bytes a line; all together body/8 + 1
-// KiB), trailers are checked, bounded (8 KiB) and dropped.
+// are 1 to 16 hexadecimal digits and nothing else; extensions have the form of section 7.1.1, are bounded (256 bytes a
+// line; all together body/8 + 1 KiB) and mean nothing; trailers are checked, bounded (8 KiB) and dropped.
 class ChunkedDecoder {
  public:
   enum class Result { kData, kNeedMore, kDone, kError };
@@ -20,7 +20,25 @@ class ChunkedDecoder {
   uint64_t body_bytes() const { return body_bytes_; }
 
  private:
-  enum class State : uint8_t { kSize, kExtension, kSizeLf, kData, kDataCr, kDataLf, kTrailer, kDone, kError };
+  enum class State : uint8_t {
+    kSize,
+    kExtensionStart,  // Behind ';': a name must come.
+    kExtensionName,
+    kNameBlank,   // White space behind a name.
+    kValueStart,  // Behind '='.
+    kValueToken,
+    kQuoted,
+    kQuotedPair,  // Behind a backslash.
+    kQuotedEnd,
+    kValueBlank,
+    kSizeLf,
+    kData,
+    kDataCr,
+    kDataLf,
+    kTrailer,
+    kDone,
+    kError
+  };
 
   Result Fail() {
     state_ = State::kError;
@@ -29,6 +47,7 @@ class ChunkedDecoder {
   bool Step(char c);
   bool SizeByte(char c);
   bool ExtensionByte(char c);
+  State AfterExtensionByte(char c) const;
   bool TrailerByte(char c);
 
   State state_ = State::kSize;

@@ -46,6 +46,17 @@ TEST(ChunkedDecoderTest, SixteenDigitsOfASmallSizePass) {
   EXPECT_EQ(DecodeInSteps("0000000000000001\r\na\r\n0\r\n\r\n", 100).body, "a");
 }
 
+TEST(ChunkedDecoderTest, ExtensionsOfTheRightFormMeanNothing) {
+  for (const char* extension : {";a", ";a=b", ";a=\"\"", ";a=\"b;c\"", ";a=\"\\\"\\\\\"", ";a;b=c;d", "; a = b ;\tc",
+                                ";a=\"b\" ;c", ";a=\"\xc3\xbc\"", ";a =\"b\"", ";!#$=~"}) {
+    for (size_t step : {1u, 100u}) {
+      EXPECT_EQ(DecodeInSteps("5" + std::string(extension) + "\r\nhello\r\n0" + extension + "\r\n\r\n", step).body,
+                "hello")
+          << extension;
+    }
+  }
+}
+
 struct Bad {
   const char* name;
   std::string text;
@@ -69,7 +80,21 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"H7_extension_only", ";a\r\n"}, Bad{"H8_bare_lf", "5\nhello\r\n"}, Bad{"H8_bare_cr", "5\rhello\r\n"},
         Bad{"H8_lf_after_extension", "5;\nhello\r\n"},
         Bad{"H8_nul_in_extension", std::string("5;a\0b\r\nhello\r\n", 14)},
-        Bad{"H8_cr_in_extension", "5;a\rb\r\nhello\r\n"},
+        Bad{"H8_cr_in_extension", "5;a\rb\r\nhello\r\n"}, Bad{"Extension_without_name", "5;\r\nhello\r\n"},
+        Bad{"Extension_of_blanks", "5; \t\r\nhello\r\n"}, Bad{"Extension_without_name_at_the_end", "5;a;\r\nhello\r\n"},
+        Bad{"Extension_without_name_in_between", "5;a;;b\r\nhello\r\n"},
+        Bad{"Extension_without_name_but_value", "5;=b\r\nhello\r\n"}, Bad{"Extension_of_the_last_chunk", "0;\r\n\r\n"},
+        Bad{"Extension_name_is_no_token", "5;a(b\r\nhello\r\n"},
+        Bad{"Extension_name_is_quoted", "5;\"a\"\r\nhello\r\n"}, Bad{"Extension_name_of_two", "5;a b\r\nhello\r\n"},
+        Bad{"Extension_name_beyond_ascii", "5;\xc3\xbc\r\nhello\r\n"},
+        Bad{"Extension_without_value", "5;a=\r\nhello\r\n"}, Bad{"Extension_value_of_two", "5;a=b c\r\nhello\r\n"},
+        Bad{"Extension_value_is_no_token", "5;a=b,c\r\nhello\r\n"}, Bad{"Extension_two_values", "5;a=b=c\r\nhello\r\n"},
+        Bad{"Extension_value_behind_quotes", "5;a=\"b\"c\r\nhello\r\n"},
+        Bad{"Extension_line_break_in_quotes", "5;a=\"b\r\nc\"\r\nhello\r\n"},
+        Bad{"Extension_lf_in_quotes", "5;a=\"b\nc\"\r\nhello\r\n"},
+        Bad{"Extension_escaped_line_break", "5;a=\"b\\\r\nc\"\r\nhello\r\n"},
+        Bad{"Extension_open_quotes", "5;a=\"b\r\nhello\r\n"}, Bad{"Extension_blank_at_the_end", "5;a \r\nhello\r\n"},
+        Bad{"Extension_blank_behind_value", "5;a=b \r\nhello\r\n"},
         Bad{"H8_long_extension", "5;" + std::string(257, 'a') + "\r\nhello\r\n"},
         Bad{"H8_many_extensions",
             [] {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "services/edge/http/header_rules.h"
 #include "services/edge/http/response_rules.h"
 #include "services/edge/http/worker.h"
 
@@ -254,7 +255,9 @@ void Connection::Reject(int status, std::string_view reason) {
     fields += kNoPageFields;  // Nobody knows yet for whom it was.
   }
   if (status == 405) {
-    fields += "Allow: GET, POST, DELETE, OPTIONS\r\n";
+    fields += "Allow: ";
+    fields += kAllowedMethods;
+    fields += "\r\n";
   } else if (status == 503) {
     fields += "Retry-After: 1\r\n";
   }

@@ -63,7 +63,7 @@ struct EngineCounters {
   uint64_t rejected = 0;
   uint64_t upstream_connects = 0;
   uint64_t upstream_reuses = 0;
-  uint64_t upstream_stale = 0;  // Pooled connections found closed at use.
+  uint64_t upstream_stale = 0;  // Pooled connections found closed, or with bytes nobody asked for, at use.
   uint64_t upstream_idle = 0;
   uint64_t body_memory = 0;
   uint64_t heartbeats = 0;

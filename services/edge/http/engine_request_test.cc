@@ -114,7 +114,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Smuggled{"H14", "GET / HTTP/1.1\r\nHost: gw\r\nHost: other\r\n\r\n" NEXT},
                       Smuggled{"H22", "GET /mcp/a%2f..%2fb HTTP/1.1\r\nHost: gw\r\n\r\n" NEXT},
                       Smuggled{"H27",
-                               "GET / HTTP/1.1\r\nHost: gw\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n" NEXT}),
+                               "GET / HTTP/1.1\r\nHost: gw\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n" NEXT}),
     [](const auto& tested) { return std::string(tested.param.name); });
 
 TEST_F(EngineRequestTest, ABodyThatSpellsARequestIsABody) {
@@ -135,6 +135,40 @@ TEST_F(EngineRequestTest, ABodyThatSpellsARequestIsABody) {
     EXPECT_THAT(request, Not(StartsWith("GET /smuggled")));
   }
   EXPECT_THAT(upstream->requests(), SizeIs(8));
+}
+
+// As Java's default client begins with every server.
+TEST_F(EngineRequestTest, AnOfferOfHttp2IsNeitherTakenNorPassedOn) {
+  const auto client = Connect();
+  for (int i = 0; i < 2; ++i) {
+    client->Send(Post(
+        "{}", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"));
+    const std::string response = client->ReadMessage();
+    EXPECT_EQ(StatusOf(response), 200);
+    EXPECT_THAT(response, Not(HasSubstr("pgrade")));
+  }
+  for (const std::string& request : upstream->requests()) {
+    EXPECT_THAT(request, Not(HasSubstr("h2c")));
+    EXPECT_THAT(request, Not(HasSubstr("HTTP2-Settings")));
+  }
+}
+
+TEST_F(EngineRequestTest, EveryAnswerToOptionsSaysWhatIsAllowed) {
+  gateway.on_request = [](Exchange& exchange) {
+    const std::string_view path = exchange.head().path;
+    if (path == "/own") {
+      return exchange.Respond(204, {{"allow", "GET"}}, "");
+    }
+    exchange.Respond(path == "*" ? 204 : 404, {}, "");
+  };
+  for (const char* target : {"*", "/nothing", "/own"}) {
+    const std::string response =
+        Roundtrip("OPTIONS " + std::string(target) + " HTTP/1.1\r\nHost: gw\r\nConnection: close\r\n\r\n");
+    const bool own = target == std::string("/own");
+    EXPECT_THAT(response, HasSubstr(own ? "allow: GET\r\n" : "Allow: GET, POST, DELETE, OPTIONS\r\n"));
+    EXPECT_EQ(response.find("llow: "), response.rfind("llow: ")) << "once: " << response;
+  }
+  EXPECT_THAT(Roundtrip("GET /nothing HTTP/1.1\r\nHost: gw\r\nConnection: close\r\n\r\n"), Not(HasSubstr("Allow")));
 }
 
 TEST_F(EngineRequestTest, PipelinedRequestsAreAnsweredInOrder) {

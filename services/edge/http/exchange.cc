@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "services/edge/http/connection.h"
+#include "services/edge/http/header_rules.h"
 #include "services/edge/http/worker.h"
 
 namespace sallyport::edge {
@@ -92,6 +93,11 @@ bool AppendFields(std::span<const Field> fields, std::string& out) {
   return true;
 }
 
+bool Names(std::span<const Field> fields, std::string_view name) {
+  return std::any_of(fields.begin(), fields.end(),
+                     [name](const Field& field) { return EqualIgnoreCase(field.name, name); });
+}
+
 }  // namespace
 
 void Connection::AppendStatusLine(int status, std::string& out) const {
@@ -154,6 +160,12 @@ void Connection::Respond(int status, std::span<const Field> fields, std::string_
     status = 500;
     rendered.clear();
     body = {};
+    fields = {};
+  }
+  if (in_->head.method == "OPTIONS" && !Names(fields, "allow")) {  // RFC 9110 section 9.3.7
+    rendered += "Allow: ";
+    rendered += kAllowedMethods;
+    rendered += "\r\n";
   }
   Answer(status, rendered, body);
 }

@@ -31,6 +31,7 @@ enum class HeaderId : uint8_t {
   kForwarded,
   kHost,
   kHttp2Settings,
+  kIdentity,  // x-forwarded-user, remote-*, impersonate-*, ...: what a proxy in front says of its caller
   kKeepAlive,
   kLastEventId,
   kLink,
@@ -40,6 +41,7 @@ enum class HeaderId : uint8_t {
   kMcpSessionId,
   kNel,
   kOrigin,
+  kPersistentAuth,
   kProxyAuthenticate,
   kProxyAuthorization,
   kProxyConnection,
@@ -78,6 +80,10 @@ bool ClassifyToken(std::string_view name, HeaderId& id);
 bool EqualNames(std::string_view a, std::string_view b);
 // ASCII case-insensitive only.
 bool EqualIgnoreCase(std::string_view a, std::string_view b);
+
+// True if `value` (of Authorization, WWW-Authenticate or Proxy-Authenticate) names a scheme that authenticates the
+// connection instead of the request (RFC 4559 and its relatives): whoever uses the connection next is the same caller.
+bool NamesConnectionAuthentication(std::string_view value);
 
 // One of kHopByHopFields.
 bool IsHopByHop(HeaderId id);

@@ -5,7 +5,7 @@
 #include <charconv>
 
 #include "services/edge/http/field_parser.h"
-#include "services/edge/http/request_target.h"
+#include "services/edge/http/query_parameters.h"
 
 namespace sallyport::edge {
 namespace {
@@ -43,51 +43,6 @@ bool GlobMatches(std::string_view glob, std::string_view name) {
     }
   }
   return glob.find_first_not_of('*', g) == std::string_view::npos;
-}
-
-void AppendEncoded(std::string_view text, std::string& out) {
-  static constexpr char kHex[] = "0123456789ABCDEF";
-  for (char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                       c == '.' || c == '_' || c == '~';
-    if (plain) {
-      out += c;
-    } else {
-      out += '%';
-      out += kHex[byte >> 4];
-      out += kHex[byte & 15];
-    }
-  }
-}
-
-// Does the percent-encoded (form style) `encoded` spell `name`?
-bool SpellsName(std::string_view encoded, std::string_view name) {
-  size_t n = 0;
-  for (size_t i = 0; i < encoded.size(); ++i, ++n) {
-    char c = encoded[i] == '+' ? ' ' : encoded[i];
-    if (c == '%' && i + 2 < encoded.size() && HexDigit(encoded[i + 1]) >= 0 && HexDigit(encoded[i + 2]) >= 0) {
-      c = static_cast<char>(HexDigit(encoded[i + 1]) * 16 + HexDigit(encoded[i + 2]));
-      i += 2;
-    }
-    if (n == name.size() || name[n] != c) {
-      return false;
-    }
-  }
-  return n == name.size();
-}
-
-void AppendQueryWithout(std::string_view query, std::string_view name, char& separator, std::string& out) {
-  while (!query.empty()) {
-    const size_t end = std::min(query.find('&'), query.size());
-    const std::string_view parameter = query.substr(0, end);
-    query.remove_prefix(std::min(end + 1, query.size()));
-    if (!SpellsName(parameter.substr(0, parameter.find('=')), name)) {
-      out += separator;
-      out += parameter;
-      separator = '&';
-    }
-  }
 }
 
 void AppendQuery(std::string_view query, char& separator, std::string& out) {
@@ -146,7 +101,7 @@ bool NamePatterns::Matches(std::string_view name) const {
 
 std::string_view DropReasonName(DropReason reason) {
   static constexpr std::string_view kNames[] = {
-      "kept", "hop_by_hop", "named_in_connection", "always_dropped", "restricted", "injected", "framing"};
+      "kept", "hop_by_hop", "named_in_connection", "always_dropped", "identity", "restricted", "injected", "framing"};
   return kNames[static_cast<size_t>(reason)];
 }
 
@@ -184,6 +139,9 @@ DropReason RequestRules::Decide(const RequestHead& head, const HeaderField& fiel
   if (IsAlwaysDropped(field.id)) {
     return DropReason::kAlways;
   }
+  if (field.id == HeaderId::kIdentity && !forward_identity_) {
+    return DropReason::kIdentity;
+  }
   if (restricted_.Matches(field.name)) {
     return DropReason::kRestricted;
   }
@@ -212,9 +170,9 @@ void AppendRequestLine(std::string_view method, const UpstreamTarget& target, st
     AppendQueryWithout(target.query, api_key_name, separator, out);
     AppendQueryWithout(query, api_key_name, separator, out);
     out += separator;
-    AppendEncoded(api_key_name, out);
+    AppendPercentEncoded(api_key_name, out);
     out += '=';
-    AppendEncoded(api_key_value, out);
+    AppendPercentEncoded(api_key_value, out);
   }
   out += " HTTP/1.1\r\nHost: ";
   out += target.host_header;

@@ -29,7 +29,16 @@ class NamePatterns {
 };
 
 // Which rule drops a request field; in the order the rules are applied. For the dry run.
-enum class DropReason : uint8_t { kKept, kHopByHop, kConnectionListed, kAlways, kRestricted, kInjected, kFraming };
+enum class DropReason : uint8_t {
+  kKept,
+  kHopByHop,
+  kConnectionListed,
+  kAlways,
+  kIdentity,
+  kRestricted,
+  kInjected,
+  kFraming
+};
 std::string_view DropReasonName(DropReason reason);
 
 // The request side of one server's header rules, immutable.
@@ -40,6 +49,8 @@ class RequestRules {
   // "Authorization" where the gateway sets or forwards it), each of which a caller can therefore not pre-set.
   static absl::StatusOr<RequestRules> Compile(const std::vector<std::string>& restricted,
                                               const std::vector<std::string>& injected);
+  // What proxies assert of a caller (HeaderId::kIdentity) goes on as the caller sent it; else it is dropped.
+  void ForwardIdentity() { forward_identity_ = true; }
   DropReason Decide(const RequestHead& head, const HeaderField& field) const;
   // Appends the caller's fields that pass. `skip` and `skip_too` name more ids to leave out (the session id, when it is
   // rewritten; Accept-Encoding, when the answer goes into a stream of ours).
@@ -49,10 +60,12 @@ class RequestRules {
  private:
   NamePatterns restricted_;
   NamePatterns injected_;
+  bool forward_identity_ = false;
 };
 
 // "POST /path?query HTTP/1.1\r\nHost: …\r\n". The caller's query follows the URL's own. If `api_key_name` is not empty,
-// parameters of that (decoded) name are taken out of both and "name=value" is appended, percent-encoded.
+// parameters that some server takes for that name (query_parameters.h) are taken out of both and "name=value" is
+// appended, percent-encoded.
 void AppendRequestLine(std::string_view method, const UpstreamTarget& target, std::string_view query,
                        std::string_view api_key_name, std::string_view api_key_value, std::string& out);
 // False, and nothing appended, if the value cannot be a field value (CR, LF, NUL, other controls).
@@ -61,9 +74,11 @@ void AppendRequestLine(std::string_view method, const UpstreamTarget& target, st
 // Content-Length (unless the request has no body and its method expects none) and the blank line.
 void FinishRequestHead(std::string_view method, size_t body_length, std::string& out);
 
+// What this server answers at all (RFC 9110 section 10.2.1).
+inline constexpr std::string_view kAllowedMethods = "GET, POST, DELETE, OPTIONS";
 // For our own answers to browsers from an allowed origin (with Access-Control-Allow-Origin: <origin> and Vary: Origin).
 inline constexpr std::string_view kCorsExposeHeaders = "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version";
-inline constexpr std::string_view kCorsAllowMethods = "GET, POST, DELETE, OPTIONS";
+inline constexpr std::string_view kCorsAllowMethods = kAllowedMethods;
 inline constexpr std::string_view kCorsAllowHeaders =
     "Authorization, Content-Type, Accept, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id, Last-Event-ID, "
     "X-Sallyport-Authorization";

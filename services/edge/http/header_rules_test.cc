@@ -63,11 +63,61 @@ class AlwaysDroppedTest : public ::testing::TestWithParam<const char*> {};
 TEST_P(AlwaysDroppedTest, InEverySpelling) { EXPECT_EQ(Kept(std::string(GetParam()) + ": x\r\n"), ""); }
 INSTANTIATE_TEST_SUITE_P(All, AlwaysDroppedTest,
                          ::testing::Values("authorization", "AUTHORIZATION", "Proxy-Authorization", "Cookie",
-                                           "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X_Forwarded_User",
+                                           "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X_Forwarded_Groups",
                                            "x-forwarded-", "X-Real-IP", "X-Original-URL", "X-Rewrite-URL",
                                            "X-HTTP-Method-Override", "Origin", "Referer", "Sec-Fetch-Site",
                                            "Sec_Fetch_Mode", "X-Sallyport-User", "x-sallyport_user",
                                            "X-Sallyport-Authorization"));
+
+struct Identity {
+  const char* name;
+  bool passes = false;  // Though nobody has asked for identity headers to go on.
+};
+class IdentityHeaderTest : public ::testing::TestWithParam<Identity> {};
+TEST_P(IdentityHeaderTest, IsDroppedUnlessTheServerForwardsIdentity) {
+  const std::string fields = std::string(GetParam().name) + ": root\r\n";
+  RequestRules forwarding;
+  forwarding.ForwardIdentity();
+
+  EXPECT_EQ(Kept(fields), GetParam().passes ? fields : "");
+  EXPECT_EQ(Kept(fields, forwarding), fields);
+}
+INSTANTIATE_TEST_SUITE_P(
+    All, IdentityHeaderTest,
+    ::testing::Values(
+        Identity{"Impersonate-User"}, Identity{"impersonate_group"}, Identity{"Impersonate-Extra-Scopes"},
+        Identity{"Proxy"}, Identity{"PROXY"}, Identity{"X-HTTP-Method"}, Identity{"X-Method-Override"},
+        Identity{"X-Original-Host"}, Identity{"X-Host"}, Identity{"True-Client-IP"}, Identity{"CF-Connecting-IP"},
+        Identity{"Cf-Access-Jwt-Assertion"}, Identity{"Cf-Access-Authenticated-User-Email"}, Identity{"X-Client-IP"},
+        Identity{"X-Cluster-Client-IP"}, Identity{"Client-Cert"}, Identity{"Client-Cert-Chain"},
+        Identity{"SSL-Client-Cert"}, Identity{"X-SSL-Client-Verify"}, Identity{"Remote-User"}, Identity{"REMOTE_USER"},
+        Identity{"Remote-Groups"}, Identity{"X-Remote-User"}, Identity{"X-Remote-Extra-scopes"},
+        Identity{"X-Auth-Request-Email"}, Identity{"X-Forwarded-User"}, Identity{"x_forwarded_user"},
+        Identity{"X-Forwarded-Email"}, Identity{"X-WEBAUTH-USER"}, Identity{"X-Amzn-Oidc-Data"},
+        Identity{"X-Goog-IAP-JWT-Assertion"}, Identity{"X-Goog-Authenticated-User-Email"},
+        Identity{"X-MS-Client-Principal"}, Identity{"X-MS-CLIENT-PRINCIPAL-NAME"}, Identity{"X-Pomerium-Jwt-Assertion"},
+        Identity{"Tailscale-User-Login"},
+        // Names that only begin like one of them.
+        Identity{"X-Hosted", true}, Identity{"Proxying", true}, Identity{"Remote", true}, Identity{"X-Remotely", true},
+        Identity{"Impersonates", true}, Identity{"X-Goog-User-Project", true}, Identity{"Cf-Ray", true},
+        Identity{"X-Auth-Token", true}, Identity{"X-Amzn-Trace-Id", true}, Identity{"X-MS-Client-Request-Id", true},
+        Identity{"X", true}, Identity{"X-", true}),
+    [](const auto& tested) {
+      std::string name = tested.param.name;
+      for (char& c : name) {
+        c = c == '-' ? 'D' : c;
+      }
+      return name;
+    });
+
+TEST(RequestRulesTest, ForwardingIdentityForwardsNothingElse) {
+  RequestRules rules = Rules({"x-remote-extra-*"}, {"Remote-User"});
+  rules.ForwardIdentity();
+  EXPECT_EQ(Kept("X-Forwarded-For: a\r\nX-Forwarded-Groups: b\r\nX-HTTP-Method-Override: c\r\nX-Sallyport-User: d\r\n"
+                 "Cookie: e\r\nremote_user: f\r\nX-Remote-Extra-A: g\r\nX-Remote-User: h\r\n",
+                 rules),
+            "X-Remote-User: h\r\n");
+}
 
 TEST(RequestRulesTest, RestrictedGlobsMatchNormalizedNames) {
   const RequestRules rules = Rules({"x-internal-*", "*-secret", "x-?-id", "Exact_Name"}, {});
@@ -89,13 +139,16 @@ TEST(RequestRulesTest, InjectedNamesCannotBePreSet) {
 TEST(RequestRulesTest, DecideNamesTheFirstRuleThatDrops) {
   const RequestRules rules = Rules({"x-internal-*", "cookie"}, {"x-internal-user"});
   const auto request = std::make_unique<Request>(
-      "Cookie: a\r\nX-Internal-User: b\r\nConnection: X-Listed\r\nX-Listed: c\r\nX-Fine: d\r\n");
+      "Cookie: a\r\nX-Internal-User: b\r\nConnection: X-Listed\r\nX-Listed: c\r\nX-Fine: d\r\nRemote-User: e\r\n");
   std::vector<DropReason> reasons;
   for (const HeaderField& field : request->head.fields()) {
     reasons.push_back(rules.Decide(request->head, field));
   }
   EXPECT_THAT(reasons, ::testing::ElementsAre(DropReason::kFraming, DropReason::kAlways, DropReason::kRestricted,
-                                              DropReason::kHopByHop, DropReason::kConnectionListed, DropReason::kKept));
+                                              DropReason::kHopByHop, DropReason::kConnectionListed, DropReason::kKept,
+                                              DropReason::kIdentity));
+  EXPECT_EQ(DropReasonName(DropReason::kIdentity), "identity");
+  EXPECT_EQ(DropReasonName(DropReason::kFraming), "framing");
 }
 
 TEST(RequestRulesTest, SkipsOneMoreField) {
@@ -143,8 +196,8 @@ TEST(RequestLineTest, ApiKeyReplacesWhatTheCallerSent) {
   EXPECT_EQ(Line("https://a.example/mcp", "api_key=mine&x=1&api%5Fkey=again&api_key", "api_key", "k 1&"),
             "POST /mcp?x=1&api_key=k%201%26 HTTP/1.1");
   EXPECT_EQ(Line("https://a.example/mcp?api_key=old", "", "api_key", "new"), "POST /mcp?api_key=new HTTP/1.1");
-  EXPECT_EQ(Line("https://a.example/mcp", "api_keys=1&API_KEY=2", "api_key", "n"),
-            "POST /mcp?api_keys=1&API_KEY=2&api_key=n HTTP/1.1");
+  EXPECT_EQ(Line("https://a.example/mcp?v=2;API_KEY=3", "api_keys=1&API_KEY=2", "api_key", "n"),
+            "POST /mcp?v=2&api_keys=1&api_key=n HTTP/1.1");
 }
 
 TEST(RequestLineTest, HostIsTheUpstreams) {

@@ -27,6 +27,7 @@ struct RequestHead {
 
   std::string_view method;  // A token, case-sensitive; CONNECT and TRACE never get this far.
   // Percent-decoded once; begins with '/'; no empty, "." or ".." segments, no backslash, no control bytes, valid UTF-8.
+  // Or "*", with OPTIONS only.
   std::string_view path;
   std::string_view query;  // Without '?'; as it came (visible ASCII).
   std::string_view host;   // Of the Host field, which is there exactly once, "name[:port]".
@@ -71,7 +72,7 @@ struct ResponseHead {
 
   int status = 0;
   int minor_version = 1;
-  bool keep_alive = true;
+  bool keep_alive = true;  // Not if the answer offers authentication of the connection.
   BodyFraming framing = BodyFraming::kNone;
   uint64_t content_length = 0;
   // From `Keep-Alive: timeout=N`, seconds; 0 if absent.

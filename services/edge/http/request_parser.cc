@@ -31,6 +31,17 @@ bool IsVisible(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7f; });
 }
 
+// An offer that may be ignored (RFC 9110 section 7.8); some clients make it with every first request. What speaks
+// another protocol than HTTP afterwards is not for us.
+bool OffersOnlyHttp2(std::string_view upgrade) {
+  while (!upgrade.empty()) {
+    if (!EqualIgnoreCase(NextListElement(upgrade), "h2c")) {
+      return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 RequestParser::Result RequestParser::Fail(int status, std::string_view reason) {
@@ -126,6 +137,13 @@ bool RequestParser::RequestLine(char* line, size_t size, RequestHead& head) {
       return Refuse(400, "target");
     }
   }
+  // RFC 9112 section 3.2.4: the server as a whole; written without a path in the absolute form.
+  if (head.method == "OPTIONS" && (target == "*" || (target.empty() && !target_authority_.empty()))) {
+    head.has_query = false;
+    head.query = {};
+    head.path = "*";
+    return true;
+  }
   const size_t question = target.find('?');
   head.has_query = question != std::string_view::npos;
   head.query = head.has_query ? target.substr(question + 1) : std::string_view();
@@ -182,7 +200,7 @@ bool RequestParser::Framing(const HeaderField& field, RequestHead& head) {
       head.expect_continue = EqualIgnoreCase(field.value, "100-continue");
       return head.expect_continue || Refuse(417, "expect");
     case HeaderId::kUpgrade:
-      return Refuse(400, "upgrade");
+      return OffersOnlyHttp2(field.value) || Refuse(400, "upgrade");
     default:
       return true;
   }

@@ -97,6 +97,22 @@ TEST(RequestParserTest, ExpectIsAnsweredOnlyOnHttp11) {
       Parse("POST / HTTP/1.0\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")->head->expect_continue);
 }
 
+TEST(RequestParserTest, OptionsMayAskOfTheServerAsAWhole) {
+  EXPECT_EQ(Parse("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")->head->path, "*");
+  EXPECT_EQ(Parse("OPTIONS http://x HTTP/1.1\r\nHost: x\r\n\r\n")->head->path, "*") << "RFC 9112 section 3.2.4";
+  EXPECT_EQ(Parse("OPTIONS /a HTTP/1.1\r\nHost: x\r\n\r\n")->head->path, "/a");
+}
+
+TEST(RequestParserTest, AnOfferOfHttp2IsIgnored) {
+  for (const char* upgrade : {"h2c", "H2C", "h2c, h2c", ""}) {
+    const auto parsed =
+        Parse(std::string("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: ") + upgrade +
+              "\r\nHTTP2-Settings: AAEAAEAA\r\n\r\n");
+    EXPECT_EQ(parsed->result, Result::kDone) << upgrade;
+    EXPECT_TRUE(parsed->head->keep_alive);
+  }
+}
+
 struct Refused {
   const char* name;
   std::string fields;  // After the request line; with every CRLF but the last.
@@ -150,10 +166,11 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"H5_underscore_cl", "Content_Length: 5\r\n"}, Refused{"H12_expect", "Expect: foo\r\n", 417},
         Refused{"H14_two_hosts", "Host: x\r\n"},
         Refused{"H27_websocket", "Upgrade: websocket\r\nConnection: upgrade\r\n"},
-        Refused{"H27_h2c", "Upgrade: h2c\r\n"}, Refused{"Bare_lf", "X: y\nZ: w\r\n"},
-        Refused{"Bare_cr", "X: y\rZ: w\r\n"}, Refused{"No_colon", "Nothing\r\n"}, Refused{"Empty_name", ": value\r\n"},
-        Refused{"Name_with_space", "X Y: z\r\n"}, Refused{"Name_with_umlaut", "X\xc3\xa4: z\r\n"},
-        Refused{"Value_with_nul", "X: a" + kNul + "b\r\n"},
+        Refused{"H27_h2c_or_websocket", "Upgrade: h2c, websocket\r\n"},
+        Refused{"H27_h2c_and_websocket", "Upgrade: h2c\r\nUpgrade: websocket\r\n"},
+        Refused{"Bare_lf", "X: y\nZ: w\r\n"}, Refused{"Bare_cr", "X: y\rZ: w\r\n"}, Refused{"No_colon", "Nothing\r\n"},
+        Refused{"Empty_name", ": value\r\n"}, Refused{"Name_with_space", "X Y: z\r\n"},
+        Refused{"Name_with_umlaut", "X\xc3\xa4: z\r\n"}, Refused{"Value_with_nul", "X: a" + kNul + "b\r\n"},
         Refused{"Value_with_del",
                 "X: a\x7f"
                 "b\r\n"},
@@ -216,7 +233,9 @@ INSTANTIATE_TEST_SUITE_P(
         RefusedHead{"H22_overlong", WithTarget("/mcp/%c0%ae")}, RefusedHead{"H22_truncated", WithTarget("/mcp/%2")},
         RefusedHead{"H22_not_hex", WithTarget("/mcp/%zz")}, RefusedHead{"H22_fragment", WithTarget("/mcp#a")},
         RefusedHead{"H22_fragment_in_query", WithTarget("/mcp?a#b")}, RefusedHead{"Raw_utf8", WithTarget("/\xc3\xa4")},
-        RefusedHead{"Asterisk", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"}, RefusedHead{"No_slash", WithTarget("mcp")},
+        RefusedHead{"Asterisk_with_get", WithTarget("*")},
+        RefusedHead{"Asterisk_and_more", "OPTIONS *?a HTTP/1.1\r\nHost: x\r\n\r\n"},
+        RefusedHead{"No_path_with_get", WithTarget("http://x")}, RefusedHead{"No_slash", WithTarget("mcp")},
         RefusedHead{"H27_connect", "CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", 405},
         RefusedHead{"H27_trace", "TRACE / HTTP/1.1\r\nHost: x\r\n\r\n", 405},
         RefusedHead{"H27_h2_preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"},

@@ -103,6 +103,14 @@ bool ResponseParser::Field(std::string_view line, ResponseHead& head) {
       connection_keep_alive_ |= options.keep_alive;
       return valid;
     }
+    // A connection that has been or may be authenticated as one caller is nobody else's.
+    case HeaderId::kWwwAuthenticate:
+    case HeaderId::kProxyAuthenticate:
+      connection_auth_ = connection_auth_ || NamesConnectionAuthentication(field.value);
+      return true;
+    case HeaderId::kPersistentAuth:
+      connection_auth_ = connection_auth_ || EqualIgnoreCase(field.value, "true");
+      return true;
     case HeaderId::kKeepAlive:
       head.keep_alive_timeout = KeepAliveTimeout(field.value);
       return true;
@@ -132,7 +140,7 @@ bool ResponseParser::FinishFraming(ResponseHead& head) {
   if (chunked_ && (has_length_ || head.minor_version == 0)) {
     return false;
   }
-  head.keep_alive = head.minor_version == 1 ? !connection_close_ : connection_keep_alive_ && !connection_close_;
+  head.keep_alive = !connection_auth_ && !connection_close_ && (head.minor_version == 1 || connection_keep_alive_);
   if (head_request_ || head.status == 204 || head.status == 304) {
     head.framing = BodyFraming::kNone;
   } else if (chunked_) {

@@ -38,6 +38,7 @@ class ResponseParser {
   bool chunked_ = false;
   bool connection_close_ = false;
   bool connection_keep_alive_ = false;
+  bool connection_auth_ = false;  // Interim heads count, too.
   int interim_ = 0;
   size_t line_start_ = 0;
   size_t scanned_ = 0;

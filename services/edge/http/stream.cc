@@ -201,6 +201,9 @@ void Stream::ReportClosed() {
 }
 
 bool Stream::PeekReadable() const {
+  if (ssl_ != nullptr && SSL_has_pending(ssl_.get()) == 1) {
+    return true;
+  }
   char byte = 0;
   return !(::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN);
 }

@@ -55,7 +55,7 @@ class Stream {
   bool waiting_read() const { return waiting_[kReading]; }
 
   bool open() const { return open_; }
-  // Is there something to read (or the end), without reading it? For plain sockets in a pool.
+  // Is there something to read (or the end), without reading it? Of TLS also what is decrypted or half read already.
   bool PeekReadable() const;
   // Has the peer closed or reset the connection, whatever of its bytes are unread?
   bool PeerGone() const;

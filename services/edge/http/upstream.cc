@@ -6,13 +6,6 @@
 #include "services/edge/http/worker.h"
 
 namespace sallyport::edge {
-namespace {
-
-// The pending read reports a close while idle; a look at the socket only covers what the event loop has not seen yet.
-// Servers do not give up a connection this young, so the look is spared where it would be made most often.
-constexpr Millis kCertainlyFresh = 100;
-
-}  // namespace
 
 Upstream::Upstream(WorkerImpl& worker) : worker_(worker), stream_(worker.io, *this) {}
 Upstream::~Upstream() = default;
@@ -106,14 +99,13 @@ void Upstream::OnWritable() {
 
 void Upstream::GoIdle(Millis until) {
   phase_ = Phase::kIdle;
-  idle_since_ = worker_.now();
   worker_.SetTimer(*this, until);
   stream_.WaitRead();  // Stays pending when the connection is used again: it is the wait for the response then.
 }
 
-bool Upstream::StillGood() {
-  return stream_.open() && (worker_.now() - idle_since_ < kCertainlyFresh || !stream_.PeekReadable());
-}
+// The pending read reports a close, or bytes nobody asked for, while idle; but the event loop may not have come to it
+// yet. However young the connection is: such bytes would be taken for the answer to the next caller's request.
+bool Upstream::StillGood() { return stream_.open() && !stream_.PeekReadable(); }
 
 void Upstream::OnTimer() {
   switch (phase_) {

@@ -118,8 +118,7 @@ class Upstream final : public StreamOwner, public Timer {
   bool closing_ = false;  // Closed; OnClosed is to come.
   size_t sent_ = 0;       // Of head and body together.
   bool all_sent_ = false;
-  bool endless_ = false;  // The body may be silent for any time.
-  Millis idle_since_ = 0;
+  bool endless_ = false;     // The body may be silent for any time.
   uint64_t generation_ = 0;  // So that a late resolution finds out that nobody waits for it.
   std::vector<NetworkAddress> addresses_;
   size_t next_address_ = 0;

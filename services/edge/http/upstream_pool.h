@@ -17,7 +17,7 @@ class UpstreamPool {
   explicit UpstreamPool(WorkerImpl& worker) : worker_(worker) {}
   ~UpstreamPool();
 
-  // An idle connection of that key that is still good, or nullptr.
+  // An idle connection of that key that is still open and silent, or nullptr.
   Upstream* TakeIdle(const std::string& key);
   // An object without a connection.
   Upstream& New();

@@ -10,9 +10,9 @@
 
 namespace sallyport::edge {
 
-bool McpHandler::ReadToken(Exchange& exchange, McpCall& call) {
+// Each at most once, and of a scheme that goes with the request.
+bool McpHandler::CheckCredentialFields(Exchange& exchange, McpCall& call) {
   const RequestHead& head = exchange.head();
-  const ServerEntry& entry = *call.entry;
   if (head.Count(HeaderId::kAuthorization) > 1 || head.Count(HeaderId::kSallyportAuthorization) > 1) {
     Refuse(exchange, call,
            {.status = 400,
@@ -21,6 +21,24 @@ bool McpHandler::ReadToken(Exchange& exchange, McpCall& call) {
             .message = "Authorization stands in the request twice"});
     return false;
   }
+  for (const HeaderId id : {HeaderId::kAuthorization, HeaderId::kSallyportAuthorization}) {
+    const HeaderField* field = head.Find(id);
+    if (field == nullptr || !NamesConnectionAuthentication(field->value)) continue;
+    Refuse(exchange, call,
+           {.status = 400,
+            .rpc_code = -32600,
+            .reason = "connection_authentication",
+            .message = "NTLM and Negotiate authenticate a connection, and callers share connections to the upstream: "
+                       "use a credential that goes with each request, such as Bearer or Basic"});
+    return false;
+  }
+  return true;
+}
+
+bool McpHandler::ReadToken(Exchange& exchange, McpCall& call) {
+  if (!CheckCredentialFields(exchange, call)) return false;
+  const RequestHead& head = exchange.head();
+  const ServerEntry& entry = *call.entry;
   call.token = BearerOf(head);
   const auto holds_ours = [&](HeaderId id) {
     const HeaderField* field = head.Find(id);

@@ -32,7 +32,32 @@ int HexValue(char c) {
   return -1;
 }
 
+char LowerCase(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
+
+// Takes the next character off `text`, folded. Two beyond ASCII fold to a letter of it; of others it is one byte, which
+// is none of ASCII.
+char TakeFolded(std::string_view& text) {
+  constexpr std::string_view kLongS = "\xc5\xbf";       // U+017F
+  constexpr std::string_view kKelvin = "\xe2\x84\xaa";  // U+212A
+  const bool long_s = text.starts_with(kLongS);
+  if (long_s || text.starts_with(kKelvin)) {
+    text.remove_prefix(long_s ? kLongS.size() : kKelvin.size());
+    return long_s ? 's' : 'k';
+  }
+  const char c = text.front();
+  text.remove_prefix(1);
+  return LowerCase(c);
+}
+
 }  // namespace
+
+bool EqualFolded(std::string_view a, std::string_view b) {
+  if (a.size() < b.size()) return false;  // Folding makes nothing longer.
+  for (const char c : b) {
+    if (a.empty() || TakeFolded(a) != LowerCase(c)) return false;
+  }
+  return a.empty();
+}
 
 void JsonCursor::SkipString() {
   ++at_;  // The opening quote.

@@ -13,6 +13,9 @@ namespace sallyport::edge {
 
 inline bool IsJsonSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
+// Are `a` and `b` (UTF-8) one after Unicode simple case folding (CaseFolding.txt, status C and S), where `b` is ASCII?
+bool EqualFolded(std::string_view a, std::string_view b);
+
 // A cursor over a JSON text (RFC 8259) that is valid UTF-8; every Skip/Read leaves it behind what it took. The first
 // error stays, and nothing read after it means anything.
 class JsonCursor {

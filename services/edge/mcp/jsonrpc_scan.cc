@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <simdjson.h>
+#include <span>
 
 #include "absl/strings/str_cat.h"
 
@@ -13,6 +14,15 @@ namespace {
 
 constexpr std::string_view kProtocolVersionKey = "io.modelcontextprotocol/protocolVersion";
 constexpr std::string_view kCapabilitiesKey = "io.modelcontextprotocol/clientCapabilities";
+
+// What is read of each object.
+constexpr std::string_view kMessageKeys[] = {"method", "id", "params", "result", "error", "jsonrpc"};
+constexpr std::string_view kParamsKeys[] = {"name",         "uri",          "arguments",     "_meta",
+                                            "capabilities", "requestState", "inputResponses"};
+constexpr std::string_view kMetaKeys[] = {kProtocolVersionKey, kCapabilitiesKey};
+constexpr std::string_view kCapabilityKeys[] = {"elicitation"};
+constexpr std::string_view kElicitationKeys[] = {"url"};
+constexpr std::string_view kResponseKeys[] = {"action"};
 
 // Reads what the gateway wants to know of one message.
 class Scanner : private JsonCursor {
@@ -25,6 +35,15 @@ class Scanner : private JsonCursor {
   void Once(uint32_t bit, uint32_t& seen) {
     if ((seen & bit) != 0) Fail(ScanError::kInvalidRequest);
     seen |= bit;
+  }
+  // The value of a key that is not one of `known`.
+  void SkipOther(std::string_view key, std::span<const std::string_view> known, int depth) {
+    for (std::string_view name : known) {
+      if (!EqualFolded(key, name)) continue;
+      message_.ambiguous_key = name;
+      return Fail(ScanError::kAmbiguousKey);
+    }
+    SkipValue(depth);
   }
   std::string_view StringMember() {
     if (Peek() != '"') {
@@ -67,8 +86,9 @@ void Scanner::InputResponses(int depth) {
     if (Peek() == '{') {
       uint32_t seen = 0;
       Object(depth + 1, [&](std::string_view member, size_t /*begin*/) {
-        if (member == "action") Once(1, seen);
-        if (member == "action" && Peek() == '"') {
+        if (member != "action") return SkipOther(member, kResponseKeys, depth + 2);
+        Once(1, seen);
+        if (Peek() == '"') {
           response.action = ReadString();
         } else {
           SkipValue(depth + 2);
@@ -94,13 +114,13 @@ bool Scanner::Capabilities(int depth) {
   }
   uint32_t seen = 0;
   Object(depth, [&](std::string_view key, size_t /*begin*/) {
-    if (key == "elicitation") Once(1, seen);
-    if (key != "elicitation" || Peek() != '{') return SkipValue(depth + 1);
+    if (key != "elicitation") return SkipOther(key, kCapabilityKeys, depth + 1);
+    Once(1, seen);
+    if (Peek() != '{') return SkipValue(depth + 1);
     Object(depth + 1, [&](std::string_view mode, size_t /*begin*/) {
-      if (mode == "url") {
-        Once(2, seen);
-        url = Peek() == '{';
-      }
+      if (mode != "url") return SkipOther(mode, kElicitationKeys, depth + 2);
+      Once(2, seen);
+      url = Peek() == '{';
       SkipValue(depth + 2);
     });
   });
@@ -120,7 +140,7 @@ void Scanner::Meta() {
       Once(2, seen);
       meta_elicitation_ = Capabilities(kDepth + 1);
     } else {
-      SkipValue(kDepth + 1);
+      SkipOther(key, kMetaKeys, kDepth + 1);
     }
   });
 }
@@ -154,7 +174,7 @@ void Scanner::Params() {
       InputResponses(2);
       message_.input_responses_range = range();
     } else {
-      SkipValue(2);
+      SkipOther(key, kParamsKeys, 2);
     }
   });
   if (!ok()) return;
@@ -188,7 +208,7 @@ void Scanner::TopLevel() {
       Once(32, seen);
       SkipValue(1);
     } else {
-      SkipValue(1);
+      SkipOther(key, kMessageKeys, 1);
     }
   });
 }
@@ -207,8 +227,9 @@ void Scanner::Batch() {
     if (Peek() == '{') {
       has_method_ = has_result_ = false;
       TopLevel();
+      if (!ok()) return;
       refused = refused || message_.modern || has_method_ == has_result_;
-      if (++elements <= RpcMessage::kMaxBatchListed && ok()) {
+      if (++elements <= RpcMessage::kMaxBatchListed) {
         List(has_method_ ? message_.method : std::string_view("response"), methods);
         List(message_.method == "resources/read" ? uri_ : message_.name, names);
       }
@@ -268,7 +289,7 @@ void RpcMessage::Clear() {
   kind = Kind::kRequest;
   modern = false;
   elicitation_url = false;
-  protocol_version = id = method = name = arguments = request_state = params = {};
+  protocol_version = id = method = name = arguments = request_state = params = ambiguous_key = {};
   request_state_range = input_responses_range = {};
   input_responses.clear();
   batch_methods.clear();

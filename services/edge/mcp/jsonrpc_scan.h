@@ -12,7 +12,8 @@ namespace sallyport::edge {
 // What the gateway reads of a JSON-RPC message: views into the body, which is forwarded as it came. One pass, no
 // allocation unless a string the gateway compares holds an escape. Keys compare case-sensitively after unescaping; one
 // of the keys below occurring twice in its object is an error, so that no two readers of the body can see different
-// requests.
+// requests. So is a key that equals one of them only after Unicode simple case folding ("METHOD", "paramſ"): some JSON
+// libraries compare keys so.
 struct RpcMessage {
   enum class Kind {
     kRequest,       // method and id
@@ -32,6 +33,8 @@ struct RpcMessage {
   // Client's elicitation.url: params.capabilities on initialize, params._meta["…/clientCapabilities"] on modern
   // requests.
   bool elicitation_url = false;
+  // With kAmbiguousKey: the key it is taken for.
+  std::string_view ambiguous_key;
   // Raw params (object), for initialize.
   std::string_view params;
 
@@ -70,6 +73,7 @@ enum class ScanError {
   kNone,
   kParse,           // -32700: not JSON, not UTF-8, deeper than 64, bytes after the value
   kInvalidRequest,  // -32600: not an object or array, no method, a key twice, a wrong type, an empty or modern batch
+  kAmbiguousKey,    // -32600: a key that some readers take for one that the gateway reads (RpcMessage::ambiguous_key)
   kTooManyKeys,     // -32600: more than JsonCursor::kMaxKeys in all
 };
 

@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
+#include "services/edge/mcp/json_cursor.h"
+
 namespace sallyport::edge {
 namespace {
 
@@ -144,11 +146,69 @@ TEST(JsonRpcScan, KnownKeysTwiceAreRefusedHoweverTheyAreSpelt) {
   }
 }
 
-TEST(JsonRpcScan, KeysAreCaseSensitive) {
-  const Scanned call(R"({"method":"tools/call","Method":"x","id":1,"params":{"Name":"a","name":"b","NAME":"c"}})");
-  ASSERT_EQ(call.error, ScanError::kNone);
-  EXPECT_EQ(call.message.method, "tools/call");
-  EXPECT_EQ(call.message.name, "b");
+// Go's encoding/json and case-insensitive readers of other languages take them for the key: the audit would record one
+// call and the upstream run another.
+TEST(JsonRpcScan, KeysThatFoldToOneOfOursAreRefused) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"method":"tools/list","METHOD":"tools/call","id":1})", "method"},
+      {R"({"METHOD":"tools/call","id":1})", "method"},
+      {R"({"method":"tools/list","\u004dethod":"tools/call","id":1})", "method"},
+      {R"({"method":"tools/list","Id":2})", "id"},
+      {R"({"method":"tools/call","id":1,"Params":{"name":"x"}})", "params"},
+      {"{\"method\":\"tools/call\",\"id\":1,\"param\xc5\xbf\":{\"name\":\"x\"}}", "params"},
+      {R"({"method":"tools/call","id":1,"PARAM\u017f":{"name":"x"}})", "params"},
+      {R"({"id":1,"result":{},"Re\u017fult":1})", "result"},
+      {R"({"id":1,"ERROR":{}})", "error"},
+      {R"({"JSONRPC":"1.0","method":"a"})", "jsonrpc"},
+      {R"({"method":"tools/call","params":{"name":"a","Name":"b"}})", "name"},
+      {R"({"method":"resources/read","params":{"uri":"a","URI":"b"}})", "uri"},
+      {R"({"method":"tools/call","params":{"Arguments":{}}})", "arguments"},
+      {R"({"method":"tools/call","params":{"argument\u017F":{}}})", "arguments"},
+      {R"({"method":"tools/call","params":{"_META":{}}})", "_meta"},
+      {R"({"method":"initialize","params":{"Capabilities":{}}})", "capabilities"},
+      {R"({"method":"tools/call","params":{"requeststate":"x"}})", "requestState"},
+      {R"({"method":"tools/call","params":{"inputre\u017fponses":{}}})", "inputResponses"},
+      {R"({"method":"a","params":{"_meta":{"io.modelcontextprotocol/protocolversion":"x"}}})",
+       "io.modelcontextprotocol/protocolVersion"},
+      {R"({"method":"a","params":{"_meta":{"IO.modelcontextprotocol/clientCapabilities":{}}}})",
+       "io.modelcontextprotocol/clientCapabilities"},
+      {R"({"method":"initialize","params":{"capabilities":{"Elicitation":{}}}})", "elicitation"},
+      {R"({"method":"initialize","params":{"capabilities":{"elicitation":{"URL":{}}}}})", "url"},
+      {R"({"method":"a","params":{"inputResponses":{"a":{"Action":"accept"}}}})", "action"},
+      {R"([{"method":"a"},{"method":"a","Method":"b"}])", "method"}};
+  for (const auto& [body, key] : cases) {
+    const Scanned call(body);
+    EXPECT_EQ(call.error, ScanError::kAmbiguousKey) << body;
+    EXPECT_EQ(call.message.ambiguous_key, key) << body;
+  }
+}
+
+TEST(JsonRpcScan, OtherKeysMayBeSpeltInAnyWay) {
+  for (const char* body :
+       {R"({"method":"tools/call","id":1,"params":{"name":"a","arguments":{"METHOD":1,"Name":2,"name":3,"NAME":4}}})",
+        R"({"method":"tools/call","id":1,"params":{"arguments":[{"Params":{"URI":1}}],"other":{"Name":1}}})",
+        R"({"id":1,"result":{"Method":1,"RESULT":2}})", R"({"id":1,"error":{"Error":1}})",
+        R"({"method":"initialize","params":{"clientInfo":{"Name":"a"},"capabilities":{"experimental":{"URL":1}}}})",
+        R"({"method":"a","params":{"_meta":{"Name":1,"METHOD":2,"progressToken":3}}})",
+        R"({"method":"a","params":{"inputResponses":{"Action":{"content":{"Action":1}}}}})",
+        R"({"method":"a","i\u0307d":1,"\u0131d":1,"\uff4dethod":1,"me\u0301thod":1,"params2":1,"param":1})"}) {
+    EXPECT_EQ(ErrorOf(body), ScanError::kNone) << body;
+  }
+}
+
+TEST(JsonRpcScan, FoldingIsUnicodesSimpleOne) {
+  EXPECT_TRUE(
+      EqualFolded("To\xe2\x84\xaa"
+                  "en\xc5\xbf",
+                  "tokenS"))
+      << "Kelvin sign, long s";
+  EXPECT_TRUE(EqualFolded("_mEtA", "_meta"));
+  for (const char* other : {"", "toke", "tokenss", "token\xc3\x9f",
+                            "to\xe2\x84\xab"
+                            "ens",
+                            "tokens "}) {
+    EXPECT_FALSE(EqualFolded(other, "tokens")) << other;
+  }
 }
 
 TEST(JsonRpcScan, WhatIsNotAMessageIsRefused) {

@@ -87,24 +87,41 @@ bool McpHandler::FindRoute(Exchange& exchange, McpCall& call) {
     call.in_flight = true;
     call.entry->metrics->in_flight->Increment();
   }
+  return CheckNetwork(exchange, call);
+}
+
+bool McpHandler::CheckNetwork(Exchange& exchange, McpCall& call) {
   const auto& networks = call.entry->allowed_client_networks;
-  if (!networks.empty() &&
-      !ContainsAddress(networks, ToIpAddress(ClientAddress(site_, exchange.client(), exchange.head())))) {
-    Refuse(exchange, call,
-           {.status = 403, .reason = "client_network", .message = "this address may not use this server"});
-    return false;
-  }
-  return true;
+  if (networks.empty()) return true;
+  const std::optional<NetworkAddress> client = ClientAddress(site_, exchange.client(), exchange.head());
+  if (client && ContainsAddress(networks, ToIpAddress(*client))) return true;
+  Refuse(exchange, call,
+         {.status = 403,
+          .reason = "client_network",
+          .message = client ? "this address may not use this server"
+                            : "your address is unknown (the proxy's X-Forwarded-For holds none), and this server is "
+                              "for named networks only"});
+  return false;
 }
 
 bool McpHandler::CheckMethod(Exchange& exchange, McpCall& call) {
   const std::string_view method = exchange.head().method;
+  if (!BodyAllowed(exchange.head())) {
+    exchange.CloseAfter();
+    Refuse(exchange, call,
+           {.status = 400,
+            .rpc_code = -32600,
+            .reason = "unexpected_body",
+            .message = "only POST may have a body: send this request without"});
+    return false;
+  }
   if (method == "OPTIONS") {
     call.rule = "preflight";  // Before the answer: its end may come at once.
     const std::string allow_headers = CorsAllowHeaders(exchange.head().ValueOf("access-control-request-headers"));
     exchange.Respond(
         204,
-        {{"Access-Control-Allow-Origin", call.origin.empty() ? std::string_view(site_.public_url) : call.origin},
+        {{"Allow", kAllowedMethods},
+         {"Access-Control-Allow-Origin", call.origin.empty() ? std::string_view(site_.public_url) : call.origin},
          {"Access-Control-Allow-Methods", kCorsAllowMethods},
          {"Access-Control-Allow-Headers", allow_headers},
          {"Access-Control-Max-Age", "600"},
@@ -179,7 +196,7 @@ void McpHandler::OnDone(Exchange& exchange, McpCall& call) {
     if (call.principal != nullptr) record.principal_fields = call.principal->audit_fields;
     record.server_fields = call.entry->audit_fields;
     if (call.credentials != nullptr) record.credential_fields = call.credentials->audit_fields;
-    const std::string address = ClientAddress(site_, exchange.client(), exchange.head()).ToString();
+    const std::string address = ClientAddressText(site_, exchange.client(), exchange.head());
     record.client_address = address;
     if (call.scanned) {
       const bool batch = call.message.kind == RpcMessage::Kind::kBatch;

@@ -65,7 +65,9 @@ class McpHandler {
 
   // In order; each ends by calling the next, by an answer, or by deferring.
   bool FindRoute(Exchange& exchange, McpCall& call);
+  bool CheckNetwork(Exchange& exchange, McpCall& call);
   bool CheckMethod(Exchange& exchange, McpCall& call);
+  bool CheckCredentialFields(Exchange& exchange, McpCall& call);
   bool ReadToken(Exchange& exchange, McpCall& call);
   void DoorOne(Exchange& exchange, McpCall& call);
   void Admitted(Exchange& exchange, McpCall& call);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the caller sent: the body, the headers that repeat it, and the session it names.
+#include "absl/strings/str_cat.h"
+
 #include "common/base64url.h"
 #include "common/string_view.h"
 #include "services/edge/mcp/mcp_handler.h"
@@ -14,6 +16,13 @@ bool McpHandler::Scan(Exchange& exchange, McpCall& call) {
     return true;
   }
   const bool parse = error == ScanError::kParse;
+  if (error == ScanError::kAmbiguousKey) {
+    const std::string message =
+        absl::StrCat("some servers would read a member of the body as \"", ToAbsl(call.message.ambiguous_key),
+                     "\", which it is not: spell members exactly as the specification does");
+    Refuse(exchange, call, {.status = 400, .rpc_code = -32600, .reason = "ambiguous_member", .message = message});
+    return false;
+  }
   if (error == ScanError::kTooManyKeys) {
     Refuse(exchange, call,
            {.status = 400,

@@ -43,7 +43,7 @@ void McpHandler::Refuse(Exchange& exchange, McpCall& call, const Reply& reply) {
   Field fields[3];
   size_t count = 0;
   if (!reply.challenge.empty()) fields[count++] = {"WWW-Authenticate", reply.challenge};
-  if (reply.status == 405) fields[count++] = {"Allow", kCorsAllowMethods};
+  if (reply.status == 405) fields[count++] = {"Allow", kAllowedMethods};
   if (reply.retry_after > 0) fields[count++] = {"Retry-After", retry_after};
   RespondJson(exchange, call, reply.status, body, std::span<const Field>(fields, count));
 }

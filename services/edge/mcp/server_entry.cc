@@ -144,6 +144,11 @@ absl::StatusOr<std::shared_ptr<const ServerEntry>> CompileServer(const McpServer
   ASSIGN_OR_RETURN(entry->rules, RequestRules::Compile({server.restricted_inbound_headers().begin(),
                                                         server.restricted_inbound_headers().end()},
                                                        injected));
+  if (server.policy().forward_identity_headers()) {
+    if (!server.agent_auth().has_passthrough() || !entry->app_passthrough)
+      return absl::InvalidArgumentError("identity headers go on only with Passthrough in both directions");
+    entry->rules.ForwardIdentity();
+  }
   CompileChallenges(public_url, *entry);
   entry->audit_fields = ServerAuditFields(entry->uid, entry->slug);
   entry->metrics = std::make_shared<ServerMetrics>(entry->slug);

@@ -134,6 +134,25 @@ TEST(ServerEntry, RestrictedNamesAreDropped) {
   EXPECT_EQ(Kept(*entry, {"X-Internal-A", "x-internal-", "x_internal_b", "xinternal-a"}), "xinternal-a: v\r\n");
 }
 
+TEST(ServerEntry, IdentityHeadersGoOnOnlyWherePassthroughInAndOutSaysSo) {
+  const std::vector<std::string> names = {"Remote-User", "X-Forwarded-User", "X-Forwarded-For", "X-Other"};
+  const std::string through = std::string(kOpen) + R"(,"appAuth":{"passthrough":{}})";
+  ASSERT_OK_AND_ASSIGN(const auto plain, Compile(through));
+  EXPECT_EQ(Kept(*plain, names), "X-Other: v\r\n");
+  const std::string forwarding = R"(,"policy":{"forwardIdentityHeaders":true})";
+  ASSERT_OK_AND_ASSIGN(const auto open, Compile(through + forwarding));
+  EXPECT_EQ(Kept(*open, names), "Remote-User: v\r\nX-Forwarded-User: v\r\nX-Other: v\r\n");
+  ASSERT_OK_AND_ASSIGN(const auto jwt, Compile(std::string(kJwt) + R"(,"appAuth":{"passthrough":{}})" + forwarding));
+  EXPECT_EQ(Kept(*jwt, {"Impersonate-User"}), "Impersonate-User: v\r\n");
+  ASSERT_OK_AND_ASSIGN(const auto set, Compile(through + forwarding + R"(,"outboundHeaders":[
+      {"name":"Remote-User","literal":{"value":"service"}}])"));
+  EXPECT_EQ(Kept(*set, {"remote_user"}), "") << "what a rule sets, no caller does";
+  for (const std::string& other : {std::string(kInteractive) + R"(,"appAuth":{"passthrough":{}})",
+                                   std::string(kOpen) + R"(,"appAuth":{"bearer":{}})"}) {
+    EXPECT_THAT(Compile(other + forwarding), StatusIs(Code::kInvalidArgument)) << other;
+  }
+}
+
 TEST(ServerEntry, WhatCannotBeExecutedIsNotRunWithARuleMissing) {
   for (const std::string& fields : std::vector<std::string>{
            std::string(R"("appAuth":{"bearer":{}})"), std::string(kOpen),

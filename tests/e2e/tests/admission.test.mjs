@@ -92,7 +92,10 @@ for (const topology of TOPOLOGIES) {
         ['near', undefined, 200], ['near', DESK, 403], ['office', undefined, 403], ['office', DESK, 200], ['office', ELSEWHERE, 403],
         // What the caller claimed itself stands on the left.
         ['office', `${DESK}, ${ELSEWHERE}`, 403], ['office', `${ELSEWHERE}, ${DESK}`, 200], ['office', `${DESK}, 127.0.0.1`, 200],
-        ['office', 'rubbish', 403], ['office', `${DESK}, rubbish`, 403],
+        ['office', 'rubbish', 403], ['office', `${DESK}, rubbish`, 403], ['office', `${DESK}:4711`, 200],
+        ['office', `[::ffff:${DESK}]:4711`, 200],
+        // A caller whose address nobody gives is not the proxy.
+        ['near', 'unknown', 403], ['near', '_hidden', 403],
       ];
       for (const [slug, forwarded, status] of cases) {
         const answer = await callTool(world.gateway.mcpUrl(slug), 'echo', { message: 'x' },
