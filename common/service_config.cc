@@ -33,6 +33,12 @@ bool IsLoopbackHost(const std::string& host) {
   return host == "localhost" || (address.ok() && address->is_loopback());
 }
 
+// As browsers say it in Origin (RFC 6454 section 6.2).
+bool IsOrigin(const std::string& text) {
+  const absl::StatusOr<Url> url = Url::Parse(text);
+  return url.ok() && url->origin() == text;
+}
+
 // As Host says it: Url, which knows what a host is, would take the rest of an address, too.
 absl::Status CheckHost(absl::string_view field, const std::string& text) {
   const absl::StatusOr<Url> url = Url::Parse(absl::StrCat("https://", text));
@@ -172,10 +178,16 @@ absl::Status ValidateDeployment(const config::v1::Deployment& deployment) {
     checks.push_back(CheckHost(absl::StrCat("deployment.extraHosts[", i, "]"), deployment.extra_hosts(i)));
   }
   for (int i = 0; i < deployment.allowed_origins_size(); ++i) {
-    const absl::StatusOr<Url> origin = Url::Parse(deployment.allowed_origins(i));
-    if (!origin.ok() || origin->origin() != deployment.allowed_origins(i)) {
+    if (!IsOrigin(deployment.allowed_origins(i))) {
       checks.push_back(InvalidField(absl::StrCat("deployment.allowedOrigins[", i, "]"),
                                     "must be an origin such as https://app.example.com"));
+    }
+  }
+  const auto& hosted = deployment.hosted_client_origins();
+  for (int i = 0; i < hosted.size(); ++i) {
+    if (!IsOrigin(hosted[i]) && (hosted[i] != "none" || hosted.size() > 1)) {
+      checks.push_back(InvalidField(absl::StrCat("deployment.hostedClientOrigins[", i, "]"),
+                                    "must be an origin such as https://chat.example.com, or the single entry none"));
     }
   }
   return MergeViolations(checks);

@@ -164,5 +164,21 @@ TEST_F(ServiceConfigFilesTest, ADeploymentIsCheckedEntryByEntry) {
   EXPECT_THAT(Fields(CheckEgressCaBundle(deployment)), ElementsAre("deployment.egress.caBundle"));
 }
 
+TEST_F(ServiceConfigFilesTest, HostedClientOriginsAreOriginsOrNone) {
+  const auto check = [](const std::vector<std::string>& origins) {
+    config::v1::Deployment deployment;
+    deployment.set_public_url("https://gw.example.com");
+    deployment.mutable_hosted_client_origins()->Assign(origins.begin(), origins.end());
+    return Fields(ValidateDeployment(deployment));
+  };
+  EXPECT_THAT(check({"none"}), IsEmpty());
+  EXPECT_THAT(check({"https://claude.ai", "https://chat.example.com:8443"}), IsEmpty());
+  EXPECT_THAT(check({"https://claude.ai", "none"}), ElementsAre("deployment.hostedClientOrigins[1]"));
+  for (const char* bad : {"", "null", "*", "claude.ai", "https://claude.ai/", "https://*.claude.ai", "None",
+                          "https://Claude.ai", "https://claude.ai:443"}) {
+    EXPECT_THAT(check({bad}), ElementsAre("deployment.hostedClientOrigins[0]")) << bad;
+  }
+}
+
 }  // namespace
 }  // namespace sallyport

@@ -97,6 +97,9 @@ h1 { font: 600 1.375rem/1.75rem var(--sans); letter-spacing: -.016em; text-wrap:
 .note.bad { background: var(--bad-soft); border-color: var(--bad-line); color: var(--ink); }
 .field { display: grid; gap: 4px; }
 .field label { font-weight: 500; }
+.pick { display: flex; gap: 10px; padding: 10px 12px; border: 1px solid var(--line); border-radius: 8px; cursor: pointer; }
+.pick:hover { background: var(--hover); }
+.pick input { margin: 3px 0 0; accent-color: var(--act); flex: none; }
 .input { width: 100%; height: 38px; padding: 0 10px; border: 1px solid var(--line-input); border-radius: 6px;
   background: var(--surface); }
 .input:focus { outline: 2px solid var(--focus); outline-offset: -1px; border-color: var(--focus); }

@@ -7,6 +7,7 @@
 #include "common/base64url.h"
 #include "common/crypto.h"
 #include "services/authn/authn_testing.h"
+#include "services/authn/sessions.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/status_matchers.h"
 
@@ -110,6 +111,10 @@ class AuthenticatorTest : public ::testing::Test {
     binding.resource = tokens_.McpAudience("inter");
     binding.server_uid = "srv_inter";
     binding.scope = "mcp";
+    Sessions sessions(*database_, absl::Hours(1));
+    auto session = sessions.Create(ann, "", clock_.Now());
+    EXPECT_THAT(session, IsOk());
+    binding.session_id = session->session.id;
     auto code = grants_.IssueCode(ann, binding, "", clock_.Now());
     EXPECT_THAT(code, IsOk());
     Grants::Redemption redemption;

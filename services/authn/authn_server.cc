@@ -23,6 +23,7 @@
 #include "services/authn/authn_store.h"
 #include "services/authn/issuer_check.h"
 #include "services/authn/web/authn_web.h"
+#include "services/authn/web/registered_clients.h"
 
 namespace sallyport::authn {
 namespace {
@@ -70,8 +71,8 @@ absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Egr
 
 absl::Status ValidateAuthnConfig(const config::v1::AuthnConfig& config) {
   std::vector<absl::Status> checks = {ValidateDatabase(config.database()), ValidateDeployment(config.deployment()),
-                                      CheckEgressCaBundle(config.deployment()),
-                                      ValidateConnectors(config.connectors())};
+                                      CheckEgressCaBundle(config.deployment()), ValidateConnectors(config.connectors()),
+                                      web::ValidateRegisteredClients(config.clients())};
   if (const absl::StatusOr<EgressPolicy> policy = OAuthPolicy(config.deployment().egress()); policy.ok()) {
     checks.push_back(CheckIssuerNetworks(config.connectors(), *policy));
   }
@@ -170,6 +171,7 @@ absl::Status AuthnServer::State::Build() {
   rpcs =
       std::make_unique<AuthnRpcs>(AuthnRpcs::Parts{*authenticator, servers, *connectors, keys, tokens, passports, roles,
                                                    sessions, grants, revocations, edge_keys, admin_token, audit});
+  ASSIGN_OR_RETURN(std::vector<web::Client> clients, web::ReadRegisteredClients(config.clients()));
   web = std::make_unique<web::AuthnWeb>(web::Parts{
       .public_url = public_url,
       .session_lifetime = SessionLifetime(config),
@@ -186,6 +188,7 @@ absl::Status AuthnServer::State::Build() {
       .vault = *vault,
       .audit = audit,
       .fetch = [this](HttpRequest request) { return http->Fetch(std::move(request)); },
+      .clients = std::move(clients),
   });
   ASSIGN_OR_RETURN(CallGuard made, CallGuard::Create(AuthnMethodTables()));
   guard = std::make_unique<CallGuard>(std::move(made));

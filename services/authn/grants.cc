@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
@@ -19,6 +20,7 @@
 #include "services/authn/audit.h"
 #include "services/authn/identity_codec.h"
 #include "services/authn/revocations.h"
+#include "services/authn/sessions.h"
 
 namespace sallyport::authn {
 namespace {
@@ -85,11 +87,17 @@ bool VerifierFits(absl::string_view verifier, absl::string_view challenge) {
   return !verifier.empty() && ConstantTimeEquals(Base64UrlEncode(Sha256(verifier)), challenge);
 }
 
-// RFC 6749 section 6: nothing beyond what was granted.
-bool ScopeWithin(absl::string_view requested, absl::string_view granted) {
-  const std::set<absl::string_view> have = absl::StrSplit(granted, ' ', absl::SkipEmpty());
-  const std::vector<absl::string_view> want = absl::StrSplit(requested, ' ', absl::SkipEmpty());
-  return std::all_of(want.begin(), want.end(), [&](absl::string_view scope) { return have.count(scope) > 0; });
+// RFC 6749 section 6: nothing beyond what was granted. Clients ask for scopes of other servers, too ("openid"); what
+// was not granted is left out (section 3.3), and a request that holds nothing else is one for what was granted.
+std::string GrantedScope(absl::string_view requested, absl::string_view granted) {
+  const std::set<absl::string_view> want = absl::StrSplit(requested, ' ', absl::SkipEmpty());
+  std::vector<absl::string_view> both;
+  for (const absl::string_view scope : absl::StrSplit(granted, ' ', absl::SkipEmpty())) {
+    if (want.count(scope) > 0) {
+      both.push_back(scope);
+    }
+  }
+  return both.empty() ? std::string(granted) : absl::StrJoin(both, " ");
 }
 
 constexpr char kGrantColumns[] =
@@ -179,12 +187,19 @@ absl::Status Grants::Record(Transaction& tx, const char* type, bool allowed, con
 
 absl::StatusOr<Secret> Grants::IssueCode(const Identity& user, const CodeBinding& binding,
                                          absl::string_view client_address, absl::Time now) {
+  if (binding.resource.empty()) {
+    return absl::InvalidArgumentError("a code needs a resource");
+  }
   Secret code(RandomToken("", kSecretSize));
   Grant subject_of_event;
   subject_of_event.user = user;
   subject_of_event.client_id = binding.client_id;
   subject_of_event.server_uid = binding.server_uid;
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const bool lives, SessionLives(tx, binding.session_id, user.subject, now));
+    if (!lives) {
+      return WithReason(absl::UnauthenticatedError("the session has ended"), "session_ended");
+    }
     RETURN_IF_ERROR(tx.Exec("INSERT INTO codes (hash, subject, identity, client_id, redirect_uri, code_challenge, "
                             "resource, server_uid,"
                             " scope, expires_at, grant_id) VALUES (:hash, :subject, :identity, :client_id, "
@@ -201,7 +216,7 @@ absl::StatusOr<Secret> Grants::IssueCode(const Identity& user, const CodeBinding
                              {"scope", binding.scope},
                              {"expires_at", now + kCodeLifetime}})
                         .status());
-    return Record(tx, "code.issued", true, "consent", subject_of_event, client_address);
+    return Record(tx, "code.issued", true, binding.rule, subject_of_event, client_address);
   }));
   return code;
 }
@@ -335,11 +350,9 @@ absl::StatusOr<Grants::Tokens> Grants::Rotate(Transaction& tx, absl::string_view
   if (!refresh.resource.empty() && refresh.resource != grant->resource) {
     return InvalidTarget();
   }
-  if (!ScopeWithin(refresh.scope, grant->scope)) {
-    return WithOAuthError(absl::InvalidArgumentError("scope is wider than what was granted"), oauth::kInvalidScope);
-  }
   Tokens tokens;
   tokens.grant = *std::move(grant);
+  tokens.grant.scope = GrantedScope(refresh.scope, tokens.grant.scope);
   if (!row->IsNull("consumed_at")) {
     ASSIGN_OR_RETURN(tokens.refresh_token, SuccessorInGrace(tx, refresh_token, *row, now));
     tokens.reused_grace = true;

@@ -52,6 +52,10 @@ struct CodeBinding {
   std::string resource;
   std::string server_uid;
   std::string scope;
+  // The browser session whose user allowed it.
+  std::string session_id;
+  // Why no user had to be asked, for the audit: "consent", or "client.approved".
+  const char* rule = "consent";
 };
 
 // Codes, grants and refresh tokens in authn's database (security rules: single use by compare-and-set, hashes only,
@@ -62,7 +66,9 @@ class Grants {
   // Both outlive this; without `audit` nothing is recorded (tests).
   explicit Grants(Database& database, Audit* audit = nullptr) : database_(database), audit_(audit) {}
 
-  // A fresh code, kCodeLifetime.
+  // A fresh code, kCodeLifetime. UNAUTHENTICATED with reason "session_ended" if the session has ended meanwhile, looked
+  // at in the transaction that stores the code: whoever ends a user's sessions and then drops their codes leaves none
+  // behind. INVALID_ARGUMENT without a resource: there are no tokens without an audience (RFC 8707 section 2).
   absl::StatusOr<Secret> IssueCode(const Identity& user, const CodeBinding& binding, absl::string_view client_address,
                                    absl::Time now);
 
@@ -87,8 +93,8 @@ class Grants {
 
   // Rotates (RFC 9700 section 4.14.2). Order of checks: client, then expiry, then reuse. Within kRefreshGrace the token
   // just consumed gives the same successor again, unless that was itself used; later, the family is revoked and
-  // `revoked_grant` set. `scope` empty: unchanged; wider: invalid_scope. `resource` empty: unchanged; other:
-  // invalid_target.
+  // `revoked_grant` set. `scope`: what of it was granted; unknown scopes are ignored as at the authorization
+  // endpoint, and with none left nothing changes. `resource` empty: unchanged; other: invalid_target.
   struct Refresh {
     std::string client_id;
     std::string scope;

@@ -10,6 +10,7 @@
 #include "common/error.h"
 #include "services/authn/audit.h"
 #include "services/authn/authn_testing.h"
+#include "services/authn/sessions.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/status_matchers.h"
 
@@ -34,21 +35,34 @@ class GrantsTest : public EnginesTest {
     ASSERT_NO_FATAL_FAILURE(EnginesTest::SetUp());
     audit_ = std::make_unique<Audit>(*database_, clock_);
     grants_ = std::make_unique<Grants>(*database_, audit_.get());
+    sessions_ = std::make_unique<Sessions>(*database_, absl::Hours(12));
   }
 
-  std::string Code(const std::string& client = "clt_a", const std::string& subject = "local:ann") {
+  static Identity User(const std::string& subject = "local:ann") {
     Identity user;
     user.subject = subject;
     user.connector = "local";
     user.groups = {"staff"};
-    auto code = grants_->IssueCode(user,
-                                   {.client_id = client,
-                                    .redirect_uri = "https://c.example/cb",
-                                    .code_challenge = kChallenge,
-                                    .resource = "https://gw/mcp/x",
-                                    .server_uid = "srv_x",
-                                    .scope = "mcp"},
-                                   "192.0.2.1", clock_.Now());
+    return user;
+  }
+  std::string SessionOf(const Identity& user) {
+    auto created = sessions_->Create(user, "", clock_.Now());
+    EXPECT_THAT(created, IsOk());
+    return created->session.id;
+  }
+  absl::StatusOr<Secret> Issue(const Identity& user, const std::string& session, const std::string& client = "clt_a") {
+    return grants_->IssueCode(user,
+                              {.client_id = client,
+                               .redirect_uri = "https://c.example/cb",
+                               .code_challenge = kChallenge,
+                               .resource = "https://gw/mcp/x",
+                               .server_uid = "srv_x",
+                               .scope = "mcp",
+                               .session_id = session},
+                              "192.0.2.1", clock_.Now());
+  }
+  std::string Code(const std::string& client = "clt_a", const std::string& subject = "local:ann") {
+    auto code = Issue(User(subject), SessionOf(User(subject)), client);
     EXPECT_THAT(code, IsOk());
     return std::string(code->Expose());
   }
@@ -79,6 +93,7 @@ class GrantsTest : public EnginesTest {
 
   std::unique_ptr<Audit> audit_;
   std::unique_ptr<Grants> grants_;
+  std::unique_ptr<Sessions> sessions_;
   std::string revoked_;
 };
 
@@ -277,10 +292,67 @@ TEST_P(GrantsTest, RefreshDoesNotWiden) {
   const auto with = [&](const Grants::Refresh& refresh) {
     return grants_->RedeemRefreshToken(tokens.refresh_token.Expose(), refresh, clock_.Now(), &revoked_);
   };
-  EXPECT_THAT(with({.client_id = "clt_a", .scope = "mcp admin"}), OAuthError("invalid_scope"));
   EXPECT_THAT(with({.client_id = "clt_a", .resource = "https://gw/mcp/y"}), OAuthError("invalid_target"));
-  // Neither used it up.
+  // That did not use it up.
   EXPECT_THAT(with({.client_id = "clt_a", .scope = "mcp", .resource = "https://gw/mcp/x"}), IsOk());
+}
+
+TEST_P(GrantsTest, UnknownScopesAreIgnoredAtRefresh) {
+  Grants::Tokens tokens = Begin();
+  for (const char* scope : {"mcp admin", "openid email profile", "offline_access mcp", "api", "MCP", " ", "mcp mcp",
+                            "\"mcp\"", "mcp:connect mcp"}) {
+    ASSERT_OK_AND_ASSIGN(
+        tokens, grants_->RedeemRefreshToken(tokens.refresh_token.Expose(), {.client_id = "clt_a", .scope = scope},
+                                            clock_.Now(), &revoked_));
+    EXPECT_EQ(tokens.grant.scope, "mcp") << scope;
+  }
+}
+
+TEST_P(GrantsTest, CodeIsIssuedOnlyWhileItsSessionLives) {
+  const Identity ann = User();
+  const auto refused = [&](const std::string& session) { return ReasonOf(Issue(ann, session).status()); };
+  EXPECT_EQ(refused(""), "session_ended");
+  EXPECT_EQ(refused("ses_unknown"), "session_ended");
+  EXPECT_EQ(refused(SessionOf(User("local:bob"))), "session_ended") << "another user's";
+  const std::string session = SessionOf(ann);
+  EXPECT_THAT(Issue(ann, session), IsOk());
+  ASSERT_THAT(sessions_->EndSubject("local:ann", clock_.Now()), IsOk());
+  EXPECT_EQ(refused(session), "session_ended");
+  const std::string old = SessionOf(ann);
+  clock_.Advance(absl::Hours(12));
+  EXPECT_EQ(refused(old), "session_ended");
+}
+
+// The user was recognized before the revocation began, and the code is stored in the middle of it.
+TEST_P(GrantsTest, NoCodeOutlivesTheRevocationOfItsUser) {
+  const Identity ann = User();
+  for (int round = 0; round < 10; ++round) {
+    std::vector<std::string> sessions(4);
+    for (std::string& session : sessions) {
+      session = SessionOf(ann);
+    }
+    std::vector<absl::StatusOr<Secret>> codes(sessions.size());
+    std::vector<std::thread> threads;
+    for (size_t i = 0; i < sessions.size(); ++i) {
+      threads.emplace_back([&, i] { codes[i] = Issue(ann, sessions[i]); });
+    }
+    EXPECT_THAT(sessions_->EndSubject("local:ann", clock_.Now()), IsOk());
+    EXPECT_THAT(grants_->RevokeSubject("local:ann", clock_.Now()), IsOk());
+    for (std::thread& thread : threads) {
+      thread.join();
+    }
+    for (const auto& code : codes) {
+      if (code.ok()) {
+        EXPECT_THAT(Redeem(std::string(code->Expose())), OAuthError("invalid_grant"));
+      }
+    }
+  }
+}
+
+TEST_P(GrantsTest, ThereIsNoCodeWithoutAResource) {
+  const Identity ann = User();
+  EXPECT_THAT(grants_->IssueCode(ann, {.client_id = "clt_a", .session_id = SessionOf(ann)}, "", clock_.Now()),
+              Not(IsOk()));
 }
 
 TEST_P(GrantsTest, MalformedRefreshTokensAreRefused) {

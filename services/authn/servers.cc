@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/authn/servers.h"
 
+#include <map>
 #include <utility>
 
 #include "common/status_macros.h"
@@ -78,6 +79,25 @@ std::shared_ptr<const ServerView> Servers::FindByUid(absl::string_view uid) cons
   auto it = snapshot->servers_by_uid.find(std::string(uid));
   auto view = it == snapshot->servers_by_uid.end() ? nullptr : View(it->second);
   return view != nullptr && view->enabled ? view : nullptr;
+}
+
+std::vector<std::shared_ptr<const ServerView>> Servers::Interactive() const {
+  auto snapshot = stream_.snapshot();
+  std::map<std::string, std::shared_ptr<const ServerView>> by_slug;
+  for (const auto& [slug, server] : snapshot->servers_by_slug) {
+    if (!server->agent_auth().has_interactive()) {
+      continue;
+    }
+    if (auto view = View(server); view->enabled) {
+      by_slug.emplace(slug, std::move(view));
+    }
+  }
+  std::vector<std::shared_ptr<const ServerView>> servers;
+  servers.reserve(by_slug.size());
+  for (auto& [slug, view] : by_slug) {
+    servers.push_back(std::move(view));
+  }
+  return servers;
 }
 
 std::vector<std::shared_ptr<const ServerView>> Servers::OfApp(absl::string_view app_uid) const {

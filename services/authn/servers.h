@@ -53,6 +53,8 @@ class Servers {
   // As last heard; null if there is none or it is disabled.
   std::shared_ptr<const ServerView> FindBySlug(absl::string_view slug) const;
   std::shared_ptr<const ServerView> FindByUid(absl::string_view uid) const;
+  // Enabled servers that people sign in to, by slug.
+  std::vector<std::shared_ptr<const ServerView>> Interactive() const;
   // Enabled servers whose users link that app.
   std::vector<std::shared_ptr<const ServerView>> OfApp(absl::string_view app_uid) const;
   // App uid of a slug, or "".

@@ -47,6 +47,14 @@ std::string CookieValue(absl::string_view cookie_header, absl::string_view name)
   return found == 1 ? value : "";
 }
 
+absl::StatusOr<bool> SessionLives(Transaction& tx, absl::string_view id, absl::string_view subject, absl::Time now) {
+  ASSIGN_OR_RETURN(
+      const std::optional<Row> row,
+      tx.QueryRow("SELECT expires_at FROM sessions WHERE id = :id AND subject = :subject AND expires_at > :now",
+                  {{"id", id}, {"subject", subject}, {"now", now}}));
+  return row.has_value();
+}
+
 Sessions::Sessions(Database& database, absl::Duration lifetime) : database_(database), lifetime_(lifetime) {}
 
 absl::StatusOr<Sessions::Created> Sessions::Create(const Identity& user, absl::string_view replaces, absl::Time now) {

@@ -14,6 +14,7 @@
 
 namespace sallyport {
 class Database;
+class Transaction;
 }  // namespace sallyport
 
 namespace sallyport::authn {
@@ -33,6 +34,9 @@ struct Session {
 // The value of cookie `name` in a whole Cookie header, empty when absent. A name that occurs twice counts as absent:
 // one of the two was planted.
 std::string CookieValue(absl::string_view cookie_header, absl::string_view name);
+
+// Is the session still there, for what must not be written after it has ended?
+absl::StatusOr<bool> SessionLives(Transaction& tx, absl::string_view id, absl::string_view subject, absl::Time now);
 
 // Browser sessions in authn's database. The cookie is 32 random bytes, of which the table holds the SHA-256 alone.
 // Thread-safe.

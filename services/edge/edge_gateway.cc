@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/edge_gateway.h"
 
+#include "common/error.h"
 #include "common/metrics.h"
 #include "services/edge/edge_state.h"
 #include "services/edge/http/response_rules.h"
+#include "services/edge/http_errors.h"
 #include "services/edge/mcp/client_page.h"
 
 namespace sallyport::edge {
@@ -39,7 +41,7 @@ void EdgeGateway::OnWorkerStop(Worker& worker) {
 }
 std::unique_ptr<ExchangeState> EdgeGateway::NewState(Worker& /*worker*/) { return std::make_unique<EdgeState>(); }
 
-bool EdgeGateway::CheckSite(Exchange& exchange) {
+bool EdgeGateway::CheckSite(Exchange& exchange, OriginRule rule) {
   const RequestHead& head = exchange.head();
   if (!HostAllowed(site_, head)) {
     foreign_host_.Increment();
@@ -48,10 +50,11 @@ bool EdgeGateway::CheckSite(Exchange& exchange) {
     return false;
   }
   const HeaderField* origin = head.Find(HeaderId::kOrigin);
-  if (origin != nullptr && !OriginAllowed(site_, origin->value)) {
+  if (origin != nullptr && !OriginAllowed(site_, origin->value, rule)) {
     foreign_origin_.Increment();
-    exchange.Respond(403, {{"Content-Type", "application/json"}},
-                     R"({"error":"foreign_origin","message":"pages of that origin may not call this gateway"})");
+    exchange.Respond(403, {{"Content-Type", "application/json"}, {"X-Content-Type-Options", "nosniff"}},
+                     ErrorBody(WithReason(absl::PermissionDeniedError(ForeignOriginMessage(origin->value, rule)),
+                                          "foreign_origin")));
     return false;
   }
   return true;
@@ -72,7 +75,8 @@ uint64_t EdgeGateway::OnHead(Exchange& exchange) {
   const std::string_view path = exchange.head().path;
   const bool mcp = path.starts_with("/mcp/");
   if (mcp) exchange.SetCommonFields(kNoPageFields);
-  if (!CheckSite(exchange)) return 0;
+  // Whether the server demands a token is known with its route: the handler looks again.
+  if (!CheckSite(exchange, mcp ? OriginRule::kBearer : PageHandler::OriginRuleOf(path))) return 0;
   if (mcp) {
     if (IsNavigation(exchange.head())) {
       navigation_.Increment();

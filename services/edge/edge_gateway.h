@@ -15,8 +15,8 @@
 namespace sallyport::edge {
 
 // Step 0 of every request (Host, Origin), then to its handler by path:
-//   /mcp/<server> · /login*, /logout, /signed-out, /oauth/*, /.well-known/*, /connect/*, /callback/<app> · /api/* ·
-//   /console/* (404)
+//   /mcp/<server> · /login*, /logout, /signed-out, /oauth/*, /authorize, /token, /register, /.well-known/*, /connect/*,
+//   /callback/<app> · /api/* · /console/* (404)
 class EdgeGateway final : public Gateway {
  public:
   EdgeGateway(const SiteOptions& site, McpHandler& mcp, PageHandler& pages, ApiHandler& api);
@@ -34,7 +34,7 @@ class EdgeGateway final : public Gateway {
   void OnRejected(Worker& worker, const NetworkAddress& client, int status, std::string_view reason) override;
 
  private:
-  bool CheckSite(Exchange& exchange);
+  bool CheckSite(Exchange& exchange, OriginRule rule);
   // Of paths other than /mcp/, which has its own way to refuse.
   bool CheckBody(Exchange& exchange);
 

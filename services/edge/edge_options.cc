@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 
 #include "common/string_view.h"
 #include "common/url.h"
@@ -36,16 +37,45 @@ std::optional<NetworkAddress> ParseHop(std::string_view text) {
   return NetworkAddress::Parse(text);
 }
 
+// Longer ones, and bytes that no origin has, are not repeated.
+constexpr size_t kMaxShownOrigin = 200;
+
+std::string Shown(std::string_view origin) {
+  if (origin.empty()) return "an empty Origin";
+  const bool showable = origin.size() <= kMaxShownOrigin && std::all_of(origin.begin(), origin.end(), [](char c) {
+                          return absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
+                                 std::string_view("-._~:/[]%+").find(c) != std::string_view::npos;
+                        });
+  return showable ? absl::StrCat("the origin ", ToAbsl(origin)) : "a malformed Origin";
+}
+
 }  // namespace
+
+absl::flat_hash_set<std::string> HostedClientOrigins(
+    const google::protobuf::RepeatedPtrField<std::string>& configured) {
+  if (configured.size() == 1 && configured[0] == "none") return {};
+  if (!configured.empty()) return {configured.begin(), configured.end()};
+  return {"https://claude.ai",  "https://claude.com",          "https://chatgpt.com",
+          "https://vscode.dev", "https://insiders.vscode.dev", "https://www.cursor.com"};
+}
+
+std::string ForeignOriginMessage(std::string_view origin, OriginRule rule) {
+  const char* remedy = rule == OriginRule::kBearer
+                           ? "add it to deployment.allowedOrigins, or to deployment.hostedClientOrigins if it is a "
+                             "hosted MCP client"
+                           : "add it to deployment.allowedOrigins to allow it";
+  return absl::StrCat("pages of ", Shown(origin), " may not call this address; ", remedy);
+}
 
 bool HostAllowed(const SiteOptions& site, const RequestHead& head) {
   if (head.host == site.public_host) return true;
   return site.hosts.contains(absl::AsciiStrToLower(ToAbsl(head.host)));
 }
 
-bool OriginAllowed(const SiteOptions& site, std::string_view origin) {
-  if (origin == site.public_url) return true;
+bool OriginAllowed(const SiteOptions& site, std::string_view origin, OriginRule rule) {
+  if (rule == OriginRule::kAny || origin == site.public_url) return true;
   if (site.allowed_origins.contains(ToAbsl(origin))) return true;
+  if (rule == OriginRule::kBearer && site.hosted_client_origins.contains(ToAbsl(origin))) return true;
   if (!site.public_is_loopback) return false;
   const auto url = Url::Parse(ToAbsl(origin));
   if (!url.ok() || url->origin() != ToAbsl(origin)) return false;

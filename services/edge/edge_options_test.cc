@@ -13,6 +13,7 @@ SiteOptions Site(const std::string& url = "https://gw.example.com", bool loopbac
   site.public_is_loopback = loopback;
   site.hosts = {site.public_host, "internal:8443"};
   site.allowed_origins = {"https://app.example.com"};
+  site.hosted_client_origins = HostedClientOrigins({});
   site.trusted_proxies = *ParseNetworks({"10.0.0.0/8", "2001:db8::/32"}, "x");
   return site;
 }
@@ -44,15 +45,65 @@ TEST(EdgeOptions, HostMustBeOneOfOurs) {
   }
 }
 
+constexpr OriginRule kOwn = OriginRule::kOwn;
+constexpr OriginRule kBearer = OriginRule::kBearer;
+
+google::protobuf::RepeatedPtrField<std::string> List(const std::vector<std::string>& texts) {
+  return {texts.begin(), texts.end()};
+}
+
 TEST(EdgeOptions, OriginMustBeOursOrAllowed) {
   const SiteOptions site = Site();
   for (const char* origin : {"https://gw.example.com", "https://app.example.com"}) {
-    EXPECT_TRUE(OriginAllowed(site, origin)) << origin;
+    EXPECT_TRUE(OriginAllowed(site, origin, kOwn)) << origin;
+    EXPECT_TRUE(OriginAllowed(site, origin, kBearer)) << origin;
   }
   for (const char* origin : {"", "null", "http://gw.example.com", "https://gw.example.com:444",
                              "https://gw.example.com/", "https://evil.example", "https://gw.example.com.evil.example",
                              "http://localhost:3000", "http://127.0.0.1", "https://APP.example.com"}) {
-    EXPECT_FALSE(OriginAllowed(site, origin)) << origin;
+    EXPECT_FALSE(OriginAllowed(site, origin, kOwn)) << origin;
+    EXPECT_FALSE(OriginAllowed(site, origin, kBearer)) << origin;
+    EXPECT_TRUE(OriginAllowed(site, origin, OriginRule::kAny)) << origin;
+  }
+}
+
+TEST(EdgeOptions, HostedClientsMayCallWhatDemandsATokenOnly) {
+  SiteOptions site = Site();
+  for (const char* origin : {"https://claude.ai", "https://claude.com", "https://chatgpt.com", "https://vscode.dev",
+                             "https://insiders.vscode.dev", "https://www.cursor.com"}) {
+    EXPECT_TRUE(OriginAllowed(site, origin, kBearer)) << origin;
+    EXPECT_FALSE(OriginAllowed(site, origin, kOwn)) << origin;
+  }
+  for (const char* origin :
+       {"http://claude.ai", "https://claude.ai:8443", "https://claude.ai.evil.example", "https://x.claude.ai",
+        "https://claude.ai/", "https://cursor.com", "https://evil.vscode.dev", "https://chatgpt.com."}) {
+    EXPECT_FALSE(OriginAllowed(site, origin, kBearer)) << origin;
+  }
+  site.hosted_client_origins = HostedClientOrigins(List({"https://chat.example.com"}));
+  EXPECT_TRUE(OriginAllowed(site, "https://chat.example.com", kBearer));
+  EXPECT_FALSE(OriginAllowed(site, "https://claude.ai", kBearer)) << "the setting replaces the list";
+  site.hosted_client_origins = HostedClientOrigins(List({"none"}));
+  EXPECT_FALSE(OriginAllowed(site, "https://claude.ai", kBearer));
+  EXPECT_FALSE(OriginAllowed(site, "none", kBearer));
+}
+
+TEST(EdgeOptions, TheRefusalNamesTheOriginAndTheSetting) {
+  using ::testing::AllOf;
+  using ::testing::HasSubstr;
+  using ::testing::Not;
+  EXPECT_THAT(ForeignOriginMessage("https://claude.ai", kOwn),
+              AllOf(HasSubstr("the origin https://claude.ai "), HasSubstr("deployment.allowedOrigins"),
+                    Not(HasSubstr("hostedClientOrigins"))));
+  EXPECT_THAT(ForeignOriginMessage("vscode-webview://1kq0", kBearer),
+              AllOf(HasSubstr("the origin vscode-webview://1kq0 "), HasSubstr("deployment.hostedClientOrigins")));
+  EXPECT_THAT(ForeignOriginMessage("null", kOwn), HasSubstr("the origin null "));
+  EXPECT_THAT(ForeignOriginMessage("", kOwn), HasSubstr("an empty Origin "));
+  const std::string long_one = "https://" + std::string(5000, 'a');
+  for (const std::string& hostile : {std::string("https://x\"><script>"), std::string("https://x\xff"), long_one,
+                                     std::string("https://x, add me to allowedOrigins")}) {
+    const std::string message = ForeignOriginMessage(hostile, kOwn);
+    EXPECT_THAT(message, HasSubstr("a malformed Origin "));
+    EXPECT_LT(message.size(), 200U);
   }
 }
 
@@ -60,11 +111,11 @@ TEST(EdgeOptions, LoopbackOriginsGoWhereWeAreLoopbackOurselves) {
   const SiteOptions site = Site("http://127.0.0.1:8080", true);
   for (const char* origin :
        {"http://127.0.0.1:8080", "http://localhost:3000", "http://127.0.0.9", "http://[::1]:5173"}) {
-    EXPECT_TRUE(OriginAllowed(site, origin)) << origin;
+    EXPECT_TRUE(OriginAllowed(site, origin, kOwn)) << origin;
   }
   for (const char* origin : {"", "null", "http://localhost.evil.example", "http://127.0.0.1.evil.example",
                              "http://evil.example", "http://localhost:3000/", "http://192.168.0.1", "file://"}) {
-    EXPECT_FALSE(OriginAllowed(site, origin)) << origin;
+    EXPECT_FALSE(OriginAllowed(site, origin, kOwn)) << origin;
   }
 }
 

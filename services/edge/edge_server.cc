@@ -54,6 +54,7 @@ absl::StatusOr<SiteOptions> MakeSite(const config::v1::Deployment& deployment) {
   add_host(site.public_host);
   for (const std::string& host : deployment.extra_hosts()) add_host(host);
   for (const std::string& origin : deployment.allowed_origins()) site.allowed_origins.insert(origin);
+  site.hosted_client_origins = HostedClientOrigins(deployment.hosted_client_origins());
   ASSIGN_OR_RETURN(site.trusted_proxies,
                    ParseNetworks(Texts(deployment.trusted_proxies()), "deployment.trustedProxies"));
   std::vector<Network> networks = PrivateNetworks(false);

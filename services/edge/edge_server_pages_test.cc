@@ -55,5 +55,69 @@ TEST_F(EdgeServerTest, BodiesOfPagesAreLimited) {
   EXPECT_THAT(broker_pages_.requests(), SizeIs(1));
 }
 
+TEST_F(EdgeServerTest, HostedClientsMayCallTheOAuthEndpointsAndNoOtherPage) {
+  const std::string hosted = "Origin: https://chatgpt.com";
+  for (const char* path : {"/oauth/token", "/oauth/register", "/oauth/revoke", "/token", "/register"}) {
+    const Reply preflight = Send("OPTIONS", path, {hosted, "Access-Control-Request-Method: POST"});
+    EXPECT_EQ(preflight.status, 204) << path;
+    EXPECT_EQ(preflight.Field("Access-Control-Allow-Origin"), "https://chatgpt.com") << path;
+    EXPECT_THAT(preflight.Field("Allow"), HasSubstr("OPTIONS")) << path;
+    const Reply reply = Send("POST", path, {hosted});
+    EXPECT_EQ(reply.status, 200) << path;
+    EXPECT_EQ(reply.Field("Access-Control-Allow-Origin"), "https://chatgpt.com") << path;
+  }
+  for (const char* path : {"/login", "/oauth/authorize", "/authorize", "/oauth/consent", "/logout", "/connect/user",
+                           "/callback/github", "/api/sallyport.authn.v1.Authn/WhoAmI", "/"}) {
+    for (const char* method : {"OPTIONS", "GET", "POST"}) {
+      const Reply reply = Send(method, path, {hosted});
+      EXPECT_EQ(reply.status, 403) << method << path;
+      EXPECT_EQ(reply.Field("Access-Control-Allow-Origin"), "") << method << path;
+    }
+  }
+}
+
+TEST_F(EdgeServerTest, PublicDocumentsAreForEveryOrigin) {
+  for (const char* origin : {"https://evil.example", "null", "https://gw.example.com", "vscode-webview://x"}) {
+    for (const char* path :
+         {"/.well-known/oauth-protected-resource/mcp/org", "/.well-known/oauth-authorization-server", "/oauth/jwks"}) {
+      for (const char* method : {"OPTIONS", "GET"}) {
+        const Reply reply = Send(method, path, {absl::StrCat("Origin: ", origin)});
+        EXPECT_EQ(reply.status, method[0] == 'O' ? 204 : 200) << method << path << origin;
+        EXPECT_EQ(reply.Field("Access-Control-Allow-Origin"), "*") << method << path << origin;
+      }
+    }
+  }
+  EXPECT_EQ(Send("GET", "/oauth/jwks", {"Host: evil.example", "Origin: https://evil.example"}).status, 403)
+      << "of this gateway, by its own name";
+  EXPECT_EQ(Send("GET", "/oauth/jwksx", {"Origin: https://evil.example"}).status, 403);
+  EXPECT_EQ(Send("GET", "/.well-knownx", {"Origin: https://evil.example"}).status, 403);
+}
+
+// A page in a browser cannot tell a refusal without CORS from a network that is down.
+TEST_F(EdgeServerTest, AnAnswerThatAuthnDoesNotGiveHasCorsToo) {
+  authn_pages_.SetStatus({grpc::StatusCode::UNAVAILABLE, "down"});
+  const Reply reply = Send("POST", "/oauth/token", {"Origin: https://claude.ai"});
+  EXPECT_EQ(reply.status, 503);
+  EXPECT_EQ(reply.Field("Access-Control-Allow-Origin"), "https://claude.ai");
+}
+
+// MCP 2025-03-26, "Fallbacks for Servers without Metadata Discovery".
+TEST_F(EdgeServerTest, TheFallbackPathsAreTheOAuthEndpoints) {
+  EXPECT_EQ(Send("GET", "/authorize?client_id=x").status, 200);
+  EXPECT_EQ(Send("POST", "/token", {}, "grant_type=x").status, 200);
+  EXPECT_EQ(Send("POST", "/register", {}, "{}").status, 200);
+  const auto requests = authn_pages_.requests();
+  ASSERT_THAT(requests, SizeIs(3));
+  EXPECT_EQ(requests[0].path(), "/oauth/authorize");
+  EXPECT_EQ(requests[0].query(), "client_id=x");
+  EXPECT_EQ(requests[1].path(), "/oauth/token");
+  EXPECT_EQ(requests[1].body(), "grant_type=x");
+  EXPECT_EQ(requests[2].path(), "/oauth/register");
+  for (const char* other : {"/authorize/", "/token/x", "/registers", "/revoke", "/jwks"}) {
+    EXPECT_EQ(Send("GET", other).status, 404) << other;
+  }
+  EXPECT_EQ(Send("POST", "/token", {}, std::string((64 << 10) + 1, 'a')).status, 413);
+}
+
 }  // namespace
 }  // namespace sallyport::edge

@@ -31,6 +31,60 @@ TEST_F(EdgeServerTest, ForeignHostsAndOriginsAreTurnedAway) {
   EXPECT_EQ(Post("open", {"Host: gw.example.com:80"}).status, 403);
 }
 
+TEST_F(EdgeServerTest, HostedClientsMayCallServersThatDemandAToken) {
+  const std::string hosted = "Origin: https://claude.ai";
+  for (const char* slug : {"org", "jwt", "user"}) {
+    const Reply preflight = Send("OPTIONS", absl::StrCat("/mcp/", slug),
+                                 {hosted, "Access-Control-Request-Method: POST",
+                                  "Access-Control-Request-Headers: authorization, mcp-protocol-version"});
+    EXPECT_EQ(preflight.status, 204) << slug;
+    EXPECT_EQ(preflight.Field("Access-Control-Allow-Origin"), "https://claude.ai") << slug;
+    const Reply reply = Post(slug, {hosted});
+    EXPECT_EQ(reply.status, 401) << slug;
+    EXPECT_EQ(reply.Field("Access-Control-Allow-Origin"), "https://claude.ai") << slug;
+    EXPECT_EQ(reply.Field("Vary"), "Origin") << slug;
+  }
+  EXPECT_EQ(Post("org", {hosted, Bearer("ours-ada")}).status, 200);
+}
+
+// A server that verifies nobody may stand in a private network, which the pages of those sites must not reach.
+TEST_F(EdgeServerTest, HostedClientsMayNotCallServersThatVerifyNobody) {
+  for (const char* slug : {"open", "through", "query"}) {
+    for (const char* method : {"OPTIONS", "POST", "GET", "DELETE"}) {
+      const Reply reply = Send(method, absl::StrCat("/mcp/", slug), {"Origin: https://claude.ai"});
+      EXPECT_EQ(reply.status, 403) << method << slug;
+      EXPECT_EQ(reply.Reason(), "foreign_origin") << method << slug;
+      EXPECT_EQ(reply.Field("Access-Control-Allow-Origin"), "") << method << slug;
+      EXPECT_THAT(reply.body, HasSubstr("the origin https://claude.ai")) << method << slug;
+      EXPECT_THAT(reply.body, HasSubstr("deployment.allowedOrigins")) << method << slug;
+    }
+  }
+  EXPECT_EQ(Post("open", {"Origin: https://app.example.com"}).status, 200) << "unless it is said";
+  const auto events = Events(13);
+  ASSERT_THAT(events, SizeIs(13));
+  EXPECT_EQ(events[0].type(), "mcp.denied");
+  EXPECT_EQ(events[0].rule(), "foreign_origin");
+}
+
+TEST_F(EdgeServerTest, UnknownNullAndEmptyOriginsAre403WhereATokenIsDemanded) {
+  for (const char* origin :
+       {"https://evil.example", "null", "", "https://claude.ai.evil.example", "https://claude.ai/"}) {
+    const std::string field = absl::StrCat("Origin: ", origin);
+    for (const char* method : {"OPTIONS", "POST"}) {
+      for (const char* path : {"/mcp/org", "/oauth/token", "/token", "/oauth/register", "/register", "/oauth/revoke"}) {
+        const Reply reply = Send(method, path, {field});
+        EXPECT_EQ(reply.status, 403) << method << path << origin;
+        EXPECT_EQ(reply.Json()["error"], "foreign_origin") << method << path << origin;
+        EXPECT_EQ(reply.Field("Access-Control-Allow-Origin"), "") << method << path << origin;
+      }
+    }
+  }
+  const std::string named = Post("org", {"Origin: https://evil.example"}).body;
+  EXPECT_THAT(named, HasSubstr("https://evil.example"));
+  EXPECT_THAT(named, HasSubstr("deployment.allowedOrigins"));
+  EXPECT_THAT(authn_pages_.requests(), IsEmpty());
+}
+
 TEST_F(EdgeServerTest, PagesStayOnHttps) {
   EXPECT_EQ(Send("GET", "/login").Field("Strict-Transport-Security"), "max-age=31536000");
 }

@@ -441,7 +441,11 @@ class FakeWeb final : public web::v1::Web::Service {
     requests_.push_back(*request);
     response->set_status(200);
     response->set_body("page");
-    return grpc::Status::OK;
+    return status_;
+  }
+  void SetStatus(const grpc::Status& status) {
+    MutexLock lock(mu_);
+    status_ = status;
   }
   std::vector<web::v1::WebRequest> requests() const {
     MutexLock lock(mu_);
@@ -451,6 +455,7 @@ class FakeWeb final : public web::v1::Web::Service {
  private:
   mutable Mutex mu_;
   std::vector<web::v1::WebRequest> requests_ ABSL_GUARDED_BY(mu_);
+  grpc::Status status_ ABSL_GUARDED_BY(mu_);
 };
 
 // In-process, for one or more fakes.

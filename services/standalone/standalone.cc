@@ -154,6 +154,7 @@ ServiceConfigs DeriveConfigs(const StandaloneConfig& config) {
   *configs.authn.mutable_deployment() = deployment;
   *configs.authn.mutable_connectors() = config.connectors();
   *configs.authn.mutable_roles() = config.roles();
+  *configs.authn.mutable_clients() = config.clients();
   configs.authn.set_data_directory(data);
   if (config.has_session_lifetime()) *configs.authn.mutable_session_lifetime() = config.session_lifetime();
   if (config.has_access_token_lifetime()) {

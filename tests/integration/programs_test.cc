@@ -187,6 +187,23 @@ std::vector<Fault> FaultsOfConnectors() {
   };
 }
 
+std::vector<Fault> FaultsOfClients() {
+  const auto client = [](const std::string& more) {
+    return absl::StrCat("clients:\n  - clientId: chatbot\n    redirectUris: [https://chat.example.com/cb]\n", more,
+                        "\ndeployment:");
+  };
+  return {
+      {"deployment:", client(""), "  - clientId:", "clients[0].clientSecretFile"},
+      {"deployment:", client("    clientSecretFile: /none"), "    clientSecretFile:", "clients[0].clientSecretFile"},
+      {"deployment:", client("    approvedServers: [Git Hub]"),
+       "    approvedServers:", "clients[0].approvedServers[0]"},
+      {"deployment:", client("  - clientId: Chatbot"), "  - clientId: Chatbot", "clients[1].clientId"},
+      {"deployment:", client("  - clientId: two\n    redirectUris: [http://127.0.0.1/cb]"),
+       "    redirectUris: [http:", "clients[1].redirectUris[0]"},
+      {"deployment:", client("    secret: x"), "    secret:", "clients[0].secret"},
+  };
+}
+
 std::vector<Fault> FaultsOfRedis() {
   const auto redis = [](const std::string& text) { return absl::StrCat("redis:\n  ", text, "\ndeployment:"); };
   return {
@@ -203,6 +220,7 @@ std::vector<Fault> FaultsOf(const std::string& program) {
   if (program != "standalone") add(FaultsOfServer(program));
   if (program == "vault" || program == "registry" || program == "authn") add(FaultsOfDatabase());
   if (program == "authn" || program == "standalone") add(FaultsOfConnectors());
+  if (program == "authn" || program == "standalone") add(FaultsOfClients());
   if (program == "token-broker" || program == "standalone") add(FaultsOfRedis());
   if (program != "vault" && program != "registry") {
     add({{"deployment:", "deployment:\n  egress:\n    caBundle: /none", "    caBundle: /none",
@@ -231,7 +249,9 @@ std::vector<Fault> FaultsOf(const std::string& program) {
          {"listen:", "listen: 127.0.0.1:0\nthreads: 10000", "threads:", "threads"},
          {"deployment:", "deployment:\n  extraHosts: [gw.internal/mcp]", "  extraHosts:", "deployment.extraHosts[0]"},
          {"deployment:", "deployment:\n  trustedProxies: [x]", "  trustedProxies:", "deployment.trustedProxies[0]"},
-         {"deployment:", "deployment:\n  allowedOrigins: [x]", "  allowedOrigins:", "deployment.allowedOrigins[0]"}});
+         {"deployment:", "deployment:\n  allowedOrigins: [x]", "  allowedOrigins:", "deployment.allowedOrigins[0]"},
+         {"deployment:", "deployment:\n  hostedClientOrigins: [x]",
+          "  hostedClientOrigins:", "deployment.hostedClientOrigins[0]"}});
   }
   if (program == "edge") {
     add({{"listen:", "listen: 127.0.0.1:0\nauthnOutageGrace: 15m1s", "authnOutageGrace:", "authnOutageGrace"}});

@@ -1,34 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/authn/web/authorize.h"
 
+#include <utility>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
 #include "common/error.h"
-#include "common/json.h"
 #include "common/oauth/error.h"
 #include "common/status_macros.h"
 #include "common/web/page.h"
+#include "services/authn/web/resource.h"
 
 namespace sallyport::authn::web {
 namespace {
 
-// Kinds of browser transactions.
-constexpr char kAuthorizing[] = "authorize";
-constexpr char kConsenting[] = "consent";
-constexpr char kLinking[] = "link";
-
 constexpr size_t kMaxState = 2048;
 constexpr size_t kMaxShownName = 80;
-constexpr char kContinuePath[] = "/oauth/continue";
-
-ConsentKey KeyOf(const Authorization& authorization, absl::string_view subject) {
-  return {std::string(subject), authorization.client_id, RedirectHost(authorization.redirect_uri),
-          authorization.server_uid};
-}
-
-std::string WithTransaction(absl::string_view path, absl::string_view id) { return absl::StrCat(path, "?txn=", id); }
 
 // What the client calls itself, shortened to what fits a title.
 std::string ShownName(const Client& client, absl::string_view redirect_uri) {
@@ -45,47 +34,23 @@ absl::Status BadClientRequest(const char* reason, absl::string_view message) {
 
 }  // namespace
 
-std::string EncodeAuthorization(const Authorization& authorization) {
-  return DumpJson({{"client_id", authorization.client_id},
-                   {"client_name", authorization.client_name},
-                   {"redirect_uri", authorization.redirect_uri},
-                   {"state", authorization.state},
-                   {"code_challenge", authorization.code_challenge},
-                   {"resource", authorization.resource},
-                   {"server_uid", authorization.server_uid},
-                   {"prompt", authorization.prompt},
-                   {"begun_at", absl::ToUnixMicros(authorization.begun_at)},
-                   {"linking_subject", authorization.linking_subject}});
-}
-
-absl::StatusOr<Authorization> DecodeAuthorization(absl::string_view text) {
-  ASSIGN_OR_RETURN(const nlohmann::json json, ParseJsonObject(text));
-  const auto text_of = [&](const char* name) { return JsonString(json, name).value_or(""); };
-  Authorization authorization;
-  authorization.client_id = text_of("client_id");
-  authorization.client_name = text_of("client_name");
-  authorization.redirect_uri = text_of("redirect_uri");
-  authorization.state = text_of("state");
-  authorization.code_challenge = text_of("code_challenge");
-  authorization.resource = text_of("resource");
-  authorization.server_uid = text_of("server_uid");
-  authorization.prompt = text_of("prompt");
-  authorization.begun_at = absl::FromUnixMicros(JsonInt(json, "begun_at").value_or(0));
-  authorization.linking_subject = text_of("linking_subject");
-  return authorization;
-}
+std::string WithTransaction(absl::string_view path, absl::string_view id) { return absl::StrCat(path, "?txn=", id); }
 
 absl::StatusOr<Client> AuthorizeFlow::FindClient(const Form& query) const {
   if (query.Count("client_id") != 1 || query.Count("redirect_uri") != 1) {
     return BadClientRequest("client_or_redirect_missing", "client_id and redirect_uri are each required once");
   }
-  absl::StatusOr<Client> client = context_.clients.Find(query.Get("client_id"));
+  return FindClient(query.Get("client_id"), query.Get("redirect_uri"));
+}
+
+absl::StatusOr<Client> AuthorizeFlow::FindClient(const std::string& client_id, const std::string& redirect_uri) const {
+  absl::StatusOr<Client> client = context_.clients.Find(client_id);
   if (!client.ok()) {
     return absl::IsNotFound(client.status()) ? BadClientRequest("client_unknown", "the client is not registered here")
                                              : client.status();
   }
   // RFC 9700 section 2.1: never a redirect to an address the client did not register.
-  if (!client->AllowsRedirect(query.Get("redirect_uri"))) {
+  if (!client->AllowsRedirect(redirect_uri)) {
     return BadClientRequest("redirect_uri_unknown", "redirect_uri is not registered for this client");
   }
   return client;
@@ -128,13 +93,28 @@ std::optional<AuthorizeFlow::Refusal> AuthorizeFlow::ReadRequest(const Form& que
 std::optional<AuthorizeFlow::Refusal> AuthorizeFlow::ReadTarget(const Form& query, const Client& client,
                                                                 Authorization& authorization) const {
   const Refusal unknown{oauth::kInvalidTarget, "resource must be the address of one server of this gateway"};
-  if (query.Count("resource") != 1) {
+  if (query.Count("resource") > 1) {
     return unknown;
   }
   const std::string resource = NormalizeResource(query.Get("resource"));
   if (client.id == kCliClientId) {
-    authorization.resource = context_.parts.tokens.ApiAudience();
-    return resource == authorization.resource ? std::nullopt : std::optional<Refusal>(unknown);
+    if (resource != context_.parts.tokens.ApiAudience()) {
+      return unknown;
+    }
+    authorization.resource = resource;
+    return std::nullopt;
+  }
+  if (NamesNoServer(query.Get("resource"), context_.parts.public_url)) {
+    authorization.named_none = true;
+    const auto servers = context_.parts.servers.Interactive();
+    if (servers.empty()) {
+      return Refusal{oauth::kInvalidTarget, "this gateway has no server that people sign in to"};
+    }
+    // With several the user chooses, among those they may use.
+    if (servers.size() == 1) {
+      Choose(*servers[0], authorization);
+    }
+    return std::nullopt;
   }
   absl::string_view slug = resource;
   if (!absl::ConsumePrefix(&slug, context_.parts.tokens.McpAudience(""))) {
@@ -144,9 +124,14 @@ std::optional<AuthorizeFlow::Refusal> AuthorizeFlow::ReadTarget(const Form& quer
   if (server == nullptr || !server->interactive) {
     return unknown;
   }
-  authorization.resource = context_.parts.tokens.McpAudience(server->slug());
-  authorization.server_uid = server->uid();
+  Choose(*server, authorization);
   return std::nullopt;
+}
+
+void AuthorizeFlow::Choose(const ServerView& server, Authorization& authorization) const {
+  // The audience of the tokens: the address as we write it, however the client did.
+  authorization.resource = context_.parts.tokens.McpAudience(server.slug());
+  authorization.server_uid = server.uid();
 }
 
 absl::StatusOr<WebResponse> AuthorizeFlow::Authorize(const WebRequest& request, absl::Time now) {
@@ -170,7 +155,7 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Authorize(const WebRequest& request, 
   if (!browser.session.has_value() || authorization.prompt == "login") {
     return ToLogin(authorization, browser, authorization.prompt == "login", now);
   }
-  return Advance(authorization, browser, request, now);
+  return Advance(std::move(authorization), browser, request, now);
 }
 
 absl::StatusOr<WebResponse> AuthorizeFlow::ToLogin(const Authorization& authorization, const Browser& browser,
@@ -216,14 +201,29 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Continue(const WebRequest& request, a
                             : Denied(authorization, browser, request, decision.rule);
   }
   authorization.linking_subject.clear();
-  return Advance(authorization, browser, request, now);
+  // Perhaps another user by now, who may use other servers.
+  if (authorization.named_none) {
+    authorization.resource.clear();
+    authorization.server_uid.clear();
+  }
+  return Advance(std::move(authorization), browser, request, now);
 }
 
-absl::StatusOr<WebResponse> AuthorizeFlow::Advance(const Authorization& authorization, const Browser& browser,
+absl::StatusOr<WebResponse> AuthorizeFlow::Advance(Authorization authorization, const Browser& browser,
                                                    const WebRequest& request, absl::Time now) {
   const Identity& user = browser.session->user;
-  if (!authorization.is_api()) {
-    const auto server = ServerOf(authorization);
+  ASSIGN_OR_RETURN(const Client client, FindClient(authorization.client_id, authorization.redirect_uri));
+  if (authorization.needs_server()) {
+    const auto servers = ServersFor(user, client);
+    if (servers.empty()) {
+      return Denied(authorization, browser, request, AccessDecision().rule);
+    }
+    if (servers.size() == 1) {
+      Choose(*servers[0], authorization);
+    }
+  }
+  const auto server = ServerOf(authorization);
+  if (!authorization.is_api() && !authorization.needs_server()) {
     if (server == nullptr) {
       return Refuse(authorization, browser, {oauth::kInvalidTarget, "the server is gone"});
     }
@@ -232,90 +232,15 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Advance(const Authorization& authoriz
       return Denied(authorization, browser, request, decision.rule);
     }
   }
-  ASSIGN_OR_RETURN(const bool remembered, context_.consents.Has(KeyOf(authorization, user.subject)));
-  // Power over the gateway itself is asked for each time: any program on the user's machine can listen on a loopback
-  // port under the name of the command line (RFC 8252 section 8.6).
-  if (remembered && !authorization.is_api() && authorization.prompt != "consent") {
+  ASSIGN_OR_RETURN(const bool asks, MustAsk(authorization, client, server.get(), user));
+  if (!asks) {
     return LinkOrIssue(authorization, browser, request, /*after_post=*/false, now);
   }
   ASSIGN_OR_RETURN(const std::string id, context_.transactions.Begin(browser.transaction_cookie, kConsenting,
                                                                      EncodeAuthorization(authorization), now));
-  WebResponse response = Redirect(WithTransaction("/oauth/consent", id));
+  WebResponse response = Redirect(WithTransaction(kConsentPath, id));
   KeepTransactionCookie(browser, response);
   return response;
-}
-
-absl::StatusOr<WebResponse> AuthorizeFlow::ShowConsent(const WebRequest& request, absl::Time now) {
-  ASSIGN_OR_RETURN(const Form query, Form::Parse(request.query()));
-  ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
-  const std::string& id = query.Get("txn");
-  ASSIGN_OR_RETURN(const std::string payload,
-                   context_.transactions.Look(id, browser.transaction_cookie, kConsenting, now));
-  if (!browser.session.has_value()) {
-    return Redirect(WithParameters("/login", {{"return_to", WithTransaction(kContinuePath, id)}}));
-  }
-  ASSIGN_OR_RETURN(const Authorization authorization, DecodeAuthorization(payload));
-  const auto server = ServerOf(authorization);
-  const Identity& user = browser.session->user;
-  const Connector* connector = context_.parts.connectors.Find(user.connector);
-  Consent consent;
-  consent.user = user;
-  consent.connector_name = connector == nullptr ? user.connector : connector->display_name();
-  consent.client_name = authorization.client_name;
-  consent.redirect_host = RedirectHost(authorization.redirect_uri);
-  consent.loopback = IsLoopbackRedirect(authorization.redirect_uri);
-  consent.server_name = ServerName(authorization);
-  consent.resource = authorization.resource;
-  consent.links_app = server != nullptr && !server->app_uid().empty();
-  consent.is_api = authorization.is_api();
-  consent.transaction = id;
-  consent.csrf = CsrfToken(browser.session_cookie, id);
-  return HtmlResponse(200, ConsentPage(consent, context_.host));
-}
-
-absl::StatusOr<WebResponse> AuthorizeFlow::DecideConsent(const WebRequest& request, absl::Time now) {
-  ASSIGN_OR_RETURN(const Form form, ParsePostedForm(context_, request));
-  ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
-  const std::string& id = form.Get("txn");
-  // The token is bound to the session and to this transaction: neither another user's nor another client's consent
-  // fits.
-  if (!browser.session.has_value() || !CsrfTokenFits(form.Get("csrf"), browser.session_cookie, id)) {
-    return WithReason(absl::PermissionDeniedError("the form's token does not fit"), "csrf_token");
-  }
-  const std::string& decision = form.Get("decision");
-  if (decision != "allow" && decision != "deny") {
-    return absl::InvalidArgumentError("decision must be allow or deny");
-  }
-  ASSIGN_OR_RETURN(const std::string payload,
-                   context_.transactions.Take(id, browser.transaction_cookie, kConsenting, now));
-  ASSIGN_OR_RETURN(const Authorization authorization, DecodeAuthorization(payload));
-  const Identity& user = browser.session->user;
-  const ConsentKey key = KeyOf(authorization, user.subject);
-  const bool allowed = decision == "allow";
-  audit::v1::Event event =
-      EventOf("consent", allowed ? audit::v1::DECISION_ALLOWED : audit::v1::DECISION_DENIED, user.subject, request);
-  event.set_client_id(authorization.client_id);
-  event.set_server_uid(authorization.server_uid);
-  event.set_rule("user");
-  (*event.mutable_details())["redirect_host"] = key.redirect_host;
-  RETURN_IF_ERROR(context_.parts.audit.Record(std::move(event)));
-  if (!allowed) {
-    const std::string target = ErrorLocation(authorization, {oauth::kAccessDenied, "the user did not allow it"});
-    return HtmlResponse(
-        200, page::RenderContinue("Not allowed", absl::StrCat(authorization.client_name, " gets no access."), target,
-                                  context_.host));
-  }
-  if (const auto server = ServerOf(authorization); !authorization.is_api()) {
-    if (server == nullptr) {
-      return WithReason(absl::NotFoundError("the server is gone"), "server_gone");
-    }
-    const AccessDecision access = server->policy.Decide(user, context_.parts.connectors.SpeaksFor(user));
-    if (!access.allowed) {
-      return Denied(authorization, browser, request, access.rule);
-    }
-  }
-  RETURN_IF_ERROR(context_.consents.Give(key, now));
-  return LinkOrIssue(authorization, browser, request, /*after_post=*/true, now);
 }
 
 absl::StatusOr<WebResponse> AuthorizeFlow::LinkOrIssue(Authorization authorization, const Browser& browser,
@@ -339,13 +264,16 @@ absl::StatusOr<WebResponse> AuthorizeFlow::LinkOrIssue(Authorization authorizati
 
 absl::StatusOr<WebResponse> AuthorizeFlow::Issue(const Authorization& authorization, const Browser& browser,
                                                  const WebRequest& request, bool after_post, absl::Time now) {
+  const char* rule = authorization.approved ? "client.approved" : "consent";
   ASSIGN_OR_RETURN(const Secret code, context_.parts.grants.IssueCode(browser.session->user,
                                                                       {.client_id = authorization.client_id,
                                                                        .redirect_uri = authorization.redirect_uri,
                                                                        .code_challenge = authorization.code_challenge,
                                                                        .resource = authorization.resource,
                                                                        .server_uid = authorization.server_uid,
-                                                                       .scope = authorization.is_api() ? "api" : "mcp"},
+                                                                       .scope = authorization.is_api() ? "api" : "mcp",
+                                                                       .session_id = browser.session->id,
+                                                                       .rule = rule},
                                                                       request.client_address(), now));
   const std::string target = WithParameters(
       authorization.redirect_uri,
@@ -370,7 +298,8 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Refuse(const Authorization& authoriza
   const std::string target = ErrorLocation(authorization, refusal);
   bool trusted = IsLoopbackRedirect(authorization.redirect_uri);
   if (!trusted && browser.session.has_value()) {
-    ASSIGN_OR_RETURN(trusted, context_.consents.TrustsRedirect(KeyOf(authorization, browser.session->user.subject)));
+    ASSIGN_OR_RETURN(trusted,
+                     context_.consents.TrustsRedirect(ConsentKeyOf(authorization, browser.session->user.subject)));
   }
   if (trusted) {
     return Redirect(target);
@@ -391,7 +320,8 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Denied(const Authorization& authoriza
   event.set_server_uid(authorization.server_uid);
   event.set_rule(rule);
   RETURN_IF_ERROR(context_.parts.audit.Record(std::move(event)));
-  const std::string server = ServerName(authorization);
+  const std::string server =
+      authorization.needs_server() ? std::string("any server of this gateway") : ServerName(authorization);
   return HtmlResponse(
       403, ErrorPage({absl::StrCat("You may not use ", server),
                       absl::StrCat("You are signed in as ", user.email.empty() ? user.subject : user.email,
@@ -410,6 +340,9 @@ std::shared_ptr<const ServerView> AuthorizeFlow::ServerOf(const Authorization& a
 std::string AuthorizeFlow::ServerName(const Authorization& authorization) const {
   if (authorization.is_api()) {
     return "this gateway";
+  }
+  if (authorization.needs_server()) {
+    return "a server of this gateway";
   }
   const auto server = ServerOf(authorization);
   return server == nullptr ? "the server" : server->name();

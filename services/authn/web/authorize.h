@@ -1,33 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
+#include "services/authn/web/authorization.h"
 #include "services/authn/web/context.h"
 #include "services/authn/web/pages.h"
 
 namespace sallyport::authn::web {
 
-// An authorization request that was found valid, and how far its user has come. What lies in a browser transaction.
-struct Authorization {
-  std::string client_id;
-  std::string client_name;
-  std::string redirect_uri;
-  std::string state;
-  std::string code_challenge;
-  std::string resource;
-  // Empty for the API of the command line.
-  std::string server_uid;
-  // "login", "consent" or empty.
-  std::string prompt;
-  absl::Time begun_at = absl::InfinitePast();
-  // Set when the user has consented and was sent to link an account: only this user may come back.
-  std::string linking_subject;
+// Kinds of browser transactions.
+inline constexpr char kAuthorizing[] = "authorize";
+inline constexpr char kConsenting[] = "consent";
+inline constexpr char kLinking[] = "link";
 
-  bool is_api() const { return server_uid.empty(); }
-};
-std::string EncodeAuthorization(const Authorization& authorization);
-absl::StatusOr<Authorization> DecodeAuthorization(absl::string_view text);
+inline constexpr char kContinuePath[] = "/oauth/continue";
+inline constexpr char kConsentPath[] = "/oauth/consent";
+std::string WithTransaction(absl::string_view path, absl::string_view id);
+ConsentKey ConsentKeyOf(const Authorization& authorization, absl::string_view subject);
 
 // The authorization endpoint (RFC 6749 section 3.1) and the steps after it:
 //   /oauth/authorize → /login → /oauth/continue → /oauth/consent → /connect/<server> → /oauth/continue → the client,
@@ -53,13 +46,26 @@ class AuthorizeFlow {
     std::string description;
   };
   absl::StatusOr<Client> FindClient(const Form& query) const;
+  // Also for a later step: it may be gone meanwhile.
+  absl::StatusOr<Client> FindClient(const std::string& client_id, const std::string& redirect_uri) const;
   // Fills `authorization` and says what is wrong with the rest of the request, if something is.
   std::optional<Refusal> ReadRequest(const Form& query, const Client& client, Authorization& authorization) const;
   std::optional<Refusal> ReadTarget(const Form& query, const Client& client, Authorization& authorization) const;
 
+  void Choose(const ServerView& server, Authorization& authorization) const;
+  // Those the user may use, for a client that names none. Only those it is approved for, if there are any.
+  std::vector<std::shared_ptr<const ServerView>> ServersFor(const Identity& user, const Client& client) const;
+
+  // Does the user have to look at the consent page? `server` is null for the API, and while none is chosen.
+  absl::StatusOr<bool> MustAsk(Authorization& authorization, const Client& client, const ServerView* server,
+                               const Identity& user) const;
+  // `note` says what was missing on a page that was sent; empty the first time.
+  absl::StatusOr<WebResponse> PageOfConsent(const Authorization& authorization, const Browser& browser,
+                                            const std::string& id, const WebRequest& request, absl::string_view note);
+
   // The next step for somebody who is signed in.
-  absl::StatusOr<WebResponse> Advance(const Authorization& authorization, const Browser& browser,
-                                      const WebRequest& request, absl::Time now);
+  absl::StatusOr<WebResponse> Advance(Authorization authorization, const Browser& browser, const WebRequest& request,
+                                      absl::Time now);
   absl::StatusOr<WebResponse> ToLogin(const Authorization& authorization, const Browser& browser, bool again,
                                       absl::Time now);
   // After the consent. `after_post`: the answer to a form, so a page and not a redirect.

@@ -150,13 +150,10 @@ INSTANTIATE_TEST_SUITE_P(
                       BadRequest{"NoMethod", "code_challenge_method", "", "invalid_request"},
                       BadRequest{"FragmentMode", "response_mode", "fragment", "invalid_request"},
                       BadRequest{"RequestObject", "request", "e30", "request_not_supported"},
-                      BadRequest{"NoResource", "resource", "", "invalid_target"},
                       BadRequest{"ForeignResource", "resource", "https://evil.example/mcp/github", "invalid_target"},
                       BadRequest{"HttpResource", "resource", "http://gw.example.com/mcp/github", "invalid_target"},
                       BadRequest{"FragmentResource", "resource", "https://gw.example.com/mcp/github#x",
                                  "invalid_target"},
-                      BadRequest{"QueryResource", "resource", "https://gw.example.com/mcp/github?x", "invalid_target"},
-                      BadRequest{"OriginResource", "resource", "https://gw.example.com", "invalid_target"},
                       BadRequest{"UnknownServer", "resource", "https://gw.example.com/mcp/nope", "invalid_target"},
                       BadRequest{"DisabledServer", "resource", "https://gw.example.com/mcp/off", "invalid_target"},
                       BadRequest{"PassthroughServer", "resource", "https://gw.example.com/mcp/raw", "invalid_target"},
@@ -180,7 +177,8 @@ TEST_F(AuthorizeTest, RepeatedParameterIsRefused) {
 // RFC 9700 section 4.11.2: no open redirector through an error of a self-registered client.
 TEST_F(AuthorizeTest, ErrorForAnUntrustedHostIsAPageWithALink) {
   const std::string client = RegisterClient(browser_, kHosted);
-  const WebResponse response = Authorize(With(AuthorizeFields(client, kHosted), "resource", ""));
+  const WebResponse response =
+      Authorize(With(AuthorizeFields(client, kHosted), "resource", "https://gw.example.com/mcp/nope"));
   EXPECT_EQ(response.status(), 400);
   EXPECT_EQ(Location(response), "");
   EXPECT_THAT(response.body(), HasSubstr("https://client.example/cb?error=invalid_target"));
@@ -196,36 +194,103 @@ TEST_F(AuthorizeTest, StateIsEchoedEncoded) {
   EXPECT_EQ(QueryOf(target).Get("state"), state);
 }
 
-TEST_F(AuthorizeTest, TrailingSlashAndUpperCaseHostNameTheSameServer) {
+// The audience of the token is the address as we write it, whatever the client's user typed.
+TEST_F(AuthorizeTest, SlashQueryAndUpperCaseHostNameTheSameServer) {
+  browser_.SignIn("ann");
   const std::string client = RegisterClient(browser_, kLoopback);
-  for (const char* resource : {"https://gw.example.com/mcp/github/", "HTTPS://GW.example.com:443/mcp/github"}) {
-    EXPECT_THAT(Location(Authorize(AuthorizeFields(client, kLoopback, resource))), StartsWith("/login")) << resource;
+  for (const std::string resource :
+       {"https://gw.example.com/mcp/github/", "HTTPS://GW.example.com:443/mcp/github",
+        "https://gw.example.com/mcp/github?tenant=a", "https://gw.example.com/mcp/github/?x"}) {
+    for (const std::string again : {resource, std::string("https://gw.example.com/mcp/github")}) {
+      const WebResponse tokens =
+          RequestToken(browser_, {{"grant_type", "authorization_code"},
+                                  {"code", ObtainCode(browser_, AuthorizeFields(client, kLoopback, resource))},
+                                  {"code_verifier", kVerifier},
+                                  {"redirect_uri", kLoopback},
+                                  {"client_id", client},
+                                  {"resource", again}});
+      ASSERT_EQ(tokens.status(), 200) << resource << tokens.body();
+      const std::string token = JsonOf(tokens)["access_token"];
+      EXPECT_THAT(world_.tokens.VerifyMcp(token, "github", "srv_github", world_.clock.Now()), testing::IsOk());
+    }
   }
 }
 
 TEST_F(AuthorizeTest, ConsentIsRememberedForTheSameServerOnly) {
   browser_.SignIn("ann");
-  const std::string client = RegisterClient(browser_, kLoopback);
-  EXPECT_NE(ObtainCode(browser_, AuthorizeFields(client, kLoopback)), "");
+  const std::string client = RegisterClient(browser_, kHosted);
+  EXPECT_NE(ObtainCode(browser_, AuthorizeFields(client, kHosted)), "");
   // Seen: straight to the client.
-  const WebResponse again = Authorize(AuthorizeFields(client, kLoopback));
-  EXPECT_THAT(Location(again), StartsWith("http://127.0.0.1:5/cb?code="));
+  const WebResponse again = Authorize(AuthorizeFields(client, kHosted));
+  EXPECT_THAT(Location(again), StartsWith("https://client.example/cb?code="));
   // Another server, another client, another user: asked again.
-  EXPECT_THAT(Location(Authorize(AuthorizeFields(client, kLoopback, "https://gw.example.com/mcp/notes"))),
+  EXPECT_THAT(Location(Authorize(AuthorizeFields(client, kHosted, "https://gw.example.com/mcp/notes"))),
               StartsWith("/oauth/consent"));
-  const std::string other = RegisterClient(browser_, kLoopback, {{"client_name", "Other"}});
-  EXPECT_THAT(Location(Authorize(AuthorizeFields(other, kLoopback))), StartsWith("/oauth/consent"));
+  const std::string other = RegisterClient(browser_, kHosted, {{"client_name", "Other"}});
+  EXPECT_THAT(Location(Authorize(AuthorizeFields(other, kHosted))), StartsWith("/oauth/consent"));
   TestBrowser bob(world_);
   bob.SignIn("bob");
-  EXPECT_THAT(Location(bob.Get("/oauth/authorize?" + FormEncode(AuthorizeFields(client, kLoopback)))),
+  EXPECT_THAT(Location(bob.Get("/oauth/authorize?" + FormEncode(AuthorizeFields(client, kHosted)))),
               StartsWith("/oauth/consent"));
+}
+
+TEST_F(AuthorizeTest, ConsentForOneRedirectHostIsNotForAnother) {
+  browser_.SignIn("ann");
+  const nlohmann::json both = {{"redirect_uris", nlohmann::json::array({kHosted, "https://other.example/cb"})}};
+  const std::string client = RegisterClient(browser_, kHosted, both);
+  EXPECT_NE(ObtainCode(browser_, AuthorizeFields(client, kHosted)), "");
+  EXPECT_THAT(Location(Authorize(AuthorizeFields(client, "https://other.example/cb"))), StartsWith("/oauth/consent"));
+}
+
+class LocalProgramConsentTest : public AuthorizeTest, public ::testing::WithParamInterface<const char*> {};
+
+// RFC 8252 section 8.6. Any program on the computer can register what another did, and gets the same client id.
+TEST_P(LocalProgramConsentTest, IsAskedForEachTime) {
+  browser_.SignIn("ann");
+  const std::string client = RegisterClient(browser_, GetParam());
+  const std::string first = Location(Authorize(AuthorizeFields(client, GetParam())));
+  ASSERT_THAT(first, StartsWith("/oauth/consent?txn="));
+  const WebResponse full = browser_.Get(first);
+  EXPECT_THAT(full.body(), HasSubstr(">Allow</button>"));
+  EXPECT_THAT(full.body(), HasSubstr("Call the tools of GitHub in your name"));
+  EXPECT_NE(QueryOf(RefreshTarget(browser_.Consent(first, "allow"))).Get("code"), "");
+
+  const std::string impostor = RegisterClient(browser_, GetParam());
+  ASSERT_EQ(impostor, client) << "equal registrations are one client";
+  const WebResponse again = Authorize(AuthorizeFields(impostor, GetParam()));
+  ASSERT_THAT(Location(again), StartsWith("/oauth/consent?txn="));
+  const WebResponse page = browser_.Get(Location(again));
+  EXPECT_THAT(page.body(), HasSubstr(">Continue as ann</button>"));
+  EXPECT_THAT(page.body(), HasSubstr("Did you just start this from Cursor?"));
+  EXPECT_THAT(page.body(), HasSubstr("a program on this computer"));
+  EXPECT_NE(QueryOf(RefreshTarget(browser_.Consent(Location(again), "allow"))).Get("code"), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Redirects, LocalProgramConsentTest,
+                         ::testing::Values("http://127.0.0.1:5/cb", "http://localhost:3118/callback",
+                                           "http://[::1]:7/cb", "https://localhost/cb",
+                                           "cursor://anysphere.cursor-mcp/oauth/callback", "com.example.app:/cb",
+                                           "https://vscode.dev/redirect", "https://insiders.vscode.dev/redirect"));
+
+TEST_F(AuthorizeTest, ProgramThatWasNeverAllowedHasTheWholePage) {
+  browser_.SignIn("ann");
+  const std::string client = RegisterClient(browser_, kLoopback);
+  EXPECT_NE(ObtainCode(browser_, AuthorizeFields(client, kLoopback)), "");
+  for (const FormFields& fields :
+       {AuthorizeFields(client, kLoopback, "https://gw.example.com/mcp/notes"),
+        With(AuthorizeFields(client, kLoopback), "prompt", "consent"),
+        AuthorizeFields(RegisterClient(browser_, kLoopback, {{"client_name", "Other"}}), kLoopback)}) {
+    const WebResponse page = browser_.Get(Location(Authorize(fields)));
+    EXPECT_THAT(page.body(), HasSubstr(">Allow</button>"));
+    EXPECT_THAT(page.body(), Not(HasSubstr("Continue as")));
+  }
 }
 
 TEST_F(AuthorizeTest, PromptConsentAsksAgain) {
   browser_.SignIn("ann");
-  const std::string client = RegisterClient(browser_, kLoopback);
-  EXPECT_NE(ObtainCode(browser_, AuthorizeFields(client, kLoopback)), "");
-  EXPECT_THAT(Location(Authorize(With(AuthorizeFields(client, kLoopback), "prompt", "consent"))),
+  const std::string client = RegisterClient(browser_, kHosted);
+  EXPECT_NE(ObtainCode(browser_, AuthorizeFields(client, kHosted)), "");
+  EXPECT_THAT(Location(Authorize(With(AuthorizeFields(client, kHosted), "prompt", "consent"))),
               StartsWith("/oauth/consent"));
 }
 
@@ -333,13 +398,13 @@ TEST_F(AuthorizeTest, UserWhoMayNotUseTheServerGetsNoCode) {
 
 TEST_F(AuthorizeTest, ServerWithLinkedAccountsSendsTheUserThereBeforeTheCode) {
   browser_.SignIn("ann");
-  const std::string client = RegisterClient(browser_, kLoopback);
-  const FormFields fields = AuthorizeFields(client, kLoopback, "https://gw.example.com/mcp/linked");
+  const std::string client = RegisterClient(browser_, kHosted);
+  const FormFields fields = AuthorizeFields(client, kHosted, "https://gw.example.com/mcp/linked");
   const WebResponse allowed = browser_.Consent(Location(Authorize(fields)), "allow");
   const std::string link = RefreshTarget(allowed);
   ASSERT_THAT(link, StartsWith("/connect/linked?txn="));
   const std::string back = "/oauth/continue?txn=" + QueryOf(link).Get("txn");
-  EXPECT_THAT(Location(browser_.Get(back)), StartsWith("http://127.0.0.1:5/cb?code="));
+  EXPECT_THAT(Location(browser_.Get(back)), StartsWith("https://client.example/cb?code="));
   EXPECT_EQ(browser_.Get(back).status(), 400);
   // Remembered consent: straight to the link step, as a redirect.
   EXPECT_THAT(Location(Authorize(fields)), StartsWith("/connect/linked?txn="));

@@ -36,10 +36,6 @@ absl::Status InvalidClient() {
                         oauth::kInvalidClient);
 }
 
-std::string SecretHash(absl::string_view secret) {
-  return Base64UrlEncode(HmacSha256("sallyport client secret", secret));
-}
-
 // Optional text. Null and "" count as absent: some clients send every field they know.
 absl::StatusOr<std::string> TextField(const nlohmann::json& json, const char* name) {
   const nlohmann::json* member = JsonMember(json, name);
@@ -192,6 +188,10 @@ bool ClientMetadata::may_refresh() const {
   return std::find(grant_types.begin(), grant_types.end(), "refresh_token") != grant_types.end();
 }
 
+std::string ClientSecretHash(absl::string_view secret) {
+  return Base64UrlEncode(HmacSha256("sallyport client secret", secret));
+}
+
 absl::StatusOr<ClientMetadata> ParseClientMetadata(absl::string_view text) {
   const absl::StatusOr<nlohmann::json> parsed = ParseJsonObject(text, {.max_bytes = 64 << 10, .max_depth = 8});
   if (!parsed.ok()) {
@@ -235,6 +235,10 @@ bool Client::AllowsRedirect(absl::string_view redirect_uri) const {
                      [&](const std::string& registered) { return RedirectUriMatches(registered, redirect_uri); });
 }
 
+bool Client::IsApprovedFor(absl::string_view server_slug) const {
+  return std::find(approved_servers.begin(), approved_servers.end(), server_slug) != approved_servers.end();
+}
+
 absl::StatusOr<Clients::Registered> Clients::Register(const ClientMetadata& metadata, absl::Time now) {
   const bool is_public = metadata.token_endpoint_auth_method == "none";
   const std::string text = DumpJson(ToJson(metadata));
@@ -243,7 +247,7 @@ absl::StatusOr<Clients::Registered> Clients::Register(const ClientMetadata& meta
   Client client{MakeUid("clt_"), metadata, "", now, now};
   if (!is_public) {
     registered.secret = Secret(RandomToken("spc_"));
-    client.secret_hash = SecretHash(registered.secret.Expose());
+    client.secret_hash = ClientSecretHash(registered.secret.Expose());
   }
   const std::string digest = is_public ? Base64UrlEncode(Sha256(text)) : client.id;
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
@@ -273,6 +277,11 @@ absl::StatusOr<Clients::Registered> Clients::Register(const ClientMetadata& meta
 absl::StatusOr<Client> Clients::Find(absl::string_view id) const {
   if (id == kCliClientId) {
     return CliClient();
+  }
+  for (const Client& client : configured_) {
+    if (client.id == id) {
+      return client;
+    }
   }
   std::optional<Row> row;
   RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
@@ -316,8 +325,8 @@ absl::StatusOr<Client> Clients::Authenticate(absl::string_view authorization_hea
       return client.status();
     }
     // Hashed and compared whatever was found, so that the time tells nothing.
-    const std::string hash = SecretHash(reading.secret);
-    const bool secret_fits = ConstantTimeEquals(hash, client.ok() ? client->secret_hash : SecretHash(""));
+    const std::string hash = ClientSecretHash(reading.secret);
+    const bool secret_fits = ConstantTimeEquals(hash, client.ok() ? client->secret_hash : ClientSecretHash(""));
     if (client.ok() && (client->secret_hash.empty() ? reading.secret.empty() : secret_fits)) {
       return client;
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -45,19 +46,28 @@ struct Client {
   // Hash of the secret; empty for public clients.
   std::string secret_hash;
   absl::Time created_at;
-  absl::Time used_at = absl::InfiniteFuture();  // Of the built-in client: never due.
+  absl::Time used_at = absl::InfiniteFuture();  // Of clients that are in no table: never due.
+  // Registered by the administrator, in the configuration.
+  bool configured = false;
+  // Slugs of the servers for which the administrator has approved it.
+  std::vector<std::string> approved_servers;
 
   // The registered URI that `redirect_uri` is, by RedirectUriMatches.
   bool AllowsRedirect(absl::string_view redirect_uri) const;
+  bool IsApprovedFor(absl::string_view server_slug) const;
 };
 
-// Registered clients, and the built-in one of the command line. Thread-safe.
+// What is kept of a client's secret.
+std::string ClientSecretHash(absl::string_view secret);
+
+// Clients that registered themselves, those of the configuration, and the built-in one of the command line.
+// Thread-safe.
 class Clients {
  public:
   static constexpr int kMaxClients = 10'000;
 
-  explicit Clients(Database& database, int max_clients = kMaxClients)
-      : database_(database), max_clients_(max_clients) {}
+  explicit Clients(Database& database, std::vector<Client> configured = {}, int max_clients = kMaxClients)
+      : database_(database), configured_(std::move(configured)), max_clients_(max_clients) {}
 
   struct Registered {
     Client client;
@@ -79,6 +89,7 @@ class Clients {
 
  private:
   Database& database_;
+  const std::vector<Client> configured_;
   const int max_clients_;
 };
 

@@ -92,7 +92,7 @@ class ClientsTest : public EnginesTest {
  protected:
   void SetUp() override {
     ASSERT_NO_FATAL_FAILURE(EnginesTest::SetUp());
-    clients_ = std::make_unique<Clients>(*database_, 5);
+    clients_ = std::make_unique<Clients>(*database_, std::vector<Client>(), 5);
   }
   static ClientMetadata Metadata(const std::string& path, const std::string& method = "none") {
     ClientMetadata metadata;
@@ -148,6 +148,27 @@ TEST_P(ClientsTest, FullTableDropsClientsNeverUsedFirst) {
   }
   EXPECT_THAT(clients_->Find(ids[0]), IsOk());
   EXPECT_THAT(clients_->Find(ids[1]), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST_P(ClientsTest, ConfiguredClientsAreInNoTable) {
+  Client chatbot;
+  chatbot.id = "chatbot";
+  chatbot.configured = true;
+  chatbot.secret_hash = ClientSecretHash("0123456789abcdef0123456789abcdef");
+  Clients clients(*database_, {chatbot}, 1);
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_THAT(clients.Register(Metadata(std::to_string(i)), clock_.Now()), IsOk());
+  }
+  ASSERT_OK_AND_ASSIGN(const Client found, clients.Find("chatbot"));
+  EXPECT_TRUE(found.configured);
+  EXPECT_THAT(clients.Touch(found, clock_.Now()), IsOk());
+  const auto authenticate = [&](const std::string& secret) {
+    return clients.Authenticate("", *Form::Parse(FormEncode({{"client_id", "chatbot"}, {"client_secret", secret}})));
+  };
+  EXPECT_THAT(authenticate("0123456789abcdef0123456789abcdef"), IsOk());
+  EXPECT_THAT(authenticate("0123456789abcdef0123456789abcdeF"), Not(IsOk()));
+  EXPECT_THAT(authenticate(""), Not(IsOk()));
+  EXPECT_THAT(clients_->Find("chatbot"), Not(IsOk())) << "taken out of the configuration, it is gone";
 }
 
 TEST_P(ClientsTest, SecretAuthenticatesByBasicInBothReadingsAndByPost) {

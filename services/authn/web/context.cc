@@ -47,6 +47,9 @@ Wording WordingOf(absl::StatusCode code, absl::string_view reason) {
   if (reason == "cross_site_form" || reason == "csrf_token") {
     return {403, "This form is not from here", "It was sent by another site or is too old. Nothing was changed."};
   }
+  if (reason == "session_ended") {
+    return {401, "You are signed out", "Your session ended in the middle of this step. Nothing was allowed."};
+  }
   switch (code) {
     case absl::StatusCode::kInvalidArgument:
       return {400, "This request is not valid", "The address is incomplete or was changed on the way."};
@@ -141,18 +144,6 @@ WebResponse StatusPage(const Context& context, const absl::Status& status) {
     AddHeader(response, "retry-after", "2");
   }
   return response;
-}
-
-std::string NormalizeResource(absl::string_view resource) {
-  const absl::StatusOr<Url> url = Url::Parse(resource);
-  if (!url.ok() || resource.find('?') != absl::string_view::npos) {
-    return "";
-  }
-  std::string path = url->path();
-  if (absl::EndsWith(path, "/")) {
-    path.pop_back();
-  }
-  return url->origin() + path;
 }
 
 }  // namespace sallyport::authn::web

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -51,6 +52,8 @@ struct Parts {
   VaultClient& vault;
   Audit& audit;
   OidcLogin::Fetch fetch;
+  // Registered by configuration.
+  std::vector<Client> clients = {};
 };
 
 // Parts, and what only the pages use. One per process.
@@ -58,7 +61,7 @@ struct Context {
   explicit Context(const Parts& given)
       : parts(given),
         host(given.public_url.substr(given.public_url.find("://") + 3)),
-        clients(given.database),
+        clients(given.database, given.clients),
         consents(given.database),
         transactions(given.database),
         attempts(given.database),
@@ -101,9 +104,5 @@ std::string ReportCode(const Context& context, absl::string_view reason);
 // The error page for a status of a page's flow, with its reason as code. INTERNAL and UNKNOWN say nothing of their
 // message.
 WebResponse StatusPage(const Context& context, const absl::Status& status);
-
-// `resource` in the one form we compare: scheme and host in lower case, no default port, no trailing slash. Empty if it
-// is no URL, or has a fragment, query or user information.
-std::string NormalizeResource(absl::string_view resource);
 
 }  // namespace sallyport::authn::web

@@ -8,6 +8,7 @@
 #include "common/json.h"
 #include "common/oauth/error.h"
 #include "common/status_macros.h"
+#include "services/authn/web/resource.h"
 
 namespace sallyport::authn::web {
 namespace {
@@ -55,14 +56,14 @@ absl::StatusOr<Form> ParseParameters(const WebRequest& request) {
   return *form;
 }
 
-// Empty when absent; what is there and no resource of anybody's is one that fits nothing.
-absl::StatusOr<std::string> ResourceOf(const Form& form) {
-  if (!form.Has("resource")) {
+// Empty when it names no server: then the grant's own holds.
+absl::StatusOr<std::string> ResourceOf(const Form& form, absl::string_view public_url) {
+  if (NamesNoServer(form.Get("resource"), public_url)) {
     return std::string();
   }
   std::string resource = NormalizeResource(form.Get("resource"));
   if (resource.empty()) {
-    return Bad(oauth::kInvalidTarget, "resource is not an absolute URL without query and fragment");
+    return Bad(oauth::kInvalidTarget, "resource is not an absolute URL without a fragment");
   }
   return resource;
 }
@@ -160,7 +161,7 @@ absl::StatusOr<WebResponse> OAuthEndpoints::RedeemCode(const Client& client, con
   if (form.Get("code").empty()) {
     return Bad(oauth::kInvalidRequest, "code is missing");
   }
-  ASSIGN_OR_RETURN(const std::string resource, ResourceOf(form));
+  ASSIGN_OR_RETURN(const std::string resource, ResourceOf(form, context_.parts.public_url));
   const std::string& verifier = form.Get("code_verifier");
   std::string revoked_grant;
   const absl::StatusOr<Grants::Tokens> tokens = context_.parts.grants.RedeemCode(
@@ -187,7 +188,7 @@ absl::StatusOr<WebResponse> OAuthEndpoints::RedeemRefreshToken(const Client& cli
   if (refresh_token.empty()) {
     return Bad(oauth::kInvalidRequest, "refresh_token is missing");
   }
-  ASSIGN_OR_RETURN(const std::string resource, ResourceOf(form));
+  ASSIGN_OR_RETURN(const std::string resource, ResourceOf(form, context_.parts.public_url));
   // Before anything is used up: a user or server that is switched off and on again must not cost everybody their
   // sessions.
   ASSIGN_OR_RETURN(const Grant grant, context_.parts.grants.FindByRefreshToken(refresh_token, client.id));

@@ -149,12 +149,37 @@ TEST_F(EndpointsTest, RefreshRotatesAndKeepsScope) {
   const nlohmann::json second = JsonOf(response);
   EXPECT_NE(first["refresh_token"], second["refresh_token"]);
   EXPECT_EQ(second["scope"], "mcp");
-  EXPECT_EQ(ErrorOf(Token(With(RefreshFields(second["refresh_token"]), "scope", "mcp admin"))), "invalid_scope");
   EXPECT_EQ(
       ErrorOf(Token(With(RefreshFields(second["refresh_token"]), "resource", "https://gw.example.com/mcp/notes"))),
       "invalid_target");
   EXPECT_EQ(ErrorOf(Token(RefreshFields(""))), "invalid_request");
   EXPECT_EQ(world_.Events("token.refreshed").size(), 1U);
+}
+
+TEST_F(EndpointsTest, UnknownScopesAreIgnoredAtRefreshAsAtAuthorize) {
+  const std::string code = ObtainCode(browser_, With(AuthorizeFields(client_, kLoopback), "scope", "openid mcp admin"));
+  nlohmann::json tokens = JsonOf(Token(CodeFields(code)));
+  EXPECT_EQ(tokens["scope"], "mcp");
+  for (const char* scope : {"openid mcp admin", "openid email profile", "offline_access", "api"}) {
+    const WebResponse response = Token(With(RefreshFields(tokens["refresh_token"]), "scope", scope));
+    ASSERT_EQ(response.status(), 200) << scope << response.body();
+    tokens = JsonOf(response);
+    EXPECT_EQ(tokens["scope"], "mcp") << scope;
+  }
+}
+
+TEST_F(EndpointsTest, ResourceThatNamesNoServerIsTheGrantsOwn) {
+  for (const char* resource : {"", "https://gw.example.com", "https://gw.example.com/"}) {
+    FormFields fields = CodeFields(Code());
+    fields.emplace_back("resource", resource);
+    const nlohmann::json tokens = JsonOf(Token(fields));
+    const std::string token = tokens["access_token"];
+    EXPECT_THAT(world_.tokens.VerifyMcp(token, "github", "srv_github", world_.clock.Now()), IsOk()) << resource;
+    FormFields refresh = RefreshFields(tokens["refresh_token"]);
+    refresh.emplace_back("resource", resource);
+    EXPECT_EQ(Token(refresh).status(), 200) << resource;
+  }
+  EXPECT_EQ(ErrorOf(Token(With(CodeFields(Code()), "resource", "https://evil.example"))), "invalid_target");
 }
 
 TEST_F(EndpointsTest, LostAnswerCanBeFetchedAgainAndLateReplayEndsTheFamily) {

@@ -32,19 +32,65 @@ std::string NameOf(const Identity& user) {
   return !user.name.empty() ? user.name : !user.email.empty() ? user.email : user.subject;
 }
 
+// A button's worth of a name.
+std::string ShortName(const Identity& user) {
+  constexpr size_t kMax = 32;
+  std::string name = NameOf(user);
+  if (name.size() <= kMax) {
+    return name;
+  }
+  name.resize(kMax);
+  while (!name.empty() && !IsUtf8(name)) {
+    name.pop_back();
+  }
+  return absl::StrCat(name, "…");
+}
+
 Html WarningFor(const Consent& consent) {
-  if (!consent.loopback) {
+  if (!consent.local_program) {
     return {};
   }
   return page::Note(page::Tone::kWarn, absl::StrCat("Did you just start this from ", consent.client_name, "?"),
                     "Any program on this computer could ask in its name. If not, choose Don’t allow.");
 }
 
+Html ClientFact(const Consent& consent) {
+  return consent.client_is_registered
+             ? Fill(R"(<span class="host">{}</span>, registered by your administrator)", {consent.client_name})
+             : Fill(R"(says it is <span class="host">{}</span>, not verified)", {consent.client_name});
+}
+
+Html ServerFact(const Consent& consent) {
+  if (!consent.choices.empty()) {
+    return {};
+  }
+  return Fill(R"(<dt>{}</dt><dd><span class="host">{}</span><br><code class="muted">{}</code></dd>)",
+              {consent.is_api ? "Use" : "Server", consent.server_name, consent.resource});
+}
+
+// Nothing is chosen beforehand: the client did not say what it is for, so nobody but the user can.
+Html ChoicesOf(const Consent& consent) {
+  Html lines;
+  for (const Consent::Choice& choice : consent.choices) {
+    lines += Fill(R"(<label class="pick"><input type="radio" name="server" value="{}" required>)"
+                  R"(<span>{}<br><code class="muted">{}</code></span></label>)",
+                  {choice.slug, choice.name, choice.resource});
+  }
+  if (lines.empty()) {
+    return {};
+  }
+  return Fill(
+      R"(<fieldset class="stack tight"><legend class="small muted">{} did not say which server it wants to use. )"
+      R"(Choose one:</legend>{}</fieldset>)",
+      {consent.client_name, lines});
+}
+
 Html PermissionsOf(const Consent& consent) {
   if (consent.is_api) {
     return page::Check("Manage this gateway with the roles you have");
   }
-  Html lines = page::Check(absl::StrCat("Call the tools of ", consent.server_name, " in your name"));
+  const std::string server = consent.choices.empty() ? consent.server_name : std::string("the server you choose");
+  Html lines = page::Check(absl::StrCat("Call the tools of ", server, " in your name"));
   lines += page::Check("Stay connected for up to 30 days, or until you remove it");
   return lines;
 }
@@ -122,21 +168,27 @@ std::string ConsentPage(const Consent& consent, absl::string_view host) {
   const std::string not_you = absl::StrCat(
       "/login?",
       EncodeQuery({{"switch", "1"}, {"return_to", absl::StrCat("/oauth/continue?txn=", consent.transaction)}}));
-  const Html program = consent.loopback ? Html(", a program on this computer") : Html();
+  const Html program = consent.local_program ? Html(", a program on this computer") : Html();
   Html hidden = page::HiddenField("txn", consent.transaction);
   hidden += page::HiddenField("csrf", consent.csrf);
   page.body = Fill(R"(<h1>Let {} use {} as you?</h1><div class="stack">{})",
                    {consent.client_name, consent.server_name, page::WhoAmI(NameOf(consent.user), who, not_you)});
-  page.body += Fill(R"(<dl class="facts"><dt>Client</dt><dd>says it is <span class="host">{}</span>, not verified</dd>)"
-                    R"(<dt>Sends you back to</dt><dd><span class="host">{}</span>{}</dd>)"
-                    R"(<dt>{}</dt><dd><span class="host">{}</span><br><code class="muted">{}</code></dd></dl>)",
-                    {consent.client_name, consent.redirect_host, program, consent.is_api ? "Use" : "Server",
-                     consent.server_name, consent.resource});
-  page.body += Fill(
-      R"(<div class="stack tight"><p class="small muted">{} may:</p><ul class="may">{}</ul></div>{})"
-      R"(<form class="pair" method="post" action="/oauth/consent">{}<button class="btn wide" name="decision" value="deny">Don’t allow</button>)"
-      R"(<button class="btn primary wide" name="decision" value="allow">Allow</button></form>)",
-      {consent.client_name, PermissionsOf(consent), WarningFor(consent), hidden});
+  if (!consent.note.empty()) {
+    page.body += page::Note(page::Tone::kBad, consent.note, "");
+  }
+  page.body += Fill(R"(<dl class="facts"><dt>Client</dt><dd>{}</dd><dt>Sends you back to</dt>)"
+                    R"(<dd><span class="host">{}</span>{}</dd>{}</dl>)",
+                    {ClientFact(consent), consent.redirect_host, program, ServerFact(consent)});
+  if (!consent.allowed_before) {
+    page.body += Fill(R"(<div class="stack tight"><p class="small muted">{} may:</p><ul class="may">{}</ul></div>)",
+                      {consent.client_name, PermissionsOf(consent)});
+  }
+  const std::string yes =
+      consent.allowed_before ? absl::StrCat("Continue as ", ShortName(consent.user)) : std::string("Allow");
+  page.body += Fill(R"({}<form class="stack" method="post" action="/oauth/consent">{}{}<div class="pair">)"
+                    R"(<button class="btn wide" name="decision" value="deny" formnovalidate>Don’t allow</button>)"
+                    R"(<button class="btn primary wide" name="decision" value="allow">{}</button></div></form>)",
+                    {WarningFor(consent), hidden, ChoicesOf(consent), yes});
   if (consent.links_app) {
     page.body += Fill(
         R"(<p class="tiny muted center">{} never sees your password or token at {}. If your account is not connected yet, you are asked next.</p>)",

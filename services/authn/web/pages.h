@@ -42,16 +42,30 @@ struct Consent {
   Identity user;
   std::string connector_name;
   std::string client_name;
+  // By the administrator, who vouches for the name.
+  bool client_is_registered = false;
   // Where the code goes: a host, or "scheme:".
   std::string redirect_host;
-  bool loopback = false;
+  // From there to a program on this computer (LeadsToLocalProgram).
+  bool local_program = false;
+  // The user allowed the same program before: one click, and no list of what it may.
+  bool allowed_before = false;
   std::string server_name;
   std::string resource;
+  // When the client named no server: those to choose from.
+  struct Choice {
+    std::string slug;
+    std::string name;
+    std::string resource;
+  };
+  std::vector<Choice> choices;
   // The user has to link an account at the app next.
   bool links_app = false;
   bool is_api = false;
   std::string transaction;
   std::string csrf;
+  // What was missing when the form was sent.
+  std::string note;
 };
 std::string ConsentPage(const Consent& consent, absl::string_view host);
 

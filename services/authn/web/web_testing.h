@@ -100,6 +100,7 @@ class World {
     bool only_local = false;
     std::string postgresql;
     std::vector<registry::v1::McpServer> servers = TestServers();
+    std::vector<Client> clients = {};
   };
   World() : World(Options()) {}
   explicit World(const Options& options)
@@ -119,7 +120,8 @@ class World {
         issuer(kIssuer),
         other_issuer(kOtherIssuer),
         web(Parts{kPublicUrl, absl::Hours(12), clock, *database, sessions, grants, revocations, servers, *connectors,
-                  tokens, keys, passports, vault, audit, [this](HttpRequest request) { return Fetch(request); }}) {
+                  tokens, keys, passports, vault, audit, [this](HttpRequest request) { return Fetch(request); },
+                  options.clients}) {
     EXPECT_THAT(keys.Refresh(clock.Now()), testing::IsOk());
     EXPECT_THAT(stream.Seed(SnapshotOf(options.servers)), testing::IsOk());
     for (const TestIssuer* each : {&issuer, &other_issuer}) {
@@ -298,12 +300,16 @@ class TestBrowser {
                                  {"username", user},
                                  {"password", kPassword}});
   }
-  // Answers the consent page at `location`.
-  WebResponse Consent(absl::string_view location, const std::string& decision) {
+  // Answers the consent page at `location`, with a server where there is a choice.
+  WebResponse Consent(absl::string_view location, const std::string& decision, const std::string& server = "") {
     const WebResponse page = Get(location);
-    return Post("/oauth/consent", {{"txn", Between(page.body(), "name=\"txn\" value=\"", "\"")},
-                                   {"csrf", Between(page.body(), "name=\"csrf\" value=\"", "\"")},
-                                   {"decision", decision}});
+    FormFields fields = {{"txn", Between(page.body(), "name=\"txn\" value=\"", "\"")},
+                         {"csrf", Between(page.body(), "name=\"csrf\" value=\"", "\"")},
+                         {"decision", decision}};
+    if (!server.empty()) {
+      fields.emplace_back("server", server);
+    }
+    return Post("/oauth/consent", fields);
   }
 
   std::map<std::string, std::string> cookies;

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/api/page_handler.h"
 
+#include <algorithm>
+#include <iterator>
+#include <span>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -29,6 +33,19 @@ std::string Segment(std::string_view path) {
   return std::string(path.substr(begin, path.find('/', begin) - begin));
 }
 
+// Where clients of MCP 2025-03-26 look for the OAuth endpoints when they find no metadata ("Fallbacks for Servers
+// without Metadata Discovery").
+std::string_view Canonical(std::string_view path) {
+  if (path == "/authorize") return "/oauth/authorize";
+  if (path == "/token") return "/oauth/token";
+  if (path == "/register") return "/oauth/register";
+  return path;
+}
+
+bool IsOrBelow(std::string_view path, std::string_view root) {
+  return path.starts_with(root) && (path.size() == root.size() || path[root.size()] == '/');
+}
+
 // The cookies have a way of their own.
 bool ReachesOwner(const HeaderField& field) {
   switch (field.id) {
@@ -50,7 +67,7 @@ struct PageHandler::Rpc {
   ExchangeRef ref;
   bool to_broker = false;
   std::string cookie;
-  std::string origin;  // For CORS on metadata and token endpoints.
+  std::string cors;  // Who may read the answer: an origin, "*", or nobody beside us.
   std::unique_ptr<grpc::ClientContext> passport_context = MakeClientContext(kPassportTimeout);
   authn::v1::GetPassportRequest passport_request;
   authn::v1::GetPassportResponse passport_response;
@@ -67,11 +84,16 @@ PageHandler::PageHandler(const SiteOptions& site, const std::shared_ptr<grpc::Ch
       broker_pages_(web::v1::Web::NewStub(token_broker)) {}
 
 bool PageHandler::Owns(std::string_view path) {
-  const auto is_or_below = [path](std::string_view root) {
-    return path.starts_with(root) && (path.size() == root.size() || path[root.size()] == '/');
-  };
-  return is_or_below("/login") || path == "/logout" || path == "/signed-out" || is_or_below("/oauth") ||
-         is_or_below("/.well-known") || is_or_below("/connect") || is_or_below("/callback");
+  path = Canonical(path);
+  return IsOrBelow(path, "/login") || path == "/logout" || path == "/signed-out" || IsOrBelow(path, "/oauth") ||
+         IsOrBelow(path, "/.well-known") || IsOrBelow(path, "/connect") || IsOrBelow(path, "/callback");
+}
+
+OriginRule PageHandler::OriginRuleOf(std::string_view path) {
+  path = Canonical(path);
+  if (path == "/oauth/jwks" || IsOrBelow(path, "/.well-known")) return OriginRule::kAny;
+  if (path == "/oauth/token" || path == "/oauth/register" || path == "/oauth/revoke") return OriginRule::kBearer;
+  return OriginRule::kOwn;
 }
 
 bool PageHandler::IsHome(const RequestHead& head) {
@@ -81,25 +103,28 @@ bool PageHandler::IsHome(const RequestHead& head) {
 
 void PageHandler::OnRequest(Exchange& exchange) {
   const RequestHead& head = exchange.head();
-  const HeaderField* origin = head.Find(HeaderId::kOrigin);
+  const HeaderField* sent_origin = head.Find(HeaderId::kOrigin);
+  // A document for all is the same for all: caches need not keep one for every origin.
+  const std::string_view origin = OriginRuleOf(head.path) == OriginRule::kAny ? "*"
+                                  : sent_origin != nullptr                    ? sent_origin->value
+                                                                              : std::string_view();
   if (head.method == "OPTIONS") {
-    return exchange.Respond(204,
-                            {{"Allow", kPageMethods},
-                             {"Access-Control-Allow-Origin", origin != nullptr ? origin->value : std::string_view("*")},
-                             {"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
-                             {"Access-Control-Allow-Headers", "Authorization, Content-Type, MCP-Protocol-Version"},
-                             {"Access-Control-Max-Age", "600"},
-                             {"Vary", "Origin"}},
-                            "");
+    const Field fields[] = {{"Allow", kPageMethods},
+                            {"Vary", "Origin"},
+                            {"Access-Control-Allow-Origin", origin},
+                            {"Access-Control-Allow-Methods", kPageMethods},
+                            {"Access-Control-Allow-Headers", "Authorization, Content-Type, MCP-Protocol-Version"},
+                            {"Access-Control-Max-Age", "600"}};
+    return exchange.Respond(204, std::span(fields, origin.empty() ? size_t{2} : std::size(fields)), "");
   }
   if (head.method != "GET" && head.method != "HEAD" && head.method != "POST") {
     return exchange.Respond(405, {{"Allow", kPageMethods}}, "");
   }
   auto rpc = std::make_shared<Rpc>();
   rpc->to_broker = IsBrokerPage(head.path);
-  if (origin != nullptr) rpc->origin = std::string(origin->value);
+  if (!rpc->to_broker) rpc->cors = std::string(origin);
   rpc->request.set_method(head.method == "HEAD" ? "GET" : std::string(head.method));
-  rpc->request.set_path(std::string(head.path));
+  rpc->request.set_path(std::string(Canonical(head.path)));
   rpc->request.set_query(std::string(head.query));
   rpc->request.set_body(std::string(exchange.body()));
   rpc->request.set_client_address(ClientAddressText(site_, exchange.client(), head));
@@ -159,6 +184,14 @@ void PageHandler::Answer(const std::shared_ptr<Rpc>& rpc, const grpc::Status& gr
     std::vector<Field> fields;
     // RFC 6797. Who came once does not come over plain http again.
     if (https) fields.push_back({"Strict-Transport-Security", "max-age=31536000"});
+    const bool has_cors =
+        status.ok() && std::any_of(rpc->response.headers().begin(), rpc->response.headers().end(),
+                                   [](const auto& header) { return header.name() == "access-control-allow-origin"; });
+    // Also on a refusal: a client in a browser could not tell it from a network error.
+    if (!rpc->cors.empty() && !has_cors) {
+      fields.push_back({"Access-Control-Allow-Origin", rpc->cors});
+      if (rpc->cors != "*") fields.push_back({"Vary", "Origin"});
+    }
     if (!status.ok()) {
       const std::string retry_after = absl::StrCat(RetryAfterSeconds(status));
       fields.push_back({"Content-Type", "application/json"});
@@ -166,15 +199,7 @@ void PageHandler::Answer(const std::shared_ptr<Rpc>& rpc, const grpc::Status& gr
       fields.push_back({"Retry-After", retry_after == "0" ? std::string_view("1") : std::string_view(retry_after)});
       return exchange.Respond(HttpStatusOf(status), fields, ErrorBody(status));
     }
-    bool has_cors = false;
-    for (const web::v1::Header& header : rpc->response.headers()) {
-      has_cors = has_cors || header.name() == "access-control-allow-origin";
-      fields.push_back({header.name(), header.value()});
-    }
-    if (!rpc->origin.empty() && !has_cors && !rpc->to_broker) {
-      fields.push_back({"Access-Control-Allow-Origin", rpc->origin});
-      fields.push_back({"Vary", "Origin"});
-    }
+    for (const web::v1::Header& header : rpc->response.headers()) fields.push_back({header.name(), header.value()});
     exchange.Respond(rpc->response.status(), fields, rpc->response.body());
   });
 }

@@ -27,6 +27,8 @@ class PageHandler {
   static bool Owns(std::string_view path);
   // A person who opened the bare origin in a browser; programs are told that nothing is there.
   static bool IsHome(const RequestHead& head);
+  // Who may call it from a page of theirs. kOwn for paths that are none of ours.
+  static OriginRule OriginRuleOf(std::string_view path);
   void OnRequest(Exchange& exchange);
 
  private:

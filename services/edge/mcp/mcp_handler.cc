@@ -83,6 +83,13 @@ bool McpHandler::FindRoute(Exchange& exchange, McpCall& call) {
     return false;
   }
   call.entry = found->second;
+  const OriginRule rule = call.entry->authenticates() ? OriginRule::kBearer : OriginRule::kOwn;
+  if (!call.origin.empty() && !OriginAllowed(site_, call.origin, rule)) {
+    const std::string message = ForeignOriginMessage(call.origin, rule);
+    call.origin = {};  // Nor may its pages read the refusal.
+    Refuse(exchange, call, {.status = 403, .reason = "foreign_origin", .message = message});
+    return false;
+  }
   if (!call.in_flight) {  // Once, though the way may be gone anew.
     call.in_flight = true;
     call.entry->metrics->in_flight->Increment();

@@ -15,16 +15,18 @@ function attributes(tag) {
   return found;
 }
 
-// The forms of a page: { action, method, fields: { name: value }, types: { name: type }, buttons: [{ name, value, text }] }.
+// The forms of a page: { action, method, fields: { name: value }, types: { name: type }, buttons: [{ name, value, text }], choices:
+// { name: [value] } }; choices are the radio buttons, none of which is chosen unless the page did it.
 export function parseForms(html, base) {
   return [...html.matchAll(/<form\b([^>]*)>([\s\S]*?)<\/form>/gi)].map(([, head, inner]) => {
     const own = attributes(head);
     const form = {
-      action: new URL(own.action || base, base).href, method: (own.method || 'get').toUpperCase(), fields: {}, types: {}, buttons: [],
+      action: new URL(own.action || base, base).href, method: (own.method || 'get').toUpperCase(), fields: {}, types: {}, buttons: [], choices: {},
     };
     for (const [, tag] of inner.matchAll(/<input\b([^>]*)>/gi)) {
       const input = attributes(tag);
       const type = input.type ?? 'text';
+      if (type === 'radio' && input.name) (form.choices[input.name] ??= []).push(input.value ?? 'on');
       if (type === 'submit') form.buttons.push({ name: input.name, value: input.value ?? '', text: input.value ?? '' });
       else if (input.name && (!['checkbox', 'radio'].includes(type) || 'checked' in input)) {
         form.fields[input.name] = input.value ?? (type === 'checkbox' ? 'on' : '');
@@ -159,6 +161,7 @@ export class Browser {
   //   accounts    { origin: { username, password } }: what to type into a password form served by that origin
   //   connector   which way to sign in to choose where the gateway offers several
   //   approve     answers consent pages (default true)
+  //   server      slug of the server to choose where a client named none
   //   skipLink    answers "not now" where the gateway asks to connect an account
   async act(url, persona, { stop } = {}) {
     let at = await this.open(url, { stop });
@@ -192,7 +195,12 @@ export class Browser {
     const yes = persona.approve !== false && !(onLinkPage && persona.skipLink);
     for (const form of page.forms) {
       const button = form.buttons.find((candidate) => yes ? YES.test(candidate.text) && !NO.test(candidate.text) : NO.test(candidate.text));
-      if (button) return { form, button };
+      if (!button) continue;
+      const offered = form.choices.server;
+      if (!offered || !yes) return { form, button };
+      // A browser would not send it.
+      if (!offered.includes(persona.server)) throw new Error(`no choice for ${page.url}, which offers ${offered}`);
+      return { form, button, fields: { server: persona.server } };
     }
     return undefined;
   }

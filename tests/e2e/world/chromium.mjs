@@ -92,6 +92,8 @@ async function step(page, persona, last) {
     await page.locator('form button, form input[type=submit]').first().click();
     return mark;
   }
+  const radio = page.locator(`input[type=radio][name=server][value="${persona.server}"]`);
+  if (persona.server && await radio.count() > 0) await radio.check();
   for (const button of await page.getByRole('button').all()) {
     const label = await button.innerText();
     if (YES.test(label) && !NO.test(label)) {

@@ -92,9 +92,13 @@ async function connectTwice(make, finish, Unauthorized) {
 
 const INFO = { name: 'sallyport-e2e', version: '1.0.0' };
 
-// A fetch that keeps what comes back, one entry an answer: { head, body }, the body as far as it has come.
-function recordingFetch(received) {
+// A fetch that keeps what comes back, one entry an answer: { head, body }, the body as far as it has come. `asked` gets the addresses.
+// `blind`: like a client that finds no metadata.
+function recordingFetch(received, asked, blind) {
   return async (...args) => {
+    const { pathname } = new URL(args[0] instanceof Request ? args[0].url : args[0]);
+    asked.push(pathname);
+    if (blind && pathname.startsWith('/.well-known/')) return new Response('', { status: 404 });
     const response = await watchedFetch(...args);
     const entry = { head: JSON.stringify([...response.headers]), body: '' };
     received.push(entry);
@@ -109,12 +113,14 @@ function recordingFetch(received) {
 }
 
 // kind: 'sdk1' (@modelcontextprotocol/sdk), 'client2' (@modelcontextprotocol/client as it comes), 'client2-auto' (the same with
-// versionNegotiation auto). Resolves with { client, oauth, received, close }; the client is connected, `received` is all it was sent over
-// HTTP so far.
-export async function connectClient(kind, url, { openUrl, oauth = new MemoryOAuth({ openUrl }), capabilities = {}, headers } = {}) {
+// versionNegotiation auto). Resolves with { client, oauth, received, asked, close }; the client is connected, `received` is all it was sent
+// over HTTP so far, `asked` the paths it asked for. `blind`: it finds no metadata and falls back to the paths of MCP 2025-03-26.
+export async function connectClient(kind, url,
+  { openUrl, oauth = new MemoryOAuth({ openUrl }), capabilities = {}, headers, blind = false } = {}) {
   const received = [];
+  const asked = [];
   const transportOptions = {
-    authProvider: headers?.Authorization ? undefined : oauth, requestInit: headers ? { headers } : undefined, fetch: recordingFetch(received),
+    authProvider: headers?.Authorization ? undefined : oauth, requestInit: headers ? { headers } : undefined, fetch: recordingFetch(received, asked, blind),
   };
   let client;
   if (kind === 'sdk1') {
@@ -127,7 +133,7 @@ export async function connectClient(kind, url, { openUrl, oauth = new MemoryOAut
       () => ({ client: new Client(INFO, options), transport: new StreamableHTTPClientTransport(new URL(url), transportOptions) }),
       (transport) => transport.finishAuth(oauth.callback.searchParams), UnauthorizedError);
   }
-  return { client, oauth, received, close: () => client.close() };
+  return { client, oauth, received, asked, close: () => client.close() };
 }
 
 // mcp-remote as a child process. Whatever it starts as a browser is a script that writes the URL to a file; `openUrl` then plays the

@@ -30,7 +30,8 @@ export async function reserveGateway(topology, { tls = false } = {}) {
   return { topology, port, tls, publicUrl: `${tls ? 'https' : 'http'}://127.0.0.1:${port}` };
 }
 
-// settings: connectors[] (config.v1.Connector), roles, accessTokenLifetime, sessionLifetime, edge/broker/…: overrides per service.
+// settings: connectors[] (config.v1.Connector), clients[] (config.v1.RegisteredClient), roles, accessTokenLifetime, sessionLifetime,
+// edge/broker/…: overrides per service.
 export async function startGateway(reserved, settings = {}) {
   const program = path.join(BIN, reserved.topology === 'split' ? 'sallyport-edge' : 'sallyport-standalone');
   if (!existsSync(program)) throw new Error(`${program} is not built`);
@@ -72,18 +73,27 @@ class Gateway {
     return { publicUrl: this.publicUrl, egress: { upstreamNetworks: LOOPBACK, oauthNetworks: LOOPBACK }, ...this.settings.deployment };
   }
 
-  // A connector's client secret is read from a file; `clientSecret` here is put into one.
+  // Client secrets are read from files; `clientSecret` here is put into one.
+  async #withSecretFile({ clientSecret, ...settings }) {
+    if (!clientSecret) return settings;
+    const clientSecretFile = path.join(this.directory, `client-secret-${this.secretFiles++}`);
+    await writeFile(clientSecretFile, clientSecret, { mode: 0o600 });
+    remember('client_secret', clientSecret);
+    return { ...settings, clientSecretFile };
+  }
+
   async #connectors() {
     const all = [];
     for (const connector of this.settings.connectors ?? []) {
-      const { clientSecret, ...oidc } = connector.oidc ?? {};
-      if (clientSecret) {
-        oidc.clientSecretFile = path.join(this.directory, `client-secret-${this.secretFiles++}`);
-        await writeFile(oidc.clientSecretFile, clientSecret, { mode: 0o600 });
-      }
-      all.push(connector.oidc ? { ...connector, oidc } : connector);
+      all.push(connector.oidc ? { ...connector, oidc: await this.#withSecretFile(connector.oidc) } : connector);
     }
     return all;
+  }
+
+  async #clients() {
+    const all = [];
+    for (const client of this.settings.clients ?? []) all.push(await this.#withSecretFile(client));
+    return all.length > 0 ? all : undefined;
   }
 
   async #add(name, program, config, adminPort) {
@@ -105,6 +115,7 @@ class Gateway {
     await mkdir(this.logs, { recursive: true });
     await mkdir(this.home, { recursive: true });
     this.connectors = await this.#connectors();
+    this.clients = await this.#clients();
   }
 
   // Certificates of the services and of the public port; tests trust their authority.
@@ -135,8 +146,8 @@ class Gateway {
     const { roles, accessTokenLifetime, sessionLifetime, standalone } = this.settings;
     await this.#add('standalone', 'sallyport-standalone', {
       dataDirectory: this.dataDirectory, deployment: this.deployment, listen: `127.0.0.1:${this.port}`,
-      tls: this.#publicTls, adminListen: `127.0.0.1:${adminPort}`, logLevel: 'debug', connectors: this.connectors, roles, accessTokenLifetime,
-      sessionLifetime, ...standalone,
+      tls: this.#publicTls, adminListen: `127.0.0.1:${adminPort}`, logLevel: 'debug', connectors: this.connectors, clients: this.clients, roles,
+      accessTokenLifetime, sessionLifetime, ...standalone,
     }, adminPort);
   }
 
@@ -180,7 +191,7 @@ class Gateway {
     });
     await add('authn', 'sallyport-authn', {
       server: server('authn'), peers: peers('vault', 'registry'), database: database('authn'), deployment, connectors: this.connectors,
-      roles, dataDirectory: dir('authn-data'), accessTokenLifetime, sessionLifetime, ...this.settings.authn,
+      clients: this.clients, roles, dataDirectory: dir('authn-data'), accessTokenLifetime, sessionLifetime, ...this.settings.authn,
     });
     const broker = (name, data) => add(name, 'sallyport-token-broker', {
       server: server(name, 'token_broker'), peers: peers('authn', 'vault', 'registry'), deployment,
