@@ -145,6 +145,46 @@ TEST(JwsTest, EveryRsaAlgorithmVerifiesWithItsOwnKey) {
   }
 }
 
+TEST(JwsTest, AnRsaKeyWithoutAlgVerifiesEveryRsaAlgorithmAndNoOther) {
+  const Signer signer("RSA");
+  const JwkSet keys = SetOf(signer.RsaJwkOf());
+  const struct {
+    const char* alg;
+    const char* digest;
+    bool pss;
+  } cases[] = {{"RS256", "SHA256", false}, {"RS384", "SHA384", false}, {"RS512", "SHA512", false},
+               {"PS256", "SHA256", true},  {"PS384", "SHA384", true},  {"PS512", "SHA512", true}};
+  for (const auto& c : cases) {
+    SCOPED_TRACE(c.alg);
+    const std::string header = absl::StrCat(R"({"alg":")", c.alg, ""
+  }
+  ");
+      EXPECT_THAT(VerifyJws(signer.RsaToken(header, c.digest, c.pss), keys), IsOk());
+  // A signature of the other padding under this name.
+  EXPECT_EQ(ReasonOf(VerifyJws(signer.RsaToken(header, c.digest, !c.pss), keys).status()), "bad_signature");
+}
+EXPECT_FALSE(keys.keys()[0].Supports(JwsAlgorithm::kEs256));
+}
+
+TEST(JwsTest, RefusalsSayWhichCheckFailed) {
+  const Signer signer("RSA");
+  const JwkSet keys = SetOf(signer.RsaJwkOf(R"(,"kid":"k","alg":"RS256")"));
+  const auto reason = [&keys](const std::string& token) { return ReasonOf(VerifyJws(token, keys).status()); };
+  const std::string good = signer.RsaToken(R"({"alg":"RS256","kid":"k"})", "SHA256", false);
+  ASSERT_THAT(VerifyJws(good, keys), IsOk());
+
+  EXPECT_EQ(reason(good.substr(0, good.rfind('.')) + ".AAAA"), "bad_signature");
+  EXPECT_EQ(reason(Signer("RSA").RsaToken(R"({"alg":"RS256","kid":"k"})", "SHA256", false)), "bad_signature");
+  EXPECT_EQ(reason(signer.RsaToken(R"({"alg":"RS384","kid":"k"})", "SHA384", false)), "algorithm");
+  for (const char* alg : {"none", "HS256", "RS1"}) {
+    EXPECT_EQ(reason(absl::StrCat(Base64UrlEncode(absl::StrCat(R"({"alg":")", alg, ""
+  }
+  ")), ".e30.AA ")), " algorithm ");
+}
+EXPECT_THAT(VerifyJws(signer.RsaToken(R"({"alg":"RS256","kid":"other"})", "SHA256", false), keys),
+            StatusIs(absl::StatusCode::kNotFound));
+}
+
 TEST(JwsTest, OwnSignatureVerifiesAndSurvivesExport) {
   ASSERT_OK_AND_ASSIGN(PrivateKey key, PrivateKey::GenerateP256());
   ASSERT_OK_AND_ASSIGN(PrivateKey restored, PrivateKey::FromPkcs8(key.ToPkcs8()));
@@ -246,14 +286,10 @@ TEST(JwsTest, HeaderKeysAndKidTricksDoNotChooseTheKey) {  // J6
 TEST(JwsTest, RefusesAnAlgorithmThatIsNotTheKeys) {  // J3
   const Signer signer("RSA");
   const JwkSet rs256 = SetOf(signer.RsaJwkOf(R"(,"kid":"k","alg":"RS256")"));
-  const JwkSet plain = SetOf(signer.RsaJwkOf(R"(,"kid":"k")"));
   EXPECT_THAT(VerifyJws(signer.RsaToken(R"({"alg":"PS256","kid":"k"})", "SHA256", true), rs256),
               StatusIs(kUnauthenticated));
   EXPECT_THAT(VerifyJws(signer.RsaToken(R"({"alg":"RS384","kid":"k"})", "SHA384", false), rs256),
               StatusIs(kUnauthenticated));
-  EXPECT_THAT(VerifyJws(signer.RsaToken(R"({"alg":"PS256","kid":"k"})", "SHA256", true), plain),
-              StatusIs(kUnauthenticated));
-  EXPECT_THAT(VerifyJws(signer.RsaToken(R"({"alg":"RS384","kid":"k"})", "SHA384", false), plain), IsOk());
   auto p521 = PublicKey::FromJwk(kP521Jwk);
   EXPECT_THAT(p521->Verify(JwsAlgorithm::kEs256, "x", std::string(64, 'x')), StatusIs(kUnauthenticated));
   auto ed25519 = PublicKey::FromJwk(kEd25519Jwk);
@@ -348,6 +384,34 @@ TEST(JwkSetTest, LeavesOutRefusedKeysAndSaysWhy) {
   EXPECT_EQ(set->keys().size(), 1U);
   ASSERT_EQ(set->refused().size(), 1U);
   EXPECT_EQ(set->refused()[0].find("keys[0]"), 0U);
+}
+
+TEST(JwkSetTest, KeysForEncryptionAreLeftOutWithoutAWord) {
+  const std::string encryption[] = {
+      RsaJwk(R"(,"kid":"e1","use":"enc")"),
+      RsaJwk(R"(,"kid":"e2","use":"enc","alg":"RSA-OAEP-256")"),
+      RsaJwk(R"(,"kid":"e3","alg":"RSA-OAEP")"),
+      RsaJwk(R"(,"kid":"e4","alg":"RSA1_5")"),
+      RsaJwk(R"(,"kid":"e5","key_ops":["encrypt","wrapKey"])"),
+      R"({"kty":"EC","kid":"e6","alg":"ECDH-ES+A256KW","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"})",
+      R"({"kty":"OKP","kid":"e7","crv":"X25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"})",
+  };
+  for (const std::string& jwk : encryption) {
+    SCOPED_TRACE(jwk);
+    auto set = JwkSet::Parse(absl::StrCat(R"({"keys":[)", jwk, ",", kP256Jwk, "]}"));
+    ASSERT_THAT(set, IsOk());
+    EXPECT_EQ(set->keys().size(), 1U);
+    EXPECT_TRUE(set->refused().empty());
+  }
+  // Nothing else is passed over: not one that verifies, too, and no private key.
+  for (const std::string& jwk : {RsaJwk(R"(,"key_ops":["encrypt","sign"])"), RsaJwk(R"(,"use":"enc","d":"AQ")"),
+                                 RsaJwk(R"(,"use":"other")"), RsaJwk(R"(,"alg":"HS256")")}) {
+    SCOPED_TRACE(jwk);
+    auto set = JwkSet::Parse(absl::StrCat(R"({"keys":[)", jwk, ",", kP256Jwk, "]}"));
+    ASSERT_THAT(set, IsOk());
+    EXPECT_EQ(set->refused().size(), 1U);
+  }
+  EXPECT_THAT(JwkSet::Parse(absl::StrCat(R"({"keys":[)", encryption[0], "]}")), StatusIs(kInvalidArgument));
 }
 
 TEST(JwkSetTest, TwoKeysOfOneKidAreBothLeftOut) {

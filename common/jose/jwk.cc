@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/jose/jwk.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <utility>
@@ -108,6 +109,23 @@ std::optional<JwsAlgorithm> ParseJwsAlgorithm(absl::string_view name) {
 // Reads one JWK.
 class JwkReader {
  public:
+  // A key that is published for encryption or key agreement (RFC 7517 sections 4.2 to 4.4, RFC 7518 section 4.1, RFC
+  // 8037 section 2): no key of ours, and no mistake either. Private material is one all the same.
+  static bool IsForEncryption(const nlohmann::json& jwk) {
+    if (!jwk.is_object() || HoldsSecret(jwk)) return false;
+    if (jwk.contains("use")) return JsonString(jwk, "use") == "enc";
+    if (const auto operations = JsonStrings(jwk, "key_ops"); operations) {
+      constexpr std::array<absl::string_view, 4> kEncrypting = {"encrypt", "wrapKey", "deriveKey", "deriveBits"};
+      return !operations->empty() && std::all_of(operations->begin(), operations->end(), [&](const std::string& name) {
+        return std::find(kEncrypting.begin(), kEncrypting.end(), name) != kEncrypting.end();
+      });
+    }
+    const std::string algorithm = JsonString(jwk, "alg").value_or("");
+    const std::string curve = JsonString(jwk, "crv").value_or("");
+    return absl::StartsWith(algorithm, "RSA-OAEP") || algorithm == "RSA1_5" || absl::StartsWith(algorithm, "ECDH-ES") ||
+           curve == "X25519" || curve == "X448";
+  }
+
   static absl::StatusOr<PublicKey> Read(const nlohmann::json& jwk) {
     auto data = std::make_shared<PublicKey::Data>();
     RETURN_IF_ERROR(ReadCommon(jwk, *data));
@@ -130,11 +148,14 @@ class JwkReader {
   }
 
  private:
+  static bool HoldsSecret(const nlohmann::json& jwk) {
+    constexpr std::array<const char*, 8> kSecret = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"};
+    return std::any_of(kSecret.begin(), kSecret.end(), [&jwk](const char* member) { return jwk.contains(member); });
+  }
+
   static absl::Status ReadCommon(const nlohmann::json& jwk, PublicKey::Data& data) {
     if (!jwk.is_object()) return Refused("not an object");
-    for (const char* member : {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}) {
-      if (jwk.contains(member)) return Refused("private or symmetric key material in a public key");
-    }
+    if (HoldsSecret(jwk)) return Refused("private or symmetric key material in a public key");
     if (jwk.contains("use") && JsonString(jwk, "use") != "sig") return Refused("\"use\" is not \"sig\"");
     if (jwk.contains("key_ops")) {
       const auto operations = JsonStrings(jwk, "key_ops");
@@ -243,9 +264,9 @@ const std::string& PublicKey::Thumbprint() const { return data_->thumbprint; }
 bool PublicKey::Supports(JwsAlgorithm algorithm) const {
   if (const CurveInfo* curve = CurveOf(data_->kind); curve != nullptr) return algorithm == curve->algorithm;
   if (data_->kind == KeyKind::kEd25519) return algorithm == JwsAlgorithm::kEdDsa;
-  if (data_->pinned) return algorithm == *data_->pinned && IsRsaAlgorithm(algorithm);
-  // A key without "alg" verifies one padding only, so that nobody can choose the other for it.
-  return algorithm <= JwsAlgorithm::kRs512;
+  // Without "alg" (RFC 7517 section 4.4) either padding: providers that sign with PS256 publish such keys, too. A
+  // signature of one padding never passes as one of the other.
+  return IsRsaAlgorithm(algorithm) && algorithm == data_->pinned.value_or(algorithm);
 }
 
 std::string PublicKey::ToJwk() const {
@@ -272,6 +293,7 @@ absl::StatusOr<JwkSet> JwkSet::Parse(absl::string_view json) {
   JwkSet set;
   std::vector<PublicKey> keys;
   for (size_t i = 0; i < members->size(); ++i) {
+    if (JwkReader::IsForEncryption((*members)[i])) continue;
     auto key = JwkReader::Read((*members)[i]);
     if (key.ok()) {
       keys.push_back(*std::move(key));

@@ -24,7 +24,8 @@ absl::string_view JwsAlgorithmName(JwsAlgorithm algorithm);
 std::optional<JwsAlgorithm> ParseJwsAlgorithm(absl::string_view name);
 
 // A public signature key (RFC 7517). Immutable, thread-safe, cheap to copy. The key decides which algorithms it
-// verifies: an EC or OKP key the one of its curve; an RSA key its "alg", or RS256, RS384, RS512 when it has none.
+// verifies: an EC or OKP key the one of its curve; an RSA key its "alg", or all of RFC 7518 sections 3.3 and 3.5 (RS256
+// to PS512) when it has none.
 class PublicKey {
  public:
   // A JWK as JSON. INVALID_ARGUMENT for: symmetric keys; private members; "use" other than "sig"; "key_ops" without
@@ -35,8 +36,8 @@ class PublicKey {
 
   const std::string& kid() const;  // Empty if absent.
   bool Supports(JwsAlgorithm algorithm) const;
-  // UNAUTHENTICATED unless `signature` (ECDSA: raw r || s of exactly the curve's length) is valid and the key supports
-  // `algorithm`.
+  // UNAUTHENTICATED unless `signature` (ECDSA: raw r || s of exactly the curve's length) is valid (else reason
+  // "bad_signature") and the key supports `algorithm` (else reason "algorithm").
   absl::Status Verify(JwsAlgorithm algorithm, absl::string_view signing_input, absl::string_view signature) const;
   // RFC 7638: base64url of SHA-256 over the required members.
   const std::string& Thumbprint() const;
@@ -82,7 +83,8 @@ class JwkSet {
   static constexpr size_t kMaxKeys = 100;
 
   JwkSet() = default;
-  // Keys that PublicKey refuses are left out, and so are all keys that share a kid but are not the same key.
+  // Keys that PublicKey refuses are left out, and so are all keys that share a kid but are not the same key. Keys for
+  // encryption are nobody's mistake: they are left out without a word (RFC 7517 section 4.2).
   // INVALID_ARGUMENT if it is no JWKS, beyond the limits, or nothing is left.
   static absl::StatusOr<JwkSet> Parse(absl::string_view json);
   explicit JwkSet(std::vector<PublicKey> keys) : keys_(std::move(keys)) {}

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/base64url.h"
+#include "common/error.h"
 #include "common/json.h"
 #include "common/status_macros.h"
 
@@ -34,7 +35,7 @@ absl::Status ReadHeader(absl::string_view encoded, Jws& jws) {
   }
   const auto name = JsonString(*header, "alg");
   const auto algorithm = name ? ParseJwsAlgorithm(*name) : std::nullopt;
-  if (!algorithm) return Malformed("\"alg\" is not supported");
+  if (!algorithm) return WithReason(Malformed("\"alg\" is not supported"), "algorithm");
   jws.algorithm = *algorithm;
   if (header->contains("kid")) {
     jws.kid = JsonString(*header, "kid");

@@ -26,11 +26,13 @@ struct Jws {
 
 // UNAUTHENTICATED for: more than `max_size` bytes; not three non-empty segments; base64url that is not strict; a header
 // that is no JSON object or has duplicate keys; "alg" unknown or "none"; any "crit", "b64", "zip" or "enc"; a kid that
-// is no string of 1..256 bytes. Header members that carry or point to keys (jwk, jku, x5u, x5c) are ignored.
+// is no string of 1..256 bytes. Header members that carry or point to keys (jwk, jku, x5u, x5c) are ignored. Reason
+// "algorithm" for the "alg"; none for the others.
 absl::StatusOr<Jws> ParseJws(absl::string_view token, size_t max_size = kMaxJwsSize);
 
-// ParseJws, then the signature by a key of the set. Errors: as ParseJws; UNAUTHENTICATED for a bad signature; NOT_FOUND
-// when no key matches (the caller may refresh the set and try again).
+// ParseJws, then the signature by a key of the set. Errors: as ParseJws; UNAUTHENTICATED reason "bad_signature", or
+// "algorithm" when the key does not verify that one; NOT_FOUND when no key matches (the caller may refresh the set and
+// try again).
 absl::StatusOr<Jws> VerifyJws(absl::string_view token, const JwkSet& keys, size_t max_size = kMaxJwsSize);
 
 // ES256 with header alg, kid and typ.

@@ -146,7 +146,7 @@ absl::Status CheckTimeForm(const Jwt& jwt, const char* claim, bool required) {
 
 absl::Status JwtValidator::Validate(const Jwt& jwt, absl::Time now) const {
   if (!rules_.algorithms_.empty() && rules_.algorithms_.count(jwt.algorithm()) == 0) {
-    return Refused("bad_algorithm", "token: algorithm is not allowed here");
+    return Refused("algorithm", "token: algorithm is not allowed here");
   }
   if (!rules_.ignore_type_ && rules_.types_.count(jwt.typ()) == 0) {
     return Refused("wrong_type", "token: is of another type");
@@ -168,13 +168,13 @@ absl::Status JwtValidator::Validate(const Jwt& jwt, absl::Time now) const {
   RETURN_IF_ERROR(CheckTimeForm(jwt, "nbf", false));
   RETURN_IF_ERROR(CheckTimeForm(jwt, "iat", rules_.require_issued_at_));
   if (const auto exp = jwt.Time("exp"); exp && now >= *exp + rules_.skew_) {
-    return Refused("token_expired", "token: has expired");
+    return Refused("expired", "token: has expired");
   }
   if (const auto nbf = jwt.Time("nbf"); nbf && now < *nbf - rules_.skew_) {
-    return Refused("token_not_yet_valid", "token: is not valid yet");
+    return Refused("not_yet_valid", "token: is not valid yet");
   }
   if (const auto iat = jwt.Time("iat"); iat && now < *iat - rules_.skew_) {
-    return Refused("token_not_yet_valid", "token: was issued in the future");
+    return Refused("not_yet_valid", "token: was issued in the future");
   }
   return absl::OkStatus();
 }
@@ -192,7 +192,7 @@ std::optional<UnverifiedJwt> PeekJwt(absl::string_view token, size_t max_size) {
   if (!jws.ok()) return std::nullopt;
   auto jwt = Jwt::FromJws(*std::move(jws));
   if (!jwt.ok()) return std::nullopt;
-  return UnverifiedJwt{jwt->issuer(), jwt->kid()};
+  return UnverifiedJwt{jwt->issuer(), jwt->kid(), jwt->Time("iat")};
 }
 
 absl::StatusOr<std::string> SignJwt(const nlohmann::json& claims, absl::string_view typ, const PrivateKey& key) {

@@ -100,8 +100,8 @@ class JwtValidator {
     absl::Duration skew_ = absl::Seconds(30);
   };
 
-  // UNAUTHENTICATED with a reason: "token_expired", "token_not_yet_valid", "wrong_issuer", "wrong_audience",
-  // "wrong_type", "bad_subject", "bad_algorithm", "bad_time". Valid while now < exp + skew.
+  // UNAUTHENTICATED with a reason: "expired", "not_yet_valid", "wrong_issuer", "wrong_audience", "wrong_type",
+  // "bad_subject", "algorithm", "bad_time". Valid while now < exp + skew.
   absl::Status Validate(const Jwt& jwt, absl::Time now) const;
 
  private:
@@ -113,11 +113,12 @@ class JwtValidator {
 absl::StatusOr<Jwt> VerifyJwt(absl::string_view token, const JwkSet& keys, const JwtValidator& validator,
                               absl::Time now, size_t max_size = kMaxJwsSize);
 
-// "iss" and "kid" of something that looks like a JWT, unverified: only good for choosing whose keys to try or for
-// refusing.
+// "iss", "kid" and "iat" of something that looks like a JWT, unverified: only good for choosing whose keys to try, for
+// refusing, and for saying why.
 struct UnverifiedJwt {
   std::string issuer;
   std::optional<std::string> kid;
+  std::optional<absl::Time> issued_at;
 };
 std::optional<UnverifiedJwt> PeekJwt(absl::string_view token, size_t max_size = kMaxJwsSize);
 

@@ -108,10 +108,10 @@ TEST_F(JwtTest, TimesMustBeWholeSecondsInRange) {  // J14
 TEST_F(JwtTest, LeewayIsThirtySecondsAtEveryEdge) {  // J14
   const std::string exp_patch = absl::StrCat(R"({"exp":)", kNowSeconds, "}");
   EXPECT_THAT(Verify(exp_patch, "at+jwt", kNow + absl::Seconds(29)), IsOk());
-  EXPECT_EQ(ReasonOf(Verify(exp_patch, "at+jwt", kNow + absl::Seconds(30)).status()), "token_expired");
+  EXPECT_EQ(ReasonOf(Verify(exp_patch, "at+jwt", kNow + absl::Seconds(30)).status()), "expired");
   EXPECT_THAT(Verify(absl::StrCat(R"({"nbf":)", kNowSeconds + 30, "}")), IsOk());
-  EXPECT_EQ(ReasonOf(Verify(absl::StrCat(R"({"nbf":)", kNowSeconds + 31, "}")).status()), "token_not_yet_valid");
-  EXPECT_EQ(ReasonOf(Verify(absl::StrCat(R"({"iat":)", kNowSeconds + 3600, "}")).status()), "token_not_yet_valid");
+  EXPECT_EQ(ReasonOf(Verify(absl::StrCat(R"({"nbf":)", kNowSeconds + 31, "}")).status()), "not_yet_valid");
+  EXPECT_EQ(ReasonOf(Verify(absl::StrCat(R"({"iat":)", kNowSeconds + 3600, "}")).status()), "not_yet_valid");
 }
 
 TEST_F(JwtTest, SubjectMustBeANonEmptyString) {  // J15
@@ -139,7 +139,7 @@ TEST_F(JwtTest, KeyOfAnotherIssuerIsNotFound) {
 TEST_F(JwtTest, AlgorithmOutsideTheListIsRefused) {
   auto validator = Strict().AllowAlgorithm(JwsAlgorithm::kRs256).Build();
   auto token = SignJwt({{"sub", "x"}}, "at+jwt", key_);
-  EXPECT_EQ(ReasonOf(VerifyJwt(*token, keys_, *validator, kNow).status()), "bad_algorithm");
+  EXPECT_EQ(ReasonOf(VerifyJwt(*token, keys_, *validator, kNow).status()), "algorithm");
 }
 
 TEST_F(JwtTest, PeekReadsWithoutTrusting) {

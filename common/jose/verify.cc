@@ -2,6 +2,7 @@
 #include <tuple>
 #include <utility>
 
+#include "common/error.h"
 #include "common/jose/jwk.h"
 #include "common/jose/jwk_data.h"
 #include "common/openssl.h"
@@ -10,7 +11,9 @@
 namespace sallyport {
 namespace {
 
-absl::Status BadSignature() { return absl::UnauthenticatedError("signature does not verify"); }
+absl::Status BadSignature() {
+  return WithReason(absl::UnauthenticatedError("signature does not verify"), "bad_signature");
+}
 
 const char* DigestNameOf(JwsAlgorithm algorithm) {
   switch (algorithm) {
@@ -61,7 +64,9 @@ absl::StatusOr<std::string> RawToDer(absl::string_view raw, size_t coordinate) {
 
 absl::Status PublicKey::Verify(JwsAlgorithm algorithm, absl::string_view signing_input,
                                absl::string_view signature) const {
-  if (!Supports(algorithm)) return absl::UnauthenticatedError("the key does not verify this algorithm");
+  if (!Supports(algorithm)) {
+    return WithReason(absl::UnauthenticatedError("the key does not verify this algorithm"), "algorithm");
+  }
   std::string der;
   if (const CurveInfo* curve = CurveOf(data_->kind); curve != nullptr) {
     ASSIGN_OR_RETURN(der, RawToDer(signature, curve->coordinate_size));

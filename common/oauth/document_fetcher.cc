@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/metrics.h"
 #include "common/status_macros.h"
 
 namespace sallyport::oauth {
@@ -19,6 +20,12 @@ bool IsPassing(int http_status) {
 }
 
 }  // namespace
+
+prometheus::Counter& FetchFailures(const std::string& document) {
+  return MetricCounter("sallyport_oauth_fetch_failures_total",
+                       "Key sets and issuer metadata that could not be fetched or used, by kind of document",
+                       {{"document", document}});
+}
 
 absl::StatusOr<std::string> HttpFetcher::Fetch(const std::string& url, size_t max_bytes) {
   HttpRequest request;

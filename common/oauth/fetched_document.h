@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -34,12 +35,23 @@ class FetchedDocument {
  public:
   explicit FetchedDocument(const FetchTiming& timing) : timing_(timing) {}
 
+  // How what Get gave came about.
+  struct Lookup {
+    // When the source was last asked with success.
+    absl::Time fetched_at = absl::InfinitePast();
+    // That was during this Get.
+    bool fresh = false;
+    // From when on it may be asked again.
+    absl::Duration retry_after = absl::ZeroDuration();
+  };
+
   // `enough(const T&)`: does the held one do? If not, it is fetched again, but not sooner than min_refetch after the
   // last attempt; then the held one comes back as it is. `fetch()` gives StatusOr<T> and runs without a lock. Its error
   // comes back with retry_after.
   template <typename Enough, typename Fetch>
-  absl::StatusOr<std::shared_ptr<const T>> Get(absl::Time now, Enough enough, Fetch fetch) {
+  absl::StatusOr<std::shared_ptr<const T>> Get(absl::Time now, Enough enough, Fetch fetch, Lookup* lookup = nullptr) {
     mu_.Lock();
+    const uint64_t before = fetches_;
     while (true) {
       const bool held = IsHeld(now);
       const bool sufficient = held && enough(*value_);
@@ -48,6 +60,9 @@ class FetchedDocument {
         absl::StatusOr<std::shared_ptr<const T>> result = error_;
         if (held) {
           result = value_;
+        }
+        if (lookup != nullptr) {
+          *lookup = {fetched_at_, fetches_ != before, DueAt(held) - now};
         }
         mu_.Unlock();
         return result;
@@ -65,6 +80,7 @@ class FetchedDocument {
       if (fetched.ok()) {
         value_ = std::make_shared<const T>(*std::move(fetched));
         fetched_at_ = now;
+        ++fetches_;
       } else {
         error_ = WithRetryAfter(fetched.status(), timing_.first_retry);
       }
@@ -85,9 +101,8 @@ class FetchedDocument {
 
  private:
   bool IsHeld(absl::Time now) const { return value_ != nullptr && now < fetched_at_ + timing_.stale; }
-  bool IsDue(absl::Time now, bool held) const {
-    return now >= tried_at_ + (held ? timing_.min_refetch : timing_.first_retry);
-  }
+  absl::Time DueAt(bool held) const { return tried_at_ + (held ? timing_.min_refetch : timing_.first_retry); }
+  bool IsDue(absl::Time now, bool held) const { return now >= DueAt(held); }
 
   const FetchTiming timing_;
   Mutex mu_;
@@ -97,6 +112,7 @@ class FetchedDocument {
   absl::Time fetched_at_ = absl::InfinitePast();
   absl::Time tried_at_ = absl::InfinitePast();
   absl::Time peeked_at_ = absl::InfinitePast();
+  uint64_t fetches_ = 0;  // That succeeded.
   bool fetching_ = false;
 };
 

@@ -14,6 +14,9 @@
 namespace sallyport::oauth {
 namespace {
 
+constexpr size_t kMaxShownIssuer = 256;
+constexpr char kDocument[] = "issuer_metadata";
+
 bool IsRefusedByPolicy(const absl::Status& status) {
   return absl::IsPermissionDenied(status) && ReasonOf(status) == "network_not_allowed";
 }
@@ -28,7 +31,13 @@ absl::StatusOr<IssuerMetadata> ParseIssuerMetadata(absl::string_view json, const
         absl::StrCat("the issuer's metadata is unusable: ", document.status().message()));
   }
   // Identical, or somebody else speaks for the issuer.
-  if (JsonString(*document, "issuer") != issuer) {
+  if (const std::string said = JsonString(*document, "issuer").value_or(""); said != issuer) {
+    // Nothing but the two strings shows the difference, which is often a slash or a tenant.
+    Log(LogLevel::kWarning, "issuer_not_expected",
+        {{"where", "metadata"},
+         {"said", said.substr(0, kMaxShownIssuer)},
+         {"expected", issuer},
+         {"remedy", "set the issuer in the configuration to exactly what its metadata says"}});
     return absl::FailedPreconditionError("the metadata is of another issuer");
   }
   const auto text = [&document](const char* name) { return JsonString(*document, name).value_or(""); };
@@ -71,6 +80,11 @@ std::string ClientAuthMethod(const IssuerMetadata& metadata, bool has_client_sec
                                                                                                : "client_secret_basic";
 }
 
+MetadataCache::MetadataCache(DocumentFetcher& fetcher, Options options)
+    : fetcher_(fetcher), options_(std::move(options)), documents_(options_.timing) {
+  FetchFailures(kDocument);
+}
+
 absl::StatusOr<IssuerMetadata> MetadataCache::Fetch(const std::string& issuer) const {
   const std::vector<std::string> urls = options_.urls(issuer);
   if (urls.empty()) {
@@ -110,6 +124,7 @@ absl::StatusOr<std::shared_ptr<const IssuerMetadata>> MetadataCache::Get(const s
   const auto fetch = [&]() -> absl::StatusOr<IssuerMetadata> {
     absl::StatusOr<IssuerMetadata> metadata = Fetch(issuer);
     if (!metadata.ok() && (options_.required || !absl::IsNotFound(metadata.status()))) {
+      FetchFailures(kDocument).Increment();
       Log(LogLevel::kWarning, "issuer_metadata_fetch_failed", {{"issuer", issuer}, {"status", metadata.status()}});
     }
     return metadata;

@@ -64,8 +64,7 @@ class MetadataCache {
     std::function<absl::Status(const IssuerMetadata&)> check = [](const IssuerMetadata&) { return absl::OkStatus(); };
   };
   // `fetcher` outlives this.
-  MetadataCache(DocumentFetcher& fetcher, Options options)
-      : fetcher_(fetcher), options_(std::move(options)), documents_(options_.timing) {}
+  MetadataCache(DocumentFetcher& fetcher, Options options);
 
   // NOT_FOUND if the issuer says that it publishes none; FAILED_PRECONDITION if what it publishes is not its own or
   // does not pass the check; PERMISSION_DENIED reason "network_not_allowed"; UNAVAILABLE if it cannot be had. With

@@ -126,7 +126,7 @@ absl::StatusOr<AccessToken> AccessTokens::VerifyMcp(absl::string_view text, absl
     return InvalidToken("malformed_token");
   }
   if (now >= token.expires_at) {
-    return InvalidToken("token_expired");
+    return InvalidToken("expired");
   }
   return token;
 }
@@ -139,7 +139,7 @@ absl::StatusOr<AccessToken> AccessTokens::VerifyApi(absl::string_view text, absl
     return InvalidToken("malformed_token");
   }
   if (now >= token.expires_at) {
-    return InvalidToken("token_expired");
+    return InvalidToken("expired");
   }
   return token;
 }

@@ -5,18 +5,17 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "services/authn/caller_claims.h"
 #include "services/authn/claims.h"
 #include "services/authn/errors.h"
+#include "services/authn/refusals.h"
 
 namespace sallyport::authn {
 namespace {
-
-constexpr size_t kMaxClaimBytes = 4096;
 
 absl::Status NotAllowed() {
   return WithReason(absl::PermissionDeniedError("you are signed in but not among those who may use this server"),
@@ -27,32 +26,10 @@ v1::Role ToRole(const std::string& role) {
   return role == "admin" ? v1::ADMIN : role == "credential-admin" ? v1::CREDENTIAL_ADMIN : v1::AUDITOR;
 }
 
-// Tokens of ours name nobody's claims: what the sign-in told is in the grant's row.
-std::optional<std::string> IdentityClaim(const Identity& identity, const std::string& claim) {
-  if (claim == "sub") {
-    return identity.subject;
-  }
-  if (claim == "email") {
-    return identity.email;
-  }
-  if (claim == "email_verified") {
-    return identity.email_verified ? "true" : "false";
-  }
-  if (claim == "name") {
-    return identity.name;
-  }
-  if (claim == "groups") {
-    return absl::StrJoin(identity.groups, ",");
-  }
-  return std::nullopt;
-}
-
-std::optional<std::string> ClaimOf(const Authenticator::Verified& verified, const std::string& claim) {
-  // "sub" is the identity in full, never the token's bare claim: two issuers may both have an "alice".
-  if (claim == "sub" || !verified.jwt.has_value()) {
-    return IdentityClaim(verified.identity, claim);
-  }
-  return ClaimText(*verified.jwt, claim);
+// What is no JWT that anybody here could verify.
+absl::Status Unreadable(absl::string_view token) {
+  const absl::StatusOr<Jws> jws = ParseJws(token, kMaxTokenBytes);
+  return jws.ok() ? InvalidToken("malformed_token") : TokenError(jws.status());
 }
 
 bool IsLive(const Grant& grant, absl::Time now) { return !grant.revoked && now < grant.expires_at; }
@@ -120,7 +97,7 @@ absl::StatusOr<Authenticator::Verified> Authenticator::VerifyInteractive(const S
                                                                          absl::Time now) const {
   const std::optional<UnverifiedJwt> peek = PeekJwt(token, kMaxTokenBytes);
   if (!peek.has_value()) {
-    return InvalidToken("malformed_token");
+    return Unreadable(token);
   }
   if (parts_.tokens.IsOurs(*peek)) {
     return VerifyOurs(server, token, now);
@@ -178,7 +155,7 @@ absl::StatusOr<Authenticator::Verified> Authenticator::VerifyWithServerKeys(cons
     return InvalidToken("wrong_type");
   }
   if (now >= jwt->expires_at()) {
-    return InvalidToken("token_expired");
+    return InvalidToken("expired");
   }
   const std::string issuer = jwt->issuer();
   if (issuer.find('|') != std::string::npos || issuer.find('\n') != std::string::npos) {
@@ -206,7 +183,7 @@ absl::StatusOr<Authenticator::Verified> Authenticator::VerifyPassthrough(const S
   }
   const std::optional<UnverifiedJwt> peek = PeekJwt(token, kMaxTokenBytes);
   if (!peek.has_value()) {
-    return InvalidToken("malformed_token");
+    return Unreadable(token);
   }
   // Ours is for Interactive servers; on Passthrough the bearer goes upstream, and ours never does.
   if (parts_.tokens.IsOurs(*peek)) {
@@ -262,17 +239,43 @@ absl::StatusOr<v1::AuthenticateResponse> Authenticator::Admit(const ServerView& 
   for (const std::string& role : passport.roles) {
     principal.add_roles(ToRole(role));
   }
-  for (const std::string& claim : server.claims) {
-    std::optional<std::string> value = ClaimOf(verified, claim);
-    if (value.has_value() && value->size() <= kMaxClaimBytes) {
-      (*principal.mutable_claims())[claim] = *std::move(value);
-    }
-  }
+  const Connector* connector = parts_.connectors.Find(identity.connector);
+  AddCallerClaims(server.claims, identity, verified.jwt.has_value() ? &*verified.jwt : nullptr,
+                  connector == nullptr ? "" : connector->config().oidc().groups_claim(), principal);
   response.set_passport(passport.jwt);
   *response.mutable_valid_until() = ToTimestamp(passport.expires_at);
   response.set_session_id(verified.session_id);
   response.set_rule(rule);
   return response;
+}
+
+// What the issuer's administrator and ours must compare, which no caller is told.
+void Authenticator::NoteForeignIssuer(const ServerView& server, absl::string_view token, absl::Time now) const {
+  const std::optional<UnverifiedJwt> peek = PeekJwt(token, kMaxTokenBytes);
+  ForeignIssuer foreign;
+  foreign.where = "token";
+  foreign.subject = server.slug();
+  const std::string said = peek.has_value() ? peek->issuer : "";
+  foreign.said = said;
+  if (server.interactive) {
+    foreign.expected = {parts_.tokens.issuer()};
+    for (const auto& trusted : server.config->agent_auth().interactive().trusted_connectors()) {
+      if (const Connector* connector = parts_.connectors.Find(trusted.connector()); connector != nullptr) {
+        foreign.expected.push_back(connector->issuer());
+      }
+    }
+    foreign.remedy =
+        "if these tokens are to be accepted, set a connector's oidc.issuer to exactly what they say and "
+        "name it in the server's agentAuth.interactive.trustedConnectors";
+  } else {
+    const registry::v1::JwtValidation& rule = server.config->agent_auth().passthrough().jwt_validation();
+    const Connector* connector = rule.has_connector() ? parts_.connectors.Find(rule.connector()) : nullptr;
+    foreign.expected = {connector != nullptr ? connector->issuer() : rule.issuer()};
+    foreign.remedy =
+        "if these tokens are to be accepted, set jwtValidation.issuer, or the connector's oidc.issuer, to "
+        "exactly what they say";
+  }
+  LogForeignIssuer(foreign, now);
 }
 
 Authenticator::Outcome Authenticator::Authenticate(const v1::AuthenticateRequest& request, absl::Time now) const {
@@ -296,6 +299,9 @@ Authenticator::Outcome Authenticator::Authenticate(const v1::AuthenticateRequest
   absl::StatusOr<Verified> verified = interactive ? VerifyInteractive(**server, request.token(), now)
                                                   : VerifyPassthrough(**server, request.token(), now);
   if (!verified.ok()) {
+    if (ReasonOf(verified.status()) == "wrong_issuer") {
+      NoteForeignIssuer(**server, request.token(), now);
+    }
     outcome.response = verified.status();
     return outcome;
   }

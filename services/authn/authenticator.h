@@ -85,6 +85,7 @@ class Authenticator {
   absl::StatusOr<Verified> VerifyOurs(const ServerView& server, absl::string_view token, absl::Time now) const;
   absl::StatusOr<Verified> VerifyWithServerKeys(const ServerView& server, absl::string_view token,
                                                 absl::Time now) const;
+  void NoteForeignIssuer(const ServerView& server, absl::string_view token, absl::Time now) const;
   absl::StatusOr<v1::AuthenticateResponse> Admit(const ServerView& server, const Verified& verified,
                                                  const std::string& rule, absl::Time now) const;
 

@@ -117,6 +117,7 @@ struct AuthnServer::State {
         sessions(*database, SessionLifetime(settings)),
         grants(*database, &audit),
         admin_token(*database, audit, settings.data_directory()),
+        ended_sign_ins(*database),
         verifier(public_url, OwnKeySource(keys)) {}
 
   const config::v1::AuthnConfig config;
@@ -140,6 +141,7 @@ struct AuthnServer::State {
   Sessions sessions;
   Grants grants;
   AdminToken admin_token;
+  EndedSignIns ended_sign_ins;
   PassportVerifier verifier;
   std::unique_ptr<Connectors> connectors;
   std::unique_ptr<Authenticator> authenticator;
@@ -168,9 +170,9 @@ absl::Status AuthnServer::State::Build() {
   ASSIGN_OR_RETURN(connectors, Connectors::Create(config.connectors(), jwks, *vault));
   authenticator = std::make_unique<Authenticator>(
       Authenticator::Parts{servers, *connectors, jwks, tokens, grants, revocations, roles, passports});
-  rpcs =
-      std::make_unique<AuthnRpcs>(AuthnRpcs::Parts{*authenticator, servers, *connectors, keys, tokens, passports, roles,
-                                                   sessions, grants, revocations, edge_keys, admin_token, audit});
+  rpcs = std::make_unique<AuthnRpcs>(AuthnRpcs::Parts{*authenticator, servers, *connectors, keys, tokens, passports,
+                                                      roles, sessions, grants, revocations, edge_keys, admin_token,
+                                                      audit, ended_sign_ins});
   ASSIGN_OR_RETURN(std::vector<web::Client> clients, web::ReadRegisteredClients(config.clients()));
   web = std::make_unique<web::AuthnWeb>(web::Parts{
       .public_url = public_url,
@@ -235,8 +237,8 @@ bool AuthnServer::State::Tend() {
 
 void AuthnServer::State::Prune() {
   const absl::Time now = clock.Now();
-  for (const absl::Status& status :
-       {revocations.Prune(now), sessions.Prune(now).status(), grants.Prune(now).status(), web->Prune(now)}) {
+  for (const absl::Status& status : {revocations.Prune(now), sessions.Prune(now).status(), grants.Prune(now).status(),
+                                     web->Prune(now), ended_sign_ins.Prune(now).status()}) {
     if (!status.ok()) {
       Log(LogLevel::kWarning, "prune_failed", {{"status", status}});
     }

@@ -8,6 +8,7 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include "common/base64url.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"
@@ -239,6 +240,33 @@ TEST_F(AuthnServerTest, DecisionsAboutKnownCallersReachTheAuditStore) {
 
   ASSERT_TRUE(Eventually([this] { return audit_service_.types().size() >= 2; }));
   EXPECT_THAT(audit_service_.types(), ElementsAre("mcp.admitted", "mcp.denied"));
+}
+
+TEST_F(AuthnServerTest, RefusedTokensSayWhichCheckFailed) {
+  StartReady();
+  const int64_t now = absl::ToUnixSeconds(clock_.Now());
+  const auto reason = [this](const std::string& token) {
+    const absl::Status status = Authenticate("a", token).status();
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kUnauthenticated));
+    EXPECT_EQ(DetailOf(status).oauth_error, "invalid_token");
+    EXPECT_EQ(status.message(), "the access token was not accepted") << "one message whatever was wrong";
+    return ReasonOf(status);
+  };
+  const auto with = [this](const nlohmann::json& change) { return idp_.Token(clock_.Now(), change); };
+  EXPECT_EQ(reason(with({{"exp", now - 60}})), "expired");
+  EXPECT_EQ(reason(with({{"exp", now}})), "expired") << "within the leeway for clocks, too";
+  EXPECT_EQ(reason(with({{"nbf", now + 3600}})), "not_yet_valid");
+  EXPECT_EQ(reason(with({{"aud", "api://other"}})), "wrong_audience");
+  EXPECT_EQ(reason(with({{"iss", "https://idp.example/"}})), "wrong_issuer");
+  const std::string good = with({});
+  const std::string input = good.substr(0, good.rfind('.'));
+  EXPECT_EQ(reason(absl::StrCat(input, ".", Base64UrlEncode(std::string(64, '\1')))), "bad_signature");
+  EXPECT_EQ(reason(TestIssuer(kIssuer).Token(clock_.Now())), "unknown_key");
+  for (const char* algorithm : {"none", "HS256"}) {
+    const std::string header = Base64UrlEncode(absl::StrCat(R"({"alg":")", algorithm, "\"}"));
+    EXPECT_EQ(reason(absl::StrCat(header, input.substr(input.find('.')), ".AAAA")), "algorithm");
+  }
+  EXPECT_EQ(reason("garbage"), "malformed_token");
 }
 
 TEST_F(AuthnServerTest, OnlyThoseInTheTableMayCall) {

@@ -56,6 +56,7 @@ std::map<std::string, MethodTable> AuthnMethodTables() {
             {"ListConnectors", {"registry", "token_broker"}},
             {"MintMaintenancePassport", {"token_broker"}},
             {"RedeemAdminToken", {"edge"}},
+            {"EndSignIn", {"token_broker"}},
             {"WhoAmI", {"edge"}},
             {"RevokeUser", {"edge"}}}},
           {"sallyport.web.v1.Web", {{"Handle", {"edge"}}}}};
@@ -65,6 +66,7 @@ absl::StatusOr<v1::AuthenticateResponse> AuthnRpcs::Authenticate(const v1::Authe
                                                                  absl::Time now) {
   Authenticator::Outcome outcome = parts_.authenticator.Authenticate(request, now);
   const absl::Status& status = outcome.response.status();
+  refusals_.Note(status, outcome.server_slug, now);
   // Who is not known is not recorded here: anybody could fill the table. The edge's record of the call tells it.
   if (!outcome.subject.empty() && (status.ok() || absl::IsPermissionDenied(status))) {
     audit::v1::Event event =
@@ -101,7 +103,12 @@ absl::StatusOr<v1::GetPassportResponse> AuthnRpcs::GetPassport(const v1::GetPass
     if (request.purpose() != v1::GetPassportRequest::API) {
       return InvalidField("apiToken", "is for the purpose API only");
     }
-    ASSIGN_OR_RETURN(caller, parts_.authenticator.AuthenticateApi(request.api_token(), now));
+    absl::StatusOr<Authenticator::ApiCaller> found = parts_.authenticator.AuthenticateApi(request.api_token(), now);
+    if (!found.ok()) {
+      refusals_.Note(found.status(), "api", now);
+      return found.status();
+    }
+    caller = *std::move(found);
   } else {
     ASSIGN_OR_RETURN(Session session, parts_.sessions.FindByHeader(request.cookie(), now));
     std::optional<Identity> user = parts_.connectors.Current(session.user);
@@ -232,6 +239,33 @@ absl::StatusOr<v1::RedeemAdminTokenResponse> AuthnRpcs::RedeemAdminToken(const s
   return response;
 }
 
+absl::StatusOr<v1::EndSignInResponse> AuthnRpcs::EndSignIn(const Caller& caller, absl::Time now) {
+  if (!caller.passport.has_value() || caller.passport->purpose != Passport::Purpose::kCall ||
+      caller.passport->session_id.empty()) {
+    return WithReason(absl::PermissionDeniedError("needs the passport of a call by somebody who signed in"),
+                      "passport_mismatch");
+  }
+  const std::string& subject = caller.passport->subject;
+  const Connector* connector = parts_.connectors.Find(subject.substr(0, subject.find(':')));
+  if (connector == nullptr || connector->type() != Connector::Type::kOidc) {
+    return WithReason(absl::FailedPreconditionError("the caller's way to sign in gives no tokens"), "no_caller_token");
+  }
+  // First: a grant that is revoked while this is not known would be followed by one just like it.
+  RETURN_IF_ERROR(parts_.ended_sign_ins.Mark(subject, now));
+  const std::string& grant_id = caller.passport->session_id;
+  ASSIGN_OR_RETURN(const bool was_live, parts_.grants.Revoke(grant_id, now));
+  RETURN_IF_ERROR(parts_.revocations.PublishSessions({grant_id}, now));
+  if (was_live) {
+    audit::v1::Event event = MakeEvent("token.revoked", audit::v1::DECISION_ALLOWED, subject);
+    event.set_rule("sign_in_ended");
+    event.set_client_id(caller.passport->client_id.substr(0, 256));
+    event.set_server_uid(caller.passport->server_uid);
+    (*event.mutable_details())["connector"] = connector->id();
+    RETURN_IF_ERROR(parts_.audit.Record(std::move(event)));
+  }
+  return v1::EndSignInResponse();
+}
+
 absl::StatusOr<v1::Principal> AuthnRpcs::WhoAmI(const Caller& caller) const {
   if (!caller.passport.has_value()) {
     return absl::UnauthenticatedError("nobody is signed in");
@@ -306,6 +340,12 @@ grpc::Status AuthnService::RedeemAdminToken(grpc::ServerContext* context, const 
   return rpc_.Handle("RedeemAdminToken", context, response, [&](const Caller&) {
     return rpcs_.RedeemAdminToken(request->token(), ClientAddressOf(*context), rpc_.clock().Now());
   });
+}
+
+grpc::Status AuthnService::EndSignIn(grpc::ServerContext* context, const v1::EndSignInRequest* /*request*/,
+                                     v1::EndSignInResponse* response) {
+  return rpc_.Handle("EndSignIn", context, response,
+                     [&](const Caller& caller) { return rpcs_.EndSignIn(caller, rpc_.clock().Now()); });
 }
 
 grpc::Status AuthnService::WhoAmI(grpc::ServerContext* context, const v1::WhoAmIRequest* /*request*/,

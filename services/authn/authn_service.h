@@ -16,6 +16,8 @@
 #include "services/authn/audit.h"
 #include "services/authn/authenticator.h"
 #include "services/authn/edge_keys.h"
+#include "services/authn/ended_sign_ins.h"
+#include "services/authn/refusals.h"
 #include "services/authn/sessions.h"
 
 namespace sallyport::authn {
@@ -41,6 +43,7 @@ class AuthnRpcs {
     EdgeKeys& edge_keys;
     AdminToken& admin_token;
     Audit& audit;
+    EndedSignIns& ended_sign_ins;
   };
   explicit AuthnRpcs(const Parts& parts) : parts_(parts), maintenance_(100, absl::Milliseconds(100)) {}
 
@@ -54,6 +57,7 @@ class AuthnRpcs {
       const Caller& caller, const v1::MintMaintenancePassportRequest& request, absl::Time now);
   absl::StatusOr<v1::RedeemAdminTokenResponse> RedeemAdminToken(const std::string& token,
                                                                 const std::string& client_address, absl::Time now);
+  absl::StatusOr<v1::EndSignInResponse> EndSignIn(const Caller& caller, absl::Time now);
   absl::StatusOr<v1::Principal> WhoAmI(const Caller& caller) const;
   absl::StatusOr<v1::RevokeUserResponse> RevokeUser(const Caller& caller, const std::string& subject, absl::Time now);
 
@@ -62,6 +66,7 @@ class AuthnRpcs {
 
   const Parts parts_;
   RateLimit maintenance_;
+  Refusals refusals_;
 };
 
 // gRPC to AuthnRpcs; one per listener.
@@ -86,6 +91,8 @@ class AuthnService final : public v1::Authn::Service {
                                        v1::MintMaintenancePassportResponse* response) override;
   grpc::Status RedeemAdminToken(grpc::ServerContext* context, const v1::RedeemAdminTokenRequest* request,
                                 v1::RedeemAdminTokenResponse* response) override;
+  grpc::Status EndSignIn(grpc::ServerContext* context, const v1::EndSignInRequest* request,
+                         v1::EndSignInResponse* response) override;
   grpc::Status WhoAmI(grpc::ServerContext* context, const v1::WhoAmIRequest* request, v1::Principal* response) override;
   grpc::Status RevokeUser(grpc::ServerContext* context, const v1::RevokeUserRequest* request,
                           v1::RevokeUserResponse* response) override;

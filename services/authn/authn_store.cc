@@ -27,9 +27,13 @@ std::vector<std::string> CoreSchema() {
   return statements;
 }
 
+std::vector<std::string> EndedSignInsSchema() {
+  return {"CREATE TABLE ended_sign_ins (subject TEXT NOT NULL PRIMARY KEY, ended_at BIGINT NOT NULL)"};
+}
+
 }  // namespace
 
-std::vector<Migration> AuthnMigrations() { return {{1, CoreSchema()}, {2, FlowSchema()}}; }
+std::vector<Migration> AuthnMigrations() { return {{1, CoreSchema()}, {2, FlowSchema()}, {3, EndedSignInsSchema()}}; }
 
 absl::StatusOr<std::unique_ptr<Database>> OpenAuthnDatabase(const config::v1::Database& config, const Clock& clock) {
   ASSIGN_OR_RETURN(Database::Options options, DatabaseOptionsFrom(config, clock));

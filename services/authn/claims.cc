@@ -23,16 +23,6 @@ bool IsGoodPart(const std::string& part, bool joined) {
   });
 }
 
-std::optional<std::string> ScalarText(const nlohmann::json& value) {
-  if (value.is_string()) {
-    return value.get<std::string>();
-  }
-  if (value.is_boolean() || value.is_number_integer()) {
-    return DumpJson(value);
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 absl::StatusOr<std::string> SubjectClaim(const Jwt& jwt, absl::string_view rule) {
@@ -46,25 +36,6 @@ absl::StatusOr<std::string> SubjectClaim(const Jwt& jwt, absl::string_view rule)
     parts.push_back(*part);
   }
   return absl::StrJoin(parts, "|");
-}
-
-std::optional<std::string> ClaimText(const Jwt& jwt, const std::string& claim) {
-  const nlohmann::json* value = JsonMember(jwt.json(), claim.c_str());
-  if (value == nullptr) {
-    return std::nullopt;
-  }
-  if (!value->is_array()) {
-    return ScalarText(*value);
-  }
-  std::vector<std::string> parts;
-  for (const nlohmann::json& element : *value) {
-    std::optional<std::string> part = ScalarText(element);
-    if (!part.has_value()) {
-      return std::nullopt;
-    }
-    parts.push_back(*std::move(part));
-  }
-  return absl::StrJoin(parts, ",");
 }
 
 bool ClaimHolds(const Jwt& jwt, const std::string& claim, const std::string& value) {

@@ -16,10 +16,6 @@ namespace sallyport::authn {
 // with several also if one holds "|", because "a|b"+"c" must not be "a"+"b|c".
 absl::StatusOr<std::string> SubjectClaim(const Jwt& jwt, absl::string_view rule);
 
-// A claim as text: strings as they are, integers and booleans in JSON's spelling, arrays of these joined by ",".
-// Nothing for objects, null, fractions and absent claims.
-std::optional<std::string> ClaimText(const Jwt& jwt, const std::string& claim);
-
 // Has the claim exactly this string value, or is it an array that holds it?
 bool ClaimHolds(const Jwt& jwt, const std::string& claim, const std::string& value);
 

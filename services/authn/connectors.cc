@@ -277,7 +277,7 @@ absl::StatusOr<Jwt> Connector::VerifySigned(absl::string_view token, const JwtVa
     return TokenError(jwt.status());
   }
   if (now >= jwt->expires_at()) {
-    return InvalidToken("token_expired");
+    return InvalidToken("expired");
   }
   return jwt;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/authn/errors.h"
 
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -49,6 +50,11 @@ absl::Status SignInRefused(absl::string_view reason, absl::string_view provider_
   const absl::Status refused =
       WithReason(absl::UnauthenticatedError("the identity provider did not confirm the sign-in"), reason);
   return provider_error.empty() ? refused : WithOAuthError(refused, oauth::SafeErrorCode(provider_error));
+}
+
+absl::Status KeyNotKnownYet(absl::Duration retry_after) {
+  return WithRetryAfter(WithReason(absl::UnavailableError("the token's key is not known yet"), "unknown_key"),
+                        std::max(retry_after, absl::Seconds(1)));
 }
 
 }  // namespace sallyport::authn

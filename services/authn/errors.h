@@ -5,11 +5,12 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 namespace sallyport::authn {
 
 // 401 with oauth_error invalid_token (RFC 6750 section 3.1). One message whatever was wrong; `reason` is for logs and
-// clients' developers: "token_expired", "wrong_audience", "unknown_key", "revoked", "missing_token".
+// clients' developers: "expired", "wrong_audience", "unknown_key", "revoked", "missing_token".
 absl::Status InvalidToken(absl::string_view reason);
 
 // What became of verifying a token, as an answer at door one: an unknown key and everything UNAUTHENTICATED is
@@ -28,5 +29,9 @@ bool IsNetworkNotAllowed(const absl::Status& status);
 // UNAUTHENTICATED: an identity provider did not confirm a sign-in. `provider_error` is its own error code
 // (RFC 6749 section 5.2), empty if it gave none; it goes along as oauth_error.
 absl::Status SignInRefused(absl::string_view reason, absl::string_view provider_error = "");
+
+// UNAVAILABLE reason "unknown_key": the key of a token may have been published since the issuer's keys were fetched.
+// `retry_after`: until they may be fetched again.
+absl::Status KeyNotKnownYet(absl::Duration retry_after);
 
 }  // namespace sallyport::authn

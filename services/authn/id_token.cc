@@ -5,9 +5,11 @@
 
 #include "common/base64url.h"
 #include "common/crypto.h"
+#include "common/error.h"
 #include "common/status_macros.h"
 #include "services/authn/connectors.h"
 #include "services/authn/errors.h"
+#include "services/authn/refusals.h"
 
 namespace sallyport::authn {
 namespace {
@@ -49,7 +51,18 @@ absl::StatusOr<SignInIdentity> Connector::VerifyIdToken(absl::string_view jwt_te
                                                .RequireSubject()
                                                .RequireIssuedAt()
                                                .Build());
-  ASSIGN_OR_RETURN(Jwt jwt, VerifySigned(jwt_text, validator, now, kMaxIdTokenBytes));
+  absl::StatusOr<Jwt> signed_jwt = VerifySigned(jwt_text, validator, now, kMaxIdTokenBytes);
+  if (ReasonOf(signed_jwt.status()) == "wrong_issuer") {
+    const std::optional<UnverifiedJwt> peek = PeekJwt(jwt_text, kMaxIdTokenBytes);
+    LogForeignIssuer({.where = "id_token",
+                      .subject = id(),
+                      .said = peek.has_value() ? absl::string_view(peek->issuer) : absl::string_view(),
+                      .expected = {issuer()},
+                      .remedy = "set the connector's oidc.issuer to exactly what the provider's tokens say"},
+                     now);
+  }
+  RETURN_IF_ERROR(signed_jwt.status());
+  const Jwt& jwt = *signed_jwt;
   if (jwt.String("nonce") != expected.nonce) {
     return InvalidToken("wrong_nonce");
   }

@@ -33,20 +33,27 @@ class JwksCache {
   static constexpr size_t kMaxUrls = oauth::FetchedDocuments<JwkSet>::kMax;
 
   // `fetcher` must outlive this.
-  explicit JwksCache(DocumentFetcher& fetcher)
-      : fetcher_(fetcher), documents_({kFresh, kMinRefetch, kFirstRetry, kStale}) {}
+  explicit JwksCache(DocumentFetcher& fetcher);
 
   // The set of `url`, if need be fetched anew to find `kid`. That the set does not hold it is for the verifier to say.
   // UNAVAILABLE reason "keys_unavailable".
   absl::StatusOr<std::shared_ptr<const JwkSet>> Get(const std::string& url, const std::optional<std::string>& kid,
                                                     absl::Time now);
-  // VerifyJwt with the keys of `url`.
+  // VerifyJwt with the keys of `url`. A key that is not in the set although it was just fetched, or that is not there
+  // although the token (by its `iat`) is older than the set, is unknown (NOT_FOUND). One that may be newer than the
+  // set, which may not be fetched again yet or cannot be, is UNAVAILABLE reason "unknown_key" with retry_after: an
+  // issuer that rotates twice in a minute must not throw its users out. Nothing of this concerns tokens whose keys are
+  // known, whatever strangers send.
   absl::StatusOr<Jwt> Verify(absl::string_view token, const std::string& url, const JwtValidator& validator,
                              absl::Time now, size_t max_size = kMaxJwsSize);
 
   DocumentFetcher& fetcher() { return fetcher_; }
 
  private:
+  using Lookup = oauth::FetchedDocument<JwkSet>::Lookup;
+  absl::StatusOr<std::shared_ptr<const JwkSet>> LookUp(const std::string& url, const std::optional<std::string>& kid,
+                                                       absl::Time now, Lookup* lookup);
+
   DocumentFetcher& fetcher_;
   oauth::FetchedDocuments<JwkSet> documents_;
 };

@@ -44,6 +44,70 @@ TEST_F(JwksCacheTest, ANewKeyIsFoundByOneFetch) {
   EXPECT_EQ(set->keys().at(0).kid(), rotated.key().kid());
 }
 
+// Verifies a token of `issuer`, made at `issued_at`.
+absl::Status VerifyAt(JwksCache& cache, const TestIssuer& issuer, absl::Time issued_at, absl::Time now) {
+  const auto validator = JwtValidator::Builder().IgnoreIssuer().IgnoreAudience().IgnoreType().IgnoreSubject().Build();
+  return cache.Verify(issuer.Token(issued_at), kUrl, *validator, now).status();
+}
+
+TEST_F(JwksCacheTest, TwoRotationsWithinAMinuteThrowNobodyOut) {
+  ASSERT_THAT(VerifyAt(cache_, idp_, kNow, kNow), IsOk());
+  const TestIssuer second("https://idp.example");
+  fetcher_.Serve(kUrl, second.Jwks());
+  ASSERT_THAT(VerifyAt(cache_, second, kNow + absl::Seconds(60), kNow + absl::Seconds(60)), IsOk());
+  const TestIssuer third("https://idp.example");
+  fetcher_.Serve(kUrl, third.Jwks());
+  const absl::Time now = kNow + absl::Seconds(80);
+
+  const absl::Status early = VerifyAt(cache_, third, now, now);
+
+  EXPECT_THAT(early, StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(ReasonOf(early), "unknown_key");
+  EXPECT_EQ(DetailOf(early).retry_after, absl::Seconds(40));
+  EXPECT_THAT(VerifyAt(cache_, third, now, now + absl::Seconds(40)), IsOk());
+}
+
+TEST_F(JwksCacheTest, AKeyThatWasLookedForAndIsNotThereIsUnknown) {
+  ASSERT_THAT(VerifyAt(cache_, idp_, kNow, kNow), IsOk());
+  const TestIssuer stranger("https://idp.example");
+  const absl::Time now = kNow + absl::Minutes(2);
+  EXPECT_THAT(VerifyAt(cache_, stranger, now, now), StatusIs(absl::StatusCode::kNotFound)) << "fetched for this token";
+  EXPECT_THAT(VerifyAt(cache_, stranger, now, now + absl::Seconds(1)), StatusIs(absl::StatusCode::kUnavailable));
+}
+
+// Whoever holds a token of a key that is long gone must be sent to sign in, also while strangers use up the lookups.
+TEST_F(JwksCacheTest, ATokenOlderThanTheKeysIsRefusedAtOnce) {
+  ASSERT_THAT(VerifyAt(cache_, idp_, kNow, kNow), IsOk());
+  const TestIssuer gone("https://idp.example");
+  const absl::Time now = kNow + absl::Seconds(30);
+  EXPECT_THAT(VerifyAt(cache_, gone, kNow - absl::Hours(1), now), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(VerifyAt(cache_, gone, kNow - absl::Seconds(59), now), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(fetcher_.fetches(kUrl), 1);
+}
+
+TEST_F(JwksCacheTest, StrangersKidsForceNoFetchAndLockNobodyOut) {
+  ASSERT_THAT(VerifyAt(cache_, idp_, kNow, kNow), IsOk());
+  absl::Time now = kNow;
+  for (int i = 0; i < 240; ++i, now += absl::Seconds(1)) {
+    const TestIssuer stranger("https://idp.example");
+    EXPECT_FALSE(VerifyAt(cache_, stranger, now, now).ok());
+    EXPECT_THAT(VerifyAt(cache_, idp_, kNow, now), IsOk());
+  }
+  EXPECT_LE(fetcher_.fetches(kUrl), 4) << "once a minute";
+}
+
+TEST_F(JwksCacheTest, ANewKeyOfAnIssuerThatIsDownIsNotTheCallersFault) {
+  ASSERT_THAT(VerifyAt(cache_, idp_, kNow, kNow), IsOk());
+  fetcher_.TakeDown(kUrl);
+  const double failures = oauth::FetchFailures("jwks").Value();
+  const TestIssuer rotated("https://idp.example");
+  const absl::Time now = kNow + absl::Minutes(10);
+  EXPECT_EQ(ReasonOf(VerifyAt(cache_, rotated, now, now)), "unknown_key");
+  EXPECT_THAT(VerifyAt(cache_, rotated, now, now), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(VerifyAt(cache_, idp_, kNow, now), IsOk());
+  EXPECT_EQ(oauth::FetchFailures("jwks").Value(), failures + 1);
+}
+
 TEST_F(JwksCacheTest, ARemovedKeyIsGoneAfterFiveMinutes) {
   ASSERT_THAT(cache_.Get(kUrl, idp_.key().kid(), kNow), IsOk());
   fetcher_.Serve(kUrl, TestIssuer("https://idp.example").Jwks());

@@ -20,6 +20,7 @@
 #include "common/status_macros.h"
 #include "common/url.h"
 #include "services/authn/errors.h"
+#include "services/authn/refusals.h"
 
 namespace sallyport::authn {
 namespace {
@@ -125,8 +126,17 @@ absl::StatusOr<std::string> OidcLogin::AuthorizationUrl(const Connector& connect
 
 absl::Status OidcLogin::CheckIssuer(const Connector& connector, bool has_iss, absl::string_view iss,
                                     absl::Time now) const {
+  if (has_iss && iss != connector.issuer()) {
+    LogForeignIssuer({.where = "callback",
+                      .subject = connector.id(),
+                      .said = iss,
+                      .expected = {connector.issuer()},
+                      .remedy = "set the connector's oidc.issuer to exactly what the provider says"},
+                     now);
+    return SignInRefused("issuer_mismatch");
+  }
   if (has_iss) {
-    return iss == connector.issuer() ? absl::OkStatus() : SignInRefused("issuer_mismatch");
+    return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<const Discovery> discovery, connector.GetDiscovery(now));
   return discovery->iss_parameter_supported ? SignInRefused("issuer_mismatch") : absl::OkStatus();

@@ -32,7 +32,7 @@ absl::StatusOr<Passport> Passports::Mint(Passport passport, absl::Time not_after
   passport.expires_at = std::min(passport.issued_at + LifetimeOf(passport.purpose), not_after);
   passport.expires_at = absl::FromUnixSeconds(absl::ToUnixSeconds(passport.expires_at));
   if (passport.expires_at <= now) {
-    return InvalidToken("token_expired");
+    return InvalidToken("expired");
   }
   ASSIGN_OR_RETURN(std::shared_ptr<const PrivateKey> key, keys_.Active());
   ASSIGN_OR_RETURN(passport.jwt, SignPassport(passport, public_url_, *key, passport.issued_at));

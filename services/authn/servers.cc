@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/authn/servers.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -11,14 +12,11 @@ namespace {
 
 constexpr absl::Duration kVersionWait = absl::Seconds(1);
 
-std::set<std::string> NamedClaims(const registry::v1::McpServer& server) {
-  std::set<std::string> claims;
-  for (const auto& header : server.outbound_headers()) {
-    if (header.has_caller_identity()) {
-      claims.insert(header.caller_identity().claim());
-    }
-  }
-  return claims;
+bool ForwardsSignInToken(const registry::v1::McpServer& server) {
+  const auto& headers = server.outbound_headers();
+  return server.agent_auth().has_interactive() && std::any_of(headers.begin(), headers.end(), [](const auto& header) {
+           return header.has_forward_caller_token();
+         });
 }
 
 absl::StatusOr<std::shared_ptr<const JwkSet>> InlineJwks(const registry::v1::McpServer& server) {
@@ -37,7 +35,8 @@ ServerView::ServerView(RegistrySnapshot::Server server)
       enabled(!config->has_enabled() || config->enabled()),
       interactive(config->agent_auth().has_interactive()),
       policy(config->agent_auth().interactive().allow()),
-      claims(NamedClaims(*config)),
+      claims(WantedClaims(*config)),
+      forwards_sign_in_token(ForwardsSignInToken(*config)),
       inline_jwks(InlineJwks(*config)) {}
 
 std::shared_ptr<const ServerView> Servers::View(const RegistrySnapshot::Server& server) const {

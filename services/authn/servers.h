@@ -15,6 +15,7 @@
 #include "common/mutex.h"
 #include "sallyport/registry/v1/mcp_server.pb.h"
 #include "services/authn/access_policy.h"
+#include "services/authn/caller_claims.h"
 
 namespace sallyport::authn {
 
@@ -29,7 +30,9 @@ struct ServerView {
   // Admits nobody unless interactive.
   const AccessPolicy policy;
   // Claims that caller_identity rules name.
-  const std::set<std::string> claims;
+  const std::set<WantedClaim> claims;
+  // Some outbound header forwards the token of the caller's sign-in.
+  const bool forwards_sign_in_token;
   // Parsed jwt_validation.jwks_json; an error if it does not parse (the server then admits nobody).
   const absl::StatusOr<std::shared_ptr<const JwkSet>> inline_jwks;
 

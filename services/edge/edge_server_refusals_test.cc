@@ -1,175 +1,90 @@
 // SPDX-License-Identifier: Apache-2.0
+// What callers are told, and what the audit is told, when a call is refused.
 #include "services/edge/edge_server_testing.h"
 
-// Requests that a client may send and that must not reach an upstream as they came.
 namespace sallyport::edge {
 namespace {
 
-TEST_F(EdgeServerTest, ABodyOnAnotherMethodThanPostIsRefusedAndNeverForwarded) {
-  // An upstream that ignores it would take it for the next request on the connection.
-  const std::string smuggled =
-      "POST /up HTTP/1.1\r\nHost: a\r\nX-Api-Key: org-key\r\nRemote-User: root\r\nContent-Length: 0\r\n\r\n";
-  for (const char* path : {"/mcp/through", "/mcp/open", "/mcp/org", "/login", "/api/x", "/nothing"}) {
-    for (const char* method : {"GET", "DELETE", "OPTIONS", "PUT"}) {
-      for (const std::string& request :
-           {Render(method, path, {Bearer("ours-ada")}, smuggled),
-            Render(method, path, {"Transfer-Encoding: chunked"}, "") + "1\r\nx\r\n0\r\n\r\n" + smuggled,
-            Render(method, path, {"Transfer-Encoding: chunked"}, "") + "0\r\n\r\n" + smuggled}) {
-        const auto socket = RawSocket::Connect(static_cast<uint16_t>(edge_->port()));
-        socket->Send(request);
-        const std::string answers = socket->ReadToEnd();
-        EXPECT_EQ(ParseReply(answers).status, 400) << request << answers;
-        EXPECT_THAT(answers, HasSubstr("unexpected_body")) << request;
-        EXPECT_EQ(answers.find("HTTP/1.1", 1), std::string::npos) << "one answer, and the end: " << answers;
-      }
-    }
-  }
-  EXPECT_THAT(upstream_.requests(), IsEmpty());
-  EXPECT_THAT(authn_pages_.requests(), IsEmpty());
-}
-
-TEST_F(EdgeServerTest, AnEmptyBodyIsNone) {
-  for (const char* method : {"GET", "DELETE"}) {
-    EXPECT_EQ(Send(method, "/mcp/through", {"Content-Length: 0"}).status, 200) << method;
-    EXPECT_THAT(LastUpstream(), Not(HasSubstr("Content-Length"))) << method;
-  }
-  EXPECT_EQ(Send("OPTIONS", "/mcp/through", {"Content-Length: 0"}).status, 204);
-}
-
-TEST_F(EdgeServerTest, ARefusedBodyIsRecorded) {
-  Send("GET", "/mcp/through", {}, "body");
-  const auto events = Events(1);
-  ASSERT_THAT(events, SizeIs(1));
-  EXPECT_EQ(events[0].rule(), "unexpected_body");
-  EXPECT_EQ(events[0].status(), 400);
-}
-
-TEST_F(EdgeServerTest, AuthenticationOfTheConnectionIsRefused) {
-  for (const char* value : {"NTLM TlRMTVNTUAABAAAA", "Negotiate YII=", "negotiate", "Kerberos x", "Bearer a, NTLM b"}) {
-    for (const Reply& reply :
-         {Post("through", {absl::StrCat("Authorization: ", value)}),
-          Post("jwt", {absl::StrCat("Authorization: ", value)}), Post("org", {absl::StrCat("Authorization: ", value)}),
-          Post("through", {absl::StrCat("X-Sallyport-Authorization: ", value)}),
-          Post("agent", {Bearer("ours-ada"), absl::StrCat("X-Sallyport-Authorization: ", value)})}) {
-      EXPECT_EQ(reply.status, 400) << value;
-      EXPECT_EQ(reply.Reason(), "connection_authentication") << value;
-      EXPECT_THAT(reply.body, HasSubstr("NTLM and Negotiate authenticate a connection"));
-    }
-  }
-  EXPECT_THAT(upstream_.requests(), IsEmpty());
-  EXPECT_EQ(edge_->authenticate_calls(), 0U);
-  EXPECT_EQ(Post("through", {"Authorization: Basic bmVnb3RpYXRlOm50bG0="}).status, 200);
-  EXPECT_EQ(Post("through", {"Authorization: Digest username=\"ntlm\", realm=\"negotiate\""}).status, 200);
-}
-
-TEST_F(EdgeServerTest, AConnectionThatOffersAuthenticationOfItselfIsNotUsedAgain) {
-  SetAnswer([](const std::string&) { return Refusal("Negotiate\r\nWWW-Authenticate: Basic realm=\"up\""); });
-  for (int i = 1; i <= 3; ++i) {
-    EXPECT_EQ(Post("through").status, 401);
-    EXPECT_EQ(upstream_.connections(), i);
-  }
-  SetAnswer(nullptr);
-  EXPECT_EQ(Post("through").status, 200);
-  EXPECT_EQ(Post("through").status, 200);
-  EXPECT_EQ(upstream_.connections(), 4) << "others are";
-}
-
-TEST_F(EdgeServerTest, IdentityHeadersGoOnOnlyWhereThePolicySaysSo) {
-  AddServer("trusting", "srv_trusting", R"("agentAuth":{"passthrough":{}},"appAuth":{"passthrough":{}},
-      "policy":{"forwardIdentityHeaders":true})");
-  AddServer("sets", "srv_sets", R"("agentAuth":{"interactive":{}},"appAuth":{"passthrough":{}},
-      "outboundHeaders":[{"name":"X-Forwarded-User","callerIdentity":{"claim":"email"}}])");
-  ASSERT_TRUE(Soon([&] { return Post("trusting").status == 200 && Post("sets").status == 401; }));
-  const std::vector<std::string> fields = {"Remote-User: root", "X-Forwarded-User: root", "Impersonate-User: root",
-                                           "Tailscale-User-Login: root"};
-  EXPECT_EQ(Post("through", fields).status, 200);
-  EXPECT_THAT(LastUpstream(), Not(HasSubstr("root")));
-  EXPECT_EQ(Post("trusting", fields).status, 200);
-  for (const std::string& field : fields) EXPECT_THAT(LastUpstream(), HasSubstr(field + "\r\n"));
-  auto with_token = fields;
-  with_token.push_back(Bearer("idp-ada"));
-  EXPECT_EQ(Post("sets", with_token).status, 200);
-  EXPECT_THAT(LastUpstream(), HasSubstr("\r\nX-Forwarded-User: ada@example.com\r\n"));
-  EXPECT_THAT(LastUpstream(), Not(HasSubstr("root")));
-}
-
-TEST_F(EdgeServerTest, MembersThatAnotherReaderTakesForOursAreRefused) {
-  const Reply reply = Post("open", {},
-                           R"({"jsonrpc":"2.0","id":7,"method":"tools/list","METHOD":"tools/call",)"
-                           R"("param\u017f":{"name":"delete_all"}})");
-  EXPECT_EQ(reply.status, 400);
-  EXPECT_EQ(reply.Reason(), "ambiguous_member");
-  EXPECT_EQ(reply.Json()["error"]["code"], -32600);
-  EXPECT_THAT(reply.body, HasSubstr(R"(\"method\")"));
-  EXPECT_THAT(upstream_.requests(), IsEmpty());
-}
-
-TEST_F(EdgeServerTest, ChunksWithMalformedExtensionsAreRefused) {
-  for (const char* line : {"1;", "1;\"a\"", "1;a=\"x\r\ny\""}) {
-    const auto socket = RawSocket::Connect(static_cast<uint16_t>(edge_->port()));
-    socket->Send("POST /mcp/open HTTP/1.1\r\nHost: gw.example.com\r\nTransfer-Encoding: chunked\r\n\r\n" +
-                 std::string(line) + "\r\nx\r\n0\r\n\r\n");
-    EXPECT_EQ(ParseReply(socket->ReadToEnd()).status, 400) << line;
-  }
-  EXPECT_THAT(upstream_.requests(), IsEmpty());
-}
-
-TEST_F(EdgeServerTest, EveryAnswerToOptionsHasAllow) {
-  EXPECT_EQ(Send("OPTIONS", "*").status, 204);
-  for (const char* target : {"*", "/mcp/open", "/mcp/none", "/login", "/oauth/token", "/.well-known/x", "/nothing",
-                             "/api/sallyport.registry.v1.Registry/Apply", "/api/none"}) {
-    EXPECT_NE(Send("OPTIONS", target).Field("Allow"), "") << target;
-    EXPECT_NE(Send("OPTIONS", target, {"Origin: https://app.example.com"}).Field("Allow"), "") << target;
-    EXPECT_NE(Send("OPTIONS", target, {"Origin: https://evil.example"}).Field("Allow"), "") << target;
-    EXPECT_NE(Send("OPTIONS", target, {"Host: evil.example"}).Field("Allow"), "") << target;
-    EXPECT_NE(Send("OPTIONS", target, {}, "body").Field("Allow"), "") << target;
-  }
-  EXPECT_EQ(Send("GET", "*").status, 400);
-}
-
-TEST_F(EdgeServerTest, AnOfferOfHttp2IsIgnored) {
-  const Reply reply =
-      Post("through", {"Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAA"});
-  EXPECT_EQ(reply.status, 200);
-  EXPECT_THAT(LastUpstream(), Not(HasSubstr("h2c")));
-}
-
-class BehindProxyTest : public EdgeServerTest {
+class EdgeServerRefusalsTest : public EdgeServerTest {
  protected:
-  config::v1::EdgeConfig Config() override {
-    config::v1::EdgeConfig config = EdgeServerTest::Config();
-    config.mutable_deployment()->add_trusted_proxies("127.0.0.0/8");
-    return config;
+  EdgeServerRefusalsTest() {
+    AddServer("dept", "srv_dept", R"("agentAuth":{"interactive":{}},"appAuth":{"passthrough":{}},
+        "outboundHeaders":[{"name":"X-Dept","callerIdentity":{"claim":"dept"}}])");
+  }
+  // The last that was recorded of `count`.
+  audit::v1::Event Last(size_t count) {
+    const auto events = Events(count);
+    EXPECT_THAT(events, SizeIs(count));
+    return events.empty() ? audit::v1::Event() : events.back();
   }
 };
 
-TEST_F(BehindProxyTest, ACallerOfUnknownAddressIsInNoNetworkAndServedElsewhere) {
-  AddServer("local", "srv_local", R"("agentAuth":{"passthrough":{}},"appAuth":{"passthrough":{}},
-      "policy":{"allowedClientNetworks":["0.0.0.0/0","::/0"]})");
-  ASSERT_TRUE(Soon([&] { return Post("local").status == 200; }));
-  const size_t before = Events(1).size();
-  for (const char* unknown : {"unknown", "_obf", "127.0.0.1, unknown", "unknown, 127.0.0.1"}) {
-    const std::string field = absl::StrCat("X-Forwarded-For: ", unknown);
-    const Reply refused = Post("local", {field});
-    EXPECT_EQ(refused.status, 403) << unknown;
-    EXPECT_EQ(refused.Reason(), "client_network");
-    EXPECT_THAT(refused.body, HasSubstr("your address is unknown"));
-    EXPECT_EQ(Post("through", {field}).status, 200) << unknown;
+TEST_F(EdgeServerRefusalsTest, TheAuditSaysWhichCheckFailedAndTheClientOnlyHearsInvalidToken) {
+  size_t count = 0;
+  for (const char* reason : {"expired", "not_yet_valid", "wrong_audience", "wrong_issuer", "bad_signature",
+                             "unknown_key", "algorithm", "revoked"}) {
+    authn_.SetStatus(ToGrpcStatus(WithReason(absl::UnauthenticatedError("no"), reason)));
+    const Reply reply = Post("org", {Bearer(absl::StrCat("idp-", reason))});
+    EXPECT_EQ(reply.status, 401);
+    EXPECT_EQ(reply.Reason(), "invalid_token");
+    EXPECT_THAT(reply.Field("WWW-Authenticate"), HasSubstr("error=\"invalid_token\""));
+    EXPECT_THAT(reply.head + reply.body, Not(HasSubstr(reason)));
+    const audit::v1::Event event = Last(++count);
+    EXPECT_EQ(event.type(), "mcp.denied");
+    EXPECT_EQ(event.rule(), reason);
   }
-  EXPECT_EQ(Post("local", {"X-Forwarded-For: 203.0.113.9:4711"}).status, 200);
-  EXPECT_EQ(Post("local", {"X-Forwarded-For: [2001:db8::7]:4711"}).status, 200);
-  const auto events = Events(before + 10);
-  ASSERT_THAT(events, SizeIs(before + 10));
-  EXPECT_EQ(events[before].client_address(), "unknown");
-  EXPECT_EQ(events[before + 8].client_address(), "203.0.113.9");
-  EXPECT_EQ(events[before + 9].client_address(), "2001:db8::7");
+  authn_.SetStatus({grpc::StatusCode::UNAUTHENTICATED, "an authn that does not say why"});
+  EXPECT_EQ(Post("org", {Bearer("idp-x")}).status, 401);
+  EXPECT_EQ(Last(++count).rule(), "invalid_token");
 }
 
-// Limits by address are by that word then: all callers of unknown address share one.
-TEST_F(BehindProxyTest, PagesHearThatAnAddressIsUnknown) {
-  EXPECT_EQ(Send("GET", "/login", {"X-Forwarded-For: unknown"}).status, 200);
-  ASSERT_THAT(authn_pages_.requests(), SizeIs(1));
-  EXPECT_EQ(authn_pages_.requests()[0].client_address(), "unknown");
+TEST_F(EdgeServerRefusalsTest, AKeyThatIsNotKnownYetIs503WithRetryAfter) {
+  authn_.SetStatus(
+      ToGrpcStatus(WithRetryAfter(WithReason(absl::UnavailableError("not yet"), "unknown_key"), absl::Seconds(42))));
+  const Reply reply = Post("org", {Bearer("idp-new")});
+  EXPECT_EQ(reply.status, 503);
+  EXPECT_EQ(reply.Field("Retry-After"), "42");
+  EXPECT_EQ(reply.Field("WWW-Authenticate"), "");
+  EXPECT_EQ(Last(1).rule(), "unknown_key");
+}
+
+// Tokens of strangers must not make the edge believe that authn is down: then known callers would be admitted without
+// authn for a quarter of an hour.
+TEST_F(EdgeServerRefusalsTest, StrangersTokensAreNoOutageOfAuthn) {
+  ASSERT_EQ(Post("org", {Bearer("ours-ada")}).status, 200);
+  for (const char* reason : {"unknown_key", "keys_unavailable"}) {
+    clock_.Advance(absl::Minutes(5));  // Past the passport's end.
+    authn_.SetStatus(ToGrpcStatus(WithReason(absl::UnavailableError("x"), reason)));
+    EXPECT_EQ(Post("org", {Bearer("idp-stranger")}).status, 503);
+    authn_.SetStatus({grpc::StatusCode::UNAUTHENTICATED, "revoked"});
+    EXPECT_EQ(Post("org", {Bearer("ours-ada")}).status, 401) << reason;
+    authn_.SetStatus(grpc::Status::OK);
+    ASSERT_EQ(Post("org", {Bearer("ours-ada")}).status, 200);
+  }
+}
+
+TEST_F(EdgeServerRefusalsTest, AMissingClaimIs403AndNotTheGatewaysFault) {
+  const Reply reply = Post("dept", {Bearer("ours-ada")});
+  EXPECT_EQ(reply.status, 403);
+  EXPECT_EQ(reply.Reason(), "claim_missing");
+  EXPECT_THAT(reply.body, HasSubstr("dept"));
+  EXPECT_EQ(Last(1).rule(), "claim_missing");
+  EXPECT_THAT(upstream_.requests(), IsEmpty());
+}
+
+TEST_F(EdgeServerRefusalsTest, AnInternalErrorIsCalledOne) {
+  for (const auto code : {grpc::StatusCode::INTERNAL, grpc::StatusCode::UNKNOWN}) {
+    authn_.SetStatus({code, "secret detail"});
+    const Reply reply = Post("org", {Bearer(absl::StrCat("idp-", static_cast<int>(code)))});
+    EXPECT_EQ(reply.status, 500);
+    EXPECT_EQ(reply.Reason(), "internal_error");
+    EXPECT_THAT(reply.body, Not(HasSubstr("secret detail")));
+  }
+  authn_.SetStatus(grpc::Status::OK);
+  broker_.SetStatus(ToGrpcStatus(WithReason(absl::InternalError("x"), "credential_unencodable")));
+  const Reply reply = Post("org", {Bearer("ours-ada")});
+  EXPECT_EQ(reply.status, 500);
+  EXPECT_EQ(reply.Reason(), "credential_unencodable");
 }
 
 }  // namespace

@@ -43,6 +43,43 @@ TEST_F(EdgeServerSignInTest, WithoutANewerOneTheUpstreamsWordStands) {
   EXPECT_THAT(upstream_.requests(), SizeIs(1));
 }
 
+TEST_F(EdgeServerSignInTest, ASignInThatHasEndedIs401SoThatTheClientSignsInAgain) {
+  broker_.SetStatus(ToGrpcStatus(WithReason(absl::FailedPreconditionError("ended"), "sign_in_ended")));
+  const Reply reply = Post("signin", {Bearer("ours-ada")});
+  EXPECT_EQ(reply.status, 401);
+  EXPECT_EQ(reply.Reason(), "invalid_token");
+  EXPECT_THAT(reply.Field("WWW-Authenticate"), HasSubstr("error=\"invalid_token\""));
+  EXPECT_THAT(reply.Field("WWW-Authenticate"), HasSubstr("resource_metadata="));
+  const auto events = Events(1);
+  ASSERT_THAT(events, SizeIs(1));
+  EXPECT_EQ(events[0].type(), "mcp.denied");
+  EXPECT_EQ(events[0].rule(), "sign_in_ended");
+  EXPECT_EQ(events[0].subject(), "okta:ada");
+  // What was verified before is not believed any more: authn says now that the grant has ended.
+  EXPECT_EQ(authn_.calls(), 1);
+  Post("signin", {Bearer("ours-ada")});
+  EXPECT_EQ(authn_.calls(), 2);
+}
+
+TEST_F(EdgeServerSignInTest, ASignInThatEndsAfterTheUpstreamsRefusalIs401Too) {
+  SetAnswer([this](const std::string&) {
+    broker_.SetStatus(ToGrpcStatus(WithReason(absl::FailedPreconditionError("ended"), "sign_in_ended")));
+    return Refusal();
+  });
+  const Reply reply = Post("signin", {Bearer("ours-ada")});
+  EXPECT_EQ(reply.status, 401);
+  EXPECT_THAT(reply.Field("WWW-Authenticate"), HasSubstr("error=\"invalid_token\""));
+  EXPECT_THAT(reply.Field("WWW-Authenticate"), Not(HasSubstr("realm=\"up\"")));
+}
+
+TEST_F(EdgeServerSignInTest, AWayToSignInThatGivesNoTokensIs502) {
+  broker_.SetStatus(ToGrpcStatus(WithReason(absl::FailedPreconditionError("local"), "no_caller_token")));
+  const Reply reply = Post("signin", {Bearer("ours-ada")});
+  EXPECT_EQ(reply.status, 502);
+  EXPECT_EQ(reply.Reason(), "no_caller_token");
+  EXPECT_EQ(reply.Field("WWW-Authenticate"), "");
+}
+
 TEST_F(EdgeServerSignInTest, WhatTheAgentSuppliedIsRefusedFirst) {
   SetAnswer([](const std::string&) { return Refusal(); });
   const Reply reply = Post("signin", {Bearer("ours-ada"), "X-Sallyport-Authorization: Bearer x"});

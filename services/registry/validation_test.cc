@@ -447,6 +447,17 @@ TEST_F(ValidationTest, IdentityHeadersGoOnWithPassthroughInBothDirections) {
   EXPECT_THAT(Messages(), HasSubstr("set agentAuth.passthrough and appAuth.passthrough"));
 }
 
+TEST_F(ValidationTest, AClaimIsWrittenAsTextOrJsonAndInNoOtherFormat) {
+  const auto server = [](const std::string& format) {
+    return Server(R"({"agentAuth": {"interactive": {"allow": {"everyone": true}}},
+        "outboundHeaders": [{"name": "X-A", "callerIdentity": {"claim": "groups", "format": )" + format + "}}]}");
+  };
+  for (const char* format : {R"("TEXT")", R"("JSON")"}) {
+    EXPECT_THAT(Refused(server(format)), IsEmpty()) << format;
+  }
+  EXPECT_THAT(Refused(server("7")), ElementsAre("outboundHeaders[0].callerIdentity.format"));
+}
+
 TEST_F(ValidationTest, AnOpenServerWithAStoredCredentialSavesWithAWarning) {
   for (const char* app_auth :
        {R"({"bearer": {}})", R"({"apiKey": {"name": "X-Key"}})", R"({"basic": {"username": "u"}})"}) {

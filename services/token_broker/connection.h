@@ -48,8 +48,9 @@ struct ConnectionView {
   absl::Time backoff_until = absl::InfinitePast();
   // Why there is a backoff: the provider's error code or a word of ours. Empty if nothing is known.
   std::string trouble;
-  // Set on the result of a forced refresh that was not made, because the version refused is the outcome of a refresh
-  // forced less than 30 s ago. Never cached: it is the answer to one who was refused.
+  // An upstream refused this version, the provider has not, and there is no newer one to be had: because this one is
+  // the outcome of a refresh forced less than 30 s ago, or because it cannot be renewed at all. Never cached: it is the
+  // answer to one who was refused.
   bool refused_again = false;
   // Beside refused_again: how many forced refreshes in a row led to it, and when the next one can be made.
   int forced_in_a_row = 0;

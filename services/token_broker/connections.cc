@@ -31,7 +31,7 @@ TokenTimes TimesOf(const Connections::Need& need, const ConnectionView& view) {
   return times;
 }
 
-SharedConnection NeedsUser(const ConnectionView& view) {
+std::shared_ptr<ConnectionView> NeedsUser(const ConnectionView& view) {
   auto ended = std::make_shared<ConnectionView>();
   ended->state = ConnectionView::State::kNeedsUser;
   ended->generation = view.generation;
@@ -121,7 +121,9 @@ bool Connections::Answer(const Need& need, const SharedConnection& view, int att
   // A provider need not renew ID tokens (OpenID Connect Core section 12.2): then only signing in again helps.
   const bool id_token_not_renewed = need.id_token && attempts > 0;
   if (!usable && (!view->can_refresh || id_token_not_renewed)) {
-    done(NeedsUser(*view));
+    std::shared_ptr<ConnectionView> ended = NeedsUser(*view);
+    ended->refused_again = refused && IsUsable(times, now);
+    done(std::move(ended));
     return true;
   }
   if (usable && HasMoved(need.key, *view)) {

@@ -50,9 +50,11 @@ absl::Status RenewedTokenRefused(const std::string& app, absl::Duration retry_af
       {.reason = kRenewedTokenRefused, .retry_after = std::max(retry_after, absl::Seconds(1))});
 }
 
-absl::Status NoCallerToken() {
-  return WithReason(absl::FailedPreconditionError("the caller's sign-in gave no token that could be forwarded"),
-                    "no_caller_token");
+// A sign-in's token that has ended, and cannot be renewed. One that an upstream refused although it is good at the
+// provider is none: signing in again would bring another just like it, and an upstream could send people to sign in for
+// ever.
+bool HasEnded(const SharedConnection& view) {
+  return view->state != ConnectionView::State::kLinked && !view->refused_again;
 }
 
 }  // namespace
@@ -91,9 +93,15 @@ struct Resolver::Call {
   }
 };
 
-Resolver::Resolver(const ControlStream& control, SecretReader& secrets, Connections& connections, const AuditLog& audit,
-                   TaskRunner& runner, const Clock& clock)
-    : control_(control), secrets_(secrets), connections_(connections), audit_(audit), runner_(runner), clock_(clock) {}
+Resolver::Resolver(const ControlStream& control, SecretReader& secrets, Connections& connections, SignIns& sign_ins,
+                   const AuditLog& audit, TaskRunner& runner, const Clock& clock)
+    : control_(control),
+      secrets_(secrets),
+      connections_(connections),
+      sign_ins_(sign_ins),
+      audit_(audit),
+      runner_(runner),
+      clock_(clock) {}
 
 void Resolver::Resolve(const v1::ResolveCredentialsRequest& request, const std::optional<Passport>& passport,
                        v1::ResolveCredentialsResponse* response, std::function<void(absl::Status)> done) {
@@ -296,7 +304,7 @@ absl::Status Resolver::AddUserPiece(Call& call, const SharedConnection& view) {
   }
   const Secret& token = piece.need.id_token ? view->id_token : view->access_token;
   if (!IsFieldValue(ToStd(token.Expose()))) {
-    return absl::InternalError("a stored token is no header value");
+    return WithReason(absl::InternalError("a stored token is no header value"), "credential_unencodable");
   }
   call.AddPiece(piece.piece, piece.scope, piece.name, absl::StrCat(piece.prefix, token.Expose()), false, piece.uid,
                 view->version);
@@ -320,12 +328,27 @@ absl::Status Resolver::AddUserPiece(Call& call, const SharedConnection& view) {
   return absl::OkStatus();
 }
 
+void Resolver::EndSignIn(const CallPtr& call) {
+  // Not on the thread that brought the news: it may be one of those that renew.
+  const bool posted = runner_.Post([this, call] {
+    call->response->Clear();
+    call->done(sign_ins_.End(call->passport->jwt));
+  });
+  if (!posted) {
+    call->response->Clear();
+    call->done(WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1)));
+  }
+}
+
 void Resolver::Continue(const CallPtr& call) {
   if (call->next == call->user_pieces.size()) {
     return call->done(absl::OkStatus());
   }
   connections_.Current(call->user_pieces[call->next].need, [this, call](absl::StatusOr<SharedConnection> view) {
     const Call::UserPiece& piece = call->user_pieces[call->next];
+    if (view.ok() && piece.piece != "app_auth" && HasEnded(*view)) {
+      return EndSignIn(call);
+    }
     const std::string name = piece.piece == "app_auth"
                                  ? NameOf(*call->app)
                                  : absl::StrCat("the identity provider ", absl::StripPrefix(piece.uid, "sso:"));

@@ -15,6 +15,7 @@
 #include "services/token_broker/audit_log.h"
 #include "services/token_broker/connections.h"
 #include "services/token_broker/secret_reader.h"
+#include "services/token_broker/sign_ins.h"
 #include "services/token_broker/task_runner.h"
 
 namespace sallyport::token_broker {
@@ -23,8 +24,8 @@ namespace sallyport::token_broker {
 class Resolver {
  public:
   // All outlive this.
-  Resolver(const ControlStream& control, SecretReader& secrets, Connections& connections, const AuditLog& audit,
-           TaskRunner& runner, const Clock& clock);
+  Resolver(const ControlStream& control, SecretReader& secrets, Connections& connections, SignIns& sign_ins,
+           const AuditLog& audit, TaskRunner& runner, const Clock& clock);
 
   // Returns at once; `done` runs exactly once, `response` having been filled before. Errors as in the proto.
   void Resolve(const v1::ResolveCredentialsRequest& request, const std::optional<Passport>& passport,
@@ -43,11 +44,14 @@ class Resolver {
                          const common::v1::Secret& secret, bool in_query);
   absl::Status PlanUserPieces(Call& call) const;
   absl::Status AddUserPiece(Call& call, const SharedConnection& view);
+  // Ends `call` with what authn makes of a sign-in that has no tokens any more.
+  void EndSignIn(const CallPtr& call);
   void Deny(const Call& call, const std::string& rule) const;
 
   const ControlStream& control_;
   SecretReader& secrets_;
   Connections& connections_;
+  SignIns& sign_ins_;
   const AuditLog& audit_;
   TaskRunner& runner_;
   const Clock& clock_;

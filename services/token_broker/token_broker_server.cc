@@ -37,6 +37,7 @@
 #include "services/token_broker/resolver.h"
 #include "services/token_broker/revoker.h"
 #include "services/token_broker/secret_reader.h"
+#include "services/token_broker/sign_ins.h"
 #include "services/token_broker/task_runner.h"
 #include "services/token_broker/token_broker_service.h"
 #include "services/token_broker/token_cache.h"
@@ -136,6 +137,7 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<Invalidations> invalidations;
   std::unique_ptr<Refresher> refresher;
   std::unique_ptr<Connections> connections;
+  std::unique_ptr<SignIns> sign_ins;
   std::unique_ptr<Resolver> resolver;
   std::unique_ptr<Revoker> revoker;
   std::unique_ptr<Linker> linker;
@@ -281,7 +283,8 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
       [this, &clock](const ConnectionKey& connection, const absl::StatusOr<SharedConnection>& result,
                      const RefreshFlight::Report& report) { Observe(connection, result, report, clock); });
   connections = std::make_unique<Connections>(*vault, *cache, *refresher, *providers, control.get(), clock);
-  resolver = std::make_unique<Resolver>(*control, *secrets, *connections, *audit, *runner, clock);
+  sign_ins = std::make_unique<SignIns>(peers.authn);
+  resolver = std::make_unique<Resolver>(*control, *secrets, *connections, *sign_ins, *audit, *runner, clock);
   revoker = std::make_unique<Revoker>(*vault, *endpoint, *invalidations, clock);
   linker = std::make_unique<Linker>(public_url, *vault, *providers, *endpoint, *invalidations, *audit, clock,
                                     refreshing.flight.idle_refresh);

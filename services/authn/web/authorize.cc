@@ -155,7 +155,33 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Authorize(const WebRequest& request, 
   if (!browser.session.has_value() || authorization.prompt == "login") {
     return ToLogin(authorization, browser, authorization.prompt == "login", now);
   }
-  return Advance(std::move(authorization), browser, request, now);
+  ASSIGN_OR_RETURN(const bool needs_tokens, NeedsFreshTokens(authorization, browser));
+  return needs_tokens ? ToProvider(authorization, browser, /*after_post=*/false, now)
+                      : Advance(std::move(authorization), browser, request, now);
+}
+
+absl::StatusOr<bool> AuthorizeFlow::NeedsFreshTokens(const Authorization& authorization, const Browser& browser) const {
+  const auto server = authorization.is_api() ? nullptr : ServerOf(authorization);
+  if (server == nullptr || !server->forwards_sign_in_token) {
+    return false;
+  }
+  return context_.ended_sign_ins.Has(browser.session->user.subject, browser.session->created_at);
+}
+
+absl::StatusOr<WebResponse> AuthorizeFlow::ToProvider(const Authorization& authorization, const Browser& browser,
+                                                      bool after_post, absl::Time now) {
+  ASSIGN_OR_RETURN(const std::string id, context_.transactions.Begin(browser.transaction_cookie, kAuthorizing,
+                                                                     EncodeAuthorization(authorization), now));
+  const std::string target = WithParameters(
+      "/login", {{"connector", browser.session->user.connector}, {"return_to", WithTransaction(kContinuePath, id)}});
+  WebResponse response =
+      after_post ? HtmlResponse(200, page::RenderContinue("One more step",
+                                                          absl::StrCat("Next: sign in again, because ",
+                                                                       ServerName(authorization), " needs it."),
+                                                          target, context_.host))
+                 : Redirect(target);
+  KeepTransactionCookie(browser, response);
+  return response;
 }
 
 absl::StatusOr<WebResponse> AuthorizeFlow::ToLogin(const Authorization& authorization, const Browser& browser,
@@ -189,6 +215,11 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Continue(const WebRequest& request, a
   if (!browser.session.has_value() || stale) {
     authorization.linking_subject.clear();
     return ToLogin(authorization, browser, stale, now);
+  }
+  ASSIGN_OR_RETURN(const bool needs_tokens, NeedsFreshTokens(authorization, browser));
+  if (needs_tokens) {
+    authorization.linking_subject.clear();
+    return ToProvider(authorization, browser, /*after_post=*/false, now);
   }
   if (step == kLinking && authorization.linking_subject == browser.session->user.subject) {
     const auto server = ServerOf(authorization);
@@ -245,6 +276,11 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Advance(Authorization authorization, 
 
 absl::StatusOr<WebResponse> AuthorizeFlow::LinkOrIssue(Authorization authorization, const Browser& browser,
                                                        const WebRequest& request, bool after_post, absl::Time now) {
+  // Which server it is may not have been known before the consent.
+  ASSIGN_OR_RETURN(const bool needs_tokens, NeedsFreshTokens(authorization, browser));
+  if (needs_tokens) {
+    return ToProvider(authorization, browser, after_post, now);
+  }
   const auto server = ServerOf(authorization);
   if (authorization.is_api() || server == nullptr || server->app_uid().empty()) {
     return Issue(authorization, browser, request, after_post, now);

@@ -68,6 +68,12 @@ class AuthorizeFlow {
                                       absl::Time now);
   absl::StatusOr<WebResponse> ToLogin(const Authorization& authorization, const Browser& browser, bool again,
                                       absl::Time now);
+  // The server forwards the tokens of the browser's sign-in, and those have ended at the identity provider: its session
+  // goes on here, and only a new sign-in there gives new ones. Not for servers that need no such token.
+  absl::StatusOr<bool> NeedsFreshTokens(const Authorization& authorization, const Browser& browser) const;
+  // To the identity provider of the browser's session, which is asked nothing more than it would ask anybody.
+  absl::StatusOr<WebResponse> ToProvider(const Authorization& authorization, const Browser& browser, bool after_post,
+                                         absl::Time now);
   // After the consent. `after_post`: the answer to a form, so a page and not a redirect.
   absl::StatusOr<WebResponse> LinkOrIssue(Authorization authorization, const Browser& browser,
                                           const WebRequest& request, bool after_post, absl::Time now);

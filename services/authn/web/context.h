@@ -16,6 +16,7 @@
 #include "services/authn/anonymous_events.h"
 #include "services/authn/audit.h"
 #include "services/authn/connectors.h"
+#include "services/authn/ended_sign_ins.h"
 #include "services/authn/grants.h"
 #include "services/authn/local_users.h"
 #include "services/authn/oidc_login.h"
@@ -63,6 +64,7 @@ struct Context {
         host(given.public_url.substr(given.public_url.find("://") + 3)),
         clients(given.database, given.clients),
         consents(given.database),
+        ended_sign_ins(given.database),
         transactions(given.database),
         attempts(given.database),
         oidc(given.public_url, given.fetch) {}
@@ -71,6 +73,7 @@ struct Context {
   const std::string host;
   Clients clients;
   Consents consents;
+  EndedSignIns ended_sign_ins;
   BrowserTransactions transactions;
   LoginAttempts attempts;
   OidcLogin oidc;

@@ -26,6 +26,8 @@ constexpr size_t kMaxProviderText = 200;
 // When the broker renews a sign-in's tokens that nobody used since: default of TokenBrokerConfig.idle_refresh, which
 // counts from the first refresh on.
 constexpr absl::Duration kIdleRefresh = absl::Hours(24 * 7);
+// What the vault takes in one payload.
+constexpr size_t kMaxStoredTokens = 64 << 10;
 
 std::string Shortened(absl::string_view text) {
   std::string shortened(text.substr(0, kMaxProviderText));
@@ -279,6 +281,12 @@ void LoginFlow::KeepTokens(const Connector& connector, const Session& session, c
     put.mutable_record()->set_kind("connection");
     put.mutable_record()->set_name(absl::StrCat("sso:", connector.id()));
     put.set_payload(signed_in.tokens.SerializeAsString());
+    if (put.payload().size() > kMaxStoredTokens) {
+      // An ID token with very many groups. Without it the access token can still be forwarded, and renewed.
+      token_broker::v1::TokenSet smaller = signed_in.tokens;
+      smaller.clear_id_token();
+      put.set_payload(smaller.SerializeAsString());
+    }
     auto& labels = *put.mutable_labels();
     if (!signed_in.tokens.refresh_token().empty()) {
       *put.mutable_next_at() = ToTimestamp(now + kIdleRefresh);
@@ -288,6 +296,7 @@ void LoginFlow::KeepTokens(const Connector& connector, const Session& session, c
     labels["expires_at"] = absl::FormatTime(
         absl::RFC3339_full, absl::FromUnixSeconds(signed_in.tokens.expires_at().seconds()), absl::UTCTimeZone());
     ASSIGN_OR_RETURN(const vault::v1::PutResponse stored, context_.parts.vault.Put(put, passport));
+    RETURN_IF_ERROR(context_.ended_sign_ins.Clear(session.user.subject));
     // What was rendered from the tokens before is not to be used on.
     return stored.generation() > 1
                ? context_.parts.revocations.PublishConnection(session.user.subject, put.record().name(), now)

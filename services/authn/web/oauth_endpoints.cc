@@ -224,6 +224,13 @@ absl::Status OAuthEndpoints::CheckStillAllowed(const Grant& grant) const {
   if (!server->policy.Decide(*user, context_.parts.connectors.SpeaksFor(*user)).allowed) {
     return Bad(oauth::kInvalidGrant, "the user may not use this server any more");
   }
+  if (server->forwards_sign_in_token) {
+    // A new access token would be refused at the first call, and clients sign in again only when this one is.
+    ASSIGN_OR_RETURN(const bool ended, context_.ended_sign_ins.Has(grant.user.subject, grant.created_at));
+    if (ended) {
+      return Bad(oauth::kInvalidGrant, "the sign-in has ended at the identity provider: sign in again");
+    }
+  }
   return absl::OkStatus();
 }
 

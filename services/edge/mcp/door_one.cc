@@ -106,6 +106,7 @@ void McpHandler::DoorOne(Exchange& exchange, McpCall& call) {
   if (!IsBearerToken(call.token)) {
     return Refuse(exchange, call,
                   {.status = 401,
+                   .rule = "malformed_token",
                    .reason = "invalid_token",
                    .message = "sign in again: the Authorization header holds no bearer token",
                    .challenge = call.entry->challenge_invalid});
@@ -130,11 +131,9 @@ void McpHandler::Admitted(Exchange& exchange, McpCall& call) {
   } else {
     call.rule = call.entry->interactive ? "interactive" : "passthrough.jwt";
   }
-  if (call.principal != nullptr && call.principal->unencodable) {
-    return Refuse(exchange, call,
-                  {.status = 500,
-                   .reason = "identity_unencodable",
-                   .message = "your token lacks a claim this server forwards, or it cannot be a header value"});
+  if (call.principal != nullptr && call.principal->claim_refusal.status != 0) {
+    const Principal::ClaimRefusal& refusal = call.principal->claim_refusal;
+    return Refuse(exchange, call, {.status = refusal.status, .reason = refusal.reason, .message = refusal.message});
   }
   if (call.principal != nullptr && call.principal->wrong_token_kind) {
     return Refuse(exchange, call,

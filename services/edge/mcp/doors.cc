@@ -15,6 +15,7 @@
 #include "common/string_view.h"
 #include "sallyport/audit/v1/audit.pb.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
+#include "services/edge/mcp/caller_claims.h"
 
 namespace sallyport::edge {
 namespace {
@@ -27,17 +28,16 @@ constexpr absl::Duration kOutageVerdict = absl::Seconds(30);
 // While invalidations do not arrive, what was verified longer ago is asked again.
 constexpr absl::Duration kBlindTrust = absl::Seconds(30);
 
-// An outage says nothing about the caller; everything else is a verdict.
+// An outage says nothing about the caller; everything else is a verdict. So is a token whose key is not known yet:
+// whoever is known must not be admitted any longer for it.
 bool IsOutage(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsResourceExhausted(status);
+  return (absl::IsUnavailable(status) && ReasonOf(status) != "unknown_key") || absl::IsDeadlineExceeded(status) ||
+         absl::IsResourceExhausted(status);
 }
 
-std::string ClaimOf(const authn::v1::Principal& principal, const std::string& claim) {
-  if (const auto value = principal.claims().find(claim); value != principal.claims().end()) return value->second;
-  if (claim == "sub") return principal.subject();
-  if (claim == "email") return principal.email();
-  return "";
-}
+// An outage of the service itself. Not one of an issuer: authn did answer, and anybody can send a token of an issuer
+// that is down.
+bool IsServiceOutage(const absl::Status& status) { return IsOutage(status) && ReasonOf(status) != "keys_unavailable"; }
 
 }  // namespace
 
@@ -103,19 +103,15 @@ PrincipalPtr Doors::MakePrincipal(const PrincipalKey& key, const ServerEntry& en
       verified.has_expires_at() ? FromTimestamp(verified.expires_at()) : principal->valid_until;
   principal->renew_at = principal->verified_at + (principal->valid_until - principal->verified_at) * 0.8;
   for (const ServerEntry::OwnHeader& header : entry.own_headers) {
-    std::string value;
     if (header.source == ServerEntry::OwnHeader::Source::kClaim) {
-      value = ClaimOf(verified, header.claim);
+      AppendCallerClaim(header, verified, *principal);
     } else if (!principal->own_token) {
       const authn::v1::TokenKind other = header.id_token ? authn::v1::CONNECTOR_ACCESS : authn::v1::CONNECTOR_ID;
       principal->wrong_token_kind = principal->wrong_token_kind || verified.token_kind() == other;
-      value = std::string(token);
-    } else {
-      continue;  // The broker gives the sign-in's token.
-    }
-    if (value.empty() || !AppendField(header.name, header.prefix, value, principal->header_lines)) {
-      principal->unencodable = true;
-    }
+      if (token.empty() || !AppendField(header.name, header.prefix, token, principal->header_lines)) {
+        principal->claim_refusal = {500, "credential_unencodable", "your token cannot be a header value"};
+      }
+    }  // Else the broker gives the sign-in's token.
   }
   audit::v1::Event fragment;
   fragment.set_subject(verified.subject());
@@ -138,7 +134,7 @@ bool Doors::OnOutage(const PrincipalKey& key, absl::StatusOr<PrincipalPtr>& resu
 }
 
 void Doors::NoteOutage(OutageAt& outage, const absl::Status& status) const {
-  outage.store(IsOutage(status) && ProviderTroubleOf(status).empty() ? absl::ToUnixMicros(clock_.Now()) : 0,
+  outage.store(IsServiceOutage(status) && ProviderTroubleOf(status).empty() ? absl::ToUnixMicros(clock_.Now()) : 0,
                std::memory_order_relaxed);
 }
 

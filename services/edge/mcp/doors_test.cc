@@ -402,11 +402,13 @@ TEST_F(DoorsTest, AClaimThatCannotBeAHeaderIsNeitherSentNorCleaned) {
   const auto entry = Compile("srv_own", R"("agentAuth":{"interactive":{}},"appAuth":{"passthrough":{}},
       "outboundHeaders":[{"name":"X-User","callerIdentity":{"claim":"email"}}])");
   const PrincipalPtr evil = Admit("idp-evil", *entry);
-  EXPECT_TRUE(evil->unencodable);
+  EXPECT_EQ(evil->claim_refusal.status, 500);
+  EXPECT_EQ(evil->claim_refusal.reason, "identity_unencodable");
   EXPECT_EQ(evil->header_lines.find("X-Evil"), std::string::npos);
   const auto missing = Compile("srv_own", R"("agentAuth":{"interactive":{}},"appAuth":{"passthrough":{}},
       "outboundHeaders":[{"name":"X-User","callerIdentity":{"claim":"department"}}])");
-  EXPECT_TRUE(Admit("idp-ada", *missing)->unencodable) << "a claim the token lacks";
+  EXPECT_EQ(Admit("idp-ada", *missing)->claim_refusal.status, 403) << "a claim the token lacks";
+  EXPECT_EQ(Admit("idp-ada", *missing)->claim_refusal.reason, "claim_missing");
 }
 
 TEST_F(DoorsTest, SessionKeysAreFetchedInTheBackground) {

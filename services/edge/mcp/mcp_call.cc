@@ -27,6 +27,7 @@ void McpCall::Clear() {
   waiting_for.clear();
   skew_retries = 0;
   rule = {};
+  rule_text.clear();
   decision = audit::v1::DECISION_FAILED;
 }
 

@@ -58,6 +58,7 @@ struct McpCall {
   bool refreshed = false;    // A forced refresh was made for this call.
   bool asked_again = false;  // And what it gave was refused too, which the broker was told.
   std::string_view rule;
+  std::string rule_text;                                      // What `rule` points to, where a service said it.
   audit::v1::Decision decision = audit::v1::DECISION_FAILED;  // Until the caller is admitted.
   absl::Time started;
 

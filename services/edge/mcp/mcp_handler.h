@@ -49,7 +49,8 @@ class McpHandler {
   struct Reply {
     int status = 200;
     int rpc_code = -32000;
-    std::string_view reason;  // Stable word, in the body and the audit.
+    std::string_view rule;    // For the audit; empty: `reason`, unless a rule is known already.
+    std::string_view reason;  // Stable word, in the body.
     std::string_view message;
     std::string_view challenge;
     int retry_after = 0;
@@ -59,6 +60,7 @@ class McpHandler {
   void RespondJson(Exchange& exchange, McpCall& call, int status, const std::string& body,
                    std::span<const Field> more = {});
   void RespondEmpty(Exchange& exchange, McpCall& call, int status);
+  void RefuseEndedSignIn(Exchange& exchange, McpCall& call);
   void RefuseStatus(Exchange& exchange, McpCall& call, const absl::Status& status);
   void RefuseUpstream(Exchange& exchange, McpCall& call, UpstreamError error);
   void RefuseSession(Exchange& exchange, McpCall& call);

@@ -51,8 +51,13 @@ struct Principal {
   std::string header_lines;
   // Serialized audit.v1.Event fields: subject and client_id.
   std::string audit_fields;
-  // A claim that cannot be a header value: every request of this caller fails (500 identity_unencodable).
-  bool unencodable = false;
+  // Why a claim of theirs cannot be sent: every request of this caller fails with it.
+  struct ClaimRefusal {
+    int status = 0;           // 0: none.
+    std::string_view reason;  // "claim_missing", "claim_too_large", "claim_ambiguous", "identity_unencodable"
+    std::string message;
+  };
+  ClaimRefusal claim_refusal;
   // A rule forwards the other kind of token than the caller presented (502 no_caller_token).
   bool wrong_token_kind = false;
 

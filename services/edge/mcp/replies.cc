@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/error.h"
+#include "common/json_log.h"
 #include "common/string_view.h"
 #include "services/edge/mcp/mcp_handler.h"
 
@@ -34,7 +35,11 @@ void McpHandler::RespondEmpty(Exchange& exchange, McpCall& call, int status) {
 }
 
 void McpHandler::Refuse(Exchange& exchange, McpCall& call, const Reply& reply) {
-  if (call.rule.empty() || reply.status == 401 || reply.status == 403) call.rule = reply.reason;
+  if (!reply.rule.empty()) {
+    call.rule = reply.rule;
+  } else if (call.rule.empty() || reply.status == 401 || reply.status == 403) {
+    call.rule = reply.reason;
+  }
   call.decision = reply.status == 401 || reply.status == 403 ? audit::v1::DECISION_DENIED : audit::v1::DECISION_FAILED;
   const std::string_view id = call.scanned ? call.message.id : std::string_view();
   const std::string body =
@@ -61,6 +66,18 @@ void McpHandler::RefuseSession(Exchange& exchange, McpCall& call) {
          {.status = 404, .rpc_code = -32001, .reason = "session_not_found", .message = "Session not found"});
 }
 
+// The broker has told authn, so the client's refresh token is worth nothing either: it signs in again, at the provider.
+void McpHandler::RefuseEndedSignIn(Exchange& exchange, McpCall& call) {
+  // Until the invalidation arrives; authn knows better from now on.
+  if (call.principal != nullptr) call.principal->dead.store(true, std::memory_order_release);
+  Refuse(exchange, call,
+         {.status = 401,
+          .rule = "sign_in_ended",
+          .reason = "invalid_token",
+          .message = "your sign-in has ended at the identity provider; sign in again",
+          .challenge = call.entry->challenge_invalid});
+}
+
 void McpHandler::RefuseStatus(Exchange& exchange, McpCall& call, const absl::Status& status) {
   const ErrorDetail detail = DetailOf(status);
   const auto seconds =
@@ -76,8 +93,11 @@ void McpHandler::RefuseStatus(Exchange& exchange, McpCall& call, const absl::Sta
   }
   switch (status.code()) {
     case absl::StatusCode::kUnauthenticated:
+      // Which check failed is for the audit; whoever sends tokens of others is told nothing.
+      call.rule_text = detail.reason.empty() ? "invalid_token" : detail.reason;
       return Refuse(exchange, call,
                     {.status = 401,
+                     .rule = call.rule_text,
                      .reason = "invalid_token",
                      .message = "sign in again",
                      .challenge = call.entry->challenge_invalid});
@@ -93,6 +113,15 @@ void McpHandler::RefuseStatus(Exchange& exchange, McpCall& call, const absl::Sta
       // Another service is ahead of our configuration: ours arrives any moment.
       return Retry(exchange, call);
     case absl::StatusCode::kFailedPrecondition: {
+      if (detail.reason == "sign_in_ended") return RefuseEndedSignIn(exchange, call);
+      if (detail.reason == "no_caller_token") {
+        return Refuse(
+            exchange, call,
+            {.status = 502,
+             .rule = "no_caller_token",
+             .reason = "no_caller_token",
+             .message = "this server forwards the token of your sign-in, and your way to sign in gives none"});
+      }
       // `reason` lives as long as the exchange's answer is made.
       const std::string reason = detail.reason.empty() ? "credential_unavailable" : detail.reason;
       call.rule = "credential_unavailable";
@@ -102,11 +131,28 @@ void McpHandler::RefuseStatus(Exchange& exchange, McpCall& call, const absl::Sta
                      .message = "the credential this server needs is not there; its administrator can add it"});
     }
     case absl::StatusCode::kInternal:
+    case absl::StatusCode::kUnknown:
+      if (detail.reason == "credential_unencodable") {
+        return Refuse(exchange, call,
+                      {.status = 500,
+                       .reason = "credential_unencodable",
+                       .message = "a credential cannot be sent as it is stored"});
+      }
+      Log(LogLevel::kError, "call_failed_inside", {{"server", call.entry->slug}, {"status", status}});
       return Refuse(exchange, call,
                     {.status = 500,
-                     .reason = "credential_unencodable",
-                     .message = "a credential cannot be sent as it is stored"});
+                     .rule = "internal_error",
+                     .reason = "internal_error",
+                     .message = "the gateway failed; its log says why"});
     default:
+      if (detail.reason == "unknown_key") {
+        return Refuse(exchange, call,
+                      {.status = 503,
+                       .rule = "unknown_key",
+                       .reason = "try_again",
+                       .message = "the key that signed your token is not known yet; try again",
+                       .retry_after = seconds});
+      }
       return Refuse(exchange, call,
                     {.status = 503,
                      .reason = "try_again",

@@ -66,6 +66,7 @@ absl::Status CompileOutbound(const OutboundHeader& header, ServerEntry& entry) {
     case OutboundHeader::kCallerIdentity:
       if (!entry.authenticates()) return absl::InvalidArgumentError("caller identity needs a verified caller");
       own.claim = header.caller_identity().claim();
+      own.json = header.caller_identity().format() == OutboundHeader::CallerIdentity::JSON;
       entry.own_headers.push_back(std::move(own));
       return absl::OkStatus();
     case OutboundHeader::kForwardCallerToken:

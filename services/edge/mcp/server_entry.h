@@ -53,7 +53,8 @@ struct ServerEntry : std::enable_shared_from_this<ServerEntry> {
     Source source = Source::kClaim;
     std::string name;
     std::string prefix;
-    std::string claim;      // kClaim: "sub", "email" or another.
+    std::string claim;      // kClaim: "sub", "email" or another...
+    bool json = false;      // ...and whether as its JSON value.
     std::string piece;      // "outbound_headers[x-user]"
     bool id_token = false;  // kPresentedToken: an ID token is asked for, not an access token.
   };

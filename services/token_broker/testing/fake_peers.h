@@ -6,12 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include <grpcpp/grpcpp.h>
 
 #include "common/caller/caller.h"
 #include "common/caller/passport.h"
 #include "common/error.h"
 #include "common/jose/jwk.h"
+#include "common/jose/jwt.h"
 #include "common/mutex.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
@@ -199,9 +201,38 @@ class FakeAuthn final : public authn::v1::Authn::Service {
     return grpc::Status::OK;
   }
 
+  // Local accounts have no tokens that could end.
+  grpc::Status EndSignIn(grpc::ServerContext* context, const authn::v1::EndSignInRequest* /*request*/,
+                         authn::v1::EndSignInResponse* /*response*/) override {
+    const auto found = context->client_metadata().find(kPassportMetadata);
+    if (found == context->client_metadata().end()) return {grpc::StatusCode::UNAUTHENTICATED, "no passport"};
+    const auto jws = ParseJws(absl::string_view(found->second.data(), found->second.size()));
+    const std::string subject = Jwt::FromJws(*jws)->subject();
+    MutexLock lock(mu_);
+    if (!end_sign_in_.ok()) return ToGrpcStatus(end_sign_in_);
+    if (absl::StartsWith(subject, "local:")) {
+      return ToGrpcStatus(WithReason(absl::FailedPreconditionError("no tokens"), "no_caller_token"));
+    }
+    ended_.push_back(subject);
+    return grpc::Status::OK;
+  }
+  // What EndSignIn answers from now on.
+  void SetEndSignIn(absl::Status status) {
+    MutexLock lock(mu_);
+    end_sign_in_ = std::move(status);
+  }
+  // Subjects whose sign-in has ended.
+  std::vector<std::string> ended() {
+    MutexLock lock(mu_);
+    return ended_;
+  }
+
   authn::v1::Connector connector;
 
  private:
+  Mutex mu_;
+  absl::Status end_sign_in_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::string> ended_ ABSL_GUARDED_BY(mu_);
   const Clock& clock_;
   PrivateKey key_;
 };

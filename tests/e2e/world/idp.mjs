@@ -85,6 +85,17 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
     }
   });
 
+  // What the provider keeps of a person's sign-ins, newest last: its session, grants and refresh tokens.
+  const kept = new Map();  // sub -> Set of models
+  for (const kind of ['session', 'grant', 'refresh_token']) {
+    provider.on(`${kind}.saved`, (model) => {
+      if (!model.accountId) return;
+      if (!kept.has(model.accountId)) kept.set(model.accountId, new Set());
+      kept.get(model.accountId).add(model);
+    });
+  }
+  const logins = new Map();  // sub -> how often they have typed their password
+
   const interaction = async (req, res, action) => {
     const details = await provider.interactionDetails(req, res);
     const base = `/interaction/${details.uid}`;
@@ -107,6 +118,11 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
         sendHtml(res, 403, '<h1>Wrong user name or password</h1>');
         return;
       }
+      if (user.disabled) {
+        await provider.interactionFinished(req, res, { error: 'access_denied', error_description: 'this account is disabled' });
+        return;
+      }
+      logins.set(user.sub, (logins.get(user.sub) ?? 0) + 1);
       await provider.interactionFinished(req, res, { login: { accountId: user.sub } });
       return;
     }
@@ -140,6 +156,14 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
         .setIssuedAt().setExpirationTime(expiresIn).setJti(randomBytes(8).toString('hex')).sign(privateKey);
       handOut(token, user.sub);
       return token;
+    },
+    // How often the person has typed their password here.
+    logins: (user) => logins.get(user.sub) ?? 0,
+    // As when an administrator ends all sessions of a person, or they have been idle for too long: nothing is renewed any more, and the
+    // browser is asked for the password again. Access tokens that were handed out live on until they end.
+    endSession: async (user) => {
+      for (const model of kept.get(user.sub) ?? []) await model.destroy();
+      kept.delete(user.sub);
     },
     jwks: { keys: [publicJwk] },
     close: () => site.close(),
