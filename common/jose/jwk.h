@@ -62,7 +62,7 @@ class PrivateKey {
   // With kid = thumbprint.
   const PublicKey& public_key() const { return public_key_; }
   const std::string& kid() const { return public_key_.kid(); }
-  // Raw r || s, 64 bytes.
+  // Raw r || s, 64 bytes, low-S (low_s.h).
   absl::StatusOr<std::string> Sign(absl::string_view signing_input) const;
 
   PrivateKey(PrivateKey&&) noexcept;

@@ -10,6 +10,7 @@
 
 #include "common/base64url.h"
 #include "common/error.h"
+#include "common/jose/low_s.h"
 #include "common/json.h"
 #include "common/status_macros.h"
 
@@ -111,6 +112,10 @@ JwtValidator::Builder& JwtValidator::Builder::AllowAlgorithm(JwsAlgorithm algori
   algorithms_.insert(algorithm);
   return *this;
 }
+JwtValidator::Builder& JwtValidator::Builder::RequireLowS() {
+  require_low_s_ = true;
+  return *this;
+}
 JwtValidator::Builder& JwtValidator::Builder::ClockSkew(absl::Duration skew) {
   skew_ = skew;
   return *this;
@@ -179,9 +184,17 @@ absl::Status JwtValidator::Validate(const Jwt& jwt, absl::Time now) const {
   return absl::OkStatus();
 }
 
+absl::Status JwtValidator::CheckSpelling(const Jws& jws) const {
+  if (!rules_.require_low_s_ || (jws.algorithm == JwsAlgorithm::kEs256 && HasLowS(jws.signature))) {
+    return absl::OkStatus();
+  }
+  return Refused("bad_signature", "token: the signature is not in the form we write");
+}
+
 absl::StatusOr<Jwt> VerifyJwt(absl::string_view token, const JwkSet& keys, const JwtValidator& validator,
                               absl::Time now, size_t max_size) {
   ASSIGN_OR_RETURN(Jws jws, VerifyJws(token, keys, max_size));
+  RETURN_IF_ERROR(validator.CheckSpelling(jws));
   ASSIGN_OR_RETURN(Jwt jwt, Jwt::FromJws(std::move(jws)));
   RETURN_IF_ERROR(validator.Validate(jwt, now));
   return jwt;

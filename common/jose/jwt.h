@@ -79,6 +79,8 @@ class JwtValidator {
     Builder& RequireIssuedAt();
     // Only these algorithms; all that the keys support if never called.
     Builder& AllowAlgorithm(JwsAlgorithm algorithm);
+    // For tokens that we sign ourselves: ES256, of whose two spellings only the one we write is accepted (low_s.h).
+    Builder& RequireLowS();
     // 30 s if never called; at most 10 min.
     Builder& ClockSkew(absl::Duration skew);
     // FAILED_PRECONDITION if issuer, audience, type or subject is undecided or decided both ways.
@@ -97,12 +99,15 @@ class JwtValidator {
     bool allow_missing_expiration_ = false;
     bool require_issued_at_ = false;
     std::set<JwsAlgorithm> algorithms_;
+    bool require_low_s_ = false;
     absl::Duration skew_ = absl::Seconds(30);
   };
 
   // UNAUTHENTICATED with a reason: "expired", "not_yet_valid", "wrong_issuer", "wrong_audience", "wrong_type",
   // "bad_subject", "algorithm", "bad_time". Valid while now < exp + skew.
   absl::Status Validate(const Jwt& jwt, absl::Time now) const;
+  // UNAUTHENTICATED reason "bad_signature" for a valid signature in the spelling that RequireLowS excludes.
+  absl::Status CheckSpelling(const Jws& jws) const;
 
  private:
   explicit JwtValidator(Builder rules) : rules_(std::move(rules)) {}

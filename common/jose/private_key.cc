@@ -6,6 +6,7 @@
 #include "common/base64url.h"
 #include "common/jose/jwk.h"
 #include "common/jose/jwk_data.h"
+#include "common/jose/low_s.h"
 #include "common/openssl.h"
 #include "common/status_macros.h"
 
@@ -103,7 +104,7 @@ absl::StatusOr<std::string> PrivateKey::Sign(absl::string_view signing_input) co
       BN_bn2binpad(ECDSA_SIG_get0_s(parsed.get()), out + kCoordinate, kCoordinate) < 0) {
     return OpenSslError("signing");
   }
-  return raw;
+  return WithLowS(std::move(raw));
 }
 
 }  // namespace sallyport

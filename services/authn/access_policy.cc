@@ -2,6 +2,8 @@
 #include "services/authn/access_policy.h"
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 
@@ -22,6 +24,19 @@ std::set<std::string> LowerSet(const Strings& strings) {
   return out;
 }
 
+template <typename Strings>
+std::set<std::string> GroupSet(const Strings& names, const GroupNames& reading, std::vector<std::string>* ambiguous) {
+  std::set<std::string> out;
+  for (const std::string& name : names) {
+    if (std::optional<std::string> group = reading.Qualify(name); group.has_value()) {
+      out.insert(*std::move(group));
+    } else if (ambiguous != nullptr) {
+      ambiguous->push_back(name);
+    }
+  }
+  return out;
+}
+
 bool AnyIn(const std::vector<std::string>& values, const std::set<std::string>& set) {
   return !set.empty() &&
          std::any_of(values.begin(), values.end(), [&](const auto& value) { return set.contains(value); });
@@ -29,12 +44,13 @@ bool AnyIn(const std::vector<std::string>& values, const std::set<std::string>& 
 
 }  // namespace
 
-AccessPolicy::AccessPolicy(const registry::v1::Allow& allow)
+AccessPolicy::AccessPolicy(const registry::v1::Allow& allow, const GroupNames& names)
     : everyone_(allow.everyone()),
-      groups_(Set(allow.groups())),
       subjects_(Set(allow.subjects())),
       emails_(LowerSet(allow.emails())),
-      domains_(LowerSet(allow.email_domains())) {}
+      domains_(LowerSet(allow.email_domains())) {
+  groups_ = GroupSet(allow.groups(), names, &ambiguous_groups_);
+}
 
 AccessDecision AccessPolicy::Decide(const Identity& identity, bool email_counts) const {
   if (everyone_) {
@@ -43,7 +59,7 @@ AccessDecision AccessPolicy::Decide(const Identity& identity, bool email_counts)
   if (subjects_.contains(identity.subject)) {
     return {true, "interactive.allow.subjects"};
   }
-  if (AnyIn(identity.groups, groups_)) {
+  if (AnyIn(QualifiedGroups(identity), groups_)) {
     return {true, "interactive.allow.groups"};
   }
   if (email_counts && !identity.email.empty()) {
@@ -56,13 +72,14 @@ AccessDecision AccessPolicy::Decide(const Identity& identity, bool email_counts)
       return {true, "interactive.allow.email_domains"};
     }
   }
-  return {};
+  return identity.groups_overage && !groups_.empty() ? AccessDecision{false, kGroupsOverageRule} : AccessDecision{};
 }
 
-RolePolicy::RolePolicy(const config::v1::AuthnConfig::Roles& roles)
-    : lines_{{"auditor", Set(roles.auditor_groups()), Set(roles.auditor_subjects())},
-             {"credential-admin", Set(roles.credential_admin_groups()), Set(roles.credential_admin_subjects())},
-             {"admin", Set(roles.admin_groups()), Set(roles.admin_subjects())}} {
+RolePolicy::RolePolicy(const config::v1::AuthnConfig::Roles& roles, const GroupNames& names)
+    : lines_{{"auditor", GroupSet(roles.auditor_groups(), names, nullptr), Set(roles.auditor_subjects())},
+             {"credential-admin", GroupSet(roles.credential_admin_groups(), names, nullptr),
+              Set(roles.credential_admin_subjects())},
+             {"admin", GroupSet(roles.admin_groups(), names, nullptr), Set(roles.admin_subjects())}} {
   for (const Line& line : lines_) {
     groups_.insert(line.groups.begin(), line.groups.end());
   }
@@ -70,8 +87,9 @@ RolePolicy::RolePolicy(const config::v1::AuthnConfig::Roles& roles)
 
 std::vector<std::string> RolePolicy::RolesOf(const Identity& identity) const {
   std::vector<std::string> roles;
+  const std::vector<std::string> groups = QualifiedGroups(identity);
   for (const Line& line : lines_) {
-    if (line.subjects.contains(identity.subject) || AnyIn(identity.groups, line.groups)) {
+    if (line.subjects.contains(identity.subject) || AnyIn(groups, line.groups)) {
       roles.push_back(line.role);
     }
   }

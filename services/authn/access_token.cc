@@ -25,6 +25,7 @@ absl::StatusOr<JwtValidator> MakeValidator(const std::string& issuer, const std:
       .RequireSubject()
       .RequireIssuedAt()
       .AllowAlgorithm(JwsAlgorithm::kEs256)
+      .RequireLowS()
       .Build();
 }
 
@@ -151,6 +152,7 @@ absl::StatusOr<AccessToken> AccessTokens::VerifyForRevocation(absl::string_view 
                                                .ExpectType(kType)
                                                .RequireSubject()
                                                .AllowAlgorithm(JwsAlgorithm::kEs256)
+                                               .RequireLowS()
                                                .Build());
   // Judged at the time it was issued at: an expired one may be revoked, and it does no harm.
   ASSIGN_OR_RETURN(JwkSet keys, keys_.PublicKeys());

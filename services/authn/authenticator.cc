@@ -12,12 +12,18 @@
 #include "services/authn/caller_claims.h"
 #include "services/authn/claims.h"
 #include "services/authn/errors.h"
+#include "services/authn/groups_overage.h"
 #include "services/authn/refusals.h"
 
 namespace sallyport::authn {
 namespace {
 
-absl::Status NotAllowed() {
+absl::Status NotAllowed(absl::string_view rule) {
+  if (rule == kGroupsOverageRule) {
+    return WithReason(absl::PermissionDeniedError(
+                          "your identity provider sent no groups because there are too many; groups decide here"),
+                      "groups_overage");
+  }
   return WithReason(absl::PermissionDeniedError("you are signed in but not among those who may use this server"),
                     "not_allowed");
 }
@@ -218,7 +224,7 @@ absl::StatusOr<v1::AuthenticateResponse> Authenticator::Admit(const ServerView& 
   passport.email = identity.email;
   passport.email_verified = identity.email_verified;
   passport.name = identity.name;
-  passport.groups = parts_.servers.NamedGroups(identity.groups);
+  passport.groups = parts_.servers.NamedGroups(identity);
   passport.client_id = verified.client_id;
   passport.roles = parts_.roles.RolesOf(identity);
   passport.server_uid = server.uid();
@@ -278,6 +284,21 @@ void Authenticator::NoteForeignIssuer(const ServerView& server, absl::string_vie
   LogForeignIssuer(foreign, now);
 }
 
+absl::Status Authenticator::CheckPresented(const Verified& verified) const {
+  if (!verified.jwt.has_value()) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const bool revoked,
+                   parts_.revocations.IsSubjectRevoked(verified.identity.subject, verified.jwt->Time("iat")));
+  if (revoked) {
+    return InvalidToken("revoked");
+  }
+  if (verified.identity.groups_overage) {
+    CountGroupsOverage(verified.identity.connector, "token");
+  }
+  return absl::OkStatus();
+}
+
 Authenticator::Outcome Authenticator::Authenticate(const v1::AuthenticateRequest& request, absl::Time now) const {
   Outcome outcome{"", "", "", "", absl::UnavailableError("not decided")};
   absl::StatusOr<std::shared_ptr<const ServerView>> server =
@@ -305,6 +326,10 @@ Authenticator::Outcome Authenticator::Authenticate(const v1::AuthenticateRequest
     outcome.response = verified.status();
     return outcome;
   }
+  if (const absl::Status checked = CheckPresented(*verified); !checked.ok()) {
+    outcome.response = checked;
+    return outcome;
+  }
   outcome.subject = verified->identity.subject;
   outcome.client_id = verified->client_id;
   outcome.rule = "passthrough.jwt";
@@ -313,7 +338,7 @@ Authenticator::Outcome Authenticator::Authenticate(const v1::AuthenticateRequest
         (*server)->policy.Decide(verified->identity, parts_.connectors.SpeaksFor(verified->identity));
     outcome.rule = decision.rule;
     if (!decision.allowed) {
-      outcome.response = NotAllowed();
+      outcome.response = NotAllowed(decision.rule);
       return outcome;
     }
   }

@@ -86,6 +86,8 @@ class Authenticator {
   absl::StatusOr<Verified> VerifyWithServerKeys(const ServerView& server, absl::string_view token,
                                                 absl::Time now) const;
   void NoteForeignIssuer(const ServerView& server, absl::string_view token, absl::Time now) const;
+  // What is asked of a token that is not ours beyond its own word: whether its subject was revoked after it was issued.
+  absl::Status CheckPresented(const Verified& verified) const;
   absl::StatusOr<v1::AuthenticateResponse> Admit(const ServerView& server, const Verified& verified,
                                                  const std::string& rule, absl::Time now) const;
 

@@ -6,6 +6,7 @@
 
 #include "common/base64url.h"
 #include "common/crypto.h"
+#include "common/openssl.h"
 #include "services/authn/authn_testing.h"
 #include "services/authn/sessions.h"
 #include "tests/testing/fake_clock.h"
@@ -48,6 +49,25 @@ registry::v1::McpServer InteractiveServer() {
   return server;
 }
 
+registry::v1::McpServer PassthroughServer(const registry::v1::JwtValidation& validation) {
+  registry::v1::McpServer server = MakeServer("pass");
+  *server.mutable_agent_auth()->mutable_passthrough()->mutable_jwt_validation() = validation;
+  return server;
+}
+
+// The same token with the other spelling of its signature: (r, n - s) for (r, s).
+std::string TwinOf(const std::string& token) {
+  const size_t dot = token.rfind('.');
+  std::string raw = *Base64UrlDecode(token.substr(dot + 1));
+  BIGNUM* order = nullptr;
+  BN_hex2bn(&order, "FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551");
+  BignumPtr n(order);
+  BignumPtr s(BN_bin2bn(Bytes8(raw) + 32, 32, nullptr));
+  BN_sub(s.get(), n.get(), s.get());
+  BN_bn2binpad(s.get(), reinterpret_cast<unsigned char*>(raw.data()) + 32, 32);
+  return token.substr(0, dot + 1) + Base64UrlEncode(raw);
+}
+
 class AuthenticatorTest : public ::testing::Test {
  protected:
   AuthenticatorTest()
@@ -57,9 +77,11 @@ class AuthenticatorTest : public ::testing::Test {
         keys_(vault_, absl::Hours(1)),
         tokens_(kUrl, keys_, absl::Hours(1)),
         passports_(kUrl, keys_),
-        roles_(Roles()),
+        names_(OneIssuer()),
+        roles_(Roles(), names_),
         stream_(grpc::CreateChannel("unix:///dev/null/none", grpc::InsecureChannelCredentials()), clock_),
-        servers_(stream_, roles_),
+        servers_(stream_, roles_, names_),
+        sessions_(*database_, absl::Hours(12)),
         grants_(*database_),
         revocations_(*database_, nullptr) {
     EXPECT_THAT(keys_.Refresh(clock_.Now()), IsOk());
@@ -72,6 +94,13 @@ class AuthenticatorTest : public ::testing::Test {
     connectors_ = *Connectors::Create(connector_config_, jwks_, vault_);
   }
 
+  static GroupNames OneIssuer() {
+    google::protobuf::RepeatedPtrField<config::v1::Connector> connectors;
+    auto& corp = *connectors.Add();
+    corp.set_id("corp");
+    corp.mutable_oidc();
+    return GroupNames(connectors);
+  }
   static config::v1::AuthnConfig::Roles Roles() {
     config::v1::AuthnConfig::Roles roles;
     roles.add_admin_groups("admins");
@@ -95,14 +124,19 @@ class AuthenticatorTest : public ::testing::Test {
     return Call(slug, token).response.status();
   }
 
-  // A grant as the pages make it, and a token of it.
-  std::string OurToken(const std::vector<std::string>& groups, Grant* out = nullptr) {
+  Identity SignIn(const std::vector<std::string>& groups) {
     Identity ann;
     ann.subject = "corp:ann";
     ann.connector = "corp";
     ann.issuer = kIssuer;
     ann.email = "ann@y.example";
     ann.groups = groups;
+    EXPECT_THAT(sessions_.Create(ann, "", clock_.Now()), IsOk());
+    return ann;
+  }
+  // A grant as the pages make it after a sign-in, and a token of it.
+  std::string OurToken(const std::vector<std::string>& groups, Grant* out = nullptr) {
+    const Identity ann = SignIn(groups);
     const std::string verifier(43, 'v');
     CodeBinding binding;
     binding.client_id = "client";
@@ -142,9 +176,11 @@ class AuthenticatorTest : public ::testing::Test {
   SigningKeys keys_;
   AccessTokens tokens_;
   Passports passports_;
+  GroupNames names_;
   RolePolicy roles_;
   ControlStream stream_;
   Servers servers_;
+  Sessions sessions_;
   Grants grants_;
   Revocations revocations_;
   google::protobuf::RepeatedPtrField<config::v1::Connector> connector_config_;
@@ -167,7 +203,7 @@ TEST_F(AuthenticatorTest, ATrustedConnectorsTokenComesInWithWhatTheServerAsksFor
   EXPECT_EQ(principal.subject(), "corp:ann");
   EXPECT_EQ(principal.token_kind(), v1::CONNECTOR_ACCESS);
   EXPECT_EQ(principal.client_id(), "bot");
-  EXPECT_THAT(principal.groups(), ElementsAre("team", "admins"));
+  EXPECT_THAT(principal.groups(), ElementsAre("corp:team", "corp:admins"));
   EXPECT_THAT(principal.roles(), ElementsAre(v1::ADMIN));
   const std::map<std::string, std::string> claims(principal.claims().begin(), principal.claims().end());
   EXPECT_THAT(claims,
@@ -186,7 +222,7 @@ TEST_F(AuthenticatorTest, ThePassportSaysTheSame) {
   ASSERT_OK_AND_ASSIGN(Passport passport, verifier.Verify(response.passport(), clock_.Now()));
   EXPECT_EQ(passport.subject, "corp:ann");
   EXPECT_EQ(passport.server_uid, "srv_inter");
-  EXPECT_THAT(passport.groups, ElementsAre("team"));
+  EXPECT_THAT(passport.groups, ElementsAre("corp:team"));
   EXPECT_EQ(passport.purpose, Passport::Purpose::kCall);
 }
 
@@ -286,6 +322,131 @@ TEST_F(AuthenticatorTest, ARevokedTokenEndsAlone) {
   EXPECT_THAT(Refusal("inter", other), IsOk());
 }
 
+// Whoever holds a token can spell its signature in two ways; revoking one must not leave the other.
+TEST_F(AuthenticatorTest, TheTwinOfATokenIsNoToken) {
+  Serve({InteractiveServer()});
+  const std::string token = OurToken({"team"});
+  const std::string twin = TwinOf(token);
+  ASSERT_NE(token, twin);
+  ASSERT_OK_AND_ASSIGN(const JwkSet keys, keys_.PublicKeys());
+  ASSERT_THAT(VerifyJws(twin, keys), IsOk()) << "the twin is a valid signature";
+
+  EXPECT_THAT(Refusal("inter", token), IsOk());
+  EXPECT_EQ(ReasonOf(Refusal("inter", twin)), "bad_signature");
+  EXPECT_FALSE(tokens_.VerifyForRevocation(twin).ok());
+}
+
+TEST_F(AuthenticatorTest, ANewSignInDecidesForEveryOlderGrant) {
+  Serve({InteractiveServer()});
+  Grant old;
+  const std::string token = OurToken({"team", "admins"}, &old);
+  ASSERT_OK_AND_ASSIGN(auto before, Call("inter", token).response);
+  EXPECT_THAT(before.principal().roles(), ElementsAre(v1::ADMIN));
+
+  SignIn({"team"});
+  ASSERT_OK_AND_ASSIGN(auto after, Call("inter", token).response);
+  EXPECT_THAT(after.principal().roles(), IsEmpty());
+  EXPECT_THAT(after.principal().groups(), ElementsAre("corp:team"));
+
+  SignIn({});
+  EXPECT_THAT(Refusal("inter", token), StatusIs(absl::StatusCode::kPermissionDenied));
+  SignIn({"team"});
+  EXPECT_THAT(Refusal("inter", token), IsOk());
+}
+
+TEST_F(AuthenticatorTest, RevokingAUserRefusesOlderTokensOfConnectors) {
+  Serve({InteractiveServer()});
+  const nlohmann::json claims = {{"groups", {"team"}}, {"exp", absl::ToUnixSeconds(clock_.Now() + absl::Hours(900))}};
+  const std::string old = idp_.Token(clock_.Now(), claims);
+  nlohmann::json undated = claims;
+  undated["iat"] = nullptr;
+  const std::string without_iat = idp_.Token(clock_.Now(), undated);
+  const std::string of_bob = idp_.Token(clock_.Now(), {{"groups", {"team"}}, {"sub", "bob"}});
+  for (const std::string& token : {old, without_iat, of_bob}) ASSERT_THAT(Refusal("inter", token), IsOk());
+
+  clock_.Advance(absl::Seconds(1));
+  ASSERT_THAT(revocations_.RevokeSubject("corp:ann", clock_.Now()), IsOk());
+  EXPECT_EQ(ReasonOf(Refusal("inter", old)), "revoked");
+  EXPECT_EQ(ReasonOf(Refusal("inter", without_iat)), "revoked") << "it may be from before";
+  EXPECT_THAT(Refusal("inter", of_bob), IsOk());
+
+  const std::string same_second = idp_.Token(clock_.Now(), claims);
+  EXPECT_EQ(ReasonOf(Refusal("inter", same_second)), "revoked") << "iat has whole seconds";
+  clock_.Advance(absl::Seconds(1));
+  EXPECT_THAT(Refusal("inter", idp_.Token(clock_.Now(), claims)), IsOk());
+
+  clock_.Advance(absl::Hours(890));
+  ASSERT_THAT(revocations_.Prune(clock_.Now()), IsOk());
+  EXPECT_EQ(ReasonOf(Refusal("inter", old)), "revoked") << "as long as it would live";
+}
+
+TEST_F(AuthenticatorTest, RevokingAUserRefusesOlderTokensOnPassthroughToo) {
+  registry::v1::JwtValidation validation;
+  validation.set_connector("corp");
+  validation.set_audience("api://mcp");
+  Serve({PassthroughServer(validation)});
+  const std::string old = idp_.Token(clock_.Now());
+  ASSERT_THAT(Refusal("pass", old), IsOk());
+  ASSERT_THAT(revocations_.RevokeSubject("corp:ann", clock_.Now()), IsOk());
+  EXPECT_EQ(ReasonOf(Refusal("pass", old)), "revoked");
+  clock_.Advance(absl::Seconds(1));
+  EXPECT_THAT(Refusal("pass", idp_.Token(clock_.Now())), IsOk());
+}
+
+TEST_F(AuthenticatorTest, GroupsThatEntraLeftOutAreNamedAsTheReason) {
+  Serve({InteractiveServer()});
+  const nlohmann::json elsewhere = {{"_claim_names", {{"groups", "src1"}}},
+                                    {"_claim_sources", {{"src1", {{"endpoint", "https://graph.example/u"}}}}}};
+  for (const nlohmann::json& claims : std::vector<nlohmann::json>{elsewhere, {{"hasgroups", true}}}) {
+    const Authenticator::Outcome outcome = Call("inter", idp_.Token(clock_.Now(), claims));
+    EXPECT_THAT(outcome.response.status(), StatusIs(absl::StatusCode::kPermissionDenied));
+    EXPECT_EQ(ReasonOf(outcome.response.status()), "groups_overage");
+    EXPECT_EQ(outcome.rule, "interactive.allow.groups_overage");
+  }
+}
+
+// The same name from another identity provider is another group.
+TEST_F(AuthenticatorTest, AGroupOfAnotherConnectorOpensNothing) {
+  const TestIssuer partner("https://partner.example");
+  ASSERT_THAT(WriteFileAtomic(directory_.path() + "/partner", partner.Jwks()), IsOk());
+  auto& config = *connector_config_.Add();
+  config.set_id("partner");
+  config.mutable_oidc()->set_issuer(partner.issuer());
+  config.mutable_oidc()->set_jwks_file(directory_.path() + "/partner");
+  connectors_ = *Connectors::Create(connector_config_, jwks_, vault_);
+  registry::v1::McpServer server = InteractiveServer();
+  auto& interactive = *server.mutable_agent_auth()->mutable_interactive();
+  *interactive.mutable_allow()->mutable_groups(0) = "corp:team";
+  auto& trusted = *interactive.add_trusted_connectors();
+  trusted.set_connector("partner");
+  trusted.add_audiences("api://mcp");
+  Serve({server});
+
+  const nlohmann::json groups = {{"groups", {"team", "admins", "corp:team"}}};
+  ASSERT_OK_AND_ASSIGN(auto ours, Call("inter", idp_.Token(clock_.Now(), groups)).response);
+  EXPECT_THAT(ours.principal().roles(), ElementsAre(v1::ADMIN));
+  EXPECT_THAT(Refusal("inter", partner.Token(clock_.Now(), groups)), StatusIs(absl::StatusCode::kPermissionDenied));
+
+  interactive.mutable_allow()->add_groups("partner:team");
+  Serve({server});
+  ASSERT_OK_AND_ASSIGN(auto theirs, Call("inter", partner.Token(clock_.Now(), groups)).response);
+  EXPECT_THAT(theirs.principal().roles(), IsEmpty());
+  EXPECT_THAT(theirs.principal().groups(), ElementsAre("partner:team"));
+}
+
+TEST_F(AuthenticatorTest, CallerIdentityKeepsTheProvidersNamesOfGroups) {
+  registry::v1::McpServer server = InteractiveServer();
+  auto& header = *server.add_outbound_headers();
+  header.set_name("X-Groups");
+  header.mutable_caller_identity()->set_claim("groups");
+  Serve({server});
+  ASSERT_OK_AND_ASSIGN(auto presented,
+                       Call("inter", idp_.Token(clock_.Now(), {{"groups", {"team", "other"}}})).response);
+  EXPECT_EQ(presented.principal().claims().at("groups"), "team,other");
+  ASSERT_OK_AND_ASSIGN(auto ours, Call("inter", OurToken({"team", "other"})).response);
+  EXPECT_EQ(ours.principal().claims().at("groups"), "team,other");
+}
+
 TEST_F(AuthenticatorTest, ATokenWithoutAGrantIsNoToken) {
   Serve({InteractiveServer()});
   ASSERT_OK_AND_ASSIGN(MintedToken minted,
@@ -324,12 +485,6 @@ TEST_F(AuthenticatorTest, ADisabledServerIsNotThere) {
   Serve({server});
   EXPECT_THAT(Refusal("inter", idp_.Token(clock_.Now(), {{"groups", {"team"}}})),
               StatusIs(absl::StatusCode::kNotFound));
-}
-
-registry::v1::McpServer PassthroughServer(const registry::v1::JwtValidation& validation) {
-  registry::v1::McpServer server = MakeServer("pass");
-  *server.mutable_agent_auth()->mutable_passthrough()->mutable_jwt_validation() = validation;
-  return server;
 }
 
 TEST_F(AuthenticatorTest, PassthroughWithAConnectorUsesItsSubject) {

@@ -21,6 +21,7 @@
 #include "common/status_macros.h"
 #include "services/authn/authn_service.h"
 #include "services/authn/authn_store.h"
+#include "services/authn/group_names.h"
 #include "services/authn/issuer_check.h"
 #include "services/authn/web/authn_web.h"
 #include "services/authn/web/registered_clients.h"
@@ -72,7 +73,8 @@ absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Egr
 absl::Status ValidateAuthnConfig(const config::v1::AuthnConfig& config) {
   std::vector<absl::Status> checks = {ValidateDatabase(config.database()), ValidateDeployment(config.deployment()),
                                       CheckEgressCaBundle(config.deployment()), ValidateConnectors(config.connectors()),
-                                      web::ValidateRegisteredClients(config.clients())};
+                                      web::ValidateRegisteredClients(config.clients()),
+                                      CheckRoleGroups("roles", config.roles(), GroupNames(config.connectors()))};
   if (const absl::StatusOr<EgressPolicy> policy = OAuthPolicy(config.deployment().egress()); policy.ok()) {
     checks.push_back(CheckIssuerNetworks(config.connectors(), *policy));
   }
@@ -109,9 +111,10 @@ struct AuthnServer::State {
         edge_keys(*vault),
         tokens(public_url, keys, AccessTokenLifetime(settings)),
         passports(public_url, keys),
-        roles(settings.roles()),
+        group_names(settings.connectors()),
+        roles(settings.roles(), group_names),
         stream(the_peers.registry, the_clock),
-        servers(stream, roles),
+        servers(stream, roles, group_names),
         audit(*database, the_clock, AuditLimit(settings).value_or(AuditOutbox::kDefaultLimit)),
         revocations(*database, the_peers.registry),
         sessions(*database, SessionLifetime(settings)),
@@ -133,6 +136,7 @@ struct AuthnServer::State {
   EdgeKeys edge_keys;
   AccessTokens tokens;
   Passports passports;
+  const GroupNames group_names;
   RolePolicy roles;
   ControlStream stream;
   Servers servers;

@@ -304,6 +304,57 @@ TEST_F(AuthnServerTest, AnAdministratorComesInOnceAndMayRevoke) {
   EXPECT_THAT(registry_service_.published(), ElementsAre("3 corp:ann"));
 }
 
+TEST_F(AuthnServerTest, RevokingAUserRefusesTokensOfConnectorsIssuedBefore) {
+  StartReady();
+  const std::string passport = AdminPassport();
+  const std::string old = idp_.Token(clock_.Now(), {{"groups", {"team"}}});
+  ASSERT_THAT(Authenticate("a", old), IsOk());
+  v1::RevokeUserRequest request;
+  request.set_subject("corp:ann");
+  v1::RevokeUserResponse response;
+  ASSERT_TRUE(As("edge")->RevokeUser(MakeClientContext(absl::Seconds(5), passport).get(), request, &response).ok());
+
+  EXPECT_THAT(Authenticate("a", old), StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_TRUE(Eventually([this] { return !registry_service_.published().empty(); })) << "edges forget what they know";
+  clock_.Advance(absl::Seconds(2));
+  EXPECT_THAT(Authenticate("a", idp_.Token(clock_.Now(), {{"groups", {"team"}}})), IsOk());
+}
+
+TEST_F(AuthnServerTest, ConnectorsSayWhetherTheyCanGiveGroups) {
+  auto& local = *config_.add_connectors();
+  local.set_id("local");
+  auto& lena = *local.mutable_local()->add_users();
+  lena.set_username("lena");
+  lena.set_password_hash(HashPassword(Secret(std::string("secret"))));
+  StartReady();
+  v1::ListConnectorsResponse response;
+  ASSERT_TRUE(As("registry")->ListConnectors(MakeClientContext(absl::Seconds(5)).get(), {}, &response).ok());
+  ASSERT_EQ(response.connectors_size(), 2);
+  EXPECT_FALSE(response.connectors(0).without_groups());
+  EXPECT_TRUE(response.connectors(1).without_groups());
+}
+
+TEST(ValidateAuthnConfigTest, GroupOfARoleMustSayWhoseItIsWhileSeveralConnectorsGiveGroups) {
+  config::v1::AuthnConfig config;
+  config.mutable_database()->set_sqlite("/tmp/authn.db");
+  config.mutable_deployment()->set_public_url(kUrl);
+  for (const char* id : {"corp", "partner"}) {
+    auto& connector = *config.add_connectors();
+    connector.set_id(id);
+    connector.mutable_oidc()->set_issuer(kIssuer);
+  }
+  config.mutable_roles()->add_admin_groups("platform-team");
+  EXPECT_THAT(ValidateAuthnConfig(config),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "roles.adminGroups[0]: \"platform-team\" may be a group of several connectors: write "
+                       "corp:platform-team or partner:platform-team"));
+  config.mutable_roles()->set_admin_groups(0, "corp:platform-team");
+  EXPECT_THAT(ValidateAuthnConfig(config), IsOk());
+  config.mutable_roles()->set_admin_groups(0, "platform-team");
+  config.mutable_connectors()->RemoveLast();
+  EXPECT_THAT(ValidateAuthnConfig(config), IsOk());
+}
+
 TEST_F(AuthnServerTest, RevokingNeedsThePassportOfAnAdministrator) {
   StartReady();
   v1::RevokeUserRequest request;

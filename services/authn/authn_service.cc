@@ -10,6 +10,7 @@
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/authn/errors.h"
+#include "services/authn/group_names.h"
 
 namespace sallyport::authn {
 namespace {
@@ -127,7 +128,7 @@ absl::StatusOr<v1::GetPassportResponse> AuthnRpcs::GetPassport(const v1::GetPass
   passport.email = caller.identity.email;
   passport.email_verified = caller.identity.email_verified;
   passport.name = caller.identity.name;
-  passport.groups = parts_.servers.NamedGroups(caller.identity.groups);
+  passport.groups = parts_.servers.NamedGroups(caller.identity);
   passport.client_id = caller.client_id;
   switch (request.purpose()) {
     case v1::GetPassportRequest::API:
@@ -191,6 +192,7 @@ absl::StatusOr<v1::ListConnectorsResponse> AuthnRpcs::ListConnectors() const {
     auto* summary = response.add_connectors();
     summary->set_id(connector->id());
     summary->set_type(connector->type() == Connector::Type::kLocal ? "local" : "oidc");
+    summary->set_without_groups(!GivesGroups(connector->config()));
   }
   return response;
 }
@@ -284,7 +286,7 @@ absl::StatusOr<v1::RevokeUserResponse> AuthnRpcs::RevokeUser(const Caller& calle
   RETURN_IF_ERROR(parts_.audit.Record(std::move(event)));
   ASSIGN_OR_RETURN(std::vector<std::string> sessions, parts_.sessions.EndSubject(subject, now));
   ASSIGN_OR_RETURN(std::vector<std::string> grants, parts_.grants.RevokeSubject(subject, now));
-  RETURN_IF_ERROR(parts_.revocations.PublishSubject(subject, now));
+  RETURN_IF_ERROR(parts_.revocations.RevokeSubject(subject, now));
   v1::RevokeUserResponse response;
   response.set_sessions_revoked(static_cast<int>(sessions.size()));
   response.set_grants_revoked(static_cast<int>(grants.size()));

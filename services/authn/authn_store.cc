@@ -33,7 +33,9 @@ std::vector<std::string> EndedSignInsSchema() {
 
 }  // namespace
 
-std::vector<Migration> AuthnMigrations() { return {{1, CoreSchema()}, {2, FlowSchema()}, {3, EndedSignInsSchema()}}; }
+std::vector<Migration> AuthnMigrations() {
+  return {{1, CoreSchema()}, {2, FlowSchema()}, {3, EndedSignInsSchema()}, {4, SubjectSchema()}};
+}
 
 absl::StatusOr<std::unique_ptr<Database>> OpenAuthnDatabase(const config::v1::Database& config, const Clock& clock) {
   ASSIGN_OR_RETURN(Database::Options options, DatabaseOptionsFrom(config, clock));

@@ -14,13 +14,17 @@
 namespace sallyport::authn {
 
 // Authn's database: one for everything it keeps. Migration 1 are the tables of this service's core (revoked tokens,
-// invalidations not yet delivered, the admin token, the audit outbox); migration 2 are FlowSchema's. A released
+// invalidations not yet delivered, the admin token, the audit outbox); migration 2 are FlowSchema's, migration 3
+// SubjectSchema's. A released
 // migration is never changed: what comes later gets the next number in AuthnMigrations.
 std::vector<Migration> AuthnMigrations();
 
 // Statements of migration 2: transactions, sessions, codes, clients, consents, grants, refresh tokens, attempts
 // (flow_schema.cc).
 std::vector<std::string> FlowSchema();
+
+// Statements of migration 3: who each subject is, and subjects whose older tokens count no more (subject_schema.cc).
+std::vector<std::string> SubjectSchema();
 
 // Opens and migrates. INVALID_ARGUMENT names the field of the configuration; else as Database::Open and Migrate.
 absl::StatusOr<std::unique_ptr<Database>> OpenAuthnDatabase(const config::v1::Database& config, const Clock& clock);

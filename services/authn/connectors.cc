@@ -15,11 +15,13 @@
 #include "common/files.h"
 #include "common/json.h"
 #include "common/networks.h"
+#include "common/oauth/subject_claim.h"
 #include "common/service_config.h"
 #include "common/status_macros.h"
 #include "common/url.h"
 #include "services/authn/claims.h"
 #include "services/authn/errors.h"
+#include "services/authn/groups_overage.h"
 
 namespace sallyport::authn {
 namespace {
@@ -63,8 +65,20 @@ absl::StatusOr<JwkSet> ReadKeys(const std::string& file) {
   return JwkSet::Parse(text);
 }
 
+absl::Status CheckSubjectClaims(const std::string& field, const OidcConnector& oidc) {
+  std::vector<absl::Status> checks;
+  for (const auto& [name, claim] : {std::pair("idTokenSubjectClaim", &oidc.id_token_subject_claim()),
+                                    std::pair("accessTokenSubjectClaim", &oidc.access_token_subject_claim())}) {
+    if (const std::optional<std::string> fault = oauth::MutableSubjectClaim(*claim); fault.has_value()) {
+      checks.push_back(InvalidField(absl::StrCat(field, ".oidc.", name), *fault));
+    }
+  }
+  return MergeViolations(checks);
+}
+
 absl::Status CheckOidc(const std::string& field, const OidcConnector& oidc) {
   RETURN_IF_ERROR(CheckIssuer(field + ".oidc.issuer", oidc));
+  RETURN_IF_ERROR(CheckSubjectClaims(field, oidc));
   if (!oidc.jwks_file().empty() && !oidc.client_id().empty()) {
     return InvalidField(field + ".oidc.jwksFile", "is for connectors that only verify tokens: drop it or clientId");
   }
@@ -321,6 +335,7 @@ absl::StatusOr<Identity> Connector::IdentityFromClaims(const Jwt& jwt, AcceptedK
   identity.email_verified = EmailVerified(jwt.json());
   identity.name = jwt.String("name").value_or("");
   identity.groups = Groups(jwt.json(), GroupsClaim(oidc));
+  identity.groups_overage = identity.groups.empty() && GroupsLeftOut(jwt.json(), GroupsClaim(oidc));
   return identity;
 }
 
@@ -342,7 +357,9 @@ bool Connector::AddUserInfo(absl::string_view body, absl::string_view sub, Ident
     identity.name = JsonString(*claims, "name").value_or("");
   }
   if (identity.groups.empty()) {
-    identity.groups = Groups(*claims, GroupsClaim(config_.oidc()));
+    const std::string& claim = GroupsClaim(config_.oidc());
+    identity.groups = Groups(*claims, claim);
+    identity.groups_overage = identity.groups.empty() && (identity.groups_overage || GroupsLeftOut(*claims, claim));
   }
   return true;
 }

@@ -211,6 +211,36 @@ TEST_F(ConnectorsTest, AnIdTokenMayNameTwoHundredGroupsThoughACallersTokenMayNot
   EXPECT_FALSE(Refusal(idp_.Token(kNow, {{"groups", groups}})).ok());
 }
 
+TEST_F(ConnectorsTest, GroupsThatEntraLeftOutAreNoticed) {
+  const auto sign_in = [this](const nlohmann::json& claims) {
+    auto identity = Corp().VerifyIdToken(IdToken(claims), {"n", ""}, kNow);
+    EXPECT_THAT(identity, IsOk());
+    return identity->identity;
+  };
+  EXPECT_FALSE(sign_in({}).groups_overage) << "no groups are no overage";
+  EXPECT_FALSE(sign_in({{"groups", {"g"}}, {"_claim_names", {{"groups", "s"}}}}).groups_overage);
+  EXPECT_FALSE(sign_in({{"_claim_names", {{"address", "s"}}}}).groups_overage);
+  EXPECT_FALSE(sign_in({{"_claim_names", "groups"}}).groups_overage);
+  EXPECT_FALSE(sign_in({{"hasgroups", false}}).groups_overage);
+  EXPECT_TRUE(sign_in({{"_claim_names", {{"groups", "src1"}}}}).groups_overage);
+  EXPECT_TRUE(sign_in({{"hasgroups", true}}).groups_overage);
+  EXPECT_TRUE(sign_in({{"hasgroups", "true"}}).groups_overage);
+
+  // Who goes by app roles is not concerned by groups that are too many.
+  config_[0].mutable_oidc()->set_groups_claim("roles");
+  EXPECT_FALSE(sign_in({{"hasgroups", true}}).groups_overage);
+  EXPECT_FALSE(sign_in({{"_claim_names", {{"groups", "src1"}}}}).groups_overage);
+}
+
+TEST_F(ConnectorsTest, UserInfoMayHaveTheGroupsTheIdTokenLeftOut) {
+  Identity identity;
+  identity.groups_overage = true;
+  EXPECT_TRUE(Corp().AddUserInfo(R"({"sub":"ann"})", "ann", identity));
+  EXPECT_TRUE(identity.groups_overage);
+  EXPECT_TRUE(Corp().AddUserInfo(R"({"sub":"ann","groups":["staff"]})", "ann", identity));
+  EXPECT_FALSE(identity.groups_overage);
+}
+
 TEST_F(ConnectorsTest, UserInfoFillsWhatTheIdTokenLeavesOpen) {
   Identity identity;
   identity.name = "Ann of the token";
@@ -354,8 +384,23 @@ INSTANTIATE_TEST_SUITE_P(
                     c.mutable_oidc()->set_jwks_file("/nowhere");
                   }},
         BadConfig{"NoSuchSecretFile", [](C& c) { c.mutable_oidc()->set_client_secret_file("/nowhere"); }},
+        BadConfig{"MutableSubjectOfIdTokens", [](C& c) { c.mutable_oidc()->set_id_token_subject_claim("email"); }},
+        BadConfig{"MutableSubjectOfAccessTokens",
+                  [](C& c) { c.mutable_oidc()->set_access_token_subject_claim("upn"); }},
+        BadConfig{"MutablePartOfSubject",
+                  [](C& c) { c.mutable_oidc()->set_access_token_subject_claim("tid+preferred_username"); }},
         BadConfig{"LocalUserWithoutHash", [](C& c) { c.mutable_local()->add_users()->set_username("ann"); }}),
     [](const auto& test) { return test.param.name; });
+
+TEST_F(ConnectorsTest, MutableSubjectClaimIsRefusedWithTheReason) {
+  config_[0].mutable_oidc()->set_id_token_subject_claim("tid+email");
+  config_[0].mutable_oidc()->set_access_token_subject_claim("name");
+  const absl::Status refused = Connectors::Create(config_, jwks_, vault_).status();
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kInvalidArgument,
+                                "connectors[0].oidc.idTokenSubjectClaim: \"email\" can change and be given to another "
+                                "person later"));
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kInvalidArgument, "accessTokenSubjectClaim: \"name\""));
+}
 
 TEST_F(ConnectorsTest, IntrospectionIsRefusedAsNotYetSupported) {
   config_[0].mutable_oidc()->add_accept(config::v1::OidcConnector::JWT_ACCESS);

@@ -18,6 +18,7 @@
 #include "common/sql.h"
 #include "common/status_macros.h"
 #include "services/authn/audit.h"
+#include "services/authn/identities.h"
 #include "services/authn/identity_codec.h"
 #include "services/authn/revocations.h"
 #include "services/authn/sessions.h"
@@ -101,25 +102,33 @@ std::string GrantedScope(absl::string_view requested, absl::string_view granted)
 }
 
 constexpr char kGrantColumns[] =
-    "id, identity, client_id, resource, server_uid, scope, created_at, expires_at, revoked_at";
+    "grants.id, client_id, resource, server_uid, scope, created_at, expires_at, revoked_at";
 
 absl::StatusOr<Grant> GrantFromRow(const Row& row) {
   Grant grant;
   grant.id = row.Text("id");
-  ASSIGN_OR_RETURN(grant.user, DecodeIdentity(row.Text("identity")));
+  ASSIGN_OR_RETURN(std::optional<Identity> user, OwnerOf(row));
+  grant.revoked = !row.IsNull("revoked_at") || !user.has_value();
+  if (user.has_value()) {
+    grant.user = *std::move(user);
+  } else {
+    ASSIGN_OR_RETURN(grant.user, DecodeIdentity(row.Text("owner")));
+    grant.user.groups.clear();
+  }
   grant.client_id = row.Text("client_id");
   grant.resource = row.Text("resource");
   grant.server_uid = row.Text("server_uid");
   grant.scope = row.Text("scope");
   grant.created_at = row.TimeAt("created_at");
   grant.expires_at = row.TimeAt("expires_at");
-  grant.revoked = !row.IsNull("revoked_at");
   return grant;
 }
 
 absl::StatusOr<std::optional<Grant>> SelectGrant(Transaction& tx, absl::string_view id) {
   ASSIGN_OR_RETURN(const std::optional<Row> row,
-                   tx.QueryRow(absl::StrCat("SELECT ", kGrantColumns, " FROM grants WHERE id = :id"), {{"id", id}}));
+                   tx.QueryRow(absl::StrCat("SELECT ", kGrantColumns, ", ", OwnerColumns("grants"), " FROM grants",
+                                            OwnerJoin("grants"), "WHERE grants.id = :id"),
+                               {{"id", id}}));
   if (!row.has_value()) {
     return std::optional<Grant>();
   }
@@ -134,7 +143,7 @@ absl::Status InsertGrant(Transaction& tx, const Grant& grant) {
           " VALUES (:id, :subject, :identity, :client_id, :resource, :server_uid, :scope, :created_at, :expires_at)",
           {{"id", grant.id},
            {"subject", grant.user.subject},
-           {"identity", EncodeIdentity(grant.user)},
+           {"identity", EncodeOwner(grant.user)},
            {"client_id", grant.client_id},
            {"resource", grant.resource},
            {"server_uid", grant.server_uid},
@@ -207,7 +216,7 @@ absl::StatusOr<Secret> Grants::IssueCode(const Identity& user, const CodeBinding
                             " :server_uid, :scope, :expires_at, '')",
                             {{"hash", CodeHash(code.Expose())},
                              {"subject", user.subject},
-                             {"identity", EncodeIdentity(user)},
+                             {"identity", EncodeOwner(user)},
                              {"client_id", binding.client_id},
                              {"redirect_uri", binding.redirect_uri},
                              {"code_challenge", binding.code_challenge},
@@ -255,8 +264,10 @@ absl::StatusOr<Grants::Tokens> Grants::Redeem(Transaction& tx, absl::string_view
                                               bool with_refresh_token, absl::Time now, std::string* revoked_grant) {
   const std::string hash = CodeHash(code);
   ASSIGN_OR_RETURN(const std::optional<Row> row,
-                   tx.QueryRow("SELECT identity, client_id, redirect_uri, code_challenge, resource, server_uid, scope,"
-                               " expires_at, consumed_at, grant_id FROM codes WHERE hash = :hash",
+                   tx.QueryRow(absl::StrCat("SELECT ", OwnerColumns("codes"),
+                                            ", client_id, redirect_uri, code_challenge, resource, server_uid, scope,"
+                                            " expires_at, consumed_at, grant_id FROM codes",
+                                            OwnerJoin("codes"), "WHERE hash = :hash"),
                                {{"hash", hash}}));
   // The client first: a stranger's attempt must not use up or revoke anything.
   if (!row.has_value() || row->Text("client_id") != redemption.client_id) {
@@ -264,7 +275,12 @@ absl::StatusOr<Grants::Tokens> Grants::Redeem(Transaction& tx, absl::string_view
   }
   Tokens tokens;
   Grant& grant = tokens.grant;
-  ASSIGN_OR_RETURN(grant.user, DecodeIdentity(row->Text("identity")));
+  ASSIGN_OR_RETURN(std::optional<Identity> user, OwnerOf(*row));
+  if (user.has_value()) {
+    grant.user = *user;
+  } else {
+    ASSIGN_OR_RETURN(grant.user, DecodeIdentity(row->Text("owner")));
+  }
   grant.client_id = row->Text("client_id");
   grant.resource = row->Text("resource");
   grant.server_uid = row->Text("server_uid");
@@ -283,7 +299,7 @@ absl::StatusOr<Grants::Tokens> Grants::Redeem(Transaction& tx, absl::string_view
   RETURN_IF_ERROR(tx.Exec("UPDATE codes SET consumed_at = :now, grant_id = :grant_id WHERE hash = :hash",
                           {{"now", now}, {"grant_id", grant.id}, {"hash", hash}})
                       .status());
-  if (row->TimeAt("expires_at") <= now || row->Text("redirect_uri") != redemption.redirect_uri ||
+  if (!user.has_value() || row->TimeAt("expires_at") <= now || row->Text("redirect_uri") != redemption.redirect_uri ||
       !VerifierFits(redemption.code_verifier, row->Text("code_challenge"))) {
     RETURN_IF_ERROR(Record(tx, "token.issued", false, "code.mismatch", grant, redemption.client_address));
     return InvalidGrant();
@@ -472,7 +488,7 @@ absl::StatusOr<int> Grants::Prune(absl::Time now) {
                      tx.Exec("DELETE FROM refresh_tokens WHERE expires_at <= :now", {{"now", now}}));
     ASSIGN_OR_RETURN(const int64_t grants, tx.Exec("DELETE FROM grants WHERE expires_at <= :now", {{"now", now}}));
     pruned = codes + tokens + grants;
-    return absl::OkStatus();
+    return PruneIdentities(tx);
   }));
   return static_cast<int>(pruned);
 }

@@ -30,8 +30,8 @@ inline constexpr absl::Duration kRefreshAbsolute = absl::Hours(30 * 24);
 inline constexpr absl::Duration kRefreshGrace = absl::Seconds(30);
 
 // What a user allowed a client to do at one resource: made with the code, source of every access and refresh token
-// after it (the refresh family). Access tokens name it as `sid`; groups and email are read from here, never from the
-// token.
+// after it (the refresh family). Access tokens name it as `sid`. Groups and email are those of the subject's newest
+// sign-in, never the token's.
 struct Grant {
   std::string id;  // "grn_…"
   Identity user;
@@ -41,6 +41,7 @@ struct Grant {
   std::string scope;
   absl::Time created_at;
   absl::Time expires_at;  // created_at + kRefreshAbsolute; no token outlives it.
+  // By somebody, or because the subject signs in at another issuer now.
   bool revoked = false;
 };
 

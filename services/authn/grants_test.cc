@@ -2,12 +2,15 @@
 #include "services/authn/grants.h"
 
 #include <atomic>
+#include <map>
+#include <string>
 #include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "common/status_macros.h"
 #include "services/authn/audit.h"
 #include "services/authn/authn_testing.h"
 #include "services/authn/sessions.h"
@@ -36,13 +39,23 @@ class GrantsTest : public EnginesTest {
     audit_ = std::make_unique<Audit>(*database_, clock_);
     grants_ = std::make_unique<Grants>(*database_, audit_.get());
     sessions_ = std::make_unique<Sessions>(*database_, absl::Hours(12));
+    for (const char* subject : {"local:ann", "local:bob"}) SignIn(subject);
   }
 
   static Identity User(const std::string& subject = "local:ann") {
     Identity user;
     user.subject = subject;
     user.connector = "local";
+    user.issuer = "local";
     user.groups = {"staff"};
+    return user;
+  }
+  Identity SignIn(const std::string& subject, const std::vector<std::string>& groups = {"staff"},
+                  const std::string& issuer = "local") {
+    Identity user = User(subject);
+    user.issuer = issuer;
+    user.groups = groups;
+    session_of_[subject] = SessionOf(user);
     return user;
   }
   std::string SessionOf(const Identity& user) {
@@ -61,8 +74,9 @@ class GrantsTest : public EnginesTest {
                                .session_id = session},
                               "192.0.2.1", clock_.Now());
   }
+  // Of the newest sign-in of `subject`.
   std::string Code(const std::string& client = "clt_a", const std::string& subject = "local:ann") {
-    auto code = Issue(User(subject), SessionOf(User(subject)), client);
+    auto code = Issue(User(subject), session_of_.at(subject), client);
     EXPECT_THAT(code, IsOk());
     return std::string(code->Expose());
   }
@@ -94,6 +108,7 @@ class GrantsTest : public EnginesTest {
   std::unique_ptr<Audit> audit_;
   std::unique_ptr<Grants> grants_;
   std::unique_ptr<Sessions> sessions_;
+  std::map<std::string, std::string> session_of_;  // By subject.
   std::string revoked_;
 };
 
@@ -108,6 +123,46 @@ TEST_P(GrantsTest, CodeBecomesAGrantWithTheUserItWasIssuedTo) {
   ASSERT_OK_AND_ASSIGN(const Grant found, grants_->Find(tokens.grant.id));
   EXPECT_EQ(found.server_uid, "srv_x");
   EXPECT_FALSE(found.revoked);
+}
+
+TEST_P(GrantsTest, HoldsTheIdentityOfTheNewestSignInWhateverItWasMadeWith) {
+  const Grants::Tokens old = Begin();
+  const std::string code = Code();
+  SignIn("local:ann", {"guests"});
+  EXPECT_THAT(grants_->Find(old.grant.id)->user.groups, ::testing::ElementsAre("guests"));
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens redeemed, Redeem(code));
+  EXPECT_THAT(redeemed.grant.user.groups, ::testing::ElementsAre("guests"));
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens refreshed, Refresh(old.refresh_token));
+  EXPECT_THAT(refreshed.grant.user.groups, ::testing::ElementsAre("guests"));
+  ASSERT_OK_AND_ASSIGN(const Grants::Tokens of_bob, Redeem(Code("clt_a", "local:bob")));
+  EXPECT_THAT(of_bob.grant.user.groups, ::testing::ElementsAre("staff"));
+}
+
+// Behind the same subject there is somebody else then: they must not take over what the other one allowed.
+TEST_P(GrantsTest, SignInAtAnotherIssuerEndsWhatTheFormerOneAllowed) {
+  const Grants::Tokens old = Begin();
+  const std::string code = Code();
+  SignIn("local:ann", {"staff", "admins"}, "https://other.example");
+  ASSERT_OK_AND_ASSIGN(const Grant found, grants_->Find(old.grant.id));
+  EXPECT_TRUE(found.revoked);
+  EXPECT_TRUE(found.user.groups.empty());
+  EXPECT_THAT(Refresh(old.refresh_token), OAuthError("invalid_grant"));
+  EXPECT_THAT(Redeem(code), OAuthError("invalid_grant"));
+}
+
+TEST_P(GrantsTest, PruneForgetsWhoNobodyHasAnythingOf) {
+  Begin();
+  clock_.Advance(absl::Hours(13));
+  ASSERT_THAT(sessions_->Prune(clock_.Now()), IsOk());
+  ASSERT_THAT(grants_->Prune(clock_.Now()), IsOk());
+  std::vector<std::string> known;
+  ASSERT_THAT(database_->Read([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT subject FROM identities"));
+    for (const Row& row : rows) known.push_back(row.Text("subject"));
+    return absl::OkStatus();
+  }),
+              IsOk());
+  EXPECT_THAT(known, ::testing::ElementsAre("local:ann")) << "whose grant lives on";
 }
 
 TEST_P(GrantsTest, ClientWithoutRefreshGrantGetsNoRefreshToken) {

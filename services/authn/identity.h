@@ -20,7 +20,10 @@ struct Identity {
   // Connectors::SpeaksFor.
   bool email_verified = false;
   std::string name;
+  // In the provider's own words; rules name them as "<connector>:<group>" (group_names.h).
   std::vector<std::string> groups;
+  // The provider sent no groups because there are too many (Entra: `_claim_names`, `hasgroups`).
+  bool groups_overage = false;
 };
 
 inline constexpr char kLocalIssuer[] = "local";

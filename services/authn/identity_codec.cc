@@ -12,7 +12,8 @@ std::string EncodeIdentity(const Identity& identity) {
                    {"email", identity.email},
                    {"email_verified", identity.email_verified},
                    {"name", identity.name},
-                   {"groups", identity.groups}});
+                   {"groups", identity.groups},
+                   {"groups_overage", identity.groups_overage}});
 }
 
 absl::StatusOr<Identity> DecodeIdentity(absl::string_view text) {
@@ -28,6 +29,7 @@ absl::StatusOr<Identity> DecodeIdentity(absl::string_view text) {
   identity.email_verified = JsonBool(*json, "email_verified").value_or(false);
   identity.name = JsonString(*json, "name").value_or("");
   identity.groups = JsonStrings(*json, "groups").value_or(std::vector<std::string>());
+  identity.groups_overage = JsonBool(*json, "groups_overage").value_or(false);
   return identity;
 }
 

@@ -57,6 +57,10 @@ absl::Status RememberEndedSessions(Transaction& tx, const std::vector<std::strin
   return Insert(tx, invalidations, now);
 }
 
+absl::Status RememberChangedSubject(Transaction& tx, absl::string_view subject, absl::Time now) {
+  return Insert(tx, {Make(Invalidation::SUBJECT, subject, now)}, now);
+}
+
 Revocations::Revocations(Database& database, std::shared_ptr<grpc::Channel> registry)
     : database_(database), registry_(std::move(registry)) {}
 
@@ -64,7 +68,9 @@ Revocations::~Revocations() { Stop(); }
 
 absl::Status Revocations::RevokeToken(absl::string_view jti, absl::string_view token, absl::Time expires_at,
                                       absl::Time now) {
-  const Invalidation invalidation = Make(Invalidation::TOKEN, HexEncode(Sha256(token)), now);
+  // Not of the whole token: a signature may have several spellings.
+  const absl::string_view signing_input = token.substr(0, token.rfind('.'));
+  const Invalidation invalidation = Make(Invalidation::TOKEN, HexEncode(Sha256(signing_input)), now);
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
     RETURN_IF_ERROR(
         tx.Exec("INSERT INTO revoked_tokens (jti, expires_at) VALUES (:jti, :expires_at) ON CONFLICT (jti) DO NOTHING",
@@ -87,6 +93,30 @@ absl::StatusOr<bool> Revocations::IsRevoked(absl::string_view jti) const {
   return revoked;
 }
 
+absl::Status Revocations::RevokeSubject(absl::string_view subject, absl::Time now) {
+  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+    RETURN_IF_ERROR(tx.Exec("INSERT INTO revoked_subjects (subject, at) VALUES (:subject, :now) ON CONFLICT (subject)"
+                            " DO UPDATE SET at = excluded.at",
+                            {{"subject", subject}, {"now", now}})
+                        .status());
+    return RememberChangedSubject(tx, subject, now);
+  }));
+  Wake();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Revocations::IsSubjectRevoked(absl::string_view subject,
+                                                   std::optional<absl::Time> issued_at) const {
+  std::optional<Row> row;
+  RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(row,
+                     tx.QueryRow("SELECT at FROM revoked_subjects WHERE subject = :subject", {{"subject", subject}}));
+    return absl::OkStatus();
+  }));
+  // `iat` has whole seconds: one of the revocation's own second may be from before it.
+  return row.has_value() && (!issued_at.has_value() || *issued_at <= row->TimeAt("at"));
+}
+
 absl::Status Revocations::PublishSessions(const std::vector<std::string>& ids, absl::Time now) {
   std::vector<Invalidation> invalidations;
   invalidations.reserve(ids.size());
@@ -98,10 +128,6 @@ absl::Status Revocations::PublishSessions(const std::vector<std::string>& ids, a
 
 absl::Status Revocations::PublishConnection(absl::string_view subject, absl::string_view connection, absl::Time now) {
   return Enqueue({Make(Invalidation::CONNECTION, absl::StrCat(subject, "\n", connection, "\n"), now)}, now);
-}
-
-absl::Status Revocations::PublishSubject(absl::string_view subject, absl::Time now) {
-  return Enqueue({Make(Invalidation::SUBJECT, subject, now)}, now);
 }
 
 absl::Status Revocations::Enqueue(const std::vector<Invalidation>& invalidations, absl::Time now) {

@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -28,6 +29,9 @@ namespace sallyport::authn {
 // waits.
 absl::Status RememberEndedSessions(Transaction& tx, const std::vector<std::string>& ids, absl::Time now);
 
+// The same for everything that is cached for a subject, and their open streams: who they are has changed.
+absl::Status RememberChangedSubject(Transaction& tx, absl::string_view subject, absl::Time now);
+
 // What was revoked, and telling everybody. Whoever revokes writes the database first (a session, a grant, a token) and
 // then calls one of these: the invalidation is remembered in a table until the registry has it, so that a dead registry
 // or a crash delays it and never loses it. What RememberEndedSessions has noted may be published a second time, which
@@ -38,17 +42,23 @@ class Revocations {
   Revocations(Database& database, std::shared_ptr<grpc::Channel> registry);
   ~Revocations();
 
-  // Access token of ours that must not be accepted any more: remembered by `jti` until `expires_at`, published by its
-  // digest.
+  // Access token of ours that must not be accepted any more: remembered by `jti` until `expires_at`, published by the
+  // digest of its signing input.
   absl::Status RevokeToken(absl::string_view jti, absl::string_view token, absl::Time expires_at, absl::Time now);
   absl::StatusOr<bool> IsRevoked(absl::string_view jti) const;
+
+  // Tokens of other issuers that name `subject` and were issued until `now` count no more, however long they live. Ends
+  // what is cached for the subject, too.
+  absl::Status RevokeSubject(absl::string_view subject, absl::Time now);
+  // Was a token of `subject` revoked so? One that does not say when it was issued (`issued_at` absent) was.
+  absl::StatusOr<bool> IsSubjectRevoked(absl::string_view subject, std::optional<absl::Time> issued_at) const;
 
   // Ends what is cached for sessions and grants (claim `sid`).
   absl::Status PublishSessions(const std::vector<std::string>& ids, absl::Time now);
   // Ends what was rendered from a connection of the subject; the subject's sessions and streams go on.
   absl::Status PublishConnection(absl::string_view subject, absl::string_view connection, absl::Time now);
-  // Ends what is cached for a subject, and their open streams.
-  absl::Status PublishSubject(absl::string_view subject, absl::Time now);
+  // Delivers now what somebody else's transaction has remembered.
+  void Wake();
 
   // Begins to deliver in the background, at once when something is added and every 5 s while something waits.
   void Start();
@@ -60,7 +70,6 @@ class Revocations {
 
  private:
   absl::Status Enqueue(const std::vector<registry::v1::Invalidation>& invalidations, absl::Time now);
-  void Wake();
   void Run();
 
   Database& database_;

@@ -3,8 +3,12 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <utility>
 
+#include "absl/strings/str_join.h"
+
+#include "common/json_log.h"
 #include "common/status_macros.h"
 
 namespace sallyport::authn {
@@ -30,11 +34,11 @@ absl::StatusOr<std::shared_ptr<const JwkSet>> InlineJwks(const registry::v1::Mcp
 
 }  // namespace
 
-ServerView::ServerView(RegistrySnapshot::Server server)
+ServerView::ServerView(RegistrySnapshot::Server server, const GroupNames& names)
     : config(std::move(server)),
       enabled(!config->has_enabled() || config->enabled()),
       interactive(config->agent_auth().has_interactive()),
-      policy(config->agent_auth().interactive().allow()),
+      policy(config->agent_auth().interactive().allow(), names),
       claims(WantedClaims(*config)),
       forwards_sign_in_token(ForwardsSignInToken(*config)),
       inline_jwks(InlineJwks(*config)) {}
@@ -48,7 +52,14 @@ std::shared_ptr<const ServerView> Servers::View(const RegistrySnapshot::Server& 
     }
   }
   // Parsing keys under the lock would hold up every other caller; two threads may do it twice.
-  auto view = std::make_shared<const ServerView>(server);
+  auto view = std::make_shared<const ServerView>(server, names_);
+  if (const auto& ambiguous = view->policy.ambiguous_groups(); !ambiguous.empty()) {
+    // Saved while there was one connector that gives groups. Saving again asks which one is meant.
+    Log(LogLevel::kWarning, "groups_admit_nobody",
+        {{"server", server->slug()},
+         {"groups", absl::StrJoin(ambiguous, ", ")},
+         {"remedy", "several connectors can give groups: write <connector>:<group>"}});
+  }
   MutexLock lock(mu_);
   auto& slot = views_[server->uid()];
   if (slot == nullptr || slot->config->version() <= server->version()) {
@@ -123,7 +134,7 @@ std::string Servers::AppUid(absl::string_view app_slug) const {
   return app == nullptr ? "" : app->uid();
 }
 
-std::vector<std::string> Servers::NamedGroups(const std::vector<std::string>& groups) const {
+std::vector<std::string> Servers::NamedGroups(const Identity& identity) const {
   auto snapshot = stream_.snapshot();
   std::shared_ptr<const std::set<std::string>> named;
   {
@@ -131,8 +142,11 @@ std::vector<std::string> Servers::NamedGroups(const std::vector<std::string>& gr
     if (groups_of_ != snapshot) {
       auto fresh = std::make_shared<std::set<std::string>>(roles_.groups());
       for (const auto& [uid, server] : snapshot->servers_by_uid) {
-        const auto& allowed = server->agent_auth().interactive().allow().groups();
-        fresh->insert(allowed.begin(), allowed.end());
+        for (const std::string& name : server->agent_auth().interactive().allow().groups()) {
+          if (std::optional<std::string> group = names_.Qualify(name); group.has_value()) {
+            fresh->insert(*std::move(group));
+          }
+        }
       }
       groups_ = std::move(fresh);
       groups_of_ = snapshot;
@@ -140,13 +154,11 @@ std::vector<std::string> Servers::NamedGroups(const std::vector<std::string>& gr
     }
     named = groups_;
   }
-  std::vector<std::string> out;
-  for (const std::string& group : groups) {
-    if (named->contains(group)) {
-      out.push_back(group);
-    }
-  }
-  return out;
+  std::vector<std::string> groups = QualifiedGroups(identity);
+  groups.erase(std::remove_if(groups.begin(), groups.end(),
+                              [&named](const std::string& group) { return !named->contains(group); }),
+               groups.end());
+  return groups;
 }
 
 }  // namespace sallyport::authn

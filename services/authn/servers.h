@@ -4,6 +4,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -21,7 +22,7 @@ namespace sallyport::authn {
 
 // An MCP server as authn needs it, everything derived once. Immutable.
 struct ServerView {
-  explicit ServerView(RegistrySnapshot::Server server);
+  ServerView(RegistrySnapshot::Server server, const GroupNames& names);
 
   const RegistrySnapshot::Server config;
   const bool enabled;
@@ -48,7 +49,8 @@ struct ServerView {
 class Servers {
  public:
   // Both outlive this.
-  Servers(const ControlStream& stream, const RolePolicy& roles) : stream_(stream), roles_(roles) {}
+  Servers(const ControlStream& stream, const RolePolicy& roles, GroupNames names)
+      : stream_(stream), roles_(roles), names_(std::move(names)) {}
 
   bool ready() const { return stream_.has_snapshot(); }
   // The server at exactly that version; waits up to 1 s. UNAVAILABLE config_behind, ABORTED config_ahead.
@@ -63,14 +65,15 @@ class Servers {
   // App uid of a slug, or "".
   std::string AppUid(absl::string_view app_slug) const;
 
-  // Those of `groups` that some server or role names: what passports and answers carry.
-  std::vector<std::string> NamedGroups(const std::vector<std::string>& groups) const;
+  // Groups of `identity` that some server or role names, as "<connector>:<group>": what passports and answers carry.
+  std::vector<std::string> NamedGroups(const Identity& identity) const;
 
  private:
   std::shared_ptr<const ServerView> View(const RegistrySnapshot::Server& server) const;
 
   const ControlStream& stream_;
   const RolePolicy& roles_;
+  const GroupNames names_;
   mutable Mutex mu_;
   mutable absl::flat_hash_map<std::string, std::shared_ptr<const ServerView>> views_ ABSL_GUARDED_BY(mu_);
   mutable std::shared_ptr<const RegistrySnapshot> groups_of_ ABSL_GUARDED_BY(mu_);

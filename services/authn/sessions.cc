@@ -9,6 +9,7 @@
 #include "common/random.h"
 #include "common/sql.h"
 #include "common/status_macros.h"
+#include "services/authn/identities.h"
 #include "services/authn/identity_codec.h"
 #include "services/authn/revocations.h"
 
@@ -20,16 +21,11 @@ std::string CookieHash(absl::string_view cookie) {
   return Base64UrlEncode(HmacSha256("sallyport session cookie", cookie));
 }
 
-absl::StatusOr<Session> FromRow(const Row& row) {
-  Session session;
-  session.id = row.Text("id");
-  ASSIGN_OR_RETURN(session.user, DecodeIdentity(row.Text("identity")));
-  session.created_at = row.TimeAt("created_at");
-  session.expires_at = row.TimeAt("expires_at");
-  return session;
+Session FromRow(const Row& row, Identity user) {
+  return {row.Text("id"), std::move(user), row.TimeAt("created_at"), row.TimeAt("expires_at")};
 }
 
-constexpr char kColumns[] = "id, identity, created_at, expires_at";
+constexpr char kColumns[] = "sessions.id, sessions.created_at, sessions.expires_at";
 
 }  // namespace
 
@@ -67,6 +63,7 @@ absl::StatusOr<Sessions::Created> Sessions::Create(const Identity& user, absl::s
       RETURN_IF_ERROR(
           tx.Exec("DELETE FROM sessions WHERE cookie_hash = :hash", {{"hash", CookieHash(replaces)}}).status());
     }
+    ASSIGN_OR_RETURN(created.identity_changed, RecordSignIn(tx, user, now));
     return tx
         .Exec(
             "INSERT INTO sessions (cookie_hash, id, subject, identity, created_at, expires_at)"
@@ -74,7 +71,7 @@ absl::StatusOr<Sessions::Created> Sessions::Create(const Identity& user, absl::s
             {{"hash", hash},
              {"id", created.session.id},
              {"subject", user.subject},
-             {"identity", EncodeIdentity(user)},
+             {"identity", EncodeOwner(user)},
              {"created_at", now},
              {"expires_at", created.session.expires_at}})
         .status();
@@ -88,15 +85,20 @@ absl::StatusOr<Session> Sessions::Find(absl::string_view cookie, absl::Time now)
   }
   std::optional<Row> row;
   RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
-    ASSIGN_OR_RETURN(row, tx.QueryRow(absl::StrCat("SELECT ", kColumns,
-                                                   " FROM sessions WHERE cookie_hash = :hash AND expires_at > :now"),
-                                      {{"hash", CookieHash(cookie)}, {"now", now}}));
+    ASSIGN_OR_RETURN(row,
+                     tx.QueryRow(absl::StrCat("SELECT ", kColumns, ", ", OwnerColumns("sessions"), " FROM sessions",
+                                              OwnerJoin("sessions"), "WHERE cookie_hash = :hash AND expires_at > :now"),
+                                 {{"hash", CookieHash(cookie)}, {"now", now}}));
     return absl::OkStatus();
   }));
   if (!row.has_value()) {
     return absl::UnauthenticatedError("no session");
   }
-  return FromRow(*row);
+  ASSIGN_OR_RETURN(std::optional<Identity> user, OwnerOf(*row));
+  if (!user.has_value()) {
+    return absl::UnauthenticatedError("no session");
+  }
+  return FromRow(*row, *std::move(user));
 }
 
 absl::StatusOr<Session> Sessions::FindByHeader(absl::string_view cookie_header, absl::Time now) const {
@@ -106,16 +108,17 @@ absl::StatusOr<Session> Sessions::FindByHeader(absl::string_view cookie_header, 
 absl::StatusOr<std::optional<Session>> Sessions::End(absl::string_view cookie, absl::Time now) {
   std::optional<Row> row;
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
-    ASSIGN_OR_RETURN(row,
-                     tx.QueryRow(absl::StrCat("DELETE FROM sessions WHERE cookie_hash = :hash RETURNING ", kColumns),
-                                 {{"hash", CookieHash(cookie)}}));
+    ASSIGN_OR_RETURN(
+        row,
+        tx.QueryRow("DELETE FROM sessions WHERE cookie_hash = :hash RETURNING id, identity, created_at, expires_at",
+                    {{"hash", CookieHash(cookie)}}));
     return row.has_value() ? RememberEndedSessions(tx, {row->Text("id")}, now) : absl::OkStatus();
   }));
   if (!row.has_value() || row->TimeAt("expires_at") <= now) {
     return std::optional<Session>();
   }
-  ASSIGN_OR_RETURN(Session session, FromRow(*row));
-  return std::make_optional(std::move(session));
+  ASSIGN_OR_RETURN(Identity user, DecodeIdentity(row->Text("identity")));
+  return std::make_optional(FromRow(*row, std::move(user)));
 }
 
 absl::StatusOr<std::vector<std::string>> Sessions::EndSubject(absl::string_view subject, absl::Time now) {

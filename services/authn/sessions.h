@@ -26,7 +26,7 @@ inline constexpr char kTransactionCookie[] = "__Host-sallyport-txn";
 // A browser that is signed in.
 struct Session {
   std::string id;  // "ses_…": claim `sid` of passports, key of SESSION invalidations. Not the cookie.
-  Identity user;   // As the connector said at the sign-in.
+  Identity user;   // As the subject's newest sign-in has them, in whatever browser that was.
   absl::Time created_at;
   absl::Time expires_at;
 };
@@ -48,9 +48,11 @@ class Sessions {
   struct Created {
     Session session;
     Secret cookie;
+    // The sign-in changes who the subject is, for all their sessions and grants: an invalidation waits (RecordSignIn).
+    bool identity_changed = false;
   };
-  // A new session with a new cookie. `replaces` (a cookie value, may be empty) ends in the same transaction, so that a
-  // value planted before the sign-in is worth nothing after it.
+  // A person has signed in: a new session with a new cookie. `replaces` (a cookie value, may be empty) ends in the same
+  // transaction, so that a value planted before the sign-in is worth nothing after it.
   absl::StatusOr<Created> Create(const Identity& user, absl::string_view replaces, absl::Time now);
   // UNAUTHENTICATED if there is no live session of this cookie value.
   absl::StatusOr<Session> Find(absl::string_view cookie, absl::Time now) const;

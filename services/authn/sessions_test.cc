@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/status_macros.h"
 #include "services/authn/authn_testing.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/status_matchers.h"
@@ -36,6 +37,18 @@ class SessionsTest : public EnginesTest {
     ann_.groups = {"a", "b"};
   }
 
+  // Invalidations that wait to be delivered: "<kind> <key>".
+  std::vector<std::string> Waiting() {
+    std::vector<std::string> all;
+    EXPECT_THAT(database_->Read([&](Transaction& tx) -> absl::Status {
+      ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT kind, name FROM pending_invalidations"));
+      for (const Row& row : rows) all.push_back(absl::StrCat(row.Int("kind"), " ", row.BytesAt("name")));
+      return absl::OkStatus();
+    }),
+                IsOk());
+    return all;
+  }
+
   std::unique_ptr<Sessions> sessions_;
   Identity ann_;
 };
@@ -49,6 +62,38 @@ TEST_P(SessionsTest, IsFoundByItsCookieWithWhoSignedIn) {
   EXPECT_EQ(session.id, created.session.id);
   EXPECT_EQ(session.user.email, "ann@example.com");
   EXPECT_THAT(session.user.groups, ::testing::ElementsAre("a", "b"));
+}
+
+TEST_P(SessionsTest, ANewerSignInElsewhereDecidesWhoTheOlderOneIs) {
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created old, sessions_->Create(ann_, "", clock_.Now()));
+  EXPECT_FALSE(old.identity_changed) << "nothing was known before";
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created same, sessions_->Create(ann_, "", clock_.Now()));
+  EXPECT_FALSE(same.identity_changed);
+  ann_.groups = {"b"};
+  ann_.name = "Ann";
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created fewer, sessions_->Create(ann_, "", clock_.Now()));
+  EXPECT_TRUE(fewer.identity_changed);
+  ASSERT_OK_AND_ASSIGN(const Session session, sessions_->Find(old.cookie.Expose(), clock_.Now()));
+  EXPECT_THAT(session.user.groups, ::testing::ElementsAre("b"));
+  EXPECT_EQ(session.user.name, "Ann");
+}
+
+TEST_P(SessionsTest, AChangedIdentityLeavesAnInvalidationOfTheSubject) {
+  ASSERT_THAT(sessions_->Create(ann_, "", clock_.Now()), IsOk());
+  EXPECT_THAT(Waiting(), ::testing::IsEmpty());
+  ann_.groups = {"b", "a"};
+  ASSERT_THAT(sessions_->Create(ann_, "", clock_.Now()), IsOk());
+  EXPECT_THAT(Waiting(), ::testing::IsEmpty()) << "another order is no change";
+  ann_.groups = {"b"};
+  ASSERT_THAT(sessions_->Create(ann_, "", clock_.Now()), IsOk());
+  EXPECT_THAT(Waiting(), ::testing::ElementsAre("3 local:ann"));
+}
+
+TEST_P(SessionsTest, ASignInAtAnotherIssuerEndsTheFormerOnes) {
+  ASSERT_OK_AND_ASSIGN(const Sessions::Created old, sessions_->Create(ann_, "", clock_.Now()));
+  ann_.issuer = "https://other.example";
+  ASSERT_THAT(sessions_->Create(ann_, "", clock_.Now()), IsOk());
+  EXPECT_THAT(sessions_->Find(old.cookie.Expose(), clock_.Now()), StatusIs(absl::StatusCode::kUnauthenticated));
 }
 
 TEST_P(SessionsTest, EndsAfterItsLifetimeHoweverUsed) {

@@ -13,6 +13,7 @@
 #include "common/status_macros.h"
 #include "services/registry/config_event.h"
 #include "services/registry/diff.h"
+#include "services/registry/group_names.h"
 
 namespace sallyport::registry {
 namespace {
@@ -108,11 +109,19 @@ absl::Status Parse(const std::vector<Store::Resource>& stored, std::map<std::str
   return absl::OkStatus();
 }
 
-void Normalize(v1::McpServer& server) {
+void Normalize(const std::optional<Connectors>& connectors, v1::McpServer& server, Findings& findings) {
   if (!server.has_enabled()) server.set_enabled(true);
+  QualifyGroups(connectors, server, findings);
 }
-void Normalize(v1::App& /*app*/) {}
-void Normalize(v1::Credential& /*credential*/) {}
+template <typename T>
+void Normalize(const std::optional<Connectors>& /*connectors*/, T& /*resource*/, Findings& /*findings*/) {}
+
+// What was stored by an earlier release, in today's form: so that another spelling alone is no change.
+void NormalizeStored(const std::optional<Connectors>& connectors, v1::McpServer& server) {
+  QualifyStoredGroups(connectors, server);
+}
+template <typename T>
+void NormalizeStored(const std::optional<Connectors>& /*connectors*/, T& /*resource*/) {}
 
 absl::Status Outdated(const std::string& slug, int64_t stored, int64_t given) {
   return absl::AbortedError(absl::StrCat(slug, " is at version ", stored, ", not ", given, ": read it again"));
@@ -160,7 +169,7 @@ void Batch::Prepare(T& after, Change& change, Findings& findings) {
   after.set_version(change.expected_version);
   *after.mutable_created_at() = before != nullptr ? before->created_at() : ToTimestamp(now_);
   *after.mutable_updated_at() = before != nullptr ? before->updated_at() : ToTimestamp(now_);
-  Normalize(after);
+  Normalize(connectors_, after, findings);
 
   ValidationContext context;
   context.upstream_networks = catalog_.options_.upstream_networks;
@@ -215,7 +224,9 @@ absl::Status Batch::Draft(const T& input, Mode mode, const std::string& prefix) 
       if (mode != Mode::kApply) return Outdated(input.slug(), stored->second.version(), input.version());
       change->stale_version = input.version();
     }
-    change->before = std::make_unique<T>(stored->second);
+    auto before = std::make_unique<T>(stored->second);
+    NormalizeStored(connectors_, *before);
+    change->before = std::move(before);
     change->uid = stored->second.uid();
     change->expected_version = stored->second.version();
   } else {

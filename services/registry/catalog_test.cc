@@ -60,7 +60,7 @@ class CatalogTest : public EngineTest {
     options.upstream_networks = {"10.0.0.0/8"};
     options.connectors = [this] {
       ++connector_questions_;
-      return Connectors{{"okta", "oidc"}};
+      return connectors_;
     };
     return std::make_unique<Catalog>(database, *audit_, vault_client_, clock_, options);
   }
@@ -139,6 +139,7 @@ class CatalogTest : public EngineTest {
   std::unique_ptr<Catalog> catalog_;
   Writer admin_;
   Writer chief_;
+  std::optional<Connectors> connectors_ = Connectors{{"okta", {"oidc"}}};
   std::atomic<int> connector_questions_ = 0;  // Writers ask from threads of their own.
 };
 INSTANTIATE_ENGINES(CatalogTest);
@@ -524,6 +525,69 @@ TEST_P(CatalogTest, ApplyIsIdempotentForAPlainAdminTooOnceOriginsWereFilledIn) {
   EXPECT_THAT(Actions(Apply(File({kApp}, {}), admin_)), ElementsAre("App github UNCHANGED"));
   EXPECT_EQ(Revision(), revision);
   EXPECT_THAT(Stored().apps(0).allowed_upstream_origins(), ElementsAre("https://api.example.com"));
+}
+
+std::string Grouped(const std::string& groups) {
+  return R"({"slug": "a", "upstreamUrl": "https://api.example.com/mcp", "agentAuth": {"interactive": {"allow": {"groups": [)" +
+         groups + R"(]}}}, "appAuth": {"passthrough": {}}})";
+}
+
+TEST_P(CatalogTest, GroupsAreStoredWithTheirConnector) {
+  ASSERT_OK_AND_ASSIGN(const auto written, Create<v1::McpServer>(Grouped(R"("team", "okta:ops", "okta:team")")));
+  EXPECT_THAT(written.resource.agent_auth().interactive().allow().groups(), ElementsAre("okta:team", "okta:ops"));
+  EXPECT_THAT(Stored().mcp_servers(0).agent_auth().interactive().allow().groups(),
+              ElementsAre("okta:team", "okta:ops"));
+  const int64_t revision = Revision();
+  for (const char* groups : {R"("team", "ops")", R"("okta:team", "okta:ops")", R"("okta:team", "ops")"}) {
+    const auto response = Apply(File({}, {Grouped(groups)}), admin_, /*dry_run=*/true);
+    EXPECT_THAT(Actions(response), ElementsAre("McpServer a UNCHANGED")) << groups;
+    EXPECT_THAT(response->results(0).changes(), IsEmpty());
+    EXPECT_THAT(Actions(Apply(File({}, {Grouped(groups)}), admin_)), ElementsAre("McpServer a UNCHANGED"));
+  }
+  EXPECT_EQ(Revision(), revision);
+}
+
+TEST_P(CatalogTest, GroupWithoutConnectorIsRefusedWithItsSpellingsWhileSeveralGiveGroups) {
+  connectors_ = Connectors{{"corp", {"oidc"}}, {"okta", {"oidc"}}, {"local", {"local", true}}};
+  const absl::Status refused = Create<v1::McpServer>(Grouped(R"("okta:ops", "team")")).status();
+  EXPECT_THAT(Refused(refused), ElementsAre("agentAuth.interactive.allow.groups[1]"));
+  EXPECT_THAT(refused, StatusIs(Code::kInvalidArgument, "write corp:team or okta:team"));
+  EXPECT_THAT(Create<v1::McpServer>(Grouped(R"("okta:team", "corp:team")")), IsOk());
+}
+
+TEST_P(CatalogTest, GroupOfAnUnknownConnectorOrOfNobodyIsRefused) {
+  EXPECT_THAT(Create<v1::McpServer>(Grouped(R"("urn:x:team")")).status(),
+              StatusIs(Code::kInvalidArgument, "there is no connector \"urn\": write <connector>:urn:x:team"));
+  EXPECT_THAT(Refused(Create<v1::McpServer>(Grouped(R"("", "okta:")")).status()),
+              ElementsAre("agentAuth.interactive.allow.groups[0]", "agentAuth.interactive.allow.groups[1]"));
+  connectors_ = Connectors{{"local", {"local", true}}};
+  EXPECT_THAT(Create<v1::McpServer>(Grouped(R"("team")")).status(),
+              StatusIs(Code::kInvalidArgument, "no connector gives groups"));
+  connectors_ = std::nullopt;
+  EXPECT_THAT(Create<v1::McpServer>(Grouped(R"("team")")).status(),
+              StatusIs(Code::kInvalidArgument, "authn does not answer"));
+  EXPECT_THAT(Create<v1::McpServer>(Grouped(R"("okta:urn:x:team")")), IsOk());
+}
+
+TEST_P(CatalogTest, BareGroupsOfAnEarlierReleaseAreBroughtIntoFormWhenSaved) {
+  ASSERT_THAT(Create<v1::McpServer>(Grouped(R"("okta:team")")), IsOk());
+  v1::McpServer former = Stored().mcp_servers(0);
+  *former.mutable_agent_auth()->mutable_interactive()->mutable_allow()->mutable_groups(0) = "team";
+  former.set_version(2);
+  ASSERT_THAT(Write([&](Transaction& tx) {
+                return Store::Save(tx, "McpServer", {former.uid(), "a", 2, former.SerializeAsString()}, 1);
+              }),
+              IsOk());
+  // The same group in both spellings, as long as it is known whose it is.
+  for (const char* groups : {R"("team")", R"("okta:team")"}) {
+    EXPECT_THAT(Actions(Apply(File({}, {Grouped(groups)}), admin_)), ElementsAre("McpServer a UNCHANGED")) << groups;
+  }
+  // With a second connector it is not: the administrator says it.
+  connectors_ = Connectors{{"corp", {"oidc"}}, {"okta", {"oidc"}}};
+  EXPECT_THAT(Refused(Apply(File({}, {Grouped(R"("team")")}), admin_).status()),
+              ElementsAre("mcpServers[0].agentAuth.interactive.allow.groups[0]"));
+  EXPECT_THAT(Actions(Apply(File({}, {Grouped(R"("okta:team")")}), admin_)), ElementsAre("McpServer a UPDATED"));
+  EXPECT_THAT(Stored().mcp_servers(0).agent_auth().interactive().allow().groups(), ElementsAre("okta:team"));
 }
 
 TEST_P(CatalogTest, ApplyIsAllOrNothingAndNamesEveryRefusalByItsPlaceInTheFile) {

@@ -40,7 +40,9 @@ class ConnectorSource {
     const auto context = MakeClientContext(absl::Seconds(2));
     if (!stub_->ListConnectors(context.get(), {}, &response).ok()) return std::nullopt;
     Connectors connectors;
-    for (const auto& connector : response.connectors()) connectors[connector.id()] = connector.type();
+    for (const auto& connector : response.connectors()) {
+      connectors[connector.id()] = {connector.type(), connector.without_groups()};
+    }
     MutexLock lock(mu_);
     connectors_ = connectors;
     fetched_ = clock_.Now();

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/http_field.h"
+#include "common/oauth/subject_claim.h"
 #include "services/registry/header_names.h"
 #include "services/registry/urls.h"
 
@@ -83,7 +84,7 @@ void ValidateConnector(const std::string& connector, const std::string& field, c
   const auto found = context.connectors->find(connector);
   if (found == context.connectors->end()) {
     findings.Refuse(field, "no such connector: add it to authn's configuration or choose another");
-  } else if (found->second == "local") {
+  } else if (found->second.type == "local") {
     findings.Refuse(field, "is a local connector, which issues no tokens: name an oidc connector");
   }
 }
@@ -128,6 +129,9 @@ void ValidateJwtValidation(const v1::JwtValidation& jwt, const ValidationContext
       break;
     case v1::JwtValidation::KEYS_NOT_SET:
       findings.Refuse(field, "needs one of connector, jwksUrl and jwksJson");
+  }
+  if (const auto fault = oauth::MutableSubjectClaim(jwt.subject_claim()); fault && !jwt.has_connector()) {
+    findings.Refuse(field + ".subjectClaim", *fault);
   }
   if (jwt.audience().empty()) {
     findings.Warn(field + ".audience", "not set: a token issued for any other service of the same issuer gets through");

@@ -15,8 +15,12 @@
 
 namespace sallyport::registry {
 
-// authn's connectors: id to type, "oidc" or "local".
-using Connectors = std::map<std::string, std::string>;
+// authn's connectors, by id.
+struct ConnectorInfo {
+  std::string type;  // "oidc" or "local".
+  bool without_groups = false;
+};
+using Connectors = std::map<std::string, ConnectorInfo>;
 
 // What a resource is checked against besides itself.
 struct ValidationContext {

@@ -24,7 +24,7 @@ class ValidationTest : public ::testing::Test {
   ValidationTest() {
     context_.upstream_networks = {"10.0.0.0/8", "127.0.0.0/8"};
     context_.app = [this](absl::string_view slug) { return slug == "github" ? &app_ : nullptr; };
-    context_.connectors = Connectors{{"okta", "oidc"}, {"users", "local"}};
+    context_.connectors = Connectors{{"okta", {"oidc"}}, {"users", {"local"}}};
     app_ = FromJson<v1::App>(R"({"slug": "github", "uid": "app_1"})");
   }
   // A valid server with the fields of `json` on top (a field given replaces the default one).
@@ -162,6 +162,14 @@ INSTANTIATE_TEST_SUITE_P(
              R"({"agentAuth": {"passthrough": {"jwtValidation": {"connector": "okta", "audience": "a", "issuer":
              "https://i"}}}})",
              "agentAuth.passthrough.jwtValidation.issuer"},
+        Case{"SubjectThatCanChange",
+             R"({"agentAuth": {"passthrough": {"jwtValidation": {"jwksUrl": "https://idp.example.com/", "audience": "a",
+             "subjectClaim": "email"}}}})",
+             "agentAuth.passthrough.jwtValidation.subjectClaim"},
+        Case{"SubjectWithAPartThatCanChange",
+             R"({"agentAuth": {"passthrough": {"jwtValidation": {"jwksUrl": "https://idp.example.com/", "audience": "a",
+             "subjectClaim": "tid+preferred_username"}}}})",
+             "agentAuth.passthrough.jwtValidation.subjectClaim"},
         Case{
             "JwksUrlHttp",
             R"({"agentAuth": {"passthrough": {"jwtValidation": {"jwksUrl": "http://idp.example.com/", "audience": "a"}}}})",

@@ -11,6 +11,7 @@
 #include "common/oauth/error.h"
 #include "common/status_macros.h"
 #include "common/web/page.h"
+#include "services/authn/groups_overage.h"
 #include "services/authn/web/resource.h"
 
 namespace sallyport::authn::web {
@@ -358,11 +359,18 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Denied(const Authorization& authoriza
   RETURN_IF_ERROR(context_.parts.audit.Record(std::move(event)));
   const std::string server =
       authorization.needs_server() ? std::string("any server of this gateway") : ServerName(authorization);
+  const bool overage = absl::string_view(rule) == kGroupsOverageRule;
+  const Connector* connector = context_.parts.connectors.Find(user.connector);
+  const std::string why =
+      overage ? absl::StrCat(". ", server, " goes by groups, and ",
+                             connector == nullptr ? user.connector : connector->display_name(),
+                             " sent none of yours because there are too many. What your administrator can do: ",
+                             kGroupsOverageRemedy, ".")
+              : absl::StrCat(". An administrator decides who may use ", server, ".");
   return HtmlResponse(
       403, ErrorPage({absl::StrCat("You may not use ", server),
-                      absl::StrCat("You are signed in as ", user.email.empty() ? user.subject : user.email,
-                                   ". An administrator decides who may use ", server, "."),
-                      absl::StrCat("not_allowed · ", user.subject),
+                      absl::StrCat("You are signed in as ", user.email.empty() ? user.subject : user.email, why),
+                      absl::StrCat(overage ? "groups_overage · " : "not_allowed · ", user.subject),
                       ErrorLocation(authorization, {oauth::kAccessDenied, "the user may not use this server"}),
                       absl::StrCat("Back to ", authorization.client_name)},
                      context_.host));

@@ -12,6 +12,7 @@
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/web/page.h"
+#include "services/authn/groups_overage.h"
 #include "services/authn/web/pages.h"
 #include "services/authn/web/provider_pages.h"
 
@@ -242,9 +243,17 @@ absl::StatusOr<Session> LoginFlow::Begin(const Identity& identity, const Browser
   event.set_rule(rule);
   event.set_client_id("browser");
   (*event.mutable_details())["connector"] = identity.connector;
+  if (identity.groups_overage) {
+    (*event.mutable_details())["groups"] = "overage";
+    CountGroupsOverage(identity.connector, "sign_in");
+    Log(LogLevel::kWarning, "groups_overage", {{"connector", identity.connector}, {"remedy", kGroupsOverageRemedy}});
+  }
   RETURN_IF_ERROR(context_.parts.audit.Record(std::move(event)));
   ASSIGN_OR_RETURN(Sessions::Created created, context_.parts.sessions.Create(identity, browser.session_cookie, now));
   CountSignIn(identity.connector, "signed_in");
+  if (created.identity_changed) {
+    context_.parts.revocations.Wake();
+  }
   if (browser.session.has_value()) {
     RETURN_IF_ERROR(context_.parts.revocations.PublishSessions({browser.session->id}, now));
   }

@@ -124,6 +124,61 @@ TEST_F(LoginTest, TokensThatCannotBeRenewedAreNeverDue) {
   EXPECT_EQ(world_.vault.NextAt(record), absl::InfinitePast());
 }
 
+// What an administrator took away must not live on in an older browser, token or API token of the same person.
+TEST_F(LoginTest, ANewerSignInDecidesForOlderSessions) {
+  const Form first = BeginOidc();
+  Answer(first, {{"groups", {"staff", "admins"}}, {"name", "Ann"}});
+  ASSERT_EQ(Finish(first).status(), 303);
+  TestBrowser older = browser_;
+  browser_.cookies.clear();
+
+  const Form second = BeginOidc();
+  Answer(second, {{"groups", {"staff"}}, {"name", "Ann"}});
+  ASSERT_EQ(Finish(second).status(), 303);
+
+  ASSERT_OK_AND_ASSIGN(const Session session, world_.sessions.Find(older.cookies[kSessionCookie], world_.clock.Now()));
+  EXPECT_EQ(session.user.groups, std::vector<std::string>{"staff"});
+}
+
+TEST_F(LoginTest, GroupsThatWereLeftOutAreRecordedAndCounted) {
+  const auto counted = [] {
+    return MetricCounter("sallyport_authn_groups_overage_total", "", {{"connector", "okta"}, {"told_by", "sign_in"}})
+        .Value();
+  };
+  const double before = counted();
+  const Form begun = BeginOidc();
+  Answer(begun, {{"_claim_names", {{"groups", "src1"}}}, {"name", "Ann"}});
+  ASSERT_EQ(Finish(begun).status(), 303);
+  EXPECT_EQ(counted(), before + 1);
+  const auto events = world_.Events("login");
+  ASSERT_EQ(events.size(), 1U);
+  EXPECT_EQ(events[0].details().at("groups"), "overage");
+}
+
+TEST_F(LoginTest, PageSaysThatTheProviderLeftTheGroupsOut) {
+  std::vector<registry::v1::McpServer> servers = TestServers();
+  servers.push_back(MakeServer("crew", "srv_crew"));
+  auto& allow = *servers.back().mutable_agent_auth()->mutable_interactive()->mutable_allow();
+  allow.set_everyone(false);
+  allow.add_groups("okta:crew");
+  ASSERT_THAT(world_.stream.Seed(web::SnapshotOf(servers)), IsOk());
+  const Form begun = BeginOidc();
+  Answer(begun, {{"_claim_names", {{"groups", "src1"}}}, {"name", "Ann"}});
+  ASSERT_EQ(Finish(begun).status(), 303);
+  const std::string redirect = "http://127.0.0.1:3000/cb";
+  const std::string client = RegisterClient(browser_, redirect);
+
+  const WebResponse page = browser_.Get(
+      "/oauth/authorize?" + FormEncode(AuthorizeFields(client, redirect, "https://gw.example.com/mcp/crew")));
+
+  EXPECT_EQ(page.status(), 403);
+  EXPECT_THAT(page.body(), AllOf(HasSubstr("Test okta sent none of yours because there are too many"),
+                                 HasSubstr("Groups assigned to the application"), HasSubstr("groups_overage")));
+  const auto denied = world_.Events("code.issued");
+  ASSERT_EQ(denied.size(), 1U);
+  EXPECT_EQ(denied[0].rule(), "interactive.allow.groups_overage");
+}
+
 class UserInfoTest : public LoginTest {
  protected:
   UserInfoTest() {

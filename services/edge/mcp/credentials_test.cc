@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/mcp/credentials.h"
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 
+#include "common/crypto.h"
 #include "common/error.h"
+#include "common/hex.h"
 #include "common/proto_time.h"
 #include "sallyport/audit/v1/audit.pb.h"
 #include "services/edge/mcp/principal_cache.h"
@@ -95,6 +98,7 @@ class PrincipalTableTest : public ::testing::Test {
     auto principal = std::make_shared<Principal>();
     principal->key.digest.fill(digest);
     principal->key.server_serial = 1;
+    principal->revocation_key = absl::StrCat("token ", digest);
     principal->subject = subject;
     principal->session_id = session;
     principal->server_uid = server;
@@ -123,10 +127,8 @@ class PrincipalTableTest : public ::testing::Test {
 };
 
 TEST_F(PrincipalTableTest, EveryKindHitsWhatItNamesAndNothingElse) {
-  std::string token;
-  for (int i = 0; i < 32; ++i) token += "07";
-  EXPECT_FALSE(Survives(Make(7), Of(Invalidation::TOKEN, token)));
-  EXPECT_TRUE(Survives(Make(8), Of(Invalidation::TOKEN, token)));
+  EXPECT_FALSE(Survives(Make(7), Of(Invalidation::TOKEN, "token 7")));
+  EXPECT_TRUE(Survives(Make(8), Of(Invalidation::TOKEN, "token 7")));
   EXPECT_FALSE(Survives(Make(7), Of(Invalidation::SESSION, "s1")));
   EXPECT_TRUE(Survives(Make(7), Of(Invalidation::SESSION, "s2")));
   EXPECT_FALSE(Survives(Make(7), Of(Invalidation::SUBJECT, "okta:ada")));
@@ -135,6 +137,22 @@ TEST_F(PrincipalTableTest, EveryKindHitsWhatItNamesAndNothingElse) {
   EXPECT_TRUE(Survives(Make(7), Of(Invalidation::SERVER, "srv_b")));
   EXPECT_TRUE(Survives(Make(7), Of(Invalidation::SECRET, "srv_a/x")));
   EXPECT_FALSE(Survives(Make(7), Of(Invalidation::CONNECTION, "not understood"))) << "to be on the safe side";
+}
+
+// The cache's key is the whole token: one with another signature over the same content has an entry of its own.
+TEST_F(PrincipalTableTest, RevokingATokenEndsEverySpellingOfItsSignature) {
+  const std::string signing_input = "eyJhbGciOiJFUzI1NiJ9.eyJqdGkiOiJqIn0";
+  const PrincipalPtr one = Make(1);
+  const PrincipalPtr twin = Make(2);
+  const PrincipalPtr other = Make(3);
+  one->revocation_key = RevocationKeyOf(signing_input + ".c2ln");
+  twin->revocation_key = RevocationKeyOf(signing_input + ".dHdpbg");
+  other->revocation_key = RevocationKeyOf(signing_input + "x.c2ln");
+  for (const PrincipalPtr& principal : {one, twin, other}) table_.Insert(principal);
+  table_.Invalidate(Of(Invalidation::TOKEN, HexEncode(Sha256(signing_input))));
+  EXPECT_TRUE(one->dead.load());
+  EXPECT_TRUE(twin->dead.load());
+  EXPECT_FALSE(other->dead.load());
 }
 
 TEST_F(PrincipalTableTest, AConnectionTakesItsOlderCredentialsOnly) {

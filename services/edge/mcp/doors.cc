@@ -91,6 +91,7 @@ PrincipalPtr Doors::MakePrincipal(const PrincipalKey& key, const ServerEntry& en
   const authn::v1::Principal& verified = response.principal();
   auto principal = std::make_shared<Principal>();
   principal->key = key;
+  principal->revocation_key = RevocationKeyOf(token);
   principal->server_uid = entry.uid;
   principal->subject = verified.subject();
   principal->session_id = response.session_id();

@@ -6,7 +6,9 @@
 #include "absl/strings/str_split.h"
 #include <openssl/crypto.h>
 
+#include "common/crypto.h"
 #include "common/hex.h"
+#include "common/string_view.h"
 
 namespace sallyport::edge {
 
@@ -15,6 +17,10 @@ using registry::v1::Invalidation;
 Principal::~Principal() {
   OPENSSL_cleanse(header_lines.data(), header_lines.size());
   OPENSSL_cleanse(passport.data(), passport.size());
+}
+
+std::string RevocationKeyOf(std::string_view token) {
+  return HexEncode(Sha256(ToAbsl(token.substr(0, token.rfind('.')))));
 }
 
 PrincipalPtr PrincipalTable::Find(const PrincipalKey& key) const {
@@ -67,7 +73,7 @@ bool EndsPrincipal(const Invalidation& invalidation, const Principal& principal)
   const std::string& key = invalidation.key();
   switch (invalidation.kind()) {
     case Invalidation::TOKEN:
-      return HexEncode(absl::string_view(reinterpret_cast<const char*>(principal.key.digest.data()), 32)) == key;
+      return principal.revocation_key == key;
     case Invalidation::SESSION:
       return principal.session_id == key;
     case Invalidation::SUBJECT:

@@ -37,6 +37,9 @@ struct Principal {
   Principal& operator=(const Principal&) = delete;
 
   PrincipalKey key;
+  // What TOKEN invalidations name: lower-case hex SHA-256 of the token's signing input, which all spellings of its
+  // signature have in common.
+  std::string revocation_key;
   std::string server_uid;
   std::string subject;
   std::string session_id;
@@ -80,6 +83,9 @@ struct Principal {
 };
 
 using PrincipalPtr = std::shared_ptr<Principal>;
+
+// Principal::revocation_key of a token; of the whole token if it has no signature.
+std::string RevocationKeyOf(std::string_view token);
 
 // Whether an invalidation ends a caller's admission...
 bool EndsPrincipal(const registry::v1::Invalidation& invalidation, const Principal& principal);

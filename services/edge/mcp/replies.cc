@@ -108,6 +108,13 @@ void McpHandler::RefuseStatus(Exchange& exchange, McpCall& call, const absl::Sta
                        .reason = "origin_not_allowed",
                        .message = "the configured credential may not be sent to this server's origin"});
       }
+      if (detail.reason == "groups_overage") {
+        return Refuse(exchange, call,
+                      {.status = 403,
+                       .reason = "groups_overage",
+                       .message = "you may not use this server: it goes by groups, and your identity provider sent "
+                                  "none because there are too many; its administrator can have it send fewer"});
+      }
       return Refuse(exchange, call, {.status = 403, .reason = "not_allowed", .message = "you may not use this server"});
     case absl::StatusCode::kAborted:
       // Another service is ahead of our configuration: ours arrives any moment.

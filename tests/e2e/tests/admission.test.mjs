@@ -30,7 +30,7 @@ function resourcesOf({ echo, idp }) {
       of('by-email', { emails: [bob.email.toUpperCase(), partner.email, unverified.email] }),
       of('by-domain', { emailDomains: ['Example.com', 'partner.example'] }),
       of('by-subject', { subjects: [`corp:${partner.sub}`, `local:${bob.sub}`] }),
-      of('by-any', { groups: ['nobody-is-in-it'], emails: ['ghost@example.com'], subjects: [`corp:${bob.sub}`] }),
+      of('by-any', { groups: ['corp:nobody-is-in-it'], emails: ['ghost@example.com'], subjects: [`corp:${bob.sub}`] }),
       of('nobody', {}),
       server('near', { passthrough: {} }, { allowedClientNetworks: ['127.0.0.0/8', '::1/128'] }),
       server('office', { passthrough: {} }, { allowedClientNetworks: [OFFICE] }),

@@ -38,7 +38,7 @@ describe('the record of a team that uses an OAuth app, split', { skip }, () => {
         const resources = defaultResources(made);
         resources.mcpServers.push({
           slug: 'closed', upstreamUrl: made.echo.url, appAuth: { passthrough: {} },
-          agentAuth: { interactive: { allow: { groups: ['admins'] }, trustedConnectors: [{ connector: 'corp', audiences: [AUDIENCE] }] } },
+          agentAuth: { interactive: { allow: { groups: ['corp:admins'] }, trustedConnectors: [{ connector: 'corp', audiences: [AUDIENCE] }] } },
         });
         return resources;
       },

@@ -24,9 +24,9 @@ function scryptHash(password) {
 const canary = (name) => `canary-${name}-${randomBytes(12).toString('base64url')}`;
 
 // options: users (how many, or as makeUsers makes them), idp, provider, gateway (settings of startGateway), tls (of the public port).
-// resources(world) gives what to apply; defaultResources by default.
+// resources(world) gives what to apply; defaultResources by default. connectors({ publicUrl }) gives connectors beside corp and local.
 export async function startWorld(topology,
-  { users = 3, idp: idpOptions, provider: providerOptions, gateway: settings = {}, tls = false, resources } = {}) {
+  { users = 3, idp: idpOptions, provider: providerOptions, gateway: settings = {}, tls = false, resources, connectors } = {}) {
   const closers = [];
   try {
     const reserved = await reserveGateway(topology, { tls });
@@ -64,6 +64,7 @@ export async function startWorld(topology,
           id: 'local', displayName: 'Local account',
           local: { users: [{ username: 'lena', passwordHash: scryptHash(localPassword), email: 'lena@example.com', name: 'Lena', groups: ['engineering'] }] },
         },
+        ...await connectors?.(reserved) ?? [],
       ],
       ...settings,
     });
@@ -121,7 +122,7 @@ export function defaultResources(world) {
   return {
     apps: [codehostApp(world)],
     mcpServers: [
-      server('github', provider.mcpUrl, { interactive: { allow: { groups: ['engineering'] } } }, { oauthAuthorization: { app: 'codehost' } }),
+      server('github', provider.mcpUrl, { interactive: { allow: { groups: ['corp:engineering', 'local:engineering'] } } }, { oauthAuthorization: { app: 'codehost' } }),
       server('echo', echo.url, everyone, key, {
         restrictedInboundHeaders: ['x-internal-*'],
         outboundHeaders: [
@@ -142,7 +143,7 @@ export function defaultResources(world) {
       server('idp-token', echo.url, everyone, { passthrough: {} }, {
         outboundHeaders: [{ name: 'X-Idp-Token', prefix: 'Bearer ', forwardCallerToken: { token: 'ACCESS' } }],
       }),
-      server('admins-only', echo.url, { interactive: { allow: { groups: ['admins'] } } }, { passthrough: {} }),
+      server('admins-only', echo.url, { interactive: { allow: { groups: ['corp:admins'] } } }, { passthrough: {} }),
       server('trick', trickster.url, everyone, key),
       server('trick-open', trickster.url, open, { passthrough: {} }),
       server('trick-supplied', trickster.url, everyone, { passthrough: {} }),
@@ -159,12 +160,12 @@ export function registerClient(world, name = 'e2e raw') {
 }
 
 // Where a client sends its user. Resolves with { url, verifier, state }.
-export function authorizationRequest(world, slug, clientId) {
+export function authorizationRequest(world, slug, clientId, resource = world.gateway.mcpUrl(slug)) {
   const verifier = randomBytes(32).toString('base64url');
   const state = randomBytes(8).toString('hex');
   const url = new URL(`${world.gateway.publicUrl}/oauth/authorize`);
   url.search = new URLSearchParams({
-    response_type: 'code', client_id: clientId, redirect_uri: CALLBACK, state, resource: world.gateway.mcpUrl(slug), scope: 'mcp',
+    response_type: 'code', client_id: clientId, redirect_uri: CALLBACK, state, resource, scope: 'mcp',
     code_challenge: createHash('sha256').update(verifier).digest('base64url'), code_challenge_method: 'S256',
   });
   return { url: url.href, verifier, state };
@@ -172,13 +173,14 @@ export function authorizationRequest(world, slug, clientId) {
 
 // A public client's whole way to a token for one server, without any SDK, as far as it goes. Resolves with { accessToken, refreshToken,
 // clientId, browser, response }, or with { failed } where it ended: { step, url, status, retryAfter, body }.
-export async function tryToken(world, slug, persona, { browser = new Browser() } = {}) {
+// With clientId that client is used, which must take any loopback address; with resource the token is for that instead of the server.
+export async function tryToken(world, slug, persona, { browser = new Browser(), clientId: known, resource = world.gateway.mcpUrl(slug) } = {}) {
   const failed = (step, { url, status, headers, body, html }) =>
     ({ failed: { step, url, status, retryAfter: headers['retry-after'], body: body ?? html } });
-  const registration = await registerClient(world);
-  if (registration.status !== 201) return failed('register', registration);
-  const clientId = JSON.parse(registration.body).client_id;
-  const { url, verifier, state } = authorizationRequest(world, slug, clientId);
+  const registration = known ? undefined : await registerClient(world);
+  if (registration && registration.status !== 201) return failed('register', registration);
+  const clientId = known ?? JSON.parse(registration.body).client_id;
+  const { url, verifier, state } = authorizationRequest(world, slug, clientId, resource);
   const result = await browser.act(url, persona, { stop: (target) => target.origin + target.pathname === CALLBACK });
   if (!result.callback) return failed('browser', result.page);
   const { searchParams } = result.callback;
@@ -187,7 +189,7 @@ export async function tryToken(world, slug, persona, { browser = new Browser() }
   assert.equal(searchParams.get('iss'), world.gateway.publicUrl);
   const response = await tokenRequest(world, {
     grant_type: 'authorization_code', code: searchParams.get('code'), redirect_uri: CALLBACK, code_verifier: verifier, client_id: clientId,
-    resource: world.gateway.mcpUrl(slug),
+    resource,
   });
   if (response.status !== 200) return failed('token', response);
   return {
