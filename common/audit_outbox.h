@@ -52,7 +52,7 @@ class AuditOutbox {
     kAlways,
   };
 
-  // A decision fails when its event is not written within this time.
+  // A decision fails when its event is not written within this time of the clock.
   static constexpr absl::Duration kRecordLimit = absl::Milliseconds(250);
 
   // Statements that create its tables, for one of the service's migrations.

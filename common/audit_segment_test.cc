@@ -339,12 +339,12 @@ TEST_F(AuditShipperTest, ShipsEverythingInOrderAndDeletesFullSegments) {
     ASSERT_THAT(segments->Append(Named("e" + std::to_string(i))), IsOk());
   }
   auto shipper = Ship(*segments, /*batch=*/2);
-  ASSERT_TRUE(shipper->Flush(absl::Seconds(20)));
+  ASSERT_TRUE(shipper->Flush(absl::Seconds(60)));
   EXPECT_THAT(store_.types(), ::testing::ElementsAre("e0", "e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8"));
   EXPECT_EQ(Files().size(), 1U);
 
   ASSERT_THAT(segments->Append(Named("e9")), IsOk());
-  ASSERT_TRUE(shipper->Flush(absl::Seconds(20)));
+  ASSERT_TRUE(shipper->Flush(absl::Seconds(60)));
   EXPECT_EQ(store_.types().back(), "e9");
 }
 
@@ -355,7 +355,7 @@ TEST_F(AuditShipperTest, SurvivesAStoreThatIsDown) {
   auto shipper = Ship(*segments);
   EXPECT_FALSE(shipper->Flush(absl::Milliseconds(100)));
   store_.SetUp(true);
-  EXPECT_TRUE(shipper->Flush(absl::Seconds(20)));
+  EXPECT_TRUE(shipper->Flush(absl::Seconds(60)));
   EXPECT_EQ(store_.types().size(), 1U);
 }
 
@@ -366,7 +366,7 @@ TEST_F(AuditShipperTest, AFormerBootIsShippedAndGone) {
   });
   auto segments = Open();
   auto shipper = Ship(*segments);
-  ASSERT_TRUE(shipper->Flush(absl::Seconds(20)));
+  ASSERT_TRUE(shipper->Flush(absl::Seconds(60)));
   EXPECT_THAT(store_.types(), ::testing::ElementsAre("mcp.call", "lost"));
   EXPECT_TRUE(Files().empty());
 }
@@ -374,9 +374,9 @@ TEST_F(AuditShipperTest, AFormerBootIsShippedAndGone) {
 TEST_F(AuditShipperTest, ARestartedShipperGoesOnWhereTheOtherEnded) {
   auto segments = Open();
   ASSERT_THAT(segments->Append(Named("one")), IsOk());
-  ASSERT_TRUE(Ship(*segments)->Flush(absl::Seconds(20)));
+  ASSERT_TRUE(Ship(*segments)->Flush(absl::Seconds(60)));
   ASSERT_THAT(segments->Append(Named("two")), IsOk());
-  ASSERT_TRUE(Ship(*segments)->Flush(absl::Seconds(20)));
+  ASSERT_TRUE(Ship(*segments)->Flush(absl::Seconds(60)));
   EXPECT_THAT(store_.types(), ::testing::ElementsAre("one", "two"));
 }
 
@@ -393,7 +393,7 @@ TEST_F(AuditShipperTest, ADamagedSegmentIsSetAsideAndItsEventsAreLost) {
     file << "forged";
   }
   auto shipper = Ship(*segments);
-  ASSERT_TRUE(shipper->Flush(absl::Seconds(20)));
+  ASSERT_TRUE(shipper->Flush(absl::Seconds(60)));
   EXPECT_EQ(store_.types().front(), "lost");
   EXPECT_EQ(store_.types().back(), "event5");
   EXPECT_TRUE(std::filesystem::exists(first + ".broken"));
@@ -402,10 +402,10 @@ TEST_F(AuditShipperTest, ADamagedSegmentIsSetAsideAndItsEventsAreLost) {
 TEST_F(AuditShipperTest, AStoreThatForgotIsToldOfTheGap) {
   auto segments = Open();
   ASSERT_THAT(segments->Append(Named("one")), IsOk());
-  ASSERT_TRUE(Ship(*segments)->Flush(absl::Seconds(20)));
+  ASSERT_TRUE(Ship(*segments)->Flush(absl::Seconds(60)));
   store_.Forget();
   ASSERT_THAT(segments->Append(Named("two")), IsOk());
-  ASSERT_TRUE(Ship(*segments)->Flush(absl::Seconds(20)));
+  ASSERT_TRUE(Ship(*segments)->Flush(absl::Seconds(60)));
   EXPECT_THAT(store_.types(), ::testing::ElementsAre("one", "lost", "two"));
 }
 

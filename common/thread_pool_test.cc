@@ -7,7 +7,6 @@
 #include <gtest/gtest.h>
 
 #include "common/backoff.h"
-#include "common/utf8.h"
 
 namespace sallyport {
 namespace {
@@ -41,17 +40,6 @@ TEST(BackoffTest, DoublesToItsBoundWithJitterInTheUpperHalf) {
   EXPECT_EQ(backoff.Next(1), absl::Seconds(3));
   backoff.Reset();
   EXPECT_EQ(backoff.Next(1), absl::Seconds(1));
-}
-
-TEST(Utf8Test, FollowsRfc3629) {
-  for (const char* text :
-       {"", "a", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x9a\xaa", "\xed\x9f\xbf", "\xee\x80\x80", "\xf4\x8f\xbf\xbf"}) {
-    EXPECT_TRUE(IsValidUtf8(text)) << text;
-  }
-  for (const char* text : {"\x80", "\xc0\x80", "\xc1\xbf", "\xc3", "\xc3(", "\xe0\x80\x80", "\xe2\x82", "\xed\xa0\x80",
-                           "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "a\xfe"}) {
-    EXPECT_FALSE(IsValidUtf8(text)) << text;
-  }
 }
 
 }  // namespace

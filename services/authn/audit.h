@@ -6,12 +6,14 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include <grpcpp/channel.h>
 
 #include "common/audit_outbox.h"
 #include "common/clock.h"
 #include "common/sql.h"
 #include "sallyport/audit/v1/audit.pb.h"
+#include "services/authn/identity.h"
 
 namespace sallyport::authn {
 
@@ -36,5 +38,13 @@ class Audit {
 
 // An event of a decision, ready for its details.
 audit::v1::Event MakeEvent(const std::string& type, audit::v1::Decision decision, const std::string& subject);
+
+// Names beside an event's subject and client_id, for events of somebody who signs in or of a client that registers: the
+// registry keeps them apart, where they can be erased. Not for what goes on afterwards without the person (a refresh),
+// which would bring back a name that was erased.
+void NameUser(absl::string_view name, absl::string_view email, audit::v1::Event& event);
+void NameUser(const Identity& user, audit::v1::Event& event);
+// `name` as the client gave it.
+void NameClient(absl::string_view name, audit::v1::Event& event);
 
 }  // namespace sallyport::authn

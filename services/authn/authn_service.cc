@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 #include "services/authn/errors.h"
 #include "services/authn/group_names.h"
 
@@ -74,10 +75,14 @@ absl::StatusOr<v1::AuthenticateResponse> AuthnRpcs::Authenticate(const v1::Authe
         MakeEvent(status.ok() ? "mcp.admitted" : "mcp.denied",
                   status.ok() ? audit::v1::DECISION_ALLOWED : audit::v1::DECISION_DENIED, outcome.subject);
     event.set_rule(outcome.rule);
-    event.set_client_id(outcome.client_id.substr(0, 256));
+    event.set_client_id(std::string(Utf8Prefix(outcome.client_id, 256)));
     event.set_server_uid(request.server_uid());
     event.set_server_slug(outcome.server_slug);
     event.set_status(static_cast<int>(status.code()));
+    // A token of the identity provider's own is all we see of its sign-in.
+    if (status.ok() && outcome.response->session_id().empty()) {
+      NameUser(outcome.response->principal().name(), outcome.response->principal().email(), event);
+    }
     RETURN_IF_ERROR(parts_.audit.Record(std::move(event)));
   }
   return std::move(outcome.response);

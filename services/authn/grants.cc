@@ -191,6 +191,10 @@ absl::Status Grants::Record(Transaction& tx, const char* type, bool allowed, con
   if (!grant.id.empty()) {
     (*event.mutable_details())["grant"] = grant.id;
   }
+  if (absl::string_view(type) == "code.issued" || absl::string_view(type) == "token.issued") {
+    NameUser(grant.user, event);
+    NameClient(grant.client_name, event);
+  }
   return audit_->Append(tx, std::move(event));
 }
 
@@ -203,6 +207,7 @@ absl::StatusOr<Secret> Grants::IssueCode(const Identity& user, const CodeBinding
   Grant subject_of_event;
   subject_of_event.user = user;
   subject_of_event.client_id = binding.client_id;
+  subject_of_event.client_name = binding.client_name;
   subject_of_event.server_uid = binding.server_uid;
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
     ASSIGN_OR_RETURN(const bool lives, SessionLives(tx, binding.session_id, user.subject, now));
@@ -282,6 +287,7 @@ absl::StatusOr<Grants::Tokens> Grants::Redeem(Transaction& tx, absl::string_view
     ASSIGN_OR_RETURN(grant.user, DecodeIdentity(row->Text("owner")));
   }
   grant.client_id = row->Text("client_id");
+  grant.client_name = redemption.client_name;
   grant.resource = row->Text("resource");
   grant.server_uid = row->Text("server_uid");
   grant.scope = row->Text("scope");

@@ -36,8 +36,9 @@ struct Grant {
   std::string id;  // "grn_…"
   Identity user;
   std::string client_id;
-  std::string resource;    // RFC 8707, exact: the MCP endpoint's URL, or "<public_url>/api".
-  std::string server_uid;  // Empty for the API.
+  std::string client_name;  // As the client gave it; for the event that makes the grant, not stored.
+  std::string resource;     // RFC 8707, exact: the MCP endpoint's URL, or "<public_url>/api".
+  std::string server_uid;   // Empty for the API.
   std::string scope;
   absl::Time created_at;
   absl::Time expires_at;  // created_at + kRefreshAbsolute; no token outlives it.
@@ -48,6 +49,7 @@ struct Grant {
 // What a code is bound to (RFC 6749 section 4.1.2, RFC 7636, RFC 8707).
 struct CodeBinding {
   std::string client_id;
+  std::string client_name;  // For the event only.
   std::string redirect_uri;
   std::string code_challenge;  // S256
   std::string resource;
@@ -75,6 +77,7 @@ class Grants {
 
   struct Redemption {
     std::string client_id;
+    std::string client_name;  // For the event only.
     std::string redirect_uri;
     std::string code_verifier;
     std::string resource;  // Empty: as bound to the code.

@@ -148,6 +148,7 @@ TEST_F(EdgeServerTest, EveryCallAndEveryRefusalIsRecordedWithoutItsSecrets) {
     EXPECT_EQ(events[i].client_address(), "127.0.0.1");
     EXPECT_EQ(events[i].SerializeAsString().find("ours-ada"), std::string::npos);
     EXPECT_EQ(events[i].SerializeAsString().find("org-key"), std::string::npos);
+    EXPECT_EQ(events[i].SerializeAsString().find("@example.com"), std::string::npos) << "the audit store knows names";
   }
   EXPECT_EQ(events[0].type(), "mcp.call");
   EXPECT_EQ(events[0].subject(), "okta:ada");

@@ -67,7 +67,7 @@ class Gate {
   }
   // Until so many calls came in all.
   bool AwaitArrivals(int count) {
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     MutexLock lock(mu_);
     while (arrived_ < count) {
       if (changed_.wait_until(mu_, until) == std::cv_status::timeout) return false;
@@ -475,9 +475,9 @@ class FakeServer {
   std::shared_ptr<grpc::Channel> channel_;
 };
 
-// Waits for a condition, at most ten seconds.
+// Waits for a condition, at most a minute.
 inline bool Soon(const std::function<bool()>& condition) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (!condition()) {
     if (std::chrono::steady_clock::now() > until) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));

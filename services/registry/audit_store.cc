@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "services/registry/audit_names.h"
 
 namespace sallyport::registry {
 namespace {
@@ -74,7 +75,7 @@ absl::StatusOr<int64_t> Insert(Transaction& tx, const audit::v1::AppendRequest& 
     add("uid", Searchable(event.server_uid()));
     add("slug", Searchable(event.server_slug()));
     add("decision", static_cast<int64_t>(event.decision()));
-    add("body", Bytes{event.SerializeAsString()});
+    add("body", Bytes{AuditNames::WithoutNames(event).SerializeAsString()});
     sql += ')';
   }
   return tx.Exec(sql + " ON CONFLICT DO NOTHING", params);
@@ -183,6 +184,7 @@ absl::StatusOr<audit::v1::AppendResponse> AuditStore::Append(const audit::v1::Ap
       inserted += rows;
     }
     if (inserted < request.events_size()) RETURN_IF_ERROR(RefuseReused(tx, request));
+    RETURN_IF_ERROR(AuditNames::Learn(tx, request));
     response.set_stored_through(static_cast<uint64_t>(stored_through));
     return tx
         .Exec(
@@ -216,15 +218,27 @@ absl::StatusOr<audit::v1::ListEventsResponse> AuditStore::List(const audit::v1::
         response.set_next_page_token(absl::StrCat(rows[i].Int("at"), ":", rows[i].Text("row_key")));
       }
     }
-    return absl::OkStatus();
+    return AuditNames::Fill(tx, response);
   }));
   return response;
 }
 
 absl::Status AuditStore::DeleteBefore(absl::Time before) {
-  return database_.Write([&](Transaction& tx) {
-    return tx.Exec("DELETE FROM audit_event WHERE at < :before", {{"before", before}}).status();
+  return database_.Write([&](Transaction& tx) -> absl::Status {
+    RETURN_IF_ERROR(tx.Exec("DELETE FROM audit_event WHERE at < :before", {{"before", before}}).status());
+    return AuditNames::DeleteBefore(tx, before);
   });
+}
+
+absl::StatusOr<audit::v1::EraseNamesResponse> AuditStore::EraseNames(
+    const audit::v1::EraseNamesRequest& request, const std::function<absl::Status(Transaction&)>& record) {
+  audit::v1::EraseNamesResponse response;
+  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const bool erased, AuditNames::Erase(tx, request));
+    response.set_erased(erased);
+    return record(tx);
+  }));
+  return response;
 }
 
 }  // namespace sallyport::registry

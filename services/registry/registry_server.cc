@@ -156,7 +156,7 @@ absl::StatusOr<std::unique_ptr<RegistryServer>> RegistryServer::Start(const conf
   }
   ASSIGN_OR_RETURN(state.rpc, RpcServer::Start(rpc_options, [&state](const std::shared_ptr<const PeerIdentity>& peer) {
                      return MakeRegistryServices({*state.catalog, *state.database, *state.hub, *state.audit_store,
-                                                  *state.guard, *state.verifier, state.clock},
+                                                  *state.audit, *state.guard, *state.verifier, state.clock},
                                                  peer);
                    }));
   // Its own events take the same way as everybody's, without the network.

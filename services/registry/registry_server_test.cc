@@ -191,6 +191,40 @@ TEST_F(RegistryServerTest, ItsOwnWritesReachTheAuditStore) {
   EXPECT_EQ(response.events(0).client_id(), "console");
 }
 
+TEST_F(RegistryServerTest, NamesAreErasedByAnAdministratorAndTheAuditSaysSo) {
+  audit::v1::AppendRequest login = OneEvent("authn");
+  *login.mutable_events(0)->mutable_at() = ToTimestamp(clock_.Now() - absl::Minutes(1));
+  login.mutable_events(0)->set_type("login");
+  login.mutable_events(0)->set_subject("okta:00u1");
+  login.mutable_events(0)->set_user_name("Ada Lovelace");
+  audit::v1::AppendResponse appended;
+  const auto as_authn = MakeClientContext(absl::Seconds(30));
+  ASSERT_TRUE(AuditAs("authn")->Append(as_authn.get(), login, &appended).ok());
+  ASSERT_EQ(EventsOnceThereAre(1).events(0).user_name(), "Ada Lovelace");
+
+  audit::v1::EraseNamesRequest request;
+  request.set_subject("okta:00u1");
+  const auto erase = [&](const std::string& caller, const std::string& passport) {
+    audit::v1::EraseNamesResponse response;
+    const auto context = MakeClientContext(absl::Seconds(30), passport);
+    return FromGrpcStatus(AuditAs(caller)->EraseNames(context.get(), request, &response));
+  };
+  EXPECT_THAT(erase("edge", PassportWith({"auditor"})), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(erase("edge", PassportWith({"credential-admin"})), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(erase("authn", PassportWith({"admin"})), StatusIs(Code::kPermissionDenied));
+  EXPECT_EQ(EventsOnceThereAre(1).events(0).user_name(), "Ada Lovelace");
+  ASSERT_THAT(erase("edge", PassportWith({"admin"})), IsOk());
+
+  const audit::v1::ListEventsResponse events = EventsOnceThereAre(2);
+  ASSERT_THAT(events.events(), SizeIs(2));
+  EXPECT_EQ(events.events(0).type(), "audit.names_erased");
+  EXPECT_EQ(events.events(0).subject(), "local:ada");
+  EXPECT_EQ(events.events(0).client_id(), "console");
+  EXPECT_EQ(events.events(0).details().at("user"), "okta:00u1");
+  EXPECT_EQ(events.events(1).subject(), "okta:00u1");
+  EXPECT_EQ(events.events(1).user_name(), "");
+}
+
 TEST_F(RegistryServerTest, WritesRefusedForWantOfARoleAreInTheAudit) {
   ASSERT_THAT(Create("edge", PassportWith({"auditor"})), StatusIs(Code::kPermissionDenied));
   v1::ApplyRequest file;

@@ -2,11 +2,13 @@
 #include "services/registry/registry_service.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "common/error.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"
 #include "services/registry/resource.h"
@@ -262,8 +264,31 @@ class AuditService final : public audit::v1::Audit::Service {
     return rpc_.Handle("ListEvents", context, response,
                        [&](const Caller&) { return parts_.audit_store.List(*request); });
   }
+  Status EraseNames(ServerContext* context, const audit::v1::EraseNamesRequest* request,
+                    audit::v1::EraseNamesResponse* response) override {
+    return rpc_.Handle("EraseNames", context, response, [&](const Caller& caller) { return Erase(caller, *request); });
+  }
 
  private:
+  absl::StatusOr<audit::v1::EraseNamesResponse> Erase(const Caller& caller,
+                                                      const audit::v1::EraseNamesRequest& request) const {
+    const Writer writer = WriterFrom(caller);
+    audit::v1::Event event;
+    event.set_type("audit.names_erased");
+    event.set_decision(audit::v1::DECISION_ALLOWED);
+    event.set_rule("admin");
+    event.set_subject(writer.subject);
+    event.set_client_id(writer.client_id);
+    for (const auto& [name, value] : {std::pair("user", request.subject()), std::pair("client", request.client_id())}) {
+      if (!value.empty()) (*event.mutable_details())[name] = std::string(Utf8Prefix(value, 256));
+    }
+    ASSIGN_OR_RETURN(
+        audit::v1::EraseNamesResponse response,
+        parts_.audit_store.EraseNames(request, [&](Transaction& tx) { return parts_.audit.Append(tx, event); }));
+    parts_.audit.Kick();
+    return response;
+  }
+
   const RegistryParts parts_;
   const RpcHandler rpc_;
 };
@@ -280,7 +305,8 @@ absl::StatusOr<CallGuard> MakeRegistryGuard() {
   }
   registry["Watch"] = {"edge", "authn", "token_broker"};
   registry["PublishInvalidations"] = {"authn", "token_broker"};
-  const MethodTable audit = {{"Append", {"edge", "authn", "token_broker", "vault", "registry"}}, {"ListEvents", edge}};
+  const MethodTable audit = {
+      {"Append", {"edge", "authn", "token_broker", "vault", "registry"}}, {"ListEvents", edge}, {"EraseNames", edge}};
   return CallGuard::Create({{"sallyport.registry.v1.Registry", registry}, {"sallyport.audit.v1.Audit", audit}});
 }
 

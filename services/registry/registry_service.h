@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "common/audit_outbox.h"
 #include "common/caller/caller.h"
 #include "common/rpc_handler.h"
 #include "services/registry/audit_store.h"
@@ -18,6 +19,7 @@ struct RegistryParts {
   Database& database;
   WatchHub& hub;
   AuditStore& audit_store;
+  AuditOutbox& audit;
   const CallGuard& guard;
   const PassportVerifier& verifier;
   const Clock& clock;

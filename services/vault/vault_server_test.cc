@@ -14,6 +14,7 @@
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/vault/v1/vault.grpc.pb.h"
 #include "services/vault/testing/harness.h"
+#include "tests/testing/fake_clock.h"
 
 namespace sallyport::vault {
 namespace {
@@ -111,7 +112,7 @@ class VaultServerTest : public ::testing::Test {
   }
 
   testing::TempDirectory directory_;
-  SystemClock clock_;
+  FakeClock clock_{absl::Now()};
   FakeAuthn authn_;
   std::unique_ptr<grpc::Server> authn_server_;
   config::v1::VaultConfig config_;

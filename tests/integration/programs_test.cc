@@ -105,7 +105,7 @@ class Programs : public ::testing::Test {
     const std::string log = directory_.Write("run.log", "");
     std::vector<std::string> argv = {Binary(program)};
     argv.insert(argv.end(), options.begin(), options.end());
-    const absl::StatusOr<int> code = testing::WaitForExit(*testing::Spawn(argv, log), absl::Seconds(20));
+    const absl::StatusOr<int> code = testing::WaitForExit(*testing::Spawn(argv, log), absl::Seconds(60));
     return {code.value_or(-1), Content(log)};
   }
 
@@ -331,10 +331,10 @@ class ProgramHealth : public Programs {
   TlsFiles Tls() const {
     return {directory_.File("edge.crt"), directory_.File("edge.key"), directory_.File("ca.crt"), "sallyport.test"};
   }
-  // Within 20 s.
+  // Within a minute.
   bool Becomes(const std::string& program, bool expected) {
     const auto channel = *MakeChannel(Target(program), program == "standalone" ? TlsFiles() : Tls(), Service(program));
-    for (int i = 0; i < 200; ++i) {
+    for (int i = 0; i < 600; ++i) {
       const absl::StatusOr<bool> serving = IsServing(channel);
       if (serving.ok() && *serving == expected) return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(100));

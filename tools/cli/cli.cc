@@ -31,6 +31,7 @@ struct Parsed {
   std::string slug;
   Output output = Output::kDefault;
   AuditQuery audit;
+  ErasedNames erased_names;
   std::string app;
   bool yes = false;
   bool is_diff = false;
@@ -141,6 +142,11 @@ void AddReports(CLI::App& app, Parsed& parsed) {
     parsed.audit.json = parsed.output == Output::kJson;
     return PrintAudit(api, parsed.audit, t);
   });
+  CLI::App* erase = audit->add_subcommand("erase-names", "Forget the name and address the audit shows beside an id");
+  erase->add_option("--subject", parsed.erased_names.subject, "A person, such as okta:00u1");
+  erase->add_option("--client", parsed.erased_names.client_id, "A client's id");
+  audit->require_subcommand(0, 1);
+  On(erase, parsed, [&parsed](ApiClient& api, const Terminal& t) { return EraseNames(api, parsed.erased_names, t); });
   On(disconnect, parsed, [&parsed](ApiClient& api, const Terminal& t) { return DisconnectApp(api, parsed.app, t); });
 }
 

@@ -194,6 +194,48 @@ TEST_F(CliTest, AuditAsksForWhatTheOptionsSay) {
   EXPECT_THAT(out_.str(), HasSubstr("allowed"));
 }
 
+TEST_F(CliTest, AuditShowsPeopleByNameAndMarksWhatClientsCallThemselves) {
+  SignIn();
+  Reply(
+      "/api/sallyport.audit.v1.Audit/ListEvents",
+      R"({"events":[{"type":"login","subject":"okta:00u1","userName":"Ada \"Root\" Lovelace","userEmail":"ada@example.com"},
+            {"type":"mcp.call","clientId":"mcp_1","selfDeclaredClientName":"sallyport-cli\u001b[2J\u202e\nadmin  x"},
+            {"type":"mcp.call","clientId":"sallyport-cli","mcpName":"\u001b]0;owned\u0007"}]})");
+
+  EXPECT_EQ(Run({"audit"}), kDone);
+
+  EXPECT_THAT(out_.str(), HasSubstr(R"(okta:00u1  "Ada \"Root\" Lovelace" <ada@example.com>)"));
+  EXPECT_THAT(out_.str(), HasSubstr("mcp_1 (calls itself \"sallyport-cli\uFFFD[2J\uFFFD\uFFFDadmin  x\")"));
+  EXPECT_THAT(out_.str(), HasSubstr("sallyport-cli "));
+  EXPECT_EQ(out_.str().find('\x1b'), std::string::npos) << "nothing acts on the terminal";
+  EXPECT_EQ(std::count(out_.str().begin(), out_.str().end(), '\n'), 4) << "a title and three events";
+}
+
+TEST_F(CliTest, AuditAsJsonMarksWhatClientsCallThemselves) {
+  SignIn();
+  Reply("/api/sallyport.audit.v1.Audit/ListEvents",
+        R"({"events":[{"clientId":"mcp_1","selfDeclaredClientName":"Claude","userName":"Ada"}]})");
+
+  EXPECT_EQ(Run({"audit", "-o", "json"}), kDone);
+
+  EXPECT_THAT(out_.str(), HasSubstr(R"("selfDeclaredClientName":"Claude")"));
+  EXPECT_THAT(out_.str(), HasSubstr(R"("userName":"Ada")"));
+}
+
+TEST_F(CliTest, EraseNamesNamesWhose) {
+  SignIn();
+  Reply("/api/sallyport.audit.v1.Audit/EraseNames", R"({"erased":true})");
+
+  EXPECT_EQ(Run({"audit", "erase-names", "--subject", "okta:00u1"}), kDone);
+
+  ASSERT_EQ(requests_.size(), 1U);
+  EXPECT_THAT(requests_[0].body, HasSubstr(R"("subject":"okta:00u1")"));
+  EXPECT_THAT(out_.str(), HasSubstr("erased"));
+  EXPECT_NE(Run({"audit", "erase-names"}), kDone);
+  EXPECT_NE(Run({"audit", "erase-names", "--subject", "a", "--client", "b"}), kDone);
+  EXPECT_EQ(requests_.size(), 1U);
+}
+
 TEST_F(CliTest, RewrapGoesOnUntilNothingIsLeft) {
   SignIn();
   Reply("/api/sallyport.vault.v1.VaultAdmin/Rewrap", R"({"rewrapped":"7"})");

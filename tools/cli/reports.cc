@@ -2,6 +2,7 @@
 #include "tools/cli/reports.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -37,6 +38,29 @@ std::string Lower(absl::string_view name, absl::string_view prefix) {
   return absl::StrReplaceAll(absl::AsciiStrToLower(name), {{"_", "-"}});
 }
 
+// In quotes that the text cannot end.
+std::string Quoted(const std::string& text) {
+  return absl::StrCat("\"", absl::StrReplaceAll(text, {{"\\", "\\\\"}, {"\"", "\\\""}}), "\"");
+}
+
+// Name and address as the identity provider says.
+std::string PersonOf(const audit::v1::Event& event) {
+  std::vector<std::string> known;
+  if (!event.user_name().empty()) known.push_back(Quoted(event.user_name()));
+  if (!event.user_email().empty()) {
+    known.push_back(absl::StrCat("<", absl::StrReplaceAll(event.user_email(), {{"<", "?"}, {">", "?"}}), ">"));
+  }
+  return known.empty() ? "-" : absl::StrJoin(known, " ");
+}
+
+// The id, and what the client says its name is: that may be the name of another.
+std::string ClientOf(const audit::v1::Event& event) {
+  if (event.client_id().empty()) return "-";
+  return event.client_name().empty()
+             ? event.client_id()
+             : absl::StrCat(event.client_id(), " (calls itself ", Quoted(event.client_name()), ")");
+}
+
 std::vector<std::string> AuditRow(const audit::v1::Event& event) {
   std::string what = event.mcp_method();
   if (!event.mcp_name().empty()) absl::StrAppend(&what, " ", event.mcp_name());
@@ -47,6 +71,8 @@ std::vector<std::string> AuditRow(const audit::v1::Event& event) {
           event.type(),
           Lower(audit::v1::Decision_Name(event.decision()), "DECISION_"),
           event.subject().empty() ? "-" : event.subject(),
+          PersonOf(event),
+          ClientOf(event),
           event.server_slug().empty() ? "-" : event.server_slug(),
           event.status() == 0 ? "-" : absl::StrCat(event.status()),
           event.rule().empty() ? "-" : event.rule(),
@@ -57,7 +83,9 @@ void PrintEvents(const std::vector<audit::v1::Event>& events, bool json, const T
   if (!json) {
     std::vector<std::vector<std::string>> rows;
     std::transform(events.begin(), events.end(), std::back_inserter(rows), AuditRow);
-    terminal.out << FormatTable({"TIME", "TYPE", "DECISION", "SUBJECT", "SERVER", "STATUS", "RULE", "WHAT"}, rows);
+    terminal.out << FormatTable(
+        {"TIME", "TYPE", "DECISION", "SUBJECT", "PERSON", "CLIENT", "SERVER", "STATUS", "RULE", "WHAT"},
+        std::move(rows));
     return;
   }
   for (const audit::v1::Event& event : events) {
@@ -104,6 +132,21 @@ absl::Status PrintAudit(ApiClient& api, const AuditQuery& query, const Terminal&
     request.set_page_token(response.next_page_token());
   } while (!request.page_token().empty() && static_cast<int>(events.size()) < query.limit);
   PrintEvents(events, query.json, terminal);
+  return absl::OkStatus();
+}
+
+absl::Status EraseNames(ApiClient& api, const ErasedNames& whose, const Terminal& terminal) {
+  if (whose.subject.empty() == whose.client_id.empty()) {
+    return absl::InvalidArgumentError("erase-names: give one of --subject and --client");
+  }
+  audit::v1::EraseNamesRequest request;
+  request.set_subject(whose.subject);
+  request.set_client_id(whose.client_id);
+  audit::v1::EraseNamesResponse response;
+  RETURN_IF_ERROR(api.Call("sallyport.audit.v1.Audit/EraseNames", request, &response));
+  const std::string& id = whose.subject.empty() ? whose.client_id : whose.subject;
+  terminal.out << (response.erased() ? "erased what the audit knew " + id + " by; its events show the id only\n"
+                                     : "the audit knows " + id + " by no name\n");
   return absl::OkStatus();
 }
 

@@ -26,6 +26,12 @@ absl::StatusOr<absl::Time> ParseSince(absl::string_view text, absl::Time now);
 
 // Newest first.
 absl::Status PrintAudit(ApiClient& api, const AuditQuery& query, const Terminal& terminal);
+// Whose names the audit forgets; one of the two.
+struct ErasedNames {
+  std::string subject;
+  std::string client_id;
+};
+absl::Status EraseNames(ApiClient& api, const ErasedNames& whose, const Terminal& terminal);
 absl::Status PrintConnections(ApiClient& api, const Terminal& terminal);
 absl::Status DisconnectApp(ApiClient& api, const std::string& app, const Terminal& terminal);
 absl::Status PrintWhoAmI(ApiClient& api, const Terminal& terminal);

@@ -3,8 +3,13 @@
 
 #include "common/json.h"
 #include "common/status_macros.h"
+#include "services/authn/web/urls.h"
 
 namespace sallyport::authn::web {
+
+std::string Authorization::own_client_name() const {
+  return client_name == RedirectHost(redirect_uri) ? "" : client_name;
+}
 
 std::string EncodeAuthorization(const Authorization& authorization) {
   return DumpJson({{"client_id", authorization.client_id},

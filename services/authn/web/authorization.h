@@ -32,6 +32,8 @@ struct Authorization {
 
   bool needs_server() const { return resource.empty(); }
   bool is_api() const { return server_uid.empty() && !resource.empty(); }
+  // Without the stand-in for a client that calls itself nothing.
+  std::string own_client_name() const;
 };
 
 std::string EncodeAuthorization(const Authorization& authorization);

@@ -304,6 +304,7 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Issue(const Authorization& authorizat
   const char* rule = authorization.approved ? "client.approved" : "consent";
   ASSIGN_OR_RETURN(const Secret code, context_.parts.grants.IssueCode(browser.session->user,
                                                                       {.client_id = authorization.client_id,
+                                                                       .client_name = authorization.own_client_name(),
                                                                        .redirect_uri = authorization.redirect_uri,
                                                                        .code_challenge = authorization.code_challenge,
                                                                        .resource = authorization.resource,
@@ -356,6 +357,8 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Denied(const Authorization& authoriza
   event.set_client_id(authorization.client_id);
   event.set_server_uid(authorization.server_uid);
   event.set_rule(rule);
+  NameUser(user, event);
+  NameClient(authorization.own_client_name(), event);
   RETURN_IF_ERROR(context_.parts.audit.Record(std::move(event)));
   const std::string server =
       authorization.needs_server() ? std::string("any server of this gateway") : ServerName(authorization);

@@ -63,8 +63,11 @@ TEST_F(AuthorizeTest, WalksFromTheRequestThroughSignInAndConsentToACode) {
   EXPECT_THAT(target, StartsWith("http://127.0.0.1:49152/cb?code="));
   EXPECT_EQ(QueryOf(target).Get("state"), "st");
   EXPECT_EQ(QueryOf(target).Get("iss"), kPublicUrl);
-  EXPECT_EQ(world_.Events("consent").size(), 1U);
-  EXPECT_EQ(world_.Events("code.issued").size(), 1U);
+  for (const char* type : {"consent", "code.issued"}) {
+    ASSERT_EQ(world_.Events(type).size(), 1U);
+    EXPECT_EQ(world_.Events(type)[0].user_email(), "ann@example.com") << type;
+    EXPECT_EQ(world_.Events(type)[0].client_name(), "Cursor") << type;
+  }
 }
 
 TEST_F(AuthorizeTest, DatabaseHoldsNeitherTheStateOfTheClientNorTheIdOfAStep) {

@@ -6,7 +6,7 @@
 
 #include "common/error.h"
 #include "common/oauth/error.h"
-#include "common/page.h"
+#include "common/web/page.h"
 #include "common/status_macros.h"
 #include "services/authn/web/authorize.h"
 #include "services/authn/web/local_programs.h"
@@ -135,6 +135,8 @@ absl::StatusOr<WebResponse> AuthorizeFlow::DecideConsent(const WebRequest& reque
   event.set_client_id(authorization.client_id);
   event.set_server_uid(authorization.server_uid);
   event.set_rule("user");
+  NameUser(user, event);
+  NameClient(authorization.own_client_name(), event);
   (*event.mutable_details())["redirect_host"] = key.redirect_host;
   RETURN_IF_ERROR(context_.parts.audit.Record(std::move(event)));
   if (!allowed) {

@@ -242,6 +242,7 @@ absl::StatusOr<Session> LoginFlow::Begin(const Identity& identity, const Browser
   audit::v1::Event event = EventOf("login", audit::v1::DECISION_ALLOWED, identity.subject, request);
   event.set_rule(rule);
   event.set_client_id("browser");
+  NameUser(identity, event);
   (*event.mutable_details())["connector"] = identity.connector;
   if (identity.groups_overage) {
     (*event.mutable_details())["groups"] = "overage";

@@ -104,7 +104,8 @@ TEST_F(LoginTest, ProviderSignInMakesASessionAndKeepsItsTokens) {
   EXPECT_EQ(tokens.access_token(), "idp-access");
   EXPECT_EQ(tokens.refresh_token(), "idp-refresh");
   EXPECT_EQ(tokens.expires_at().seconds(), absl::ToUnixSeconds(world_.clock.Now()) + 300);
-  EXPECT_EQ(world_.Events("login").size(), 1U);
+  ASSERT_EQ(world_.Events("login").size(), 1U);
+  EXPECT_EQ(world_.Events("login")[0].user_email(), "ann@example.com");
   EXPECT_EQ(world_.vault.NextAt(record), world_.clock.Now() + absl::Hours(24 * 7)) << "when the broker renews it";
 }
 

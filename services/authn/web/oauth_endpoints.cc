@@ -110,6 +110,7 @@ absl::StatusOr<WebResponse> OAuthEndpoints::Register(const WebRequest& request, 
   if (!registered.existed) {
     audit::v1::Event event = EventOf("client.registered", audit::v1::DECISION_ALLOWED, "", request);
     event.set_client_id(client.id);
+    NameClient(client.metadata.client_name, event);
     (*event.mutable_details())["redirect_host"] = RedirectHost(client.metadata.redirect_uris[0]);
     RETURN_IF_ERROR(context_.anonymous.Record(context_.parts.audit, std::move(event), now));
   }
@@ -167,6 +168,7 @@ absl::StatusOr<WebResponse> OAuthEndpoints::RedeemCode(const Client& client, con
   const absl::StatusOr<Grants::Tokens> tokens = context_.parts.grants.RedeemCode(
       form.Get("code"),
       {.client_id = client.id,
+       .client_name = client.metadata.client_name,
        .redirect_uri = form.Get("redirect_uri"),
        // One that breaks the grammar fits no challenge, and uses the code up like any wrong one.
        .code_verifier = IsCodeVerifier(verifier) ? verifier : "",

@@ -142,6 +142,27 @@ TEST_F(EndpointsTest, ReusedCodeRevokesItsGrant) {
   EXPECT_EQ(world_.Events("code_reuse").size(), 1U);
 }
 
+TEST_F(EndpointsTest, EventsNameTheUserAndTheClientOnceAndNotAtEveryRefresh) {
+  const nlohmann::json tokens = JsonOf(Token(CodeFields(Code())));
+  ASSERT_EQ(Token(RefreshFields(tokens["refresh_token"])).status(), 200);
+  EXPECT_EQ(world_.Events("client.registered")[0].client_name(), "Cursor");
+  const audit::v1::Event issued = world_.Events("token.issued")[0];
+  EXPECT_EQ(issued.user_email(), "ann@example.com");
+  EXPECT_EQ(issued.client_name(), "Cursor");
+  const audit::v1::Event refreshed = world_.Events("token.refreshed")[0];
+  EXPECT_EQ(refreshed.subject(), issued.subject());
+  EXPECT_EQ(refreshed.user_email() + refreshed.user_name() + refreshed.client_name(), "")
+      << "an erased name comes back with its person, not with a program";
+}
+
+TEST_F(EndpointsTest, AClientsNameIsBoundedInTheAudit) {
+  RegisterClient(browser_, kLoopback, {{"client_name", absl::StrCat("\x1b[2Jadmin", std::string(200, 'x'))}});
+  const std::string name = world_.Events("client.registered").back().client_name();
+  EXPECT_THAT(name, HasSubstr("[2Jadmin"));
+  EXPECT_THAT(name, Not(HasSubstr("\x1b")));
+  EXPECT_LE(name.size(), 256U);
+}
+
 TEST_F(EndpointsTest, RefreshRotatesAndKeepsScope) {
   const nlohmann::json first = JsonOf(Token(CodeFields(Code())));
   const WebResponse response = Token(RefreshFields(first["refresh_token"]));

@@ -428,7 +428,7 @@ TEST_F(EngineExchangeTest, ShutdownLetsExchangesEndAndClosesIdleOnes) {
   const auto busy = Connect();
   busy->Send(Post("{}"));
   ASSERT_TRUE(Eventually([&] { return arrived.load(); }));
-  std::thread stopping([&] { engine->Shutdown(std::chrono::seconds(5)); });
+  std::thread stopping([&] { engine->Shutdown(testing::kPatience); });
   EXPECT_EQ(idle->ReadToEnd(), "");
   go = true;
   const std::string response = busy->ReadToEnd();
@@ -453,13 +453,13 @@ TEST_F(EngineExchangeTest, ShutdownClosesTheConnectionOfAnAnswerThatHadBegunBefo
   client->Send(Post("{}"));
   std::string received = client->ReadUntil(": one");
   const auto began = std::chrono::steady_clock::now();
-  std::thread stopping([&] { engine->Shutdown(std::chrono::seconds(10)); });
+  std::thread stopping([&] { engine->Shutdown(2 * testing::kPatience); });
   go = true;
   received += client->ReadToEnd();
   stopping.join();
   EXPECT_THAT(received, HasSubstr(": two"));
   EXPECT_THAT(received, EndsWith("0\r\n\r\n"));
-  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(5)) << "it waited for the next request";
+  EXPECT_LT(std::chrono::steady_clock::now() - began, testing::kPatience) << "it waited for the next request";
 }
 
 TEST_F(EngineExchangeTest, ShutdownCutsWhatDoesNotEnd) {

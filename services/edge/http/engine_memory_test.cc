@@ -29,7 +29,6 @@ constexpr char kHeld[] = "GET /held HTTP/1.1\r\nHost: gw\r\n\r\n";
 class EngineMemoryTest : public EngineTest {
  protected:
   void SetUp() override {
-    options.limits.linger = std::chrono::milliseconds(100);
     options.memory_check = std::chrono::milliseconds(1);
     options.memory = [this] { return MemoryReading{.limit = 1000, .used = 10 * Percent()}; };
     // POST is answered in JSON, unless its body asks for a stream; GET by a stream that stays open.

@@ -20,10 +20,13 @@
 // A real engine between raw sockets: tests decide every byte on both sides.
 namespace sallyport::edge::testing {
 
-// Waits until `condition` holds; false after five seconds.
+// How long tests wait for what must happen: much longer than it takes on a busy machine.
+constexpr std::chrono::seconds kPatience{30};
+
+// Waits until `condition` holds; false after kPatience.
 bool Eventually(const std::function<bool()>& condition);
 
-// A blocking socket whose reads give up after five seconds.
+// A blocking socket whose reads give up after kPatience.
 class RawSocket {
  public:
   explicit RawSocket(int fd) : fd_(fd) {}
@@ -34,7 +37,7 @@ class RawSocket {
   static std::unique_ptr<RawSocket> Connect(uint16_t port);
   // False when the peer is gone.
   bool Send(std::string_view bytes);
-  // At least one byte; "" at the end of the stream, on an error or after five seconds.
+  // At least one byte; "" at the end of the stream, on an error or after kPatience.
   std::string ReadSome();
   // Until `end` was seen (the bytes up to and with it), or what there was at the end of the stream.
   std::string ReadUntil(std::string_view end);
@@ -42,7 +45,7 @@ class RawSocket {
   std::string ReadToEnd();
   // One HTTP message with Content-Length, chunked coding (taken as it is) or no body.
   std::string ReadMessage();
-  // The stream ended (not: five seconds passed).
+  // The stream ended (not: kPatience passed).
   bool ended() const { return ended_; }
   // The stream ended with a reset.
   bool reset() const { return reset_; }
@@ -147,6 +150,8 @@ class TestGateway : public Gateway {
 
 class EngineTest : public ::testing::Test {
  protected:
+  // No limit in time that a busy machine could meet; a test of such a limit sets its own.
+  static EngineOptions Patient();
   // Starts the upstream, points the gateway at it.
   void ServeUpstream(FakeUpstream::Serve serve);
   // An upstream that answers each request with `response`.
@@ -156,7 +161,7 @@ class EngineTest : public ::testing::Test {
   // Sends `request` on a new connection; everything until the end of the stream.
   std::string Roundtrip(std::string_view request);
 
-  EngineOptions options{.listen = "127.0.0.1:0"};
+  EngineOptions options = Patient();
   TestGateway gateway;
   std::unique_ptr<FakeUpstream> upstream;
   std::unique_ptr<Engine> engine;  // Stops first.

@@ -18,7 +18,7 @@ namespace sallyport::edge::testing {
 using ::sallyport::testing::IsOk;
 
 bool Eventually(const std::function<bool()>& condition) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > deadline) {
       return false;
@@ -31,7 +31,7 @@ bool Eventually(const std::function<bool()>& condition) {
 namespace {
 
 void Configure(int fd) {
-  const timeval timeout{5, 0};
+  const timeval timeout{kPatience.count(), 0};
   ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
   ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
   const int on = 1;
@@ -225,11 +225,25 @@ std::vector<std::string> TestGateway::rejected() {
   return rejected_;
 }
 
+EngineOptions EngineTest::Patient() {
+  constexpr std::chrono::minutes kLong{5};
+  EngineOptions options{.listen = "127.0.0.1:0"};
+  options.limits.tls_handshake = kLong;
+  options.limits.head = kLong;
+  options.limits.keep_alive_idle = kLong;
+  options.limits.body_window = kLong;
+  options.limits.write_stall = kLong;
+  options.limits.upstream_idle = kLong;
+  options.limits.linger = kLong;
+  return options;
+}
+
 void EngineTest::ServeUpstream(FakeUpstream::Serve serve) {
   upstream = std::make_unique<FakeUpstream>(std::move(serve));
   auto target = ParseUpstreamUrl("http://127.0.0.1:" + std::to_string(upstream->port()) + "/up");
   ASSERT_THAT(target, IsOk());
   gateway.target = *std::move(target);
+  gateway.target.connect_timeout = kPatience;
 }
 
 void EngineTest::AnswerUpstream(std::string response) {

@@ -22,7 +22,7 @@ using ::sallyport::testing::IsOk;
 using ::testing::SizeIs;
 
 bool Soon(const std::function<bool()>& condition) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (!condition()) {
     if (std::chrono::steady_clock::now() > until) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -53,7 +53,7 @@ class CallAuditTest : public ::testing::Test {
   }
   std::vector<audit::v1::Event> Await(size_t count) {
     audit_->Flush();
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     MutexLock lock(mu_);
     while (events_.size() < count && changed_.wait_until(mu_, until) != std::cv_status::timeout) {
     }
@@ -209,7 +209,7 @@ TEST_F(CallAuditTest, WhatDoesNotFitIsCountedAsLost) {
   audit_->Flush();
   audit_->Record(0, Record());
   audit_->Flush();
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   uint64_t seen = 0;
   uint64_t lost = 0;
   MutexLock lock(mu_);

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/page.h"
+#include "common/web/page.h"
 #include "common/string_view.h"
 
 namespace sallyport::edge {

@@ -262,7 +262,7 @@ TEST_F(SessionReplayTest, WhoeverWaitsDoesSoWithinTheirOwnTime) {
   const Clients leader = StartContended(0, session);
   // The same server with less patience for calls from now on.
   const auto route_changed = [&] { return authn_.calls() > 1; };
-  PutServers(2, R"(,"policy":{"firstByteTimeout":"0.300s"})");
+  PutServers(2, R"(,"policy":{"firstByteTimeout":"2s"})");
   Clients waiting;
   ASSERT_TRUE(Soon([&] {
     waiting.push_back(Start("user", "ours-ada", session));

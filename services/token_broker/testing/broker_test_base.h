@@ -75,13 +75,13 @@ class BrokerTestBase : public ::testing::Test {
     if (idle_refresh_.has_value()) *config.mutable_idle_refresh() = ToProtoDuration(*idle_refresh_);
     if (!redis_address_.empty()) {
       config.mutable_redis()->set_address(redis_address_);
-      config.mutable_redis()->mutable_timeout()->set_seconds(1);
+      config.mutable_redis()->mutable_timeout()->set_seconds(30);
     }
     absl::StatusOr<std::unique_ptr<TokenBrokerServer>> broker =
         TokenBrokerServer::Start(config, clock_, {peers_.Channel(), peers_.Channel(), peers_.Channel()});
     EXPECT_TRUE(broker.ok()) << broker.status();
     brokers_.push_back(*std::move(broker));
-    for (int i = 0; i < 1000 && !brokers_.back()->Ready().ok(); ++i) {
+    for (int i = 0; i < 10'000 && !brokers_.back()->Ready().ok(); ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
     EXPECT_TRUE(brokers_.back()->Ready().ok());
@@ -114,7 +114,7 @@ class BrokerTestBase : public ::testing::Test {
     if (request.upstream_origin().empty()) request.set_upstream_origin(kOrigin);
     const auto stub = v1::TokenBroker::NewStub(broker.InProcessChannel("edge"));
     v1::ResolveCredentialsResponse response;
-    const auto context = MakeClientContext(absl::Seconds(30), passport);
+    const auto context = MakeClientContext(absl::Seconds(60), passport);
     const grpc::Status status = stub->ResolveCredentials(context.get(), request, &response);
     if (!status.ok()) return FromGrpcStatus(status);
     return response;
@@ -193,7 +193,7 @@ class BrokerTestBase : public ::testing::Test {
     });
     v1::ResolveCredentialsRequest request;
     request.set_server_uid(marker);
-    for (int i = 0; i < 500 && !Resolve(broker, request, "").ok(); ++i) {
+    for (int i = 0; i < 5'000 && !Resolve(broker, request, "").ok(); ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     EXPECT_TRUE(Resolve(broker, request, "").ok());

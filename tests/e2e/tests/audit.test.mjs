@@ -188,6 +188,36 @@ describe('the record of a team that uses an OAuth app, split', { skip }, () => {
     });
   });
 
+  describe('the names in the audit', () => {
+    it('stand beside every event of their ids, from whatever service, and what a client says of itself is marked', async () => {
+      for (const i of [0, 1]) {
+        const { name, email } = world.idp.users[i];
+        for (const type of ['login', 'mcp.call', 'secret.read', 'link.completed']) {
+          for (const event of find({ type, subject: world.subject(i) })) {
+            assert.deepEqual({ userName: event.userName, userEmail: event.userEmail }, { userName: name, userEmail: email }, type);
+          }
+        }
+        const [{ clientId, selfDeclaredClientName }] = find({ type: 'mcp.call', subject: world.subject(i) });
+        assert.equal(selfDeclaredClientName, 'e2e raw', clientId);
+      }
+    });
+
+    it('go when an administrator erases them, from older events too', async () => {
+      const { erased } = await world.gateway.api('sallyport.audit.v1.Audit/EraseNames', { subject: world.subject(1) });
+      assert.equal(erased, true);
+      const later = await waitFor(async () => {
+        const all = await readEvents();
+        return all.some(({ type }) => type === 'audit.names_erased') && all;
+      }, 'the erasure to be recorded', 20000, 250);
+      const { details } = later.find(({ type }) => type === 'audit.names_erased');
+      assert.deepEqual(details, { user: world.subject(1) });
+      const ofUser = later.filter(({ subject }) => subject === world.subject(1));
+      assert.ok(ofUser.length > CALLS);
+      for (const event of ofUser) assert.ok(!event.userName && !event.userEmail, JSON.stringify(event));
+      assert.ok(later.some(({ subject, userEmail }) => subject === world.subject(0) && userEmail), 'and nobody else\'s');
+    });
+  });
+
   describe('the metrics', () => {
     it('count the calls of each server at each edge, their outcome and their time', () => {
       for (const edge of ['edge', 'edge_2']) {
