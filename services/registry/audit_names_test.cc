@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 
 #include "common/proto_time.h"
+#include "common/status_macros.h"
 #include "services/registry/audit_store.h"
 #include "services/registry/registry_testing.h"
 
