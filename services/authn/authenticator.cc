@@ -309,7 +309,7 @@ Authenticator::Outcome Authenticator::Authenticate(const v1::AuthenticateRequest
   }
   outcome.server_slug = (*server)->slug();
   if (!(*server)->enabled) {
-    outcome.response = absl::NotFoundError("no such server");
+    outcome.response = NoSuchServer();
     return outcome;
   }
   if (request.token().empty() || request.token().size() > kMaxTokenBytes) {

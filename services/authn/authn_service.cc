@@ -119,7 +119,7 @@ absl::StatusOr<v1::GetPassportResponse> AuthnRpcs::GetPassport(const v1::GetPass
     ASSIGN_OR_RETURN(Session session, parts_.sessions.FindByHeader(request.cookie(), now));
     std::optional<Identity> user = parts_.connectors.Current(session.user);
     if (!user.has_value()) {
-      return absl::UnauthenticatedError("nobody is signed in");
+      return NotSignedIn();
     }
     caller.identity = *std::move(user);
     caller.client_id = "console";
@@ -275,7 +275,7 @@ absl::StatusOr<v1::EndSignInResponse> AuthnRpcs::EndSignIn(const Caller& caller,
 
 absl::StatusOr<v1::Principal> AuthnRpcs::WhoAmI(const Caller& caller) const {
   if (!caller.passport.has_value()) {
-    return absl::UnauthenticatedError("nobody is signed in");
+    return NotSignedIn();
   }
   return ToPrincipal(*caller.passport);
 }

@@ -29,7 +29,7 @@ absl::StatusOr<std::vector<EdgeKey>> Parse(const Secret& payload) {
   ASSIGN_OR_RETURN(nlohmann::json document, ParseJsonObject(payload.Expose()));
   const nlohmann::json* list = JsonMember(document, "keys");
   if (list == nullptr || !list->is_array()) {
-    return absl::DataLossError("the stored session keys are damaged");
+    return DamagedSessionKeys();
   }
   std::vector<EdgeKey> keys;
   for (const nlohmann::json& object : *list) {
@@ -37,7 +37,7 @@ absl::StatusOr<std::vector<EdgeKey>> Parse(const Secret& payload) {
     ASSIGN_OR_RETURN(key.key, Base64UrlDecode(JsonString(object, "key").value_or("")));
     key.created_at = absl::FromUnixSeconds(JsonInt(object, "created_at").value_or(0));
     if (key.key.size() != kKeyBytes) {
-      return absl::DataLossError("the stored session keys are damaged");
+      return DamagedSessionKeys();
     }
     keys.push_back(std::move(key));
   }

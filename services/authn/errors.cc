@@ -34,6 +34,21 @@ absl::Status KeysUnavailable(absl::string_view message) {
   return WithReason(absl::UnavailableError(message), "keys_unavailable");
 }
 
+absl::Status ServersUnknown() {
+  return WithReason(absl::UnavailableError("the servers are not known yet"), "config_unavailable");
+}
+absl::Status NoSuchServer() { return absl::NotFoundError("no such server"); }
+absl::Status NoSession() { return absl::UnauthenticatedError("no session"); }
+absl::Status NotSignedIn() { return absl::UnauthenticatedError("nobody is signed in"); }
+absl::Status ConnectorUnknown() {
+  return WithReason(absl::NotFoundError("no such way to sign in"), "connector_unknown");
+}
+absl::Status WrongFormToken() {
+  return WithReason(absl::PermissionDeniedError("the form's token does not fit"), "csrf_token");
+}
+absl::Status NoSuchPage(absl::string_view message) { return WithReason(absl::NotFoundError(message), "not_found"); }
+absl::Status DamagedSessionKeys() { return absl::DataLossError("the stored session keys are damaged"); }
+
 absl::Status ProviderUnavailable(absl::string_view message) {
   return WithReason(absl::UnavailableError(message), "provider_unavailable");
 }

@@ -20,6 +20,23 @@ absl::Status TokenError(const absl::Status& status);
 // UNAVAILABLE reason "keys_unavailable".
 absl::Status KeysUnavailable(absl::string_view message);
 
+// UNAVAILABLE reason "config_unavailable": the registry has not told of the servers yet.
+absl::Status ServersUnknown();
+// NOT_FOUND: no server of that name or uid, or none that this caller may know of.
+absl::Status NoSuchServer();
+// UNAUTHENTICATED: the browser has no live session.
+absl::Status NoSession();
+// UNAUTHENTICATED: what was called needs a user.
+absl::Status NotSignedIn();
+// NOT_FOUND reason "connector_unknown".
+absl::Status ConnectorUnknown();
+// PERMISSION_DENIED reason "csrf_token": the form was given to another browser, or is too old.
+absl::Status WrongFormToken();
+// NOT_FOUND reason "not_found": no page, no document.
+absl::Status NoSuchPage(absl::string_view message);
+// DATA_LOSS.
+absl::Status DamagedSessionKeys();
+
 // UNAVAILABLE reason "provider_unavailable": an identity provider does not answer, or fails.
 absl::Status ProviderUnavailable(absl::string_view message);
 // UNAVAILABLE reason "network_not_allowed": an address of a connector lies in a network that the configuration does not

@@ -10,6 +10,7 @@
 
 #include "common/json_log.h"
 #include "common/status_macros.h"
+#include "services/authn/errors.h"
 
 namespace sallyport::authn {
 namespace {
@@ -72,7 +73,7 @@ absl::StatusOr<std::shared_ptr<const ServerView>> Servers::AtVersion(absl::strin
   ASSIGN_OR_RETURN(auto snapshot, stream_.WaitForServerVersion(uid, version, kVersionWait));
   auto it = snapshot->servers_by_uid.find(std::string(uid));
   if (it == snapshot->servers_by_uid.end()) {
-    return absl::NotFoundError("no such server");
+    return NoSuchServer();
   }
   return View(it->second);
 }

@@ -9,6 +9,7 @@
 #include "common/random.h"
 #include "common/sql.h"
 #include "common/status_macros.h"
+#include "services/authn/errors.h"
 #include "services/authn/identities.h"
 #include "services/authn/identity_codec.h"
 #include "services/authn/revocations.h"
@@ -81,7 +82,7 @@ absl::StatusOr<Sessions::Created> Sessions::Create(const Identity& user, absl::s
 
 absl::StatusOr<Session> Sessions::Find(absl::string_view cookie, absl::Time now) const {
   if (cookie.empty() || cookie.size() > 128) {
-    return absl::UnauthenticatedError("no session");
+    return NoSession();
   }
   std::optional<Row> row;
   RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
@@ -92,11 +93,11 @@ absl::StatusOr<Session> Sessions::Find(absl::string_view cookie, absl::Time now)
     return absl::OkStatus();
   }));
   if (!row.has_value()) {
-    return absl::UnauthenticatedError("no session");
+    return NoSession();
   }
   ASSIGN_OR_RETURN(std::optional<Identity> user, OwnerOf(*row));
   if (!user.has_value()) {
-    return absl::UnauthenticatedError("no session");
+    return NoSession();
   }
   return FromRow(*row, *std::move(user));
 }

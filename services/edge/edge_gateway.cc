@@ -45,16 +45,13 @@ bool EdgeGateway::CheckSite(Exchange& exchange, OriginRule rule) {
   const RequestHead& head = exchange.head();
   if (!HostAllowed(site_, head)) {
     foreign_host_.Increment();
-    exchange.Respond(403, {{"Content-Type", "application/json"}},
-                     R"({"error":"foreign_host","message":"this gateway is not called by that name"})");
+    RespondError(exchange, 403, "foreign_host", "unknown Host: publicUrl and extraHosts are served");
     return false;
   }
   const HeaderField* origin = head.Find(HeaderId::kOrigin);
   if (origin != nullptr && !OriginAllowed(site_, origin->value, rule)) {
     foreign_origin_.Increment();
-    exchange.Respond(403, {{"Content-Type", "application/json"}, {"X-Content-Type-Options", "nosniff"}},
-                     ErrorBody(WithReason(absl::PermissionDeniedError(ForeignOriginMessage(origin->value, rule)),
-                                          "foreign_origin")));
+    RespondError(exchange, 403, "foreign_origin", ForeignOriginMessage(origin->value, rule));
     return false;
   }
   return true;
@@ -64,8 +61,7 @@ bool EdgeGateway::CheckBody(Exchange& exchange) {
   if (BodyAllowed(exchange.head())) return true;
   unexpected_body_.Increment();
   exchange.CloseAfter();
-  exchange.Respond(400, {{"Content-Type", "application/json"}},
-                   R"({"error":"unexpected_body","message":"only POST may have a body: send this request without"})");
+  RespondError(exchange, 400, "unexpected_body", "only POST may have a body: send this request without");
   return false;
 }
 
@@ -99,8 +95,7 @@ uint64_t EdgeGateway::OnHead(Exchange& exchange) {
     state.kind = EdgeState::Kind::kApi;
     return ApiHandler::kBodyLimit;
   }
-  exchange.Respond(404, {{"Content-Type", "application/json"}},
-                   R"({"error":"not_found","message":"there is nothing here"})");
+  RespondError(exchange, 404, "not_found", "not found");
   return 0;
 }
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/http_errors.h"
 
+#include <utility>
+#include <vector>
+
 #include "absl/strings/ascii.h"
 #include <nlohmann/json.hpp>
 
@@ -56,6 +59,31 @@ int RetryAfterSeconds(const absl::Status& status) {
   const absl::Duration wait = DetailOf(status).retry_after;
   if (wait > absl::ZeroDuration()) return static_cast<int>(absl::ToInt64Seconds(absl::Ceil(wait, absl::Seconds(1))));
   return absl::IsUnavailable(status) ? 1 : 0;
+}
+
+namespace {
+
+void RespondJson(Exchange& exchange, int http_status, const std::string& body, int retry_after,
+                 std::vector<Field> fields) {
+  fields.push_back({"Content-Type", "application/json"});
+  fields.push_back({"X-Content-Type-Options", "nosniff"});
+  fields.push_back({"Cache-Control", "no-store"});
+  const std::string seconds = std::to_string(retry_after);
+  if (retry_after > 0) fields.push_back({"Retry-After", seconds});
+  exchange.Respond(http_status, fields, body);
+}
+
+}  // namespace
+
+void RespondError(Exchange& exchange, const absl::Status& status, std::vector<Field> extra) {
+  RespondJson(exchange, HttpStatusOf(status), ErrorBody(status), RetryAfterSeconds(status), std::move(extra));
+}
+
+void RespondError(Exchange& exchange, int http_status, std::string_view error, std::string_view message,
+                  std::vector<Field> extra) {
+  const nlohmann::json body = {{"error", std::string(error)}, {"message", std::string(message)}};
+  RespondJson(exchange, http_status, body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), 0,
+              std::move(extra));
 }
 
 }  // namespace sallyport::edge

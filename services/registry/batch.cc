@@ -13,6 +13,7 @@
 #include "common/status_macros.h"
 #include "services/registry/config_event.h"
 #include "services/registry/diff.h"
+#include "services/registry/errors.h"
 #include "services/registry/group_names.h"
 
 namespace sallyport::registry {
@@ -103,8 +104,7 @@ void KeepOrigins(const T& /*before*/, T& /*after*/) {}
 template <typename T>
 absl::Status Parse(const std::vector<Store::Resource>& stored, std::map<std::string, T>& into) {
   for (const Store::Resource& resource : stored) {
-    if (!into[resource.slug].ParseFromString(resource.body))
-      return absl::DataLossError("a stored resource does not parse");
+    if (!into[resource.slug].ParseFromString(resource.body)) return error::DamagedResource();
   }
   return absl::OkStatus();
 }

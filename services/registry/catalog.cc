@@ -12,6 +12,7 @@
 #include "common/status_macros.h"
 #include "services/registry/batch.h"
 #include "services/registry/config_event.h"
+#include "services/registry/errors.h"
 
 namespace sallyport::registry {
 namespace {
@@ -77,7 +78,7 @@ absl::Status Catalog::Delete(const std::string& slug, int64_t version, const Wri
     if (version != 0 && version != stored->version) {
       return absl::AbortedError(absl::StrCat(slug, " is at version ", stored->version, ": read it again"));
     }
-    if (!resource.ParseFromString(stored->body)) return absl::DataLossError("a stored resource does not parse");
+    if (!resource.ParseFromString(stored->body)) return error::DamagedResource();
     ASSIGN_OR_RETURN(const auto all, Store::List(tx, ResourceTraits<v1::McpServer>::kKind));
     std::vector<v1::McpServer> servers(all.size());
     for (size_t i = 0; i < all.size(); ++i) servers[i].ParseFromString(all[i].body);
@@ -118,8 +119,7 @@ absl::StatusOr<T> Catalog::Get(const std::string& slug) {
   RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
     ASSIGN_OR_RETURN(const auto stored, Store::FindBySlug(tx, ResourceTraits<T>::kKind, slug));
     if (!stored) return absl::NotFoundError(absl::StrCat("no ", ResourceTraits<T>::kKind, " ", slug.substr(0, 64)));
-    return resource.ParseFromString(stored->body) ? absl::OkStatus()
-                                                  : absl::DataLossError("a stored resource does not parse");
+    return resource.ParseFromString(stored->body) ? absl::OkStatus() : error::DamagedResource();
   }));
   HideSecretInternals(resource);
   return resource;
@@ -142,7 +142,7 @@ absl::StatusOr<std::vector<T>> Catalog::List(int32_t page_size, const std::strin
         break;
       }
       if (!resources.emplace_back().ParseFromString(stored.body)) {
-        return absl::DataLossError("a stored resource does not parse");
+        return error::DamagedResource();
       }
       HideSecretInternals(resources.back());
     }

@@ -10,6 +10,7 @@
 #include "common/status_macros.h"
 #include "services/registry/audit_names.h"
 #include "services/registry/audit_store.h"
+#include "services/registry/errors.h"
 
 namespace sallyport::registry {
 namespace {
@@ -48,7 +49,7 @@ constexpr char kInvalidation[] = "Invalidation";
 template <typename T>
 absl::Status ParseInto(const std::string& body, T* message) {
   if (message->ParseFromString(body)) return absl::OkStatus();
-  return absl::DataLossError("a stored resource does not parse");
+  return error::DamagedResource();
 }
 
 absl::Status AddResource(absl::string_view kind, const std::string& body, v1::WatchEvent::Delta& delta) {

@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/status_macros.h"
+#include "services/registry/errors.h"
 #include "services/registry/event_parts.h"
 #include "services/registry/store.h"
 
@@ -91,7 +92,7 @@ void WatchHub::Poll() {
 
 absl::Status WatchHub::Subscribe(Watcher* watcher, const std::string& store_id, int64_t revision) {
   MutexLock lock(order_);
-  if (closed_) return absl::UnavailableError("registry is shutting down");
+  if (closed_) return error::ShuttingDown();
   auto event = std::make_shared<v1::WatchEvent>();
   std::shared_ptr<v1::WatchEvent> missed;
   // One look at the store for the new watcher and for those who are there: afterwards all continue from one revision.
@@ -152,17 +153,17 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::WatchEvent>, publ
     }
     if (!writing_) WriteNext();
   }
-  void OnClosed() override { End(absl::UnavailableError("registry is shutting down")); }
+  void OnClosed() override { End(error::ShuttingDown()); }
 
   void OnWriteDone(bool ok) override {
     MutexLock lock(mu_);
     writing_ = false;
     current_.reset();
     if (finish_when_idle_) return FinishNow();
-    if (!ok) return EndLocked(absl::CancelledError("watcher is gone"));
+    if (!ok) return EndLocked(error::WatcherGone());
     if (!queue_.empty()) WriteNext();
   }
-  void OnCancel() override { End(absl::CancelledError("watcher is gone")); }
+  void OnCancel() override { End(error::WatcherGone()); }
   void OnDone() override {
     hub_.Unsubscribe(this);
     on_done_(end_);

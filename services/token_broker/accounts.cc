@@ -15,6 +15,7 @@
 #include "common/random.h"
 #include "common/status_macros.h"
 #include "services/token_broker/connection.h"
+#include "services/token_broker/errors.h"
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/link_ticket.h"
 #include "services/token_broker/names.h"
@@ -84,7 +85,7 @@ absl::StatusOr<v1::StartLinkResponse> Accounts::StartLink(const v1::StartLinkReq
   const registry::v1::McpServer* server = snapshot->ServerByUid(request.server_uid());
   const registry::v1::App* app = snapshot->AppByUid(request.app_uid());
   if (passport.purpose != Passport::Purpose::kCall || passport.server_uid != request.server_uid()) {
-    return WithReason(absl::PermissionDeniedError("the passport was made for something else"), "passport_mismatch");
+    return error::PassportMismatch();
   }
   if (server == nullptr || app == nullptr || server->app_auth().oauth_authorization().app_uid() != app->uid()) {
     return absl::NotFoundError("this server does not use this app");
@@ -185,7 +186,7 @@ absl::StatusOr<v1::DisconnectResponse> Accounts::Disconnect(const v1::Disconnect
   AuditLog::Entry entry{.type = "link.disconnected", .subject = passport.subject};
   entry.details = {{"app", request.app_slug()}};
   RETURN_IF_ERROR(audit_.Record(entry));
-  absl::StatusOr<Provider> provider = absl::FailedPreconditionError("the app is no longer configured");
+  absl::StatusOr<Provider> provider = error::AppGone();
   if (!gone) {
     provider = providers_.ForApp(*app);
   }

@@ -8,6 +8,7 @@
 
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "services/token_broker/errors.h"
 #include "services/token_broker/jwt_expiry.h"
 #include "services/token_broker/provider_binding.h"
 
@@ -71,7 +72,7 @@ absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::RecordMe
   }
   v1::TokenSet tokens;
   if (!tokens.ParseFromString(payload)) {
-    return absl::DataLossError("the stored connection does not parse");
+    return error::DamagedConnection();
   }
   view->access_token = Secret(std::move(*tokens.mutable_access_token()));
   view->id_token = Secret(std::move(*tokens.mutable_id_token()));

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 
 #include "common/error.h"
+#include "services/token_broker/errors.h"
 #include "services/token_broker/jwt_expiry.h"
 #include "services/token_broker/provider_trouble.h"
 
@@ -53,7 +54,7 @@ Refresher::ProviderSource Connections::SourceFor(const std::string& connection) 
     const std::shared_ptr<const RegistrySnapshot> snapshot = control_ == nullptr ? nullptr : control_->snapshot();
     const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(connection);
     if (app == nullptr) {
-      return absl::FailedPreconditionError("the app is no longer configured");
+      return error::AppGone();
     }
     return providers_.ForApp(*app);
   };

@@ -11,6 +11,7 @@
 #include "common/status_macros.h"
 #include "common/web/ticket.h"
 #include "services/token_broker/connection.h"
+#include "services/token_broker/errors.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -41,7 +42,7 @@ absl::Status CheckTicket(const Secret& key, absl::string_view ticket, absl::stri
     case web::TicketVerdict::kForged:
       break;
   }
-  return WithReason(absl::PermissionDeniedError("the link was made for somebody else"), "link_user_mismatch");
+  return error::LinkUserMismatch("the link was made for somebody else");
 }
 
 std::string MakeFormToken(const Secret& key, absl::string_view session, absl::string_view purpose,

@@ -18,6 +18,7 @@
 #include "common/status_macros.h"
 #include "common/url.h"
 #include "sallyport/token_broker/v1/state.pb.h"
+#include "services/token_broker/errors.h"
 #include "services/token_broker/link_ticket.h"
 #include "services/token_broker/provider_binding.h"
 #include "services/token_broker/provider_trouble.h"
@@ -144,8 +145,7 @@ absl::StatusOr<v1::LinkFlow> Linker::Consume(const Return& returned, const Passp
   // Before anything is consumed: whoever is not the user who began it must not be able to end it either.
   if (flow.subject() != passport.subject || flow.session_id() != passport.session_id) {
     RETURN_IF_ERROR(Refuse(returned, passport, "link_user_mismatch"));
-    return WithReason(absl::PermissionDeniedError("another user, or another session, began this link"),
-                      "link_user_mismatch");
+    return error::LinkUserMismatch("another user, or another session, began this link");
   }
   if (flow.app_uid() != returned.app->uid()) {
     RETURN_IF_ERROR(Refuse(returned, passport, "link_app_mismatch"));

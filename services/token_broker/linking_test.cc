@@ -376,20 +376,18 @@ TEST_F(LinkingTest, ProvidersOwnErrorCodeIsOnThePageAndInTheAudit) {
 TEST_F(LinkingTest, WrongClientSecretSaysSoAndAsksNobodyToTryAgain) {
   for (const char* code : {"invalid_client", "unauthorized_client", "incorrect_client_credentials"}) {
     TokenBrokerServer& broker = StartBroker();
-    Answer(401, absl::StrCat(R"({"error":")", code, ""
+    Answer(401, absl::StrCat(R"({"error":")", code, R"("})"));
+    const auto sent = Begin(broker, LinkPassport(), "txn=t");
+
+    const auto back = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
+
+    EXPECT_EQ(back.status(), 502);
+    EXPECT_THAT(back.body(), HasSubstr("GitHub does not accept this gateway"));
+    EXPECT_THAT(back.body(), HasSubstr(absl::StrCat("client ID or secret (", code, ")")));
+    EXPECT_THAT(back.body(), Not(HasSubstr("ry again")));
+    EXPECT_THAT(back.body(), HasSubstr("/oauth/continue?txn=t")) << "the way on is open";
+    EXPECT_TRUE(peers_.audit.Await("link.refused", code));
   }
-  "));
-      const auto sent = Begin(broker, LinkPassport(), "txn=t");
-
-  const auto back = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));
-
-  EXPECT_EQ(back.status(), 502);
-  EXPECT_THAT(back.body(), HasSubstr("GitHub does not accept this gateway"));
-  EXPECT_THAT(back.body(), HasSubstr(absl::StrCat("client ID or secret (", code, ")")));
-  EXPECT_THAT(back.body(), Not(HasSubstr("ry again")));
-  EXPECT_THAT(back.body(), HasSubstr("/oauth/continue?txn=t")) << "the way on is open";
-  EXPECT_TRUE(peers_.audit.Await("link.refused", code));
-}
 }
 
 TEST_F(LinkingTest, ProviderThatDoesNotAnswerIsNamedOnThePage) {

@@ -14,6 +14,7 @@
 #include "common/rpc_server.h"
 #include "common/status_macros.h"
 #include "common/url.h"
+#include "services/token_broker/errors.h"
 #include "services/token_broker/provider_binding.h"
 #include "services/token_broker/provider_trouble.h"
 
@@ -165,7 +166,7 @@ absl::StatusOr<Provider> Providers::ForApp(const registry::v1::App& app) {
     }
   }
   if (provider.authorization_url.empty() || provider.token_url.empty()) {
-    return WithReason(absl::FailedPreconditionError("the app has no authorization or token URL"), "credential_missing");
+    return error::CredentialMissing("the app has no authorization or token URL");
   }
   if (app.client_secret().set()) {
     ASSIGN_OR_RETURN(provider.client_secret,

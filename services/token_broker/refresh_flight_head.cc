@@ -5,6 +5,7 @@
 #include "absl/strings/numbers.h"
 
 #include "common/proto_time.h"
+#include "services/token_broker/errors.h"
 #include "services/token_broker/provider_trouble.h"
 #include "services/token_broker/refresh_flight.h"
 #include "services/token_broker/refresh_flight_parts.h"
@@ -72,7 +73,7 @@ RefreshFlight::Next RefreshFlight::Examine(absl::Time now) {
     return ReleaseWith(std::make_shared<ConnectionView>());
   }
   if (!head_.ParseFromString(lease_.payload())) {
-    return ReleaseWith(absl::DataLossError("the stored connection does not parse"));
+    return ReleaseWith(error::DamagedConnection());
   }
   if (BestSide(&side_)) {
     return Then(Phase::kAdopt);

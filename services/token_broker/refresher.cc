@@ -9,6 +9,7 @@
 #include "common/json_log.h"
 #include "common/metrics.h"
 #include "common/random.h"
+#include "services/token_broker/errors.h"
 #include "services/token_broker/provider_trouble.h"
 
 namespace sallyport::token_broker {
@@ -84,7 +85,7 @@ void Refresher::Refresh(const ConnectionKey& key, const RefreshWish& wish, const
       return;
     }
   }
-  done(WithRetryAfter(absl::UnavailableError("shutting down"), absl::Seconds(1)));
+  done(error::ShuttingDown());
 }
 
 void Refresher::Admit(const FlightPtr& flight) {
@@ -145,7 +146,7 @@ void Refresher::Run(const FlightPtr& flight) {
   }
   if (flight->machine == nullptr) {
     if (stopping) {
-      return End(flight, WithRetryAfter(absl::UnavailableError("shutting down"), absl::Seconds(1)), {});
+      return End(flight, error::ShuttingDown(), {});
     }
     absl::StatusOr<Provider> provider = flight->provider_source();
     if (!provider.ok()) {

@@ -15,6 +15,7 @@
 #include "common/status_macros.h"
 #include "common/string_view.h"
 #include "common/url.h"
+#include "services/token_broker/errors.h"
 #include "services/token_broker/jwt_expiry.h"
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/names.h"
@@ -157,7 +158,7 @@ absl::Status Resolver::Admit(Call& call) const {
   if (call.passport.has_value() &&
       (call.passport->purpose != Passport::Purpose::kCall || call.passport->server_uid != call.request.server_uid())) {
     Deny(call, "passport_mismatch");
-    return WithReason(absl::PermissionDeniedError("the passport was made for something else"), "passport_mismatch");
+    return error::PassportMismatch();
   }
   const absl::StatusOr<Url> upstream = Url::Parse(call.server->upstream_url());
   if (!upstream.ok() || upstream->origin() != call.request.upstream_origin()) {
@@ -170,16 +171,13 @@ absl::Status Resolver::Admit(Call& call) const {
 absl::Status Resolver::AddSecret(Call& call, const std::string& piece, const std::string& name,
                                  const std::string& prefix, const common::v1::Secret& secret, bool in_query) {
   if (!secret.set() || secret.vault_record().empty()) {
-    return WithReason(absl::FailedPreconditionError(absl::StrCat(piece, " has no stored value; enter it again")),
-                      "credential_missing");
+    return error::CredentialMissing(absl::StrCat(piece, " has no stored value; enter it again"));
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<const Secret> value,
                    secrets_.Read(OrganizationRecord("server_secret", secret.vault_record()), secret.version()));
   // What is stored with a line break in it fails the request; it is never cleaned.
   if (!in_query && !IsFieldValue(ToStd(value->Expose()))) {
-    return WithReason(
-        absl::FailedPreconditionError(absl::StrCat(piece, " holds bytes no header may have; enter it again")),
-        "credential_missing");
+    return error::CredentialMissing(absl::StrCat(piece, " holds bytes no header may have; enter it again"));
   }
   call.AddPiece(piece, v1::ORG, name, absl::StrCat(prefix, value->Expose()), in_query, call.server->uid(),
                 secret.version());
@@ -209,7 +207,7 @@ absl::Status Resolver::AddStaticPieces(Call& call) {
     case AppAuth::kPassthrough:
       break;
     default:
-      return WithReason(absl::FailedPreconditionError("app_auth is not configured"), "credential_missing");
+      return error::CredentialMissing("app_auth is not configured");
   }
   for (const OutboundHeader& header : call.server->outbound_headers()) {
     if (header.source_case() == OutboundHeader::kLiteral) {
@@ -222,8 +220,7 @@ absl::Status Resolver::AddStaticPieces(Call& call) {
       }
     } else if (header.source_case() != OutboundHeader::kForwardCallerToken &&
                header.source_case() != OutboundHeader::kCallerIdentity) {
-      return WithReason(absl::FailedPreconditionError(absl::StrCat(PieceOf(header), " is not configured")),
-                        "credential_missing");
+      return error::CredentialMissing(absl::StrCat(PieceOf(header), " is not configured"));
     }
   }
   return absl::OkStatus();
@@ -238,7 +235,7 @@ absl::Status Resolver::PlanUserPieces(Call& call) const {
     }
     call.app = call.snapshot->AppByUid(auth.oauth_authorization().app_uid());
     if (call.app == nullptr) {
-      return WithReason(absl::FailedPreconditionError("the app of this server is gone"), "credential_missing");
+      return error::CredentialMissing("the app of this server is gone");
     }
     const auto& allowed = call.app->allowed_upstream_origins();
     if (std::find(allowed.begin(), allowed.end(), call.request.upstream_origin()) == allowed.end()) {

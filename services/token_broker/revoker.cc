@@ -4,6 +4,7 @@
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "services/token_broker/errors.h"
 #include "services/token_broker/provider_binding.h"
 
 namespace sallyport::token_broker {
@@ -53,7 +54,7 @@ absl::StatusOr<Revoker::Outcome> Revoker::Disconnect(const ConnectionKey& key, c
     const bool pending_already = record.metadata().state() == "REVOKE_PENDING";
     v1::TokenSet tokens;
     if (!tokens.ParseFromString(record.payload())) {
-      return absl::DataLossError("the stored connection does not parse");
+      return error::DamagedConnection();
     }
     vault::v1::PutRequest put;
     *put.mutable_record() = get.record();

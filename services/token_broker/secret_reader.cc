@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/error.h"
+#include "services/token_broker/errors.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -30,8 +31,7 @@ absl::StatusOr<std::shared_ptr<const Secret>> SecretReader::Read(const vault::v1
   request.set_version(version);
   absl::StatusOr<vault::v1::GetResponse> response = vault_.Get(request, "");
   if (absl::IsNotFound(response.status())) {
-    return WithReason(absl::FailedPreconditionError("a configured credential has no stored value; enter it again"),
-                      "credential_missing");
+    return error::CredentialMissing("a configured credential has no stored value; enter it again");
   }
   if (!response.ok()) {
     return response.status();

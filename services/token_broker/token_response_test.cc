@@ -126,28 +126,23 @@ TEST(TokenResponseTest, GrantTypeThatAClientMayNotUseIsNotTheRefreshTokensFault)
 
 // Slack names the kind of account a token belongs to, and tells no lifetime.
 TEST(TokenResponseTest, TokensOfUsersAndBotsAreBearers) {
-  for (const char* type : {"user", "bot", "User", "Bearer", "bearer", ""}) {
+  for (const std::string type : {"user", "bot", "User", "Bearer", "bearer", ""}) {
     for (const GrantKind kind : {GrantKind::kCode, GrantKind::kRefresh}) {
-      const TokenResult result = Parse(
-          200, absl::StrCat(R"({"ok":true,"access_token":"xoxe.1","token_type":")", type, ""
+      const std::string body = absl::StrCat(R"({"ok":true,"access_token":"xoxe.1","token_type":")", type, R"("})");
+      const TokenResult result = Parse(200, body, kind);
+      const auto* answer = std::get_if<TokenAnswer>(&result);
+      ASSERT_NE(answer, nullptr) << type;
+      EXPECT_EQ(answer->access_token.Expose(), "xoxe.1");
+      EXPECT_EQ(answer->expires_in, std::nullopt);
     }
-    "), kind);
-        const auto* answer = std::get_if<TokenAnswer>(&result);
-    ASSERT_NE(answer, nullptr) << type;
-    EXPECT_EQ(answer->access_token.Expose(), "xoxe.1");
-    EXPECT_EQ(answer->expires_in, std::nullopt);
   }
-}
-for (const char* type : {"DPoP", "dpop", "mac", "pop"}) {
-    const std::string body = absl::StrCat(R"({"access_token":"at","token_type":")", type, ""
-}
-");
-    EXPECT_EQ(ErrorOf(Parse(200, body, GrantKind::kCode)).code, "unsupported_token_type")
-    << type;
-EXPECT_EQ(ErrorOf(Parse(200, body)).code, "unsupported_token_type") << type;
-}
-EXPECT_EQ(ErrorOf(Parse(200, R"({"access_token":"at","token_type":"x"})", GrantKind::kCode)).code,
-          "unsupported_token_type");
+  for (const std::string type : {"DPoP", "dpop", "mac", "pop"}) {
+    const std::string body = absl::StrCat(R"({"access_token":"at","token_type":")", type, R"("})");
+    EXPECT_EQ(ErrorOf(Parse(200, body, GrantKind::kCode)).code, "unsupported_token_type") << type;
+    EXPECT_EQ(ErrorOf(Parse(200, body)).code, "unsupported_token_type") << type;
+  }
+  EXPECT_EQ(ErrorOf(Parse(200, R"({"access_token":"at","token_type":"x"})", GrantKind::kCode)).code,
+            "unsupported_token_type");
 }
 
 TEST(TokenResponseTest, LifetimeIsReadAsItComesAndFailsNothing) {
@@ -158,14 +153,11 @@ TEST(TokenResponseTest, LifetimeIsReadAsItComesAndFailsNothing) {
     return answer == nullptr ? std::nullopt : answer->expires_in;
   };
   for (const GrantKind kind : {GrantKind::kCode, GrantKind::kRefresh}) {
-    for (const char* value : {"3600", "" 3600 "", "3600.9", "" 3600.0 "", "3.6e3"}) {
+    for (const char* value : {"3600", R"("3600")", "3600.9", R"("3600.0")", "3.6e3"}) {
       EXPECT_EQ(lifetime(value, kind), absl::Seconds(3600)) << value;
     }
-    for (const char* value : {"0", "-1",
-                              ""
-                              "",
-                              "" 0 "", "" soon "", "" 1h "", "null", "true", "[]", "{}", "1e12", "" inf "", "" nan "",
-                              "0.5", "31708801", "99999999999999999999"}) {
+    for (const char* value : {"0", "-1", R"("")", R"("0")", R"("soon")", R"("1h")", "null", "true", "[]", "{}", "1e12",
+                              R"("inf")", R"("nan")", "0.5", "31708801", "99999999999999999999"}) {
       EXPECT_EQ(lifetime(value, kind), std::nullopt) << value;
     }
   }

@@ -9,6 +9,7 @@
 #include "common/oauth/error.h"
 #include "common/status_macros.h"
 #include "common/web/page.h"
+#include "services/authn/errors.h"
 #include "services/authn/web/pages.h"
 
 namespace sallyport::authn::web {
@@ -122,7 +123,7 @@ absl::StatusOr<WebResponse> AuthnWeb::Page(const WebRequest& request, absl::Time
   if (absl::StartsWith(path, kCallbackPrefix)) {
     return login_.Callback(absl::string_view(path).substr(sizeof(kCallbackPrefix) - 1), request, now);
   }
-  return WithReason(absl::NotFoundError("no such page"), "not_found");
+  return NoSuchPage("no such page");
 }
 
 absl::Status AuthnWeb::Prune(absl::Time now) {

@@ -11,6 +11,7 @@
 #include "common/oauth/error.h"
 #include "common/status_macros.h"
 #include "common/web/page.h"
+#include "services/authn/errors.h"
 #include "services/authn/groups_overage.h"
 #include "services/authn/web/resource.h"
 
@@ -142,7 +143,7 @@ absl::StatusOr<WebResponse> AuthorizeFlow::Authorize(const WebRequest& request, 
   }
   ASSIGN_OR_RETURN(const Client client, FindClient(*query));
   if (!context_.parts.servers.ready()) {
-    return WithReason(absl::UnavailableError("the servers are not known yet"), "config_unavailable");
+    return ServersUnknown();
   }
   ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
   Authorization authorization;

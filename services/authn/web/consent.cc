@@ -6,8 +6,9 @@
 
 #include "common/error.h"
 #include "common/oauth/error.h"
-#include "common/web/page.h"
 #include "common/status_macros.h"
+#include "common/web/page.h"
+#include "services/authn/errors.h"
 #include "services/authn/web/authorize.h"
 #include "services/authn/web/local_programs.h"
 
@@ -106,7 +107,7 @@ absl::StatusOr<WebResponse> AuthorizeFlow::DecideConsent(const WebRequest& reque
   // The token is bound to the session and to this transaction: neither another user's nor another client's consent
   // fits.
   if (!browser.session.has_value() || !CsrfTokenFits(form.Get("csrf"), browser.session_cookie, id)) {
-    return WithReason(absl::PermissionDeniedError("the form's token does not fit"), "csrf_token");
+    return WrongFormToken();
   }
   const std::string& decision = form.Get("decision");
   if (decision != "allow" && decision != "deny") {

@@ -12,6 +12,7 @@
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/web/page.h"
+#include "services/authn/errors.h"
 #include "services/authn/groups_overage.h"
 #include "services/authn/web/pages.h"
 #include "services/authn/web/provider_pages.h"
@@ -69,7 +70,7 @@ absl::StatusOr<WebResponse> LoginFlow::Login(const WebRequest& request, absl::Ti
   if (query.Has("connector")) {
     chosen = context_.parts.connectors.Find(query.Get("connector"));
     if (chosen == nullptr || !chosen->can_sign_in()) {
-      return WithReason(absl::NotFoundError("no such way to sign in"), "connector_unknown");
+      return ConnectorUnknown();
     }
   }
   if (chosen != nullptr && chosen->type() == Connector::Type::kOidc) {
@@ -120,7 +121,7 @@ absl::StatusOr<const Connector*> LoginFlow::LocalConnectorOf(absl::string_view i
     }
   }
   if (connector == nullptr || connector->type() != Connector::Type::kLocal) {
-    return WithReason(absl::NotFoundError("no such way to sign in"), "connector_unknown");
+    return ConnectorUnknown();
   }
   return connector;
 }
@@ -153,7 +154,7 @@ absl::StatusOr<WebResponse> LoginFlow::LocalSubmit(const WebRequest& request, ab
   ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
   // Login CSRF: the form must come from this browser's own page.
   if (browser.transaction_cookie_is_new || !CsrfTokenFits(form.Get("csrf"), browser.transaction_cookie, kLocalForm)) {
-    return WithReason(absl::PermissionDeniedError("the form's token does not fit"), "csrf_token");
+    return WrongFormToken();
   }
   ASSIGN_OR_RETURN(const Connector* connector, LocalConnectorOf(form.Get("connector")));
   const std::string return_to = SafeReturnTo(form.Get("return_to"));
@@ -331,7 +332,7 @@ absl::StatusOr<WebResponse> LoginFlow::LogoutSubmit(const WebRequest& request, a
   ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
   if (browser.session.has_value()) {
     if (!CsrfTokenFits(form.Get("csrf"), browser.session_cookie, kLogoutForm)) {
-      return WithReason(absl::PermissionDeniedError("the form's token does not fit"), "csrf_token");
+      return WrongFormToken();
     }
     audit::v1::Event event = EventOf("logout", audit::v1::DECISION_ALLOWED, browser.session->user.subject, request);
     event.set_rule("user");

@@ -8,6 +8,7 @@
 #include "common/error.h"
 #include "common/json.h"
 #include "common/status_macros.h"
+#include "services/authn/errors.h"
 
 namespace sallyport::authn::web {
 namespace {
@@ -19,7 +20,7 @@ constexpr absl::Duration kJwksAge = absl::Minutes(5);
 }  // namespace
 
 absl::StatusOr<WebResponse> Metadata::WellKnown(absl::string_view path) const {
-  const absl::Status not_found = WithReason(absl::NotFoundError("no such document"), "not_found");
+  const absl::Status not_found = NoSuchPage("no such document");
   if (!absl::ConsumePrefix(&path, "/.well-known/")) {
     return not_found;
   }
@@ -38,7 +39,7 @@ absl::StatusOr<WebResponse> Metadata::WellKnown(absl::string_view path) const {
     return not_found;
   }
   if (!context_.parts.servers.ready()) {
-    return WithReason(absl::UnavailableError("the servers are not known yet"), "config_unavailable");
+    return ServersUnknown();
   }
   const auto server = context_.parts.servers.FindBySlug(rest);
   if (server == nullptr || !server->interactive) {

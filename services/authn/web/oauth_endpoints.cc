@@ -8,6 +8,7 @@
 #include "common/json.h"
 #include "common/oauth/error.h"
 #include "common/status_macros.h"
+#include "services/authn/errors.h"
 #include "services/authn/web/resource.h"
 
 namespace sallyport::authn::web {
@@ -217,7 +218,7 @@ absl::Status OAuthEndpoints::CheckStillAllowed(const Grant& grant) const {
     return absl::OkStatus();
   }
   if (!context_.parts.servers.ready()) {
-    return WithReason(absl::UnavailableError("the servers are not known yet"), "config_unavailable");
+    return ServersUnknown();
   }
   const auto server = context_.parts.servers.FindByUid(grant.server_uid);
   if (server == nullptr || !server->interactive) {

@@ -127,21 +127,17 @@ absl::Status ApiHandler::CheckCookieRequest(const RequestHead& head) const {
 
 void ApiHandler::OnRequest(Exchange& exchange) {
   const RequestHead& head = exchange.head();
-  const auto fail = [&exchange](const absl::Status& status, std::initializer_list<Field> extra = {}) {
-    std::vector<Field> fields = {{"Content-Type", "application/json"}, {"Cache-Control", "no-store"}};
-    fields.insert(fields.end(), extra.begin(), extra.end());
-    exchange.Respond(HttpStatusOf(status), fields, ErrorBody(status));
+  const auto fail = [&exchange](const absl::Status& status, std::vector<Field> extra = {}) {
+    RespondError(exchange, status, std::move(extra));
   };
   const auto method = methods_.find(head.path.substr(kPrefix.size()));
   if (method == methods_.end()) return fail(absl::NotFoundError("there is no such method"));
   if (head.method != "POST") {
-    return exchange.Respond(405, {{"Allow", "POST"}, {"Content-Type", "application/json"}},
-                            R"({"error":"method_not_allowed","message":"use POST"})");
+    return RespondError(exchange, 405, "method_not_allowed", "use POST", {{"Allow", "POST"}});
   }
   const HeaderField* content_type = head.Find(HeaderId::kContentType);
   if (content_type == nullptr || !IsJson(content_type->value)) {
-    return exchange.Respond(415, {{"Content-Type", "application/json"}},
-                            R"({"error":"unsupported_media_type","message":"send Content-Type: application/json"})");
+    return RespondError(exchange, 415, "unsupported_media_type", "send Content-Type: application/json");
   }
   auto rpc = std::make_shared<Rpc>();
   rpc->method = method->second;
@@ -183,11 +179,10 @@ void ApiHandler::OnRequest(Exchange& exchange) {
 
 void ApiHandler::Fail(const ExchangeRef& ref, const absl::Status& status) {
   ref.Post([status](Exchange& exchange) {
-    std::vector<Field> fields = {{"Content-Type", "application/json"}, {"Cache-Control", "no-store"}};
-    const std::string retry_after = absl::StrCat(RetryAfterSeconds(status));
-    if (retry_after != "0") fields.push_back({"Retry-After", retry_after});
-    if (absl::IsUnauthenticated(status)) fields.push_back({"WWW-Authenticate", kInvalidToken});
-    exchange.Respond(HttpStatusOf(status), fields, ErrorBody(status));
+    if (absl::IsUnauthenticated(status)) {
+      return RespondError(exchange, status, {{"WWW-Authenticate", kInvalidToken}});
+    }
+    RespondError(exchange, status);
   });
 }
 

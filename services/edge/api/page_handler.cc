@@ -182,7 +182,7 @@ void PageHandler::Answer(const std::shared_ptr<Rpc>& rpc, const grpc::Status& gr
   const bool https = site_.public_url.starts_with("https://") && !site_.public_is_loopback;
   rpc->ref.Post([rpc, status, https](Exchange& exchange) {
     std::vector<Field> fields;
-    // RFC 6797. Who came once does not come over plain http again.
+    // RFC 6797: browsers must not fall back to HTTP.
     if (https) fields.push_back({"Strict-Transport-Security", "max-age=31536000"});
     const bool has_cors =
         status.ok() && std::any_of(rpc->response.headers().begin(), rpc->response.headers().end(),
@@ -192,13 +192,7 @@ void PageHandler::Answer(const std::shared_ptr<Rpc>& rpc, const grpc::Status& gr
       fields.push_back({"Access-Control-Allow-Origin", rpc->cors});
       if (rpc->cors != "*") fields.push_back({"Vary", "Origin"});
     }
-    if (!status.ok()) {
-      const std::string retry_after = absl::StrCat(RetryAfterSeconds(status));
-      fields.push_back({"Content-Type", "application/json"});
-      fields.push_back({"Cache-Control", "no-store"});
-      fields.push_back({"Retry-After", retry_after == "0" ? std::string_view("1") : std::string_view(retry_after)});
-      return exchange.Respond(HttpStatusOf(status), fields, ErrorBody(status));
-    }
+    if (!status.ok()) return RespondError(exchange, status, std::move(fields));
     for (const web::v1::Header& header : rpc->response.headers()) fields.push_back({header.name(), header.value()});
     exchange.Respond(rpc->response.status(), fields, rpc->response.body());
   });
