@@ -35,6 +35,9 @@ function script(report, authorize) {
   })();`;
 }
 
+// Those that no browser runs when they are all it is shown: they lead elsewhere, or rely on a gateway that relays their fields.
+export const HARMLESS_ALONE = ['multipart', 'refresh', 'redirect', 'sniffed'];
+
 // name -> { status, fields, body }: pages in every disguise a browser would see through.
 function disguises(js) {
   const html = `<!doctype html><html><body><h1>Welcome</h1><script>${js}</script></body></html>`;
@@ -54,7 +57,7 @@ function disguises(js) {
     'type-list': { status: 200, fields: type('application/json, text/html'), body: html },
     'not-found': { status: 404, fields: type('text/html'), body: html },
     broken: { status: 500, fields: type('text/html'), body: html },
-    unauthorized: { status: 401, fields: `${type('text/html')}WWW-Authenticate: Basic realm="x"\r\n`, body: html },
+    unauthorized: { status: 401, fields: `${type('text/html')}WWW-Authenticate: Bearer realm="x"\r\n`, body: html },
     multipart: {
       status: 200, fields: type('multipart/x-mixed-replace; boundary=x'), body: `--x\r\nContent-Type: text/html\r\n\r\n${html}\r\n--x--\r\n`,
     },
@@ -82,7 +85,7 @@ export async function startHostile({ authorize = () => '/login' } = {}) {
       res.writeHead(200, { 'Content-Type': 'text/html' }).end(own);
     } else {
       all ??= disguises(attack());
-      const { status, fields, body } = all[target.pathname.slice(1)];
+      const { status, fields, body } = all[target.pathname.slice(1)] ?? { status: 404, fields: '', body: '' };  // /favicon.ico
       req.socket.end(`HTTP/1.1 ${status} X\r\n${fields}${LENGTH(body)}Connection: close\r\n\r\n${body}`);
     }
   });

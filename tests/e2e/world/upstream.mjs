@@ -66,3 +66,25 @@ export async function startTrickster() {
   });
   return { url: `${site.url}/mcp`, origin: site.url, requests, disconnects, close: () => site.close() };
 }
+
+// Answers as the servers of the SDKs do, but in plain text wherever a body need not be JSON: 405 for GET and DELETE, 404 for a session it
+// has forgotten (or a method of 2026-07-28), 202 for a notification. Without the slash at the end of its address it redirects.
+export async function startPlain() {
+  const sessions = new Set();
+  const text = (res, status, words, headers = {}) => res.writeHead(status, { 'Content-Type': 'text/plain', ...headers }).end(words);
+  const site = await listen(async (req, res) => {
+    const body = await readBody(req);
+    if (req.url === '/mcp') return res.writeHead(307, { Location: `http://${req.headers.host}/mcp/?key=hidden` }).end('moved');
+    if (req.method !== 'POST') return text(res, 405, 'no stream, and no end of a session', { Allow: 'POST' });
+    const message = JSON.parse(body);
+    const opens = message.method === 'initialize';
+    if (!opens && !sessions.has(req.headers['mcp-session-id'])) return text(res, 404, 'Session not found');
+    if (message.id === undefined) return text(res, 202, 'Accepted');
+    const id = `session-${sessions.size}`;
+    if (opens) sessions.add(id);
+    const result = opens ? { protocolVersion: '2025-11-25', capabilities: { tools: {} }, serverInfo: { name: 'plain', version: '1' } } : { tools: [] };
+    res.writeHead(200, { 'Content-Type': 'application/json; charset=utf-8', ...(opens ? { 'Mcp-Session-Id': id } : {}) });
+    return res.end(JSON.stringify({ jsonrpc: '2.0', id: message.id, result }));
+  });
+  return { url: `${site.url}/mcp/`, unslashed: `${site.url}/mcp`, forget: () => sessions.clear(), close: () => site.close() };
+}

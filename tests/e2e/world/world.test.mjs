@@ -5,10 +5,11 @@ import { after, describe, it } from 'node:test';
 import * as oidc from 'openid-client';
 import { createHash, randomBytes } from 'node:crypto';
 import { Browser, parseForms } from './browser.mjs';
-import { actInChromium } from './chromium.mjs';
+import { actInChromium, openChromium } from './chromium.mjs';
 import { createEchoListener } from '../../../tools/demo/echo-server.mjs';
 import { CALLBACK, connectClient, connectMcpRemote, person, personToTheEnd } from './clients.mjs';
 import { callTool, initialize, request, rpc, toolText } from './http-client.mjs';
+import { HARMLESS_ALONE, startHostile } from './hostile.mjs';
 import { freePort, listen, sendJson, waitFor } from './http.mjs';
 import { makeUsers, startIdp } from './idp.mjs';
 import { startProvider } from './provider.mjs';
@@ -65,6 +66,23 @@ describe('identity provider', async () => {
   it('works in Chromium', async () => {
     const tokens = await signIn((url) => actInChromium(url, personaOf(idp.users[1]), { stop }));
     assert.equal(tokens.claims().sub, idp.users[1].sub);
+  });
+});
+
+describe('hostile server', () => {
+  it('has its script run by a browser that is shown its pages', async () => {
+    const hostile = await startHostile();
+    const { page, close } = await openChromium();
+    try {
+      for (const name of hostile.names.filter((disguise) => !HARMLESS_ALONE.includes(disguise))) {
+        hostile.reports.length = 0;
+        await page.goto(hostile.url(name));
+        await waitFor(() => hostile.reports.some(({ what }) => what === 'ran'), `the script of ${name}`);
+      }
+    } finally {
+      await close();
+      await hostile.close();
+    }
   });
 });
 
