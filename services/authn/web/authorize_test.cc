@@ -204,7 +204,7 @@ TEST_F(AuthorizeTest, SlashQueryAndUpperCaseHostNameTheSameServer) {
   for (const std::string resource :
        {"https://gw.example.com/mcp/github/", "HTTPS://GW.example.com:443/mcp/github",
         "https://gw.example.com/mcp/github?tenant=a", "https://gw.example.com/mcp/github/?x"}) {
-    for (const std::string again : {resource, std::string("https://gw.example.com/mcp/github")}) {
+    for (const std::string& again : {resource, std::string("https://gw.example.com/mcp/github")}) {
       const WebResponse tokens =
           RequestToken(browser_, {{"grant_type", "authorization_code"},
                                   {"code", ObtainCode(browser_, AuthorizeFields(client, kLoopback, resource))},
