@@ -10,6 +10,7 @@
 #include "common/control_stream.h"
 #include "common/error.h"
 #include "common/jose/jwk.h"
+#include "common/proto_time.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"
 #include "services/registry/registry_testing.h"
