@@ -8,7 +8,7 @@
 #include "absl/strings/str_join.h"
 
 #include "common/error.h"
-#include "common/status_macros.h"
+#include "common/service_config.h"
 
 namespace sallyport::authn {
 namespace {
