@@ -23,6 +23,7 @@
 #include "services/authn/authn_store.h"
 #include "services/authn/group_names.h"
 #include "services/authn/issuer_check.h"
+#include "services/authn/issuers_service.h"
 #include "services/authn/web/authn_web.h"
 #include "services/authn/web/registered_clients.h"
 
@@ -71,8 +72,10 @@ absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Egr
 }  // namespace
 
 absl::Status ValidateAuthnConfig(const config::v1::AuthnConfig& config) {
-  std::vector<absl::Status> checks = {ValidateDatabase(config.database()), ValidateDeployment(config.deployment()),
-                                      CheckEgressCaBundle(config.deployment()), ValidateConnectors(config.connectors()),
+  std::vector<absl::Status> checks = {ValidateDatabase(config.database()),
+                                      ValidateDeployment(config.deployment()),
+                                      CheckEgressCaBundle(config.deployment()),
+                                      ValidateConnectors(config.connectors()),
                                       web::ValidateRegisteredClients(config.clients()),
                                       CheckRoleGroups("roles", config.roles(), GroupNames(config.connectors()))};
   if (const absl::StatusOr<EgressPolicy> policy = OAuthPolicy(config.deployment().egress()); policy.ok()) {
@@ -105,6 +108,7 @@ struct AuthnServer::State {
         database(std::move(the_database)),
         http(std::move(the_http)),
         fetcher(*http),
+        app_issuers(fetcher, AppIssuerOptions()),
         jwks(fetcher),
         vault(MakeVaultClient(the_peers.vault)),
         keys(*vault, std::max(AccessTokenLifetime(settings), absl::Hours(1))),
@@ -130,6 +134,7 @@ struct AuthnServer::State {
   std::unique_ptr<Database> database;
   std::unique_ptr<HttpClient> http;
   oauth::HttpFetcher fetcher;
+  oauth::MetadataCache app_issuers;
   JwksCache jwks;
   std::unique_ptr<VaultClient> vault;
   SigningKeys keys;
@@ -215,6 +220,8 @@ std::vector<std::unique_ptr<grpc::Service>> AuthnServer::State::Services(std::sh
   options.clock = &clock;
   std::vector<std::unique_ptr<grpc::Service>> services;
   services.push_back(std::make_unique<AuthnService>(*rpcs, options));
+  options.service = "sallyport.authn.v1.Issuers";
+  services.push_back(std::make_unique<IssuersService>(app_issuers, options));
   options.service = "sallyport.web.v1.Web";
   services.push_back(std::make_unique<web::WebService>(*web, options));
   return services;

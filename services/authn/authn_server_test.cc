@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/authn/authn_server.h"
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -11,6 +12,8 @@
 #include "common/base64url.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
+#include "sallyport/authn/v1/issuers.grpc.pb.h"
+#include "sallyport/authn/v1/issuers.grpc.pb.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"
 #include "sallyport/vault/v1/vault.grpc.pb.h"
 #include "sallyport/web/v1/web.grpc.pb.h"
@@ -18,6 +21,7 @@
 #include "services/authn/authn_service.h"
 #include "services/authn/authn_testing.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/http_server.h"
 #include "tests/testing/status_matchers.h"
 
 namespace sallyport::authn {
@@ -439,6 +443,47 @@ TEST_F(AuthnServerTest, ConnectorsAreListedAndUnknownOnesAreNotFound) {
   EXPECT_EQ(
       As("token_broker")->GetConnector(MakeClientContext(absl::Seconds(5)).get(), request, &connector).error_code(),
       grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(AuthnServerTest, TheRegistryHearsWhatAnIssuerAnnouncesAndNobodyElseDoes) {
+  std::atomic<int> asked{0};
+  std::string document;
+  ::sallyport::testing::TestHttpServer provider([&](const auto& /*request*/) {
+    ++asked;
+    return ::sallyport::testing::TestHttpServer::Response{.headers = {{"Content-Type", "application/json"}},
+                                                          .body = document};
+  });
+  const std::string issuer = absl::StrCat("http://127.0.0.1:", provider.port());
+  document =
+      absl::StrCat(R"({"issuer":")", issuer, R"(","token_endpoint_auth_methods_supported":["client_secret_post"]})");
+  config_.mutable_deployment()->mutable_egress()->add_oauth_networks("127.0.0.0/8");
+  StartReady();
+  v1::DescribeIssuerRequest request;
+  request.set_issuer(issuer);
+  v1::DescribeIssuerResponse response;
+  const auto ask = [&](const std::string& caller) {
+    return v1::Issuers::NewStub(server_->InProcessChannel(caller))
+        ->DescribeIssuer(MakeClientContext(absl::Seconds(30)).get(), request, &response)
+        .error_code();
+  };
+  for (const char* other : {"edge", "token_broker", "vault"}) {
+    EXPECT_EQ(ask(other), grpc::StatusCode::PERMISSION_DENIED) << other;
+  }
+  EXPECT_EQ(asked, 0);
+  ASSERT_EQ(ask("registry"), grpc::StatusCode::OK);
+  ASSERT_EQ(response.token_endpoint_auth_methods_size(), 1);
+  EXPECT_EQ(response.token_endpoint_auth_methods(0), "client_secret_post");
+  EXPECT_EQ(ask("registry"), grpc::StatusCode::OK);
+  EXPECT_EQ(asked, 1) << "kept";
+  // Said by nobody: basic (RFC 8414 section 2).
+  document = absl::StrCat(R"({"issuer":")", issuer, R"("})");
+  clock_.Advance(absl::Minutes(11));
+  ASSERT_EQ(ask("registry"), grpc::StatusCode::OK);
+  ASSERT_EQ(response.token_endpoint_auth_methods_size(), 1);
+  EXPECT_EQ(response.token_endpoint_auth_methods(0), "client_secret_basic");
+  // Outside the networks that may be reached.
+  request.set_issuer("http://10.1.2.3");
+  EXPECT_NE(ask("registry"), grpc::StatusCode::OK);
 }
 
 TEST_F(AuthnServerTest, WithoutACredentialThereIsNoPassport) {

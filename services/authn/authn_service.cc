@@ -61,6 +61,7 @@ std::map<std::string, MethodTable> AuthnMethodTables() {
             {"EndSignIn", {"token_broker"}},
             {"WhoAmI", {"edge"}},
             {"RevokeUser", {"edge"}}}},
+          {"sallyport.authn.v1.Issuers", {{"DescribeIssuer", {"registry"}}}},
           {"sallyport.web.v1.Web", {{"Handle", {"edge"}}}}};
 }
 

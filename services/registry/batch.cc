@@ -194,6 +194,17 @@ void Batch::Prepare(T& after, Change& change, Findings& findings) {
       },
       findings);
   CheckClient(before, after, change.plan, writer_.credential_admin, findings);
+  if (findings.violations.empty()) CompareWithIssuer(before, after, findings);
+}
+
+void Batch::CompareWithIssuer(const v1::App* before, const v1::App& after, Findings& findings) {
+  const bool set_now =
+      before == nullptr || before->issuer() != after.issuer() || before->client_auth() != after.client_auth();
+  if (!set_now || after.issuer().empty() || after.client_auth() == v1::CLIENT_AUTH_UNSPECIFIED || issuer_silent_)
+    return;
+  const auto announced = catalog_.options_.issuer_auth_methods(after.issuer());
+  if (announced.ok()) return WarnOfClientAuth(after, *announced, findings);
+  issuer_silent_ = absl::IsUnavailable(announced.status()) || absl::IsDeadlineExceeded(announced.status());
 }
 
 template <typename T>

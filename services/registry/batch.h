@@ -68,6 +68,11 @@ class Batch {
   std::map<std::string, T>& Working();
   template <typename T>
   void Prepare(T& after, Change& change, Findings& findings);
+  // Asks issuers, which may be slow or down: only of apps whose issuer or client_auth this write sets, and no further
+  // once one did not answer.
+  void CompareWithIssuer(const v1::App* before, const v1::App& after, Findings& findings);
+  template <typename T>
+  void CompareWithIssuer(const T* /*before*/, const T& /*after*/, Findings& /*findings*/) {}
   void AllowFirstOrigin(const v1::McpServer& server);
   // Lists what PutSecrets is about to store, so that it is taken back should this write not be.
   absl::Status AnnounceSecrets();
@@ -87,6 +92,7 @@ class Batch {
   std::string write_;  // Id of this write in the vault; set once secrets are announced.
   std::vector<Store::SecretWrite> announced_;
   std::optional<Connectors> connectors_;
+  bool issuer_silent_ = false;
   std::vector<ErrorDetail::Violation> violations_;
   std::vector<Denial> denials_;
   std::vector<std::unique_ptr<Change>> changes_;

@@ -46,6 +46,9 @@ class Catalog {
     std::vector<std::string> oauth_networks;
     // nullopt while authn does not answer.
     std::function<std::optional<Connectors>()> connectors;
+    // How clients may authenticate at the token endpoint of `issuer`, as it announces (RFC 8414 section 2). An error if
+    // that cannot be learnt; UNAVAILABLE if nobody answered.
+    std::function<absl::StatusOr<std::vector<std::string>>(const std::string& issuer)> issuer_auth_methods;
   };
   Catalog(Database& database, AuditOutbox& audit, SecretVault& vault, const Clock& clock, Options options);
 

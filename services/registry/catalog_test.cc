@@ -62,6 +62,10 @@ class CatalogTest : public EngineTest {
       ++connector_questions_;
       return connectors_;
     };
+    options.issuer_auth_methods = [this](const std::string& issuer) {
+      asked_issuers_.push_back(issuer);
+      return announced_;
+    };
     return std::make_unique<Catalog>(database, *audit_, vault_client_, clock_, options);
   }
   template <typename T>
@@ -141,6 +145,8 @@ class CatalogTest : public EngineTest {
   Writer chief_;
   std::optional<Connectors> connectors_ = Connectors{{"okta", {"oidc"}}};
   std::atomic<int> connector_questions_ = 0;  // Writers ask from threads of their own.
+  std::vector<std::string> asked_issuers_;
+  absl::StatusOr<std::vector<std::string>> announced_ = absl::UnavailableError("nobody answers");
 };
 INSTANTIATE_ENGINES(CatalogTest);
 
@@ -336,6 +342,48 @@ TEST_P(CatalogTest, ANewValueAtSwitchingBackReleasesTheFormerVersion) {
   clock_.Advance(absl::Hours(24 * 31));
   ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
   EXPECT_THAT(vault_.Live(), SizeIs(1));
+}
+
+TEST_P(CatalogTest, AClientAuthThatTheIssuerDoesNotAnnounceWarnsWhenItIsSaved) {
+  const auto warned = [](const auto& written) {
+    EXPECT_THAT(written, IsOk());
+    std::vector<std::string> messages;
+    for (const auto& warning : written->warnings) messages.push_back(warning.field() + ": " + warning.message());
+    return messages;
+  };
+  auto app = FromJson<v1::App>(kApp);
+  app.set_issuer("https://idp.example.com");
+  app.set_client_auth(v1::POST);
+  announced_ = std::vector<std::string>{"client_secret_basic", "evil\nname"};
+  EXPECT_THAT(warned(catalog_->Create(app, true, chief_)),
+              ElementsAre("clientAuth: the issuer announces client_secret_basic and not client_secret_post: leave "
+                          "clientAuth out to use what it announces"));
+  EXPECT_THAT(warned(catalog_->Create(app, false, chief_)), SizeIs(1));
+  EXPECT_THAT(asked_issuers_, ElementsAre("https://idp.example.com", "https://idp.example.com"));
+  app.clear_client_secret();
+  app.set_display_name("GitHub");
+  EXPECT_THAT(warned(catalog_->Update(app, false, chief_)), IsEmpty()) << "said when it was set";
+  EXPECT_THAT(asked_issuers_, SizeIs(2));
+  app.set_client_auth(v1::BASIC);
+  EXPECT_THAT(warned(catalog_->Update(app, false, chief_)), IsEmpty());
+  EXPECT_THAT(asked_issuers_, SizeIs(3));
+  app.set_client_auth(v1::CLIENT_AUTH_UNSPECIFIED);
+  EXPECT_THAT(warned(catalog_->Update(app, false, chief_)), IsEmpty());
+  EXPECT_THAT(asked_issuers_, SizeIs(3)) << "the announcement decides";
+}
+
+TEST_P(CatalogTest, AnIssuerThatDoesNotAnswerHoldsUpNoSave) {
+  const auto app = [](const std::string& slug) {
+    return R"({"slug": ")" + slug + R"(", "issuer": "https://)" + slug +
+           R"(.example.com", "clientId": "me", "clientSecret": {"value": "s"}, "clientAuth": "BASIC"})";
+  };
+  announced_ = absl::UnavailableError("down");
+  ASSERT_THAT(Apply(File({app("a"), app("b"), app("c")}, {}), chief_), IsOk());
+  EXPECT_THAT(asked_issuers_, SizeIs(1)) << "one time-out, not three";
+  asked_issuers_.clear();
+  announced_ = absl::NotFoundError("publishes none");
+  ASSERT_THAT(Apply(File({app("d"), app("e")}, {}), chief_), IsOk());
+  EXPECT_THAT(asked_issuers_, SizeIs(2));
 }
 
 TEST_P(CatalogTest, AnAppsClientSecretIsBoundToItsTokenAndRevocationOrigins) {

@@ -14,6 +14,7 @@
 #include "common/sql_config.h"
 #include "common/status_macros.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
+#include "sallyport/authn/v1/issuers.grpc.pb.h"
 #include "services/registry/registry_service.h"
 #include "services/registry/store.h"
 
@@ -57,6 +58,27 @@ class ConnectorSource {
   absl::Time fetched_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
 };
 
+// What issuers of apps announce, by way of authn: the registry itself reaches nothing outside.
+class IssuerSource {
+ public:
+  explicit IssuerSource(const std::shared_ptr<grpc::Channel>& authn) : stub_(authn::v1::Issuers::NewStub(authn)) {}
+
+  absl::StatusOr<std::vector<std::string>> AuthMethods(const std::string& issuer) {
+    authn::v1::DescribeIssuerRequest request;
+    request.set_issuer(issuer);
+    authn::v1::DescribeIssuerResponse response;
+    const auto context = MakeClientContext(absl::Seconds(3));
+    if (const auto status = stub_->DescribeIssuer(context.get(), request, &response); !status.ok()) {
+      return FromGrpcStatus(status);
+    }
+    const auto& methods = response.token_endpoint_auth_methods();
+    return std::vector<std::string>(methods.begin(), methods.end());
+  }
+
+ private:
+  const std::unique_ptr<authn::v1::Issuers::Stub> stub_;
+};
+
 std::vector<std::string> Texts(const google::protobuf::RepeatedPtrField<std::string>& values) {
   return {values.begin(), values.end()};
 }
@@ -65,10 +87,11 @@ std::vector<std::string> Texts(const google::protobuf::RepeatedPtrField<std::str
 
 struct RegistryServer::State {
   State(const Clock& clock_in, const RegistryPeers& peers)
-      : clock(clock_in), connectors(peers.authn, clock_in), vault(peers.vault) {}
+      : clock(clock_in), connectors(peers.authn, clock_in), issuers(peers.authn), vault(peers.vault) {}
 
   const Clock& clock;
   ConnectorSource connectors;
+  IssuerSource issuers;
   SecretVault vault;
   std::unique_ptr<Database> database;
   std::unique_ptr<AuditOutbox> audit;
@@ -143,6 +166,7 @@ absl::StatusOr<std::unique_ptr<RegistryServer>> RegistryServer::Start(const conf
   }
   options.oauth_networks = Texts(config.deployment().egress().oauth_networks());
   options.connectors = [&state] { return state.connectors.Get(); };
+  options.issuer_auth_methods = [&state](const std::string& issuer) { return state.issuers.AuthMethods(issuer); };
   state.catalog = std::make_unique<Catalog>(*state.database, *state.audit, state.vault, clock, std::move(options));
   state.hub = std::make_unique<WatchHub>(*state.database);
   state.verifier =

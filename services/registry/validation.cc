@@ -9,6 +9,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "common/http_field.h"
 #include "common/oauth/subject_claim.h"
@@ -464,6 +465,35 @@ void ValidateAppClient(const v1::App& app, bool has_secret, Findings& findings) 
   if ((auth == v1::NONE || !has_secret) && app.pkce() == v1::OFF) {
     findings.Refuse("pkce", "a public client needs PKCE: set S256, or give a client secret");
   }
+}
+
+void WarnOfClientAuth(const v1::App& app, const std::vector<std::string>& announced, Findings& findings) {
+  const char* method = nullptr;
+  switch (app.client_auth()) {
+    case v1::BASIC:
+      method = "client_secret_basic";
+      break;
+    case v1::POST:
+      method = "client_secret_post";
+      break;
+    case v1::NONE:
+      method = "none";
+      break;
+    default:
+      return;
+  }
+  if (std::find(announced.begin(), announced.end(), method) != announced.end()) return;
+  // Another party's words: what is no name of RFC 7591's registry is not repeated.
+  std::vector<std::string> names;
+  for (const std::string& name : announced) {
+    const bool shown = name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
+                         return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-';
+                       });
+    if (shown && names.size() < 8) names.push_back(name);
+  }
+  findings.Warn("clientAuth",
+                absl::StrCat("the issuer announces ", names.empty() ? "other ways" : absl::StrJoin(names, ", "),
+                             " and not ", method, ": leave clientAuth out to use what it announces"));
 }
 
 void ValidateCredential(const v1::Credential& credential, Findings& findings) {

@@ -58,6 +58,9 @@ inline constexpr char kOriginRule[] = "secret_origin";
 // and YAML. Secrets are not looked at (draft.h).
 void ValidateMcpServer(const v1::McpServer& server, const ValidationContext& context, Findings& findings);
 void ValidateApp(const v1::App& app, const ValidationContext& context, Findings& findings);
+// An app's client_auth that its issuer does not announce: it may work all the same, so a warning. `announced` is as in
+// RFC 8414 section 2.
+void WarnOfClientAuth(const v1::App& app, const std::vector<std::string>& announced, Findings& findings);
 void ValidateCredential(const v1::Credential& credential, Findings& findings);
 // What of an app depends on whether it has a client secret, stored or given.
 void ValidateAppClient(const v1::App& app, bool has_secret, Findings& findings);
