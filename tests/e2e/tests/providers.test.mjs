@@ -81,7 +81,7 @@ for (const topology of TOPOLOGIES) {
       const answer = await waitFor(async () => {
         const now = await whoami(world, tokens[0]);
         return link(now) && now;
-      }, 'the link', 30000, 500);
+      }, 'the link', 60000, 500);
       assert.match(toolText(answer), /Connect your Code Host account/);
       const asked = refused(0);
       assert.ok(asked >= 2, 'looked at a second time');
