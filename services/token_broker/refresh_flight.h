@@ -42,7 +42,8 @@ struct RefreshWish {
 //   I1  one request with a given refresh token is in flight at most
 //   I2  a refresh token that was received is in the vault (head or side version) or still held here
 //   I3  a provider's rotation is never tripped by us without a crash or a lost response
-//   I4  a connection is marked as needing its user only if no usable refresh token of its generation is known
+//   I4  a connection is marked as needing its user only if no usable refresh token of its generation is known (one that
+//       brings no access token, again and again, is not)
 //   I5  an older link never overwrites a newer one, and unlinking is never undone
 class RefreshFlight {
  public:
