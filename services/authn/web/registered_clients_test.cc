@@ -85,8 +85,10 @@ TEST_F(RegisteredClientsTest, RefusalsNameTheField) {
               ElementsAre("clients[0].clientSecretFile"));
   EXPECT_THAT(with([](auto& client) { client.set_client_secret_file("/none"); }),
               ElementsAre("clients[0].clientSecretFile"));
-  for (const std::string& secret : {std::string(31, 'a'), std::string(513, 'a'), "tab\t" + std::string(40, 'a'),
-                                    "\xc3\xa9" + std::string(40, 'a'), std::string(40, 'a') + "\nsecond"}) {
+  const std::string long_enough(40, 'a');
+  const std::vector<std::string> secrets = {std::string(31, 'a'), std::string(513, 'a'), long_enough + "\ttab",
+                                            long_enough + "\xc3\xa9", long_enough + "\nsecond"};
+  for (const std::string& secret : secrets) {
     EXPECT_THAT(with([&](auto& client) { client.set_client_secret_file(SecretFile(secret)); }),
                 ElementsAre("clients[0].clientSecretFile"))
         << secret;
