@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base64url.h"
+#include "common/crypto.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/authn/v1/issuers.grpc.pb.h"
