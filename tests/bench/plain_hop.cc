@@ -8,6 +8,7 @@
 
 #include "services/edge/http/engine.h"
 #include "services/edge/http/header_rules.h"
+#include "services/edge/http/response_rules.h"
 
 namespace sallyport::edge {
 namespace {

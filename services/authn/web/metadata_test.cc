@@ -82,7 +82,7 @@ TEST_F(MetadataTest, DocumentsAreRead) {
 TEST(MetadataBeforeConfigurationTest, IsUnavailableAndNotAbsent) {
   World world;
   ControlStream empty(grpc::CreateChannel("127.0.0.1:1", grpc::InsecureChannelCredentials()), world.clock);
-  Servers none(empty, world.roles);
+  Servers none(empty, world.roles, GroupNames());
   AuthnWeb web(Parts{kPublicUrl, absl::Hours(12), world.clock, *world.database, world.sessions, world.grants,
                      world.revocations, none, *world.connectors, world.tokens, world.keys, world.passports, world.vault,
                      world.audit, nullptr});
