@@ -87,7 +87,7 @@ absl::Status SavePeople(Transaction& tx, const std::map<std::string, Person>& pe
       kOnKnownPerson);
 }
 
-absl::Status SaveClients(Transaction& tx, const std::map<std::string, Client>& clients) {
+absl::Status SaveClients(Transaction& tx, const std::map<std::string, Client>& clients, int max_unused) {
   RETURN_IF_ERROR(InsertRows(
       tx, "INSERT INTO audit_client (client_id, name, at, used) VALUES", clients,
       [](size_t n, const auto& row, std::string& sql, SqlParams& params) {
@@ -104,7 +104,7 @@ absl::Status SaveClients(Transaction& tx, const std::map<std::string, Client>& c
       .Exec(
           "DELETE FROM audit_client WHERE client_id IN (SELECT client_id FROM audit_client WHERE used = 0 "
           "ORDER BY at DESC, client_id LIMIT :some OFFSET :most)",
-          {{"some", kEvictedAtOnce}, {"most", AuditNames::kMaxUnusedClients}})
+          {{"some", kEvictedAtOnce}, {"most", max_unused}})
       .status();
 }
 
@@ -136,7 +136,7 @@ std::vector<std::string> AuditNames::Schema() {
   };
 }
 
-absl::Status AuditNames::Learn(Transaction& tx, const audit::v1::AppendRequest& batch) {
+absl::Status AuditNames::Learn(Transaction& tx, const audit::v1::AppendRequest& batch, int max_unused_clients) {
   const std::string& source = batch.events(0).source();
   if (source != "authn" && !absl::StartsWith(source, "authn/")) return absl::OkStatus();
   std::map<std::string, Person> people;
@@ -163,7 +163,7 @@ absl::Status AuditNames::Learn(Transaction& tx, const audit::v1::AppendRequest& 
     }
   }
   RETURN_IF_ERROR(SavePeople(tx, people));
-  return SaveClients(tx, clients);
+  return SaveClients(tx, clients, max_unused_clients);
 }
 
 audit::v1::Event AuditNames::WithoutNames(const audit::v1::Event& event) {

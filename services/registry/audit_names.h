@@ -28,7 +28,8 @@ class AuditNames {
   static std::vector<std::string> Schema();
 
   // Takes up the names in a batch of authn's, which alone knows them; those in other services' events are not believed.
-  static absl::Status Learn(Transaction& tx, const audit::v1::AppendRequest& batch);
+  static absl::Status Learn(Transaction& tx, const audit::v1::AppendRequest& batch,
+                            int max_unused_clients = kMaxUnusedClients);
   // The event as it is stored.
   static audit::v1::Event WithoutNames(const audit::v1::Event& event);
   // Fills in what is known now.

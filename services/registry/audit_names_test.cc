@@ -193,7 +193,7 @@ TEST_P(AuditNamesTest, WhatAClientCallsItselfIsBoundedAndHarmless) {
   // An id longer than the key, cut within a character.
   std::string euros;
   for (int i = 0; i < 100; ++i) euros += "\xe2\x82\xac";
-  EXPECT_THAT(Append({Registered(euros, "long id")}), IsOk());
+  EXPECT_THAT(Append({Registered(euros, "long id", absl::Seconds(5))}), IsOk());
   EXPECT_EQ(Newest("client.registered").client_name(), "long id");
 }
 
@@ -201,15 +201,18 @@ TEST_P(AuditNamesTest, StrangersWhoRegisterDisplaceNoClientInUse) {
   audit::v1::Event consent = Event("consent", kAda, "mcp_used", absl::Hours(24));
   consent.set_client_name("In use");
   ASSERT_THAT(Append({consent}), IsOk());
-  const int flood = AuditNames::kMaxUnusedClients + 500;
-  for (int sent = 0; sent < flood;) {
-    std::vector<audit::v1::Event> batch;
-    for (; batch.size() < 1000 && sent < flood; ++sent) {
-      batch.push_back(Registered(absl::StrCat("mcp_stranger", sent), std::string(10'000, 'x'), absl::Minutes(1)));
+  constexpr int kMost = 150;
+  for (int round = 0; round < 3; ++round) {
+    audit::v1::AppendRequest flood;
+    for (int i = 0; i < 250; ++i) {
+      *flood.add_events() = Registered(absl::StrCat("mcp_stranger", round, "_", i), std::string(1000, 'x'),
+                                       absl::Minutes(60 - 10 * round) - absl::Milliseconds(i));
     }
-    ASSERT_THAT(Append(batch), IsOk());
+    ASSERT_THAT(Write([&](Transaction& tx) { return AuditNames::Learn(tx, flood, kMost); }), IsOk());
+    EXPECT_EQ(Count("audit_client"), kMost + 1);
   }
-  EXPECT_EQ(Count("audit_client"), AuditNames::kMaxUnusedClients + 1);
+  EXPECT_EQ(Count("audit_client WHERE client_id = 'mcp_stranger2_249'"), 1) << "the newest stay";
+  EXPECT_EQ(Count("audit_client WHERE client_id = 'mcp_stranger2_0'"), 0);
   EXPECT_EQ(Newest("consent").client_name(), "In use");
 }
 
