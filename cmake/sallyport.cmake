@@ -74,7 +74,7 @@ function(sallyport_directory name)
     target_link_libraries(${name}_test PRIVATE ${name} sallyport_pch_${arg_PCH} ${arg_TEST_DEPS} sallyport_testing
       GTest::gmock_main sallyport_warnings)
     if(NOT arg_TEST_TIMEOUT)
-      set(arg_TEST_TIMEOUT 120)
+      set(arg_TEST_TIMEOUT 300)
     endif()
     if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
       math(EXPR arg_TEST_TIMEOUT "4 * ${arg_TEST_TIMEOUT}") # ThreadSanitizer makes them several times slower.

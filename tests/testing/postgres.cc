@@ -73,7 +73,7 @@ class Server {
     auto initdb =
         Spawn({bin + "/initdb", "-D", data, "-U", kUser, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"}, log, kUser);
     if (!initdb.ok()) return initdb.status();
-    auto code = WaitForExit(*initdb, absl::Seconds(60));
+    auto code = WaitForExit(*initdb, absl::Minutes(5));
     if (!code.ok()) return code.status();
     if (*code != 0) return absl::InternalError(absl::StrCat("initdb failed, see ", log));
     auto server = Spawn({bin + "/postgres", "-D", data, "-k", directory_, "-c", "listen_addresses=", "-c", "fsync=off",
@@ -81,7 +81,7 @@ class Server {
                         log, kUser);
     if (!server.ok()) return server.status();
     pid_ = *server;
-    const absl::Time deadline = absl::Now() + absl::Seconds(30);
+    const absl::Time deadline = absl::Now() + absl::Minutes(2);
     while (absl::Now() < deadline) {
       if (PQping(ConnectionString("postgres").c_str()) == PQPING_OK) return absl::OkStatus();
       absl::SleepFor(absl::Milliseconds(20));

@@ -92,7 +92,7 @@ void Terminate(pid_t pid, int signal) {
   if (pid <= 0) return;
   kill(pid, signal);
   kill(pid, SIGCONT);
-  WaitForExit(pid, absl::Seconds(5)).IgnoreError();
+  WaitForExit(pid, absl::Seconds(30)).IgnoreError();
 }
 
 }  // namespace sallyport::testing

@@ -58,7 +58,7 @@ absl::Status TestRedis::Launch() {
   auto pid = Spawn(argv, directory_ + "/log");
   if (!pid.ok()) return pid.status();
   pid_ = *pid;
-  const absl::Time deadline = absl::Now() + absl::Seconds(15);
+  const absl::Time deadline = absl::Now() + absl::Minutes(2);
   while (!Connects(socket_path)) {
     if (absl::Now() > deadline) return absl::DeadlineExceededError("redis-server did not start");
     absl::SleepFor(absl::Milliseconds(5));
