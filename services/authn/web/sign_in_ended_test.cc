@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/status_macros.h"
 #include "services/authn/authenticator.h"
 #include "services/authn/authn_service.h"
 #include "services/authn/ended_sign_ins.h"
