@@ -217,7 +217,7 @@ TEST_F(ConnectorsTest, GroupsThatEntraLeftOutAreNoticed) {
     EXPECT_THAT(identity, IsOk());
     return identity->identity;
   };
-  EXPECT_FALSE(sign_in({}).groups_overage) << "no groups are no overage";
+  EXPECT_FALSE(sign_in(nlohmann::json::object()).groups_overage) << "no groups are no overage";
   EXPECT_FALSE(sign_in({{"groups", {"g"}}, {"_claim_names", {{"groups", "s"}}}}).groups_overage);
   EXPECT_FALSE(sign_in({{"_claim_names", {{"address", "s"}}}}).groups_overage);
   EXPECT_FALSE(sign_in({{"_claim_names", "groups"}}).groups_overage);

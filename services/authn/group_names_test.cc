@@ -28,7 +28,7 @@ class GroupNamesTest : public ::testing::Test {
     auto& connector = *connectors_.Add();
     connector.set_id(id);
     connector.mutable_local()->add_users()->set_username("nobody");
-    *connector.mutable_local()->add_users()->mutable_groups() = {groups.begin(), groups.end()};
+    connector.mutable_local()->add_users()->mutable_groups()->Assign(groups.begin(), groups.end());
   }
   absl::Status Check(absl::string_view name) const {
     return GroupNames(connectors_).Check("roles.adminGroups[0]", name);

@@ -30,7 +30,7 @@ class IdentityMigrationTest : public ::testing::TestWithParam<SqlDialect> {
     ASSERT_OK_AND_ASSIGN(Database::Options options, DatabaseOptionsFrom(config, clock_));
     ASSERT_OK_AND_ASSIGN(database_, Database::Open(std::move(options)));
     std::vector<Migration> before = AuthnMigrations();
-    before.resize(2);
+    before.resize(3);
     ASSERT_THAT(database_->Migrate(before), IsOk());
   }
   static Identity Ann(const std::vector<std::string>& groups, const std::string& issuer = "https://idp.example") {

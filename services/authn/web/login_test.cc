@@ -143,7 +143,10 @@ TEST_F(LoginTest, ANewerSignInDecidesForOlderSessions) {
 
 TEST_F(LoginTest, GroupsThatWereLeftOutAreRecordedAndCounted) {
   const auto counted = [] {
-    return MetricCounter("sallyport_authn_groups_overage_total", "", {{"connector", "okta"}, {"told_by", "sign_in"}})
+    return MetricCounter("sallyport_authn_groups_overage_total",
+                         "People whose provider sent no groups because there are too many, by connector and what told "
+                         "of them",
+                         {{"connector", "okta"}, {"told_by", "sign_in"}})
         .Value();
   };
   const double before = counted();
