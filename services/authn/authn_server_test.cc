@@ -9,13 +9,8 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-<<<<<<< ours
 #include "common/base64url.h"
 #include "common/crypto.h"
-||||||| base
-=======
-#include "common/crypto.h"
->>>>>>> theirs
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/authn/v1/issuers.grpc.pb.h"
