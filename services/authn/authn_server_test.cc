@@ -14,7 +14,6 @@
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/authn/v1/issuers.grpc.pb.h"
-#include "sallyport/authn/v1/issuers.grpc.pb.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"
 #include "sallyport/vault/v1/vault.grpc.pb.h"
 #include "sallyport/web/v1/web.grpc.pb.h"
