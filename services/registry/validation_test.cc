@@ -458,7 +458,8 @@ TEST_F(ValidationTest, IdentityHeadersGoOnWithPassthroughInBothDirections) {
 TEST_F(ValidationTest, AClaimIsWrittenAsTextOrJsonAndInNoOtherFormat) {
   const auto server = [](const std::string& format) {
     return Server(R"({"agentAuth": {"interactive": {"allow": {"everyone": true}}},
-        "outboundHeaders": [{"name": "X-A", "callerIdentity": {"claim": "groups", "format": )" + format + "}}]}");
+        "outboundHeaders": [{"name": "X-A", "callerIdentity": {"claim": "groups", "format": )" +
+                  format + "}}]}");
   };
   for (const char* format : {R"("TEXT")", R"("JSON")"}) {
     EXPECT_THAT(Refused(server(format)), IsEmpty()) << format;

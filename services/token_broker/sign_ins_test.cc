@@ -33,13 +33,16 @@ class SignInsTest : public testing::BrokerTestBase {
   void AnswerRefreshes(const Answer& answer) {
     provider_.SetHandler([answer](const testing::HttpProvider::Request& /*request*/) { return answer; });
   }
-  absl::StatusOr<v1::ResolveCredentialsResponse> Call(TokenBrokerServer& broker,
-                                                      const std::string& subject = "corp:ada",
-                                                      int64_t refused_version = 0) {
+  // `refused`: what the upstream did not take.
+  absl::StatusOr<v1::ResolveCredentialsResponse> Call(
+      TokenBrokerServer& broker, const std::string& subject = "corp:ada",
+      const v1::ResolveCredentialsResponse& refused = v1::ResolveCredentialsResponse()) {
     v1::ResolveCredentialsRequest request;
     request.set_server_uid("srv_f");
-    request.set_refused_version(refused_version);
-    request.set_refused_generation(refused_version == 0 ? 0 : 1);
+    if (refused.pieces_size() > 0) {
+      request.set_refused_version(refused.pieces(0).version());
+      request.set_refused_generation(refused.pieces(0).generation());
+    }
     return Resolve(broker, request, peers_.authn.Sign(CallPassport(subject, "srv_f")));
   }
   std::string Reason(TokenBrokerServer& broker, const std::string& subject = "corp:ada") {
@@ -111,7 +114,7 @@ TEST_F(SignInsTest, AnUpstreamThatRefusesAGoodTokenEndsNothing) {
   PutConnection("corp:ada", "sso:corp", absl::Minutes(1), absl::Hours(1), /*refresh_token=*/"");
   TokenBrokerServer& broker = StartBroker();
   ASSERT_OK_AND_ASSIGN(const auto first, Call(broker));
-  const absl::Status refused = Call(broker, "corp:ada", first.pieces(0).version()).status();
+  const absl::Status refused = Call(broker, "corp:ada", first).status();
   EXPECT_EQ(ReasonOf(refused), "no_caller_token");
   EXPECT_THAT(peers_.authn.ended(), IsEmpty());
 }
@@ -122,7 +125,7 @@ TEST_F(SignInsTest, ARefusedTokenThatTheProviderDoesNotRenewEitherEndsTheSignIn)
   AnswerRefreshes(refused_);
   TokenBrokerServer& broker = StartBroker();
   ASSERT_OK_AND_ASSIGN(const auto first, Call(broker));
-  const absl::Status refused = Call(broker, "corp:ada", first.pieces(0).version()).status();
+  const absl::Status refused = Call(broker, "corp:ada", first).status();
   EXPECT_EQ(ReasonOf(refused), "sign_in_ended");
   EXPECT_THAT(peers_.authn.ended(), ElementsAre("corp:ada"));
 }

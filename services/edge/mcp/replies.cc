@@ -138,7 +138,6 @@ void McpHandler::RefuseStatus(Exchange& exchange, McpCall& call, const absl::Sta
                      .message = "the credential this server needs is not there; its administrator can add it"});
     }
     case absl::StatusCode::kInternal:
-    case absl::StatusCode::kUnknown:
       if (detail.reason == "credential_unencodable") {
         return Refuse(exchange, call,
                       {.status = 500,
