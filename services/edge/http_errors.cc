@@ -66,8 +66,11 @@ namespace {
 void RespondJson(Exchange& exchange, int http_status, const std::string& body, int retry_after,
                  std::vector<Field> fields) {
   fields.push_back({"Content-Type", "application/json"});
-  fields.push_back({"X-Content-Type-Options", "nosniff"});
-  fields.push_back({"Cache-Control", "no-store"});
+  // Under /mcp/ every answer carries both (kNoPageFields).
+  if (!exchange.head().path.starts_with("/mcp/")) {
+    fields.push_back({"X-Content-Type-Options", "nosniff"});
+    fields.push_back({"Cache-Control", "no-store"});
+  }
   const std::string seconds = std::to_string(retry_after);
   if (retry_after > 0) fields.push_back({"Retry-After", seconds});
   exchange.Respond(http_status, fields, body);
