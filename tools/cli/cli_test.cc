@@ -207,8 +207,9 @@ TEST_F(CliTest, AuditShowsPeopleByNameAndMarksWhatClientsCallThemselves) {
   EXPECT_THAT(out_.str(), HasSubstr(R"(okta:00u1  "Ada \"Root\" Lovelace" <ada@example.com>)"));
   EXPECT_THAT(out_.str(), HasSubstr("mcp_1 (calls itself \"sallyport-cli\uFFFD[2J\uFFFD\uFFFDadmin  x\")"));
   EXPECT_THAT(out_.str(), HasSubstr("sallyport-cli "));
-  EXPECT_EQ(out_.str().find('\x1b'), std::string::npos) << "nothing acts on the terminal";
-  EXPECT_EQ(std::count(out_.str().begin(), out_.str().end(), '\n'), 4) << "a title and three events";
+  const std::string table = out_.str();
+  EXPECT_EQ(table.find('\x1b'), std::string::npos) << "nothing acts on the terminal";
+  EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 4) << "a title and three events";
 }
 
 TEST_F(CliTest, AuditAsJsonMarksWhatClientsCallThemselves) {
