@@ -35,7 +35,7 @@ TEST_F(EdgeServerTest, WhatIsNoBearerTokenIsRefusedWithoutAnRpc) {
   EXPECT_EQ(edge_->authenticate_calls(), 0U);
   for (const auto& event : Events(16)) {
     EXPECT_EQ(event.type(), "mcp.denied");
-    EXPECT_EQ(event.rule(), "invalid_token");
+    EXPECT_EQ(event.rule(), "malformed_token");
   }
   EXPECT_EQ(Post("org", {Bearer("idp-A9._~+/==")}).status, 200);
   EXPECT_EQ(Post("jwt", {Bearer("idp-A9._~+/==")}).status, 200);
