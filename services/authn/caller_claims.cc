@@ -36,7 +36,8 @@ nlohmann::json ClaimOf(const Identity& identity, const std::string& claim) {
   if (claim == "name") {
     return OrNull(identity.name);
   }
-  return claim == kGroups ? nlohmann::json(identity.groups) : nlohmann::json();
+  // Groups that the provider left out because there are too many are unknown, not none.
+  return claim == kGroups && !identity.groups_overage ? nlohmann::json(identity.groups) : nlohmann::json();
 }
 
 bool IsScalar(const nlohmann::json& value) {

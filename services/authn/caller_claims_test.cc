@@ -56,6 +56,15 @@ class CallerClaimsTest : public ::testing::Test {
   Identity ann_;
 };
 
+TEST_F(CallerClaimsTest, GroupsThatTheProviderLeftOutAreMissingAndNotNone) {
+  ann_.groups.clear();
+  EXPECT_EQ(OfSignIn({{"groups", true}}).json_claims().at("groups"), "[]");
+  ann_.groups_overage = true;
+  const v1::Principal principal = OfSignIn({{"groups", true}});
+  EXPECT_FALSE(principal.json_claims().contains("groups"));
+  EXPECT_EQ(principal.claim_faults().at("groups"), v1::CLAIM_MISSING);
+}
+
 TEST_F(CallerClaimsTest, TextIsAsItWas) {
   EXPECT_THAT(
       Map(OfSignIn({{"sub"}, {"email"}, {"email_verified"}, {"name"}, {"groups"}}).claims()),
