@@ -138,7 +138,7 @@ TEST(RefusalsTest, WhatAStrangerWroteIsShortenedAndOneLine) {
   const std::vector<std::string> lines = log.Lines("issuer_not_expected");
   ASSERT_THAT(lines, SizeIs(1));
   EXPECT_LT(lines[0].size(), 600U);
-  EXPECT_THAT(lines[0], HasSubstr("example\\n"));
+  EXPECT_THAT(lines[0], HasSubstr("example/\\n"));
 }
 
 }  // namespace
