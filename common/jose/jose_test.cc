@@ -179,7 +179,7 @@ TEST(JwsTest, RefusalsSayWhichCheckFailed) {
     EXPECT_EQ(reason(absl::StrCat(Base64UrlEncode(absl::StrCat(R"({"alg":")", alg, "\"}")), ".e30.AA")), "algorithm");
   }
   EXPECT_THAT(VerifyJws(signer.RsaToken(R"({"alg":"RS256","kid":"other"})", "SHA256", false), keys),
-            StatusIs(absl::StatusCode::kNotFound));
+              StatusIs(absl::StatusCode::kNotFound));
 }
 
 TEST(JwsTest, OwnSignatureVerifiesAndSurvivesExport) {

@@ -11,7 +11,6 @@
 #include "common/error.h"
 #include "common/jose/jwk.h"
 #include "common/proto_time.h"
-#include "common/proto_time.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"
 #include "services/registry/registry_testing.h"

@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/web/page.h"
 #include "common/string_view.h"
+#include "common/web/page.h"
 
 namespace sallyport::edge {
 namespace {
