@@ -44,6 +44,13 @@ web::WebResponse ProviderFailed(const std::string& host, const std::string& app,
     return Message(status, host, absl::StrCat(app, " does not answer"), "Nothing was stored. Try again in a minute.",
                    links);
   }
+  if (code == "network_not_allowed") {
+    return Message(status, host, absl::StrCat(app, " could not be connected"),
+                   "It is in a network that this gateway may not reach (network_not_allowed). Nothing was stored. An "
+                   "administrator can allow the network in egress.oauthNetworks; until then it does not help to come "
+                   "back.",
+                   back);
+  }
   if (RejectsClient(code) || code == oauth::kUnauthorizedClient) {
     return Message(status, host, absl::StrCat(app, " does not accept this gateway"),
                    absl::StrCat("It refused the gateway's own client ID or secret (", code,

@@ -391,7 +391,7 @@ TEST_F(LinkingTest, WrongClientSecretSaysSoAndAsksNobodyToTryAgain) {
 }
 
 TEST_F(LinkingTest, ProviderThatDoesNotAnswerIsNamedOnThePage) {
-  app_->set_token_url("http://127.0.0.1:1/token");
+  app_->set_token_url(HttpProvider::UrlOfNobody("/token"));
   TokenBrokerServer& broker = StartBroker();
   const auto sent = Begin(broker, LinkPassport());
   const auto back = Return(broker, LinkPassport(), absl::StrCat("code=c&state=", sent.at("state")));

@@ -407,7 +407,7 @@ TEST_F(ResolverTest, ProviderThatFailsIsNamedAsPeopleKnowIt) {
       EXPECT_EQ(DetailOf(response.status()).retry_after > absl::ZeroDuration(), c.code == Code::kUnavailable);
     }
   }
-  app_->set_token_url("http://127.0.0.1:1/token");
+  app_->set_token_url(testing::HttpProvider::UrlOfNobody("/token"));
   PutConnection("corp:ada", kApp, absl::Hours(2), absl::Hours(1));
   EXPECT_THAT(Resolve(StartBroker(), {}, peers_.authn.Sign(CallPassport())),
               StatusIs(Code::kUnavailable, "GitHub does not answer"));

@@ -66,6 +66,10 @@ class HttpProvider {
   }
 
   std::string Url(const std::string& path) const { return absl::StrCat("http://127.0.0.1:", port_, path); }
+  // Where nothing listens.
+  static std::string UrlOfNobody(const std::string& path) {
+    return HttpProvider([](const Request&) { return Response(); }).Url(path);
+  }
   void SetHandler(Handler handler) {
     MutexLock lock(mu_);
     handler_ = std::move(handler);
