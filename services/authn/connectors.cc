@@ -420,6 +420,9 @@ absl::StatusOr<std::unique_ptr<Connectors>> Connectors::Create(
     }
     connectors->connectors_.push_back(
         std::make_unique<Connector>(connector, std::move(keys), jwks, connectors->metadata_, vault));
+    if (connector.has_oidc()) {
+      ExposeGroupsOverage(connector.id());
+    }
   }
   return connectors;
 }

@@ -16,11 +16,23 @@ bool GroupsLeftOut(const nlohmann::json& claims, const std::string& groups_claim
          (JsonBool(claims, "hasgroups").value_or(false) || JsonString(claims, "hasgroups") == "true");
 }
 
-void CountGroupsOverage(const std::string& connector, const char* told_by) {
-  MetricCounter("sallyport_authn_groups_overage_total",
-                "People whose provider sent no groups because there are too many, by connector and what told of them",
-                {{"connector", connector}, {"told_by", told_by}})
-      .Increment();
+namespace {
+
+prometheus::Counter& Overages(const std::string& connector, const char* told_by) {
+  return MetricCounter(
+      "sallyport_authn_groups_overage_total",
+      "People whose provider sent no groups because there are too many, by connector and what told of them",
+      {{"connector", connector}, {"told_by", told_by}});
 }
+
+}  // namespace
+
+void ExposeGroupsOverage(const std::string& connector) {
+  for (const char* told_by : {"sign_in", "token"}) {
+    Overages(connector, told_by);
+  }
+}
+
+void CountGroupsOverage(const std::string& connector, const char* told_by) { Overages(connector, told_by).Increment(); }
 
 }  // namespace sallyport::authn

@@ -17,6 +17,8 @@ inline constexpr char kGroupsOverageRemedy[] =
     "have the provider send fewer groups (in Entra: \"Groups assigned to the application\") or app roles "
     "(groupsClaim: roles)";
 
+// Shows a connector's counters from the start: an alert must see the first count as a rise from 0.
+void ExposeGroupsOverage(const std::string& connector);
 // Counts a person whose groups were left out, by connector and what told of them: "sign_in" or "token".
 void CountGroupsOverage(const std::string& connector, const char* told_by);
 

@@ -202,6 +202,7 @@ void Providers::ExamineAll() {
     SetFinding(uid, "", "");
   }
   for (const auto& [uid, app] : snapshot->apps_by_uid) {
+    FindingGauge(app->slug());  // There from the start: an alert must see the first finding as a rise from 0.
     if (app->issuer().empty() || MethodOf(app->client_auth()).empty()) {
       SetFinding(uid, "", "");
     } else if (const auto metadata = metadata_.Get(app->issuer(), clock_.Now()); metadata.ok()) {

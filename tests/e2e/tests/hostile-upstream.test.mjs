@@ -58,12 +58,15 @@ for (const topology of TOPOLOGIES) {
       it('would reach everything, if its script ran on the gateway\'s origin', async () => {
         const { context, page } = chromium;
         const address = `${world.gateway.publicUrl}/mcp/control`;
+        // A page that the test fills in is of no address: Chromium would ask before it lets that reach this machine. A gateway's page is.
+        await context.grantPermissions(['local-network-access']);
         await context.route(address, (route) => route.fulfill({
           status: 200, contentType: 'text/html', body: `<!doctype html><html><body><script>${hostile.attack()}</script></body></html>`,
         }));
         await page.goto(address);
         await waitFor(() => hostile.reports.some(({ what }) => what === 'done'), 'the script to end');
         await context.unroute(address);
+        await context.clearPermissions();
         const found = new Map(hostile.reports.map(({ what, detail }) => [what, detail]));
         assert.match(found.get('api') ?? '', /^200 .*mcpServers/s, reported().join('\n'));
         assert.match(found.get('form') ?? '', /csrf/);
