@@ -9,6 +9,7 @@ import { actInChromium } from '../world/chromium.mjs';
 import { connectClient, person } from '../world/clients.mjs';
 import { assertNoSecretLeaked, authorizationRequest, obtainToken, registerClient, startWorld, tokenRequest } from '../world/fixture.mjs';
 import { TOPOLOGIES } from '../world/gateway.mjs';
+import { waitFor } from '../world/http.mjs';
 import { callTool, request, rpc, toolText } from '../world/http-client.mjs';
 
 const HOSTED = 'https://claude.ai';
@@ -82,7 +83,7 @@ for (const topology of TOPOLOGIES) {
         const clientId = JSON.parse((await registerClient(world, 'choices')).body).client_id;
         const flow = withoutResource(authorizationRequest(world, 'echo', clientId));
         const browser = new Browser();
-        await obtainToken(world, 'echo', world.persona(0), { browser });
+        await obtainToken(world, 'echo', world.persona(1), { browser });  // User 0 is an admin.
         const { page } = await browser.open(flow.url, { stop: flow.stop });
         const [form] = page.forms;
         assert.ok(form.choices.server.includes('echo') && form.choices.server.includes('github'), form.choices.server.join());
@@ -240,8 +241,8 @@ for (const topology of TOPOLOGIES) {
       const other = await browser.open(asks('supplied').url, { stop });
       assert.equal(other.callback, undefined);
       assert.match(other.page.html, /registered by your administrator/);
-      const [event] = await world.gateway.auditEvents().then((events) =>
-        events.filter(({ type, clientId }) => type === 'code.issued' && clientId === 'chatbot'));
+      const event = await waitFor(async () => (await world.gateway.auditEvents())
+        .find(({ type, clientId }) => type === 'code.issued' && clientId === 'chatbot'), 'the record of the code');
       assert.equal(event.rule, 'client.approved');
     });
 
