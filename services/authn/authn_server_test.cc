@@ -193,7 +193,7 @@ class AuthnServerTest : public ::testing::Test {
     request.set_server_version(1);
     request.set_token(token);
     v1::AuthenticateResponse response;
-    const grpc::Status status = As("edge")->Authenticate(MakeClientContext(absl::Seconds(5)).get(), request, &response);
+    const grpc::Status status = As("edge")->Authenticate(MakeClientContext(absl::Minutes(1)).get(), request, &response);
     return status.ok() ? absl::StatusOr<v1::AuthenticateResponse>(response) : FromGrpcStatus(status);
   }
   // The bootstrap administrator's passport.
@@ -201,12 +201,12 @@ class AuthnServerTest : public ::testing::Test {
     v1::RedeemAdminTokenRequest redeem;
     redeem.set_token(std::string(ReadSecretFile(directory_.path() + "/" + AdminToken::kFileName)->Expose()));
     v1::RedeemAdminTokenResponse redeemed;
-    EXPECT_TRUE(As("edge")->RedeemAdminToken(MakeClientContext(absl::Seconds(5)).get(), redeem, &redeemed).ok());
+    EXPECT_TRUE(As("edge")->RedeemAdminToken(MakeClientContext(absl::Minutes(1)).get(), redeem, &redeemed).ok());
     v1::GetPassportRequest request;
     request.set_api_token(redeemed.access_token());
     request.set_purpose(v1::GetPassportRequest::API);
     v1::GetPassportResponse response;
-    const grpc::Status status = As("edge")->GetPassport(MakeClientContext(absl::Seconds(5)).get(), request, &response);
+    const grpc::Status status = As("edge")->GetPassport(MakeClientContext(absl::Minutes(1)).get(), request, &response);
     EXPECT_TRUE(status.ok()) << status.error_message();
     return response.passport();
   }
@@ -277,11 +277,11 @@ TEST_F(AuthnServerTest, OnlyThoseInTheTableMayCall) {
   StartReady();
   v1::AuthenticateResponse response;
   const grpc::Status status =
-      As("token_broker")->Authenticate(MakeClientContext(absl::Seconds(5)).get(), v1::AuthenticateRequest(), &response);
+      As("token_broker")->Authenticate(MakeClientContext(absl::Minutes(1)).get(), v1::AuthenticateRequest(), &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
   v1::MintMaintenancePassportResponse minted;
   EXPECT_EQ(As("edge")
-                ->MintMaintenancePassport(MakeClientContext(absl::Seconds(5)).get(),
+                ->MintMaintenancePassport(MakeClientContext(absl::Minutes(1)).get(),
                                           v1::MintMaintenancePassportRequest(), &minted)
                 .error_code(),
             grpc::StatusCode::PERMISSION_DENIED);
@@ -291,7 +291,7 @@ TEST_F(AuthnServerTest, AnAdministratorComesInOnceAndMayRevoke) {
   StartReady();
   const std::string passport = AdminPassport();
   v1::Principal me;
-  ASSERT_TRUE(As("edge")->WhoAmI(MakeClientContext(absl::Seconds(5), passport).get(), v1::WhoAmIRequest(), &me).ok());
+  ASSERT_TRUE(As("edge")->WhoAmI(MakeClientContext(absl::Minutes(1), passport).get(), v1::WhoAmIRequest(), &me).ok());
   EXPECT_EQ(me.subject(), kBootstrapSubject);
   EXPECT_THAT(me.roles(), Contains(v1::ADMIN));
 
@@ -300,7 +300,7 @@ TEST_F(AuthnServerTest, AnAdministratorComesInOnceAndMayRevoke) {
   request.set_subject("corp:ann");
   v1::RevokeUserResponse response;
   const grpc::Status status =
-      As("edge")->RevokeUser(MakeClientContext(absl::Seconds(5), passport).get(), request, &response);
+      As("edge")->RevokeUser(MakeClientContext(absl::Minutes(1), passport).get(), request, &response);
   EXPECT_TRUE(status.ok()) << status.error_message();
   // A registry that was down hears of it later.
   registry_service_.set_failing(false);
@@ -316,7 +316,7 @@ TEST_F(AuthnServerTest, RevokingAUserRefusesTokensOfConnectorsIssuedBefore) {
   v1::RevokeUserRequest request;
   request.set_subject("corp:ann");
   v1::RevokeUserResponse response;
-  ASSERT_TRUE(As("edge")->RevokeUser(MakeClientContext(absl::Seconds(5), passport).get(), request, &response).ok());
+  ASSERT_TRUE(As("edge")->RevokeUser(MakeClientContext(absl::Minutes(1), passport).get(), request, &response).ok());
 
   EXPECT_THAT(Authenticate("a", old), StatusIs(absl::StatusCode::kUnauthenticated));
   EXPECT_TRUE(Eventually([this] { return !registry_service_.published().empty(); })) << "edges forget what they know";
@@ -332,7 +332,7 @@ TEST_F(AuthnServerTest, ConnectorsSayWhetherTheyCanGiveGroups) {
   lena.set_password_hash(HashPassword(Secret(std::string("secret"))));
   StartReady();
   v1::ListConnectorsResponse response;
-  ASSERT_TRUE(As("registry")->ListConnectors(MakeClientContext(absl::Seconds(5)).get(), {}, &response).ok());
+  ASSERT_TRUE(As("registry")->ListConnectors(MakeClientContext(absl::Minutes(1)).get(), {}, &response).ok());
   ASSERT_EQ(response.connectors_size(), 2);
   EXPECT_FALSE(response.connectors(0).without_groups());
   EXPECT_TRUE(response.connectors(1).without_groups());
@@ -364,11 +364,11 @@ TEST_F(AuthnServerTest, RevokingNeedsThePassportOfAnAdministrator) {
   v1::RevokeUserRequest request;
   request.set_subject("corp:ann");
   v1::RevokeUserResponse response;
-  EXPECT_EQ(As("edge")->RevokeUser(MakeClientContext(absl::Seconds(5)).get(), request, &response).error_code(),
+  EXPECT_EQ(As("edge")->RevokeUser(MakeClientContext(absl::Minutes(1)).get(), request, &response).error_code(),
             grpc::StatusCode::UNAUTHENTICATED);
   ASSERT_OK_AND_ASSIGN(auto user, Authenticate("a", idp_.Token(clock_.Now(), {{"groups", {"team"}}})));
   EXPECT_EQ(As("edge")
-                ->RevokeUser(MakeClientContext(absl::Seconds(5), user.passport()).get(), request, &response)
+                ->RevokeUser(MakeClientContext(absl::Minutes(1), user.passport()).get(), request, &response)
                 .error_code(),
             grpc::StatusCode::PERMISSION_DENIED);
 }
@@ -384,7 +384,7 @@ TEST_F(AuthnServerTest, AMaintenancePassportIsForOneConnectionOfOneUser) {
   record.set_name("app_hub");
   v1::MintMaintenancePassportResponse response;
   ASSERT_TRUE(
-      As("token_broker")->MintMaintenancePassport(MakeClientContext(absl::Seconds(5)).get(), request, &response).ok());
+      As("token_broker")->MintMaintenancePassport(MakeClientContext(absl::Minutes(1)).get(), request, &response).ok());
   PassportVerifier verifier(kUrl, std::make_unique<RpcKeySource>(server_->InProcessChannel("vault")));
   ASSERT_OK_AND_ASSIGN(Passport passport, verifier.Verify(response.passport(), clock_.Now()));
   EXPECT_EQ(passport.record, "corp:ann\nconnection\napp_hub");
@@ -392,7 +392,7 @@ TEST_F(AuthnServerTest, AMaintenancePassportIsForOneConnectionOfOneUser) {
 
   record.set_owner_type(vault::v1::ORG);
   EXPECT_EQ(As("token_broker")
-                ->MintMaintenancePassport(MakeClientContext(absl::Seconds(5)).get(), request, &response)
+                ->MintMaintenancePassport(MakeClientContext(absl::Minutes(1)).get(), request, &response)
                 .error_code(),
             grpc::StatusCode::INVALID_ARGUMENT);
 }
@@ -411,7 +411,7 @@ TEST_F(AuthnServerTest, MaintenancePassportsAreLimited) {
   for (int i = 0; i < 110; ++i) {
     v1::MintMaintenancePassportResponse response;
     const grpc::Status status =
-        stub->MintMaintenancePassport(MakeClientContext(absl::Seconds(5)).get(), request, &response);
+        stub->MintMaintenancePassport(MakeClientContext(absl::Minutes(1)).get(), request, &response);
     refused += status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED ? 1 : 0;
   }
   EXPECT_EQ(refused, 10);
@@ -424,7 +424,7 @@ TEST_F(AuthnServerTest, ThePagesAreServedToTheEdge) {
   request.set_method("GET");
   request.set_path("/.well-known/oauth-authorization-server");
   ::sallyport::web::v1::WebResponse response;
-  ASSERT_TRUE(stub->Handle(MakeClientContext(absl::Seconds(5)).get(), request, &response).ok());
+  ASSERT_TRUE(stub->Handle(MakeClientContext(absl::Minutes(1)).get(), request, &response).ok());
   EXPECT_EQ(response.status(), 200);
   EXPECT_NE(response.body().find(kUrl), std::string::npos);
 }
@@ -433,7 +433,7 @@ TEST_F(AuthnServerTest, ConnectorsAreListedAndUnknownOnesAreNotFound) {
   StartReady();
   v1::ListConnectorsResponse list;
   ASSERT_TRUE(As("registry")
-                  ->ListConnectors(MakeClientContext(absl::Seconds(5)).get(), v1::ListConnectorsRequest(), &list)
+                  ->ListConnectors(MakeClientContext(absl::Minutes(1)).get(), v1::ListConnectorsRequest(), &list)
                   .ok());
   ASSERT_EQ(list.connectors_size(), 1);
   EXPECT_EQ(list.connectors(0).id(), "corp");
@@ -441,7 +441,7 @@ TEST_F(AuthnServerTest, ConnectorsAreListedAndUnknownOnesAreNotFound) {
   request.set_id("none");
   v1::Connector connector;
   EXPECT_EQ(
-      As("token_broker")->GetConnector(MakeClientContext(absl::Seconds(5)).get(), request, &connector).error_code(),
+      As("token_broker")->GetConnector(MakeClientContext(absl::Minutes(1)).get(), request, &connector).error_code(),
       grpc::StatusCode::NOT_FOUND);
 }
 
@@ -493,7 +493,7 @@ TEST_F(AuthnServerTest, WithoutACredentialThereIsNoPassport) {
     request.set_cookie(cookie);
     request.set_purpose(v1::GetPassportRequest::API);
     v1::GetPassportResponse response;
-    EXPECT_EQ(As("edge")->GetPassport(MakeClientContext(absl::Seconds(5)).get(), request, &response).error_code(),
+    EXPECT_EQ(As("edge")->GetPassport(MakeClientContext(absl::Minutes(1)).get(), request, &response).error_code(),
               grpc::StatusCode::UNAUTHENTICATED);
   }
 }

@@ -79,7 +79,7 @@ class RegistryServerTest : public ::testing::Test {
     v1::CreateMcpServerRequest request;
     *request.mutable_mcp_server() = FromJson<v1::McpServer>(kServer);
     v1::WriteMcpServerResponse response;
-    const auto context = MakeClientContext(absl::Seconds(5), passport);
+    const auto context = MakeClientContext(absl::Minutes(1), passport);
     const absl::Status status = FromGrpcStatus(As(caller)->CreateMcpServer(context.get(), request, &response));
     if (out != nullptr) *out = response.mcp_server();
     return status;
@@ -98,7 +98,7 @@ class RegistryServerTest : public ::testing::Test {
     const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
     audit::v1::ListEventsResponse response;
     while (response.events_size() < count && std::chrono::steady_clock::now() < until) {
-      const auto context = MakeClientContext(absl::Seconds(5), PassportWith({"auditor"}));
+      const auto context = MakeClientContext(absl::Minutes(1), PassportWith({"auditor"}));
       EXPECT_TRUE(AuditAs("edge")->ListEvents(context.get(), {}, &response).ok());
       std::this_thread::yield();
     }
@@ -106,7 +106,7 @@ class RegistryServerTest : public ::testing::Test {
   }
   absl::Status Append(const std::string& caller, const std::string& source) {
     audit::v1::AppendResponse response;
-    const auto context = MakeClientContext(absl::Seconds(5));
+    const auto context = MakeClientContext(absl::Minutes(1));
     return FromGrpcStatus(AuditAs(caller)->Append(context.get(), OneEvent(source), &response));
   }
 
@@ -145,7 +145,7 @@ TEST_F(RegistryServerTest, AConnectorWithoutTokensIsNoneToTrust) {
   trusted.set_connector("users");
   trusted.add_audiences("chatbot");
   v1::WriteMcpServerResponse response;
-  const auto context = MakeClientContext(absl::Seconds(5), PassportWith({"admin"}));
+  const auto context = MakeClientContext(absl::Minutes(1), PassportWith({"admin"}));
   const absl::Status status = FromGrpcStatus(As("edge")->CreateMcpServer(context.get(), request, &response));
   ASSERT_THAT(DetailOf(status).violations, SizeIs(1)) << status;
   EXPECT_EQ(DetailOf(status).violations[0].field, "agentAuth.interactive.trustedConnectors[0].connector");
@@ -156,7 +156,7 @@ TEST_F(RegistryServerTest, AConnectorWithoutTokensIsNoneToTrust) {
 TEST_F(RegistryServerTest, OnlyServicesThatNeedItWatchAndInvalidate) {
   for (const auto& [caller, allowed] :
        std::map<std::string, bool>{{"edge", true}, {"authn", true}, {"token_broker", true}, {"vault", false}}) {
-    const auto context = MakeClientContext(absl::Seconds(5));
+    const auto context = MakeClientContext(absl::Minutes(1));
     const auto reader = As(caller)->Watch(context.get(), {});
     v1::WatchEvent event;
     EXPECT_EQ(reader->Read(&event), allowed) << caller;
@@ -168,7 +168,7 @@ TEST_F(RegistryServerTest, OnlyServicesThatNeedItWatchAndInvalidate) {
     v1::PublishInvalidationsRequest request;
     request.add_invalidations()->set_key("x");
     v1::PublishInvalidationsResponse response;
-    const auto context = MakeClientContext(absl::Seconds(5));
+    const auto context = MakeClientContext(absl::Minutes(1));
     EXPECT_EQ(As(caller)->PublishInvalidations(context.get(), request, &response).ok(), allowed) << caller;
   }
 }
@@ -232,7 +232,7 @@ TEST_F(RegistryServerTest, WritesRefusedForWantOfARoleAreInTheAudit) {
   *file.add_mcp_servers() = FromJson<v1::McpServer>(kServer);
   file.add_apps()->set_slug(std::string(3000, 'x'));
   v1::ApplyResponse applied;
-  const auto context = MakeClientContext(absl::Seconds(5), PassportWith({}));
+  const auto context = MakeClientContext(absl::Minutes(1), PassportWith({}));
   ASSERT_EQ(As("edge")->Apply(context.get(), file, &applied).error_code(), grpc::StatusCode::PERMISSION_DENIED);
   ASSERT_FALSE(Create("edge", "").ok());
   ASSERT_FALSE(Create("vault", PassportWith({"admin"})).ok());
@@ -281,7 +281,7 @@ TEST_F(RegistryServerTest, AControlStreamFollowsChangesAndResumesAfterARestart) 
   v1::PublishInvalidationsRequest request;
   request.add_invalidations()->set_key("gone");
   v1::PublishInvalidationsResponse response;
-  const auto context = MakeClientContext(absl::Seconds(5));
+  const auto context = MakeClientContext(absl::Minutes(1));
   ASSERT_TRUE(As("authn")->PublishInvalidations(context.get(), request, &response).ok());
   EXPECT_EQ(response.revision(), 2);
   EXPECT_TRUE(await([](const ControlUpdate& update) {
@@ -297,7 +297,7 @@ TEST_F(RegistryServerTest, RestartsOnItsDatabase) {
   v1::McpServer server;
   v1::GetMcpServerRequest request;
   request.set_slug("a");
-  const auto context = MakeClientContext(absl::Seconds(5), PassportWith({"auditor"}));
+  const auto context = MakeClientContext(absl::Minutes(1), PassportWith({"auditor"}));
   ASSERT_TRUE(As("edge")->GetMcpServer(context.get(), request, &server).ok());
   EXPECT_EQ(server.version(), 1);
 }

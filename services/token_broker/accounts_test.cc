@@ -46,7 +46,7 @@ class AccountsTest : public testing::BrokerTestBase {
   v1::ListConnectionsResponse List(TokenBrokerServer& broker, const std::string& subject = "corp:ada") {
     const auto stub = v1::TokenBroker::NewStub(broker.InProcessChannel("edge"));
     v1::ListConnectionsResponse response;
-    const auto context = MakeClientContext(absl::Seconds(5), ApiPassport(subject));
+    const auto context = MakeClientContext(absl::Minutes(1), ApiPassport(subject));
     EXPECT_TRUE(stub->ListConnections(context.get(), {}, &response).ok());
     return response;
   }
@@ -143,7 +143,7 @@ TEST_F(AccountsTest, ResolveWithoutUserIsNoWayToListOrDisconnect) {
   TokenBrokerServer& broker = StartBroker();
   const auto stub = v1::TokenBroker::NewStub(broker.InProcessChannel("edge"));
   v1::ListConnectionsResponse response;
-  const auto context = MakeClientContext(absl::Seconds(5));
+  const auto context = MakeClientContext(absl::Minutes(1));
   EXPECT_EQ(stub->ListConnections(context.get(), {}, &response).error_code(), grpc::StatusCode::UNAUTHENTICATED);
 }
 

@@ -201,7 +201,7 @@ TEST_F(LinkingTest, HandedOutLinkWorksForItsUserOnlyAndForTenMinutes) {
   request.set_server_uid(kServer);
   request.set_app_uid(kApp);
   v1::StartLinkResponse response;
-  const auto context = MakeClientContext(absl::Seconds(5), peers_.authn.Sign(CallPassport()));
+  const auto context = MakeClientContext(absl::Minutes(1), peers_.authn.Sign(CallPassport()));
   ASSERT_TRUE(stub->StartLink(context.get(), request, &response).ok());
   ASSERT_THAT(response.url(), StartsWith("https://gw.example.com/connect/gh?for="));
   EXPECT_EQ(response.message(), "Connect your GitHub account to continue.");
@@ -546,7 +546,7 @@ TEST_F(LinkingTest, RequestStateBelongsToOneUserServerAndCall) {
   start.mutable_call()->set_arguments_digest(Sha256("{}"));
   v1::StartLinkResponse started;
   {
-    const auto context = MakeClientContext(absl::Seconds(5), peers_.authn.Sign(CallPassport()));
+    const auto context = MakeClientContext(absl::Minutes(1), peers_.authn.Sign(CallPassport()));
     ASSERT_TRUE(stub->StartLink(context.get(), start, &started).ok());
   }
   ASSERT_THAT(started.request_state(), StartsWith("sp1."));
@@ -557,7 +557,7 @@ TEST_F(LinkingTest, RequestStateBelongsToOneUserServerAndCall) {
     request.mutable_call()->set_name(name);
     request.set_request_state(state);
     v1::ResumeLinkResponse response;
-    const auto context = MakeClientContext(absl::Seconds(5), peers_.authn.Sign(CallPassport(subject)));
+    const auto context = MakeClientContext(absl::Minutes(1), peers_.authn.Sign(CallPassport(subject)));
     const grpc::Status status = stub->ResumeLink(context.get(), request, &response);
     return status.ok() ? (response.linked() ? "linked" : "waiting") : ReasonOf(FromGrpcStatus(status));
   };

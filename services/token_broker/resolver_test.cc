@@ -227,7 +227,7 @@ TEST_F(ResolverTest, OnlyTheEdgeMayAsk) {
   for (const char* caller : {"authn", "registry", "vault", "token_broker"}) {
     const auto stub = v1::TokenBroker::NewStub(broker.InProcessChannel(caller));
     v1::ResolveCredentialsResponse response;
-    const auto context = MakeClientContext(absl::Seconds(5));
+    const auto context = MakeClientContext(absl::Minutes(1));
 
     EXPECT_EQ(stub->ResolveCredentials(context.get(), For("srv_p"), &response).error_code(),
               grpc::StatusCode::PERMISSION_DENIED)

@@ -74,7 +74,7 @@ class VaultServerTest : public ::testing::Test {
     *request.mutable_record() = record;
     request.set_payload(payload);
     v1::PutResponse response;
-    const auto context = MakeClientContext(absl::Seconds(10), passport);
+    const auto context = MakeClientContext(absl::Minutes(1), passport);
     return FromGrpcStatus(As(caller)->Put(context.get(), request, &response));
   }
   absl::StatusOr<std::string> Get(const std::string& caller, const v1::RecordName& record,
@@ -82,13 +82,13 @@ class VaultServerTest : public ::testing::Test {
     v1::GetRequest request;
     *request.mutable_record() = record;
     v1::GetResponse response;
-    const auto context = MakeClientContext(absl::Seconds(10), passport);
+    const auto context = MakeClientContext(absl::Minutes(1), passport);
     RETURN_IF_ERROR(FromGrpcStatus(As(caller)->Get(context.get(), request, &response)));
     return response.payload();
   }
   absl::StatusOr<v1::GetStatusResponse> Status(const std::string& passport) {
     v1::GetStatusResponse response;
-    const auto context = MakeClientContext(absl::Seconds(10), passport);
+    const auto context = MakeClientContext(absl::Minutes(1), passport);
     RETURN_IF_ERROR(FromGrpcStatus(AdminAs("edge")->GetStatus(context.get(), {}, &response)));
     return response;
   }
@@ -161,7 +161,7 @@ TEST_F(VaultServerTest, AdminMethodsNeedTheEdgeAndAnAdmin) {
   EXPECT_EQ(status->terms(0).state(), "active");
 
   v1::SealResponse response;
-  const auto context = MakeClientContext(absl::Seconds(10), authn_.Passport("corp:root", clock_.Now(), {"admin"}));
+  const auto context = MakeClientContext(absl::Minutes(1), authn_.Passport("corp:root", clock_.Now(), {"admin"}));
   EXPECT_THAT(FromGrpcStatus(AdminAs("token_broker")->Seal(context.get(), {}, &response)),
               StatusIs(Code::kPermissionDenied));
 }
@@ -198,7 +198,7 @@ TEST_F(VaultServerTest, NothingOfAShreddedUserIsLeftInTheFiles) {
   request.set_owner_type(v1::USER);
   request.set_owner_id("corp:ada");
   v1::DeleteOwnerResponse response;
-  const auto context = MakeClientContext(absl::Seconds(10), passport);
+  const auto context = MakeClientContext(absl::Minutes(1), passport);
   ASSERT_THAT(FromGrpcStatus(As("token_broker")->DeleteOwner(context.get(), request, &response)), IsOk());
   EXPECT_THAT(Get("token_broker", testing::Connection("corp:ada"), passport), StatusIs(Code::kNotFound));
   EXPECT_EQ(std::filesystem::file_size(directory_.File("vault.db-wal")), 0u) << "the log still holds old pages";
