@@ -84,7 +84,7 @@ class JwkSet {
 
   JwkSet() = default;
   // Keys that PublicKey refuses are left out, and so are all keys that share a kid but are not the same key. Keys for
-  // encryption are nobody's mistake: they are left out without a word (RFC 7517 section 4.2).
+  // encryption belong in such a set: they are left out and not reported (RFC 7517 section 4.2).
   // INVALID_ARGUMENT if it is no JWKS, beyond the limits, or nothing is left.
   static absl::StatusOr<JwkSet> Parse(absl::string_view json);
   explicit JwkSet(std::vector<PublicKey> keys) : keys_(std::move(keys)) {}

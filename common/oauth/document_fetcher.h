@@ -15,8 +15,8 @@ namespace sallyport::oauth {
 class DocumentFetcher {
  public:
   virtual ~DocumentFetcher() = default;
-  // UNAVAILABLE, DEADLINE_EXCEEDED or RESOURCE_EXHAUSTED if it cannot be had now; PERMISSION_DENIED if the address may
-  // not be reached; NOT_FOUND if there is none (404, 410); FAILED_PRECONDITION if the answer is something else.
+  // UNAVAILABLE, DEADLINE_EXCEEDED or RESOURCE_EXHAUSTED if it cannot be fetched now; PERMISSION_DENIED if the address
+  // may not be reached; NOT_FOUND if there is none (404, 410); FAILED_PRECONDITION if the answer is something else.
   virtual absl::StatusOr<std::string> Fetch(const std::string& url, size_t max_bytes) = 0;
 };
 

@@ -88,8 +88,8 @@ class FetchedDocument {
     }
   }
 
-  // What is held, without a fetch: null if there is none. `due` is set for one caller at a time, who is then to Get it
-  // where waiting hurts nobody.
+  // What is held, without a fetch: null if there is none. `due` is set for one caller at a time, who must then Get it
+  // on a thread that may wait.
   std::shared_ptr<const T> Peek(absl::Time now, bool* due) {
     MutexLock lock(mu_);
     const bool held = IsHeld(now);

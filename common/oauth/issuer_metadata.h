@@ -67,7 +67,7 @@ class MetadataCache {
   MetadataCache(DocumentFetcher& fetcher, Options options);
 
   // NOT_FOUND if the issuer says that it publishes none; FAILED_PRECONDITION if what it publishes is not its own or
-  // does not pass the check; PERMISSION_DENIED reason "network_not_allowed"; UNAVAILABLE if it cannot be had. With
+  // does not pass the check; PERMISSION_DENIED reason "network_not_allowed"; UNAVAILABLE if it cannot be fetched. With
   // retry_after.
   absl::StatusOr<std::shared_ptr<const IssuerMetadata>> Get(const std::string& issuer, absl::Time now);
   // As FetchedDocument::Peek.

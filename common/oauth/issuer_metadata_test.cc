@@ -116,7 +116,7 @@ TEST_F(MetadataCacheTest, TellsAnIssuerWithoutMetadataFromOneThatDoesNotAnswer) 
   const absl::Status down = cache_.Get(kIssuer, kNow + absl::Seconds(10)).status();
   EXPECT_THAT(down, StatusIs(Code::kUnavailable, "503"));
   EXPECT_EQ(DetailOf(down).retry_after, absl::Seconds(10));
-  EXPECT_EQ(fetcher_.fetches[kOidc], 1) << "the other document is not taken in place of one that cannot be had";
+  EXPECT_EQ(fetcher_.fetches[kOidc], 1) << "the other document does not replace one that cannot be fetched";
 }
 
 TEST_F(MetadataCacheTest, AddressThatMayNotBeReachedKeepsItsReason) {

@@ -38,7 +38,7 @@ TicketVerdict CheckTicket(const Secret& key, absl::string_view ticket, std::init
       !absl::SimpleAtoi(ticket.substr(0, dot), &expiry)) {
     return TicketVerdict::kForged;
   }
-  // Expiry first: an old ticket says so whoever shows it, and tells nothing else.
+  // Expiry first: an expired ticket gets the same answer from every caller, and reveals nothing else.
   if (absl::FromUnixSeconds(expiry) <= now) {
     return TicketVerdict::kExpired;
   }
