@@ -131,15 +131,16 @@ TEST(Rfc7638, Section31Thumbprint) {
   EXPECT_EQ(key->kid(), "2011-04-29");
 }
 
+constexpr struct {
+  const char* alg;
+  const char* digest;
+  bool pss;
+} kRsaAlgorithms[] = {{"RS256", "SHA256", false}, {"RS384", "SHA384", false}, {"RS512", "SHA512", false},
+                      {"PS256", "SHA256", true},  {"PS384", "SHA384", true},  {"PS512", "SHA512", true}};
+
 TEST(JwsTest, EveryRsaAlgorithmVerifiesWithItsOwnKey) {
   const Signer signer("RSA");
-  const struct {
-    const char* alg;
-    const char* digest;
-    bool pss;
-  } cases[] = {{"RS256", "SHA256", false}, {"RS384", "SHA384", false}, {"RS512", "SHA512", false},
-               {"PS256", "SHA256", true},  {"PS384", "SHA384", true},  {"PS512", "SHA512", true}};
-  for (const auto& c : cases) {
+  for (const auto& c : kRsaAlgorithms) {
     SCOPED_TRACE(c.alg);
     const std::string token = signer.RsaToken(absl::StrCat(R"({"alg":")", c.alg, "\"}"), c.digest, c.pss);
     EXPECT_THAT(VerifyJws(token, SetOf(signer.RsaJwkOf(absl::StrCat(R"(,"alg":")", c.alg, "\"")))), IsOk());
@@ -149,13 +150,7 @@ TEST(JwsTest, EveryRsaAlgorithmVerifiesWithItsOwnKey) {
 TEST(JwsTest, AnRsaKeyWithoutAlgVerifiesEveryRsaAlgorithmAndNoOther) {
   const Signer signer("RSA");
   const JwkSet keys = SetOf(signer.RsaJwkOf());
-  const struct {
-    const char* alg;
-    const char* digest;
-    bool pss;
-  } cases[] = {{"RS256", "SHA256", false}, {"RS384", "SHA384", false}, {"RS512", "SHA512", false},
-               {"PS256", "SHA256", true},  {"PS384", "SHA384", true},  {"PS512", "SHA512", true}};
-  for (const auto& c : cases) {
+  for (const auto& c : kRsaAlgorithms) {
     SCOPED_TRACE(c.alg);
     const std::string header = absl::StrCat(R"({"alg":")", c.alg, "\"}");
     EXPECT_THAT(VerifyJws(signer.RsaToken(header, c.digest, c.pss), keys), IsOk());

@@ -266,7 +266,7 @@ absl::StatusOr<v1::EndSignInResponse> AuthnRpcs::EndSignIn(const Caller& caller,
   if (was_live) {
     audit::v1::Event event = MakeEvent("token.revoked", audit::v1::DECISION_ALLOWED, subject);
     event.set_rule("sign_in_ended");
-    event.set_client_id(caller.passport->client_id.substr(0, 256));
+    event.set_client_id(std::string(Utf8Prefix(caller.passport->client_id, 256)));
     event.set_server_uid(caller.passport->server_uid);
     (*event.mutable_details())["connector"] = connector->id();
     RETURN_IF_ERROR(parts_.audit.Record(std::move(event)));
@@ -288,7 +288,7 @@ absl::StatusOr<v1::RevokeUserResponse> AuthnRpcs::RevokeUser(const Caller& calle
   }
   audit::v1::Event event = MakeEvent("user.revoked", audit::v1::DECISION_ALLOWED,
                                      caller.passport.has_value() ? caller.passport->subject : "");
-  (*event.mutable_details())["user"] = subject.substr(0, 256);
+  (*event.mutable_details())["user"] = std::string(Utf8Prefix(subject, 256));
   RETURN_IF_ERROR(parts_.audit.Record(std::move(event)));
   ASSIGN_OR_RETURN(std::vector<std::string> sessions, parts_.sessions.EndSubject(subject, now));
   ASSIGN_OR_RETURN(std::vector<std::string> grants, parts_.grants.RevokeSubject(subject, now));

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/error.h"
 #include "common/oauth/error.h"
+#include "common/utf8.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -48,7 +50,7 @@ std::string TroubleCodeOf(const absl::Status& status) {
 }
 
 bool RejectsClient(absl::string_view code) {
-  return code != oauth::kUnauthorizedClient && absl::StrContains(code, "client");
+  return code != oauth::kUnauthorizedClient && absl::StrContains(absl::AsciiStrToLower(code), "client");
 }
 
 bool IsSilence(absl::string_view code) {
@@ -60,7 +62,7 @@ absl::Status NameProvider(const absl::Status& status, absl::string_view name) {
   if (!absl::IsUnavailable(status) || detail.reason != kProviderUnavailable) {
     return status;
   }
-  const absl::string_view short_name = name.substr(0, 64);
+  const absl::string_view short_name = Utf8Prefix(name, 64);
   if (RejectsClient(detail.oauth_error)) {
     return WithDetail(
         absl::FailedPreconditionError(absl::StrCat(short_name, " does not accept this gateway's client ID or secret (",

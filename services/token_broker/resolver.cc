@@ -15,6 +15,7 @@
 #include "common/status_macros.h"
 #include "common/string_view.h"
 #include "common/url.h"
+#include "common/utf8.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/jwt_expiry.h"
 #include "services/token_broker/link_scopes.h"
@@ -46,7 +47,7 @@ absl::Status OriginNotAllowed(absl::string_view what) {
 // The account is linked, and its provider renews it: connecting it again would change nothing.
 absl::Status RenewedTokenRefused(const std::string& app, absl::Duration retry_after) {
   return WithDetail(
-      absl::UnavailableError(absl::StrCat("the server refuses the token that ", app.substr(0, 64),
+      absl::UnavailableError(absl::StrCat("the server refuses the token that ", Utf8Prefix(app, 64),
                                           " has just renewed; your account is still connected, try again")),
       {.reason = kRenewedTokenRefused, .retry_after = std::max(retry_after, absl::Seconds(1))});
 }

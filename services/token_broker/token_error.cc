@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 
 #include "common/oauth/error.h"
+#include "services/token_broker/provider_trouble.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -41,11 +42,6 @@ constexpr const char* kFaults[] = {"invalid",   "expired",   "revoked",      "un
                                    "inactive",  "reused",    "reuse",        "consumed", "malformed",      "not exist",
                                    "no longer", "been used", "already used", "bad ",     "not recognized", "issued to"};
 
-// Codes of ours and names of the client: "incorrect_client_credentials", "bad_client_secret".
-bool NamesClient(absl::string_view code) {
-  return code != oauth::kUnauthorizedClient && absl::StrContains(absl::AsciiStrToLower(code), "client");
-}
-
 }  // namespace
 
 bool BlamesRefreshToken(absl::string_view text) {
@@ -72,7 +68,7 @@ ProviderFailure ClassifyError(GrantKind kind, const TokenErrorAnswer& answer) {
       return rule.failure;
     }
   }
-  if (kind == GrantKind::kCode || NamesClient(answer.code)) {
+  if (kind == GrantKind::kCode || RejectsClient(answer.code)) {
     return ProviderFailure::kUnavailable;
   }
   const bool of_this_grant = answer.code == oauth::kUnauthorizedClient || BlamesRefreshToken(answer.code) ||
