@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "services/edge/http/engine_test_support.h"
+#include "services/edge/http/upstream.h"
 
 namespace sallyport::edge {
 namespace {
@@ -498,7 +499,16 @@ TEST_F(EngineRelayTest, AConnectionAboutToCloseIsNotKept) {
   const auto client = Connect();
   client->Send(Post("{}"));
   client->ReadMessage();
-  EXPECT_EQ(engine->counters().upstream_idle, 0u);  // One second less one second is nothing.
+  EXPECT_EQ(engine->counters().upstream_idle, 0u);  // Half of it, in whole seconds, is nothing.
+}
+
+TEST(TimeKeptIdle, IsHalfOfWhatTheServerAnnouncesAtMost) {
+  EXPECT_EQ(TimeKeptIdle(60'000, 0), 60'000);
+  EXPECT_EQ(TimeKeptIdle(60'000, 1), 0);
+  EXPECT_EQ(TimeKeptIdle(60'000, 5), 2'000);
+  EXPECT_EQ(TimeKeptIdle(60'000, 75), 37'000);
+  EXPECT_EQ(TimeKeptIdle(60'000, 600), 60'000);
+  EXPECT_EQ(TimeKeptIdle(60'000, 4'294'967'295), 60'000);
 }
 
 TEST_F(EngineRelayTest, IdleConnectionsCloseInTime) {

@@ -99,13 +99,15 @@ void Upstream::OnWritable() {
 
 void Upstream::GoIdle(Millis until) {
   phase_ = Phase::kIdle;
+  idle_until_ = until;
   worker_.SetTimer(*this, until);
   stream_.WaitRead();  // Stays pending when the connection is used again: it is the wait for the response then.
 }
 
 // The pending read reports a close, or bytes nobody asked for, while idle; but the event loop may not have come to it
-// yet. However young the connection is: such bytes would be taken for the answer to the next caller's request.
-bool Upstream::StillGood() { return stream_.open() && !stream_.PeekReadable(); }
+// yet. However young the connection is: such bytes would be taken for the answer to the next caller's request. Nor may
+// the loop have come to its timer yet.
+bool Upstream::StillGood() { return stream_.open() && worker_.now() < idle_until_ && !stream_.PeekReadable(); }
 
 void Upstream::OnTimer() {
   switch (phase_) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -46,6 +47,13 @@ struct UpstreamRequest {
   std::string_view body;
   bool head_method = false;  // No body will come.
 };
+
+// How long a connection is kept idle: the limit, or half of what the server announces as `timeout` (seconds, in whole
+// seconds; 0 if it announces nothing). Half: a server that is busy looks at its clock first and at its sockets
+// afterwards, and closes a connection in which the next request has long been lying. A POST cannot be sent again then.
+constexpr Millis TimeKeptIdle(Millis limit, uint32_t announced) {
+  return announced == 0 ? limit : std::min<Millis>(limit, Millis{announced / 2} * 1'000);
+}
 
 // One connection to an upstream, and the request on it. upstream_connect.cc makes it, upstream.cc sends, waits and
 // closes, upstream_response.cc reads the answer.
@@ -130,6 +138,7 @@ class Upstream final : public StreamOwner, public Timer {
   BodyFraming framing_ = BodyFraming::kNone;
   bool keep_alive_ = false;
   uint32_t keep_alive_timeout_ = 0;
+  Millis idle_until_ = 0;
   uint64_t remaining_ = 0;
 };
 

@@ -182,10 +182,7 @@ void Upstream::FinishResponse(char* data, size_t size) {
   std::unique_ptr<ResponseBuffer> buffer = std::move(in_);
   const bool reusable = keep_alive_ && all_sent_ && buffer->size() == 0 && !worker_.draining();
   UpstreamClient* client = Detach();
-  Millis idle = worker_.limits.upstream_idle.count();
-  if (keep_alive_timeout_ > 0) {
-    idle = std::min<Millis>(idle, (Millis{keep_alive_timeout_} - 1) * 1000);
-  }
+  const Millis idle = TimeKeptIdle(worker_.limits.upstream_idle.count(), keep_alive_timeout_);
   if (reusable && idle > 0 && worker_.upstreams.PutIdle(*this)) {
     GoIdle(worker_.now() + idle);
   } else {
