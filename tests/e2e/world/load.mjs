@@ -54,6 +54,7 @@ export class Writer {
   clients = [];   // ids
   servers = [];   // { slug, key }
   links = [];     // { i, token }
+  cutOff = new Set();  // who was refused at least once before they were linked
   rotations = 0;  // of `chain`
   refused = [];   // { step, status, retryAfter, body }
 
@@ -134,9 +135,22 @@ export class Writer {
   async #link(i) {
     if (i === undefined) return false;
     const got = await tryToken(this.world, 'github', this.world.persona(i));
-    if (got.failed) this.refused.push({ ...got.failed, step: `link: ${got.failed.step}`, body: got.failed.body?.slice(0, 300) });
-    else this.links.push({ i, token: got.accessToken });
+    if (got.failed) {
+      this.refused.push({ ...got.failed, step: `link: ${got.failed.step}`, body: got.failed.body?.slice(0, 300) });
+      this.cutOff.add(i);
+    } else {
+      this.links.push({ i, token: got.accessToken });
+    }
     return undefined;
+  }
+
+  // A broker that dies between storing the link and recording it acknowledges nothing, and the user, coming again, is linked already: the
+  // vault's record, made in the transaction that stored it, is then the only one.
+  #linkRecorded(events, { i }) {
+    const subject = this.world.subject(i);
+    return events.some((event) => (event.type === 'link.completed' && event.subject === subject) ||
+      (this.cutOff.has(i) && event.type === 'secret.write' && event.details.kind === 'connection' &&
+        !event.details.name.startsWith('sso:') && event.details.owner === `user:${subject}`));
   }
 
   // Everything that was acknowledged is there, and so is the record of it.
@@ -170,7 +184,8 @@ export class Writer {
       missing = [
         ...without(this.clients, 'client.registered', 'clientId'),
         ...without(this.servers.map(({ slug }) => slug), 'config.created', 'serverSlug'),
-        ...without(this.links.map(({ i }) => world.subject(i)), 'link.completed', 'subject'),
+        ...this.links.filter((link) => !this.#linkRecorded(events, link))
+          .map(({ i }) => `the link of ${world.subject(i)}${this.cutOff.has(i) ? ', refused before' : ''}`),
         ...(renewals < this.rotations ? [`${this.rotations - renewals} renewals`] : []),
       ];
       return missing.length === 0;
