@@ -12,9 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include <sys/stat.h>
 
-#include "common/hex.h"
-#include "common/random.h"
+#include "common/crypto/random.h"
 #include "common/status_macros.h"
+#include "common/text/hex.h"
 
 namespace sallyport {
 namespace {

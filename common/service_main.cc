@@ -22,11 +22,11 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-#include "common/admin_http.h"
+#include "common/config/service_config.h"
 #include "common/error.h"
+#include "common/http/admin.h"
 #include "common/json_log.h"
 #include "common/mutex.h"
-#include "common/service_config.h"
 #include "common/status_macros.h"
 
 namespace sallyport {

@@ -12,8 +12,8 @@
 #include <google/protobuf/message.h>
 
 #include "common/clock.h"
-#include "common/rpc_server.h"
-#include "common/yaml_config.h"
+#include "common/config/yaml_config.h"
+#include "common/rpc/server.h"
 #include "sallyport/config/v1/common.pb.h"
 
 namespace sallyport {

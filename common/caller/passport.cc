@@ -9,15 +9,15 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
+#include "common/crypto/random.h"
 #include "common/error.h"
 #include "common/jose/jwt.h"
-#include "common/json.h"
 #include "common/json_log.h"
 #include "common/mutex.h"
-#include "common/random.h"
-#include "common/rpc_server.h"
+#include "common/rpc/server.h"
 #include "common/status_macros.h"
+#include "common/text/json.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 
 namespace sallyport {

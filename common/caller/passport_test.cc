@@ -5,7 +5,7 @@
 
 #include "common/error.h"
 #include "common/jose/jwt.h"
-#include "common/json.h"
+#include "common/text/json.h"
 #include "tests/testing/status_matchers.h"
 
 namespace sallyport {

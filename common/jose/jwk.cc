@@ -9,11 +9,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/base64url.h"
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
 #include "common/jose/jwk_data.h"
-#include "common/json.h"
 #include "common/status_macros.h"
+#include "common/text/base64url.h"
+#include "common/text/json.h"
 
 namespace sallyport {
 namespace {

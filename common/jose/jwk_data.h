@@ -4,8 +4,8 @@
 #include <optional>
 #include <string>
 
+#include "common/crypto/openssl.h"
 #include "common/jose/jwk.h"
-#include "common/openssl.h"
 
 // Inside of PublicKey and PrivateKey; for the files of common/jose only.
 namespace sallyport {

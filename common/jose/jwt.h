@@ -45,7 +45,7 @@ class Jwt {
   std::vector<std::string> audiences() const;
   // InfinitePast if absent.
   absl::Time expires_at() const { return Time("exp").value_or(absl::InfinitePast()); }
-  // All claims; include common/json.h to use it.
+  // All claims; include common/text/json.h to use it.
   const nlohmann::json& json() const;
 
  private:

@@ -4,9 +4,9 @@
 #include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
-#include "common/base64url.h"
 #include "common/error.h"
-#include "common/json.h"
+#include "common/text/base64url.h"
+#include "common/text/json.h"
 #include "tests/testing/status_matchers.h"
 
 namespace sallyport {

@@ -5,11 +5,11 @@
 #include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
-#include "common/base64url.h"
+#include "common/crypto/openssl.h"
 #include "common/error.h"
 #include "common/jose/jwt.h"
-#include "common/json.h"
-#include "common/openssl.h"
+#include "common/text/base64url.h"
+#include "common/text/json.h"
 #include "tests/testing/status_matchers.h"
 
 namespace sallyport {

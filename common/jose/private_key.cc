@@ -3,12 +3,12 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/base64url.h"
+#include "common/crypto/openssl.h"
 #include "common/jose/jwk.h"
 #include "common/jose/jwk_data.h"
 #include "common/jose/low_s.h"
-#include "common/openssl.h"
 #include "common/status_macros.h"
+#include "common/text/base64url.h"
 
 namespace sallyport {
 namespace {

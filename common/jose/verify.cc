@@ -2,10 +2,10 @@
 #include <tuple>
 #include <utility>
 
+#include "common/crypto/openssl.h"
 #include "common/error.h"
 #include "common/jose/jwk.h"
 #include "common/jose/jwk_data.h"
-#include "common/openssl.h"
 #include "common/status_macros.h"
 
 namespace sallyport {

@@ -7,7 +7,7 @@
 #include "absl/status/statusor.h"
 #include <prometheus/counter.h>
 
-#include "common/http_client.h"
+#include "common/http/client.h"
 
 namespace sallyport::oauth {
 

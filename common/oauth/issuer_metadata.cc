@@ -7,9 +7,9 @@
 #include "absl/strings/strip.h"
 
 #include "common/error.h"
-#include "common/json.h"
+#include "common/http/url.h"
 #include "common/json_log.h"
-#include "common/url.h"
+#include "common/text/json.h"
 
 namespace sallyport::oauth {
 namespace {

@@ -5,9 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/json.h"
-#include "common/random.h"
+#include "common/crypto/random.h"
 #include "common/status_macros.h"
+#include "common/text/json.h"
 #include "services/authn/errors.h"
 #include "services/authn/identity.h"
 

@@ -5,14 +5,14 @@
 
 #include "absl/strings/strip.h"
 
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
+#include "common/crypto/random.h"
 #include "common/error.h"
 #include "common/files.h"
-#include "common/hex.h"
 #include "common/json_log.h"
-#include "common/random.h"
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "common/status_macros.h"
+#include "common/text/hex.h"
 #include "services/authn/counted_address.h"
 #include "services/authn/identity.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/authn/audit.h"
 
-#include "common/utf8.h"
+#include "common/text/utf8.h"
 
 namespace sallyport::authn {
 namespace {

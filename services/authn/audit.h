@@ -9,9 +9,9 @@
 #include "absl/strings/string_view.h"
 #include <grpcpp/channel.h>
 
-#include "common/audit_outbox.h"
+#include "common/audit/outbox.h"
 #include "common/clock.h"
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "sallyport/audit/v1/audit.pb.h"
 #include "services/authn/identity.h"
 

@@ -4,9 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "common/base64url.h"
-#include "common/crypto.h"
-#include "common/openssl.h"
+#include "common/crypto/crypto.h"
+#include "common/crypto/openssl.h"
+#include "common/text/base64url.h"
 #include "services/authn/authn_testing.h"
 #include "services/authn/sessions.h"
 #include "tests/testing/fake_clock.h"

@@ -11,13 +11,13 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/control_stream.h"
+#include "common/config/service_config.h"
 #include "common/error.h"
-#include "common/http_client.h"
+#include "common/http/client.h"
 #include "common/json_log.h"
 #include "common/mutex.h"
 #include "common/proto_time.h"
-#include "common/service_config.h"
+#include "common/rpc/control_stream.h"
 #include "common/status_macros.h"
 #include "services/authn/authn_service.h"
 #include "services/authn/authn_store.h"

@@ -9,8 +9,8 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-#include "common/base64url.h"
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
+#include "common/text/base64url.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/authn/v1/issuers.grpc.pb.h"

@@ -5,11 +5,11 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/client_address.h"
 #include "common/error.h"
 #include "common/proto_time.h"
+#include "common/rpc/client_address.h"
 #include "common/status_macros.h"
-#include "common/utf8.h"
+#include "common/text/utf8.h"
 #include "services/authn/errors.h"
 #include "services/authn/group_names.h"
 

@@ -10,7 +10,7 @@
 
 #include "common/caller/caller.h"
 #include "common/clock.h"
-#include "common/rpc_handler.h"
+#include "common/rpc/handler.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "services/authn/admin_token.h"
 #include "services/authn/audit.h"

@@ -3,8 +3,8 @@
 
 #include <utility>
 
-#include "common/audit_outbox.h"
-#include "common/sql_config.h"
+#include "common/audit/outbox.h"
+#include "common/sql/config.h"
 #include "common/status_macros.h"
 
 namespace sallyport::authn {

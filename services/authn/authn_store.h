@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 
 #include "common/clock.h"
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "sallyport/config/v1/common.pb.h"
 
 namespace sallyport::authn {

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_join.h"
 
-#include "common/json.h"
+#include "common/text/json.h"
 
 namespace sallyport::authn {
 namespace {

@@ -9,7 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
-#include "common/json.h"
+#include "common/text/json.h"
 #include "services/authn/errors.h"
 
 namespace sallyport::authn {

@@ -5,8 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "common/base64url.h"
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
+#include "common/text/base64url.h"
 #include "services/authn/authn_testing.h"
 #include "services/authn/errors.h"
 #include "tests/testing/status_matchers.h"

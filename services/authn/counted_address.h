@@ -6,7 +6,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-#include "common/networks.h"
+#include "common/http/networks.h"
 
 namespace sallyport::authn {
 

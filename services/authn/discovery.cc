@@ -6,7 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/url.h"
+#include "common/http/url.h"
 
 namespace sallyport::authn {
 

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "common/base64url.h"
-#include "common/json.h"
+#include "common/crypto/random.h"
 #include "common/json_log.h"
-#include "common/random.h"
 #include "common/status_macros.h"
+#include "common/text/base64url.h"
+#include "common/text/json.h"
 #include "services/authn/errors.h"
 
 namespace sallyport::authn {

@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "common/status_macros.h"
 #include "services/authn/grants.h"
 

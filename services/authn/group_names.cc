@@ -7,8 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/config/service_config.h"
 #include "common/error.h"
-#include "common/service_config.h"
 
 namespace sallyport::authn {
 namespace {

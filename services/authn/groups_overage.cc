@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/authn/groups_overage.h"
 
-#include "common/json.h"
 #include "common/metrics.h"
+#include "common/text/json.h"
 
 namespace sallyport::authn {
 

@@ -3,10 +3,10 @@
 #include <string>
 #include <vector>
 
-#include "common/base64url.h"
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
 #include "common/error.h"
 #include "common/status_macros.h"
+#include "common/text/base64url.h"
 #include "services/authn/connectors.h"
 #include "services/authn/errors.h"
 #include "services/authn/refusals.h"

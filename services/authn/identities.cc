@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "common/status_macros.h"
 #include "services/authn/identity_codec.h"
 #include "services/authn/revocations.h"

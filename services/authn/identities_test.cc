@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "common/sql_config.h"
+#include "common/sql/config.h"
 #include "common/status_macros.h"
 #include "services/authn/authn_testing.h"
 #include "services/authn/grants.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/authn/identity_codec.h"
 
-#include "common/json.h"
+#include "common/text/json.h"
 
 namespace sallyport::authn {
 

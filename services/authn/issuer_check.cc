@@ -5,10 +5,10 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/config/service_config.h"
 #include "common/error.h"
+#include "common/http/url.h"
 #include "common/json_log.h"
-#include "common/service_config.h"
-#include "common/url.h"
 #include "services/authn/errors.h"
 
 namespace sallyport::authn {

@@ -7,8 +7,8 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 
+#include "common/http/networks.h"
 #include "common/mutex.h"
-#include "common/networks.h"
 #include "services/authn/connectors.h"
 
 namespace sallyport::authn {

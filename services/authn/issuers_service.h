@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/oauth/issuer_metadata.h"
-#include "common/rpc_handler.h"
+#include "common/rpc/handler.h"
 #include "sallyport/authn/v1/issuers.grpc.pb.h"
 
 namespace sallyport::authn {

@@ -10,11 +10,11 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/base64url.h"
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
 #include "common/error.h"
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "common/status_macros.h"
+#include "common/text/base64url.h"
 #include "services/authn/counted_address.h"
 
 namespace sallyport::authn {

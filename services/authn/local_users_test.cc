@@ -9,7 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
 #include "common/error.h"
 #include "services/authn/authn_testing.h"
 #include "tests/testing/fake_clock.h"

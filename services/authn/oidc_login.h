@@ -8,7 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
-#include "common/http_client.h"
+#include "common/http/client.h"
 #include "sallyport/token_broker/v1/token_set.pb.h"
 #include "services/authn/connectors.h"
 

@@ -7,15 +7,15 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
+#include "common/crypto/random.h"
 #include "common/error.h"
-#include "common/hex.h"
 #include "common/json_log.h"
 #include "common/proto_time.h"
-#include "common/random.h"
-#include "common/rpc_server.h"
-#include "common/sql.h"
+#include "common/rpc/server.h"
+#include "common/sql/sql.h"
 #include "common/status_macros.h"
+#include "common/text/hex.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"
 
 namespace sallyport::authn {

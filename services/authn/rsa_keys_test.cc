@@ -7,8 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
-#include "common/base64url.h"
-#include "common/openssl.h"
+#include "common/crypto/openssl.h"
+#include "common/text/base64url.h"
 #include "services/authn/authn_testing.h"
 #include "services/authn/connectors.h"
 #include "tests/testing/status_matchers.h"

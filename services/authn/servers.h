@@ -11,9 +11,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-#include "common/control_stream.h"
 #include "common/jose/jwk.h"
 #include "common/mutex.h"
+#include "common/rpc/control_stream.h"
 #include "sallyport/registry/v1/mcp_server.pb.h"
 #include "services/authn/access_policy.h"
 #include "services/authn/caller_claims.h"

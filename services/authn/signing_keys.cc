@@ -5,11 +5,11 @@
 #include <optional>
 #include <utility>
 
-#include "common/base64url.h"
 #include "common/error.h"
-#include "common/json.h"
 #include "common/json_log.h"
 #include "common/status_macros.h"
+#include "common/text/base64url.h"
+#include "common/text/json.h"
 #include "services/authn/errors.h"
 
 namespace sallyport::authn {

@@ -9,7 +9,7 @@
 #include "absl/container/flat_hash_set.h"
 #include <google/protobuf/repeated_ptr_field.h>
 
-#include "common/networks.h"
+#include "common/http/networks.h"
 #include "services/edge/http/network_address.h"
 #include "services/edge/http/request_head.h"
 

@@ -17,7 +17,7 @@
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
-#include "common/base64url.h"
+#include "common/text/base64url.h"
 #include "services/edge/edge_server.h"
 #include "services/edge/edge_testing.h"
 #include "services/edge/http/engine_test_support.h"

@@ -16,10 +16,10 @@
 #include <gtest/gtest.h>
 
 #include "common/caller/caller.h"
-#include "common/client_address.h"
 #include "common/error.h"
 #include "common/mutex.h"
 #include "common/proto_time.h"
+#include "common/rpc/client_address.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"

@@ -5,8 +5,8 @@
 #include <string>
 #include <thread>
 
-#include "common/control_stream.h"
 #include "common/mutex.h"
+#include "common/rpc/control_stream.h"
 
 namespace sallyport::edge {
 

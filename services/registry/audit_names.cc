@@ -14,7 +14,7 @@
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
-#include "common/utf8.h"
+#include "common/text/utf8.h"
 
 namespace sallyport::registry {
 namespace {

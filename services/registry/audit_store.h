@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "sallyport/audit/v1/audit.pb.h"
 
 namespace sallyport::registry {

@@ -6,10 +6,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/crypto/random.h"
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/proto_time.h"
-#include "common/random.h"
 #include "common/status_macros.h"
 #include "services/registry/config_event.h"
 #include "services/registry/diff.h"

@@ -9,9 +9,9 @@
 
 #include "absl/status/statusor.h"
 
-#include "common/audit_outbox.h"
+#include "common/audit/outbox.h"
 #include "common/clock.h"
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/registry/secret_vault.h"
 #include "services/registry/store.h"

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/http_field.h"
+#include "common/http/field.h"
 #include "common/proto_time.h"
 
 namespace sallyport::registry {

@@ -5,7 +5,7 @@
 #include <array>
 #include <string>
 
-#include "common/http_field.h"
+#include "common/http/field.h"
 
 namespace sallyport::registry {
 

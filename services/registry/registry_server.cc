@@ -5,13 +5,13 @@
 
 #include <google/protobuf/util/time_util.h>
 
-#include "common/audit_outbox.h"
+#include "common/audit/outbox.h"
 #include "common/caller/passport.h"
+#include "common/config/service_config.h"
 #include "common/error.h"
+#include "common/http/networks.h"
 #include "common/json_log.h"
-#include "common/networks.h"
-#include "common/service_config.h"
-#include "common/sql_config.h"
+#include "common/sql/config.h"
 #include "common/status_macros.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/authn/v1/issuers.grpc.pb.h"

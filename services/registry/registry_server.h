@@ -7,7 +7,7 @@
 #include "absl/status/statusor.h"
 
 #include "common/clock.h"
-#include "common/rpc_server.h"
+#include "common/rpc/server.h"
 #include "common/service_main.h"
 #include "sallyport/config/v1/services.pb.h"
 

@@ -7,10 +7,10 @@
 #include <google/protobuf/util/time_util.h>
 
 #include "common/caller/passport.h"
-#include "common/control_stream.h"
 #include "common/error.h"
 #include "common/jose/jwk.h"
 #include "common/proto_time.h"
+#include "common/rpc/control_stream.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"
 #include "services/registry/registry_testing.h"

@@ -8,7 +8,7 @@
 
 #include "common/error.h"
 #include "common/status_macros.h"
-#include "common/utf8.h"
+#include "common/text/utf8.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"
 #include "services/registry/resource.h"

@@ -4,9 +4,9 @@
 #include <memory>
 #include <vector>
 
-#include "common/audit_outbox.h"
+#include "common/audit/outbox.h"
 #include "common/caller/caller.h"
-#include "common/rpc_handler.h"
+#include "common/rpc/handler.h"
 #include "services/registry/audit_store.h"
 #include "services/registry/catalog.h"
 #include "services/registry/watch_hub.h"

@@ -13,10 +13,10 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-#include "common/audit_outbox.h"
+#include "common/audit/outbox.h"
 #include "common/caller/caller.h"
 #include "common/mutex.h"
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "sallyport/vault/v1/vault.grpc.pb.h"

@@ -3,7 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/http_field.h"
+#include "common/http/field.h"
 #include "sallyport/registry/v1/mcp_server.pb.h"
 
 namespace sallyport::registry {

@@ -2,7 +2,7 @@
 #include "services/registry/secret_vault.h"
 
 #include "common/error.h"
-#include "common/rpc_server.h"
+#include "common/rpc/server.h"
 
 namespace sallyport::registry {
 namespace {

@@ -5,8 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/crypto/random.h"
 #include "common/proto_time.h"
-#include "common/random.h"
 #include "common/status_macros.h"
 #include "services/registry/audit_names.h"
 #include "services/registry/audit_store.h"

@@ -9,8 +9,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
-#include "common/audit_outbox.h"
-#include "common/sql.h"
+#include "common/audit/outbox.h"
+#include "common/sql/sql.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/registry/resource.h"
 

@@ -4,9 +4,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/http/networks.h"
+#include "common/http/url.h"
 #include "common/jose/jwk.h"
-#include "common/networks.h"
-#include "common/url.h"
 
 namespace sallyport::registry {
 namespace {

@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
-#include "common/http_field.h"
+#include "common/http/field.h"
 #include "common/oauth/subject_claim.h"
 #include "services/registry/header_names.h"
 #include "services/registry/urls.h"

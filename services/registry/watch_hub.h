@@ -9,7 +9,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include "common/mutex.h"
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "sallyport/registry/v1/registry.pb.h"
 
 namespace sallyport::registry {

@@ -7,7 +7,7 @@
 
 #include <gmock/gmock.h>
 
-#include "common/control_stream.h"
+#include "common/rpc/control_stream.h"
 #include "common/status_macros.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"
 #include "services/registry/event_parts.h"

@@ -5,9 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/config/service_config.h"
 #include "common/error.h"
-#include "common/rpc_server.h"
-#include "common/service_config.h"
+#include "common/rpc/server.h"
 #include "common/status_macros.h"
 #include "services/authn/authn_server.h"
 #include "services/edge/edge_server.h"

@@ -9,11 +9,11 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 
+#include "common/crypto/random.h"
 #include "common/error.h"
-#include "common/hex.h"
 #include "common/proto_time.h"
-#include "common/random.h"
 #include "common/status_macros.h"
+#include "common/text/hex.h"
 #include "services/token_broker/connection.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/link_scopes.h"

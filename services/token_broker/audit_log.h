@@ -6,7 +6,7 @@
 
 #include "absl/status/status.h"
 
-#include "common/audit_segment.h"
+#include "common/audit/segment.h"
 #include "sallyport/audit/v1/audit.pb.h"
 
 namespace sallyport::token_broker {

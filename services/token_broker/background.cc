@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/background.h"
 
+#include "common/crypto/random.h"
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/proto_time.h"
-#include "common/random.h"
-#include "common/rpc_server.h"
+#include "common/rpc/server.h"
 
 namespace sallyport::token_broker {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <utility>
 
-#include "common/crypto.h"
-#include "common/random.h"
+#include "common/crypto/crypto.h"
+#include "common/crypto/random.h"
 #include "common/status_macros.h"
 
 namespace sallyport::token_broker {

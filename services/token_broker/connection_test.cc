@@ -4,8 +4,8 @@
 #include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
-#include "common/base64url.h"
 #include "common/proto_time.h"
+#include "common/text/base64url.h"
 
 namespace sallyport::token_broker {
 namespace {

@@ -9,7 +9,7 @@
 #include "absl/status/statusor.h"
 
 #include "common/clock.h"
-#include "common/control_stream.h"
+#include "common/rpc/control_stream.h"
 #include "services/token_broker/connection.h"
 #include "services/token_broker/providers.h"
 #include "services/token_broker/refresher.h"

@@ -3,8 +3,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/http/url.h"
 #include "common/oauth/error.h"
-#include "common/url.h"
 #include "common/web/responses.h"
 #include "services/token_broker/provider_trouble.h"
 

@@ -5,9 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/base64url.h"
 #include "common/error.h"
 #include "common/json_log.h"
+#include "common/text/base64url.h"
 
 namespace sallyport::token_broker {
 namespace {

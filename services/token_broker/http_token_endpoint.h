@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "common/clock.h"
-#include "common/http_client.h"
+#include "common/http/client.h"
+#include "common/http/url.h"
 #include "common/mutex.h"
-#include "common/url.h"
 #include "services/token_broker/token_endpoint.h"
 #include "services/token_broker/token_response.h"
 

@@ -6,7 +6,7 @@
 
 #include "common/json_log.h"
 #include "common/proto_time.h"
-#include "common/rpc_server.h"
+#include "common/rpc/server.h"
 
 namespace sallyport::token_broker {
 namespace {

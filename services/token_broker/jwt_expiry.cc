@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_split.h"
 
-#include "common/base64url.h"
-#include "common/json.h"
+#include "common/text/base64url.h"
+#include "common/text/json.h"
 
 namespace sallyport::token_broker {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "common/control_stream.h"
+#include "common/rpc/control_stream.h"
 #include "sallyport/registry/v1/mcp_server.pb.h"
 
 namespace sallyport::token_broker {

@@ -4,11 +4,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/base64url.h"
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "common/text/base64url.h"
 #include "common/web/ticket.h"
 #include "services/token_broker/connection.h"
 #include "services/token_broker/errors.h"

@@ -6,10 +6,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
 #include "common/error.h"
-#include "common/hex.h"
-#include "common/url.h"
+#include "common/http/url.h"
+#include "common/text/hex.h"
 #include "services/token_broker/linker.h"
 #include "services/token_broker/testing/broker_test_base.h"
 #include "tests/testing/fake_clock.h"

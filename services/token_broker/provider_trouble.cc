@@ -9,7 +9,7 @@
 
 #include "common/error.h"
 #include "common/oauth/error.h"
-#include "common/utf8.h"
+#include "common/text/utf8.h"
 
 namespace sallyport::token_broker {
 namespace {

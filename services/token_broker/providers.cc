@@ -9,11 +9,11 @@
 #include "absl/strings/str_join.h"
 
 #include "common/error.h"
+#include "common/http/url.h"
 #include "common/json_log.h"
 #include "common/metrics.h"
-#include "common/rpc_server.h"
+#include "common/rpc/server.h"
 #include "common/status_macros.h"
-#include "common/url.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/provider_binding.h"
 #include "services/token_broker/provider_trouble.h"

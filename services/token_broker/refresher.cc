@@ -5,10 +5,10 @@
 #include <chrono>
 #include <utility>
 
+#include "common/crypto/random.h"
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/metrics.h"
-#include "common/random.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/provider_trouble.h"
 

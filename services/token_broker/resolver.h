@@ -10,7 +10,7 @@
 
 #include "common/caller/caller.h"
 #include "common/clock.h"
-#include "common/control_stream.h"
+#include "common/rpc/control_stream.h"
 #include "sallyport/token_broker/v1/token_broker.pb.h"
 #include "services/token_broker/audit_log.h"
 #include "services/token_broker/connections.h"

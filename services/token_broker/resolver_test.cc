@@ -9,8 +9,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "common/base64url.h"
 #include "common/error.h"
+#include "common/text/base64url.h"
 #include "services/token_broker/testing/broker_test_base.h"
 #include "tests/testing/fake_clock.h"
 

@@ -2,7 +2,7 @@
 #include "services/token_broker/sign_ins.h"
 
 #include "common/error.h"
-#include "common/rpc_server.h"
+#include "common/rpc/server.h"
 
 namespace sallyport::token_broker {
 namespace {

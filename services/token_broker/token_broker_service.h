@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "common/rpc_handler.h"
+#include "common/rpc/handler.h"
 #include "sallyport/token_broker/v1/token_broker.grpc.pb.h"
 #include "sallyport/web/v1/web.grpc.pb.h"
 #include "services/token_broker/accounts.h"

@@ -7,11 +7,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/crypto.h"
-#include "common/hex.h"
+#include "common/crypto/crypto.h"
 #include "common/json_log.h"
 #include "common/metrics.h"
 #include "common/proto_time.h"
+#include "common/text/hex.h"
 #include "sallyport/token_broker/v1/state.pb.h"
 
 namespace sallyport::token_broker {

@@ -14,7 +14,7 @@
 
 #include "common/clock.h"
 #include "common/mutex.h"
-#include "common/redis_client.h"
+#include "common/redis/client.h"
 #include "common/secret.h"
 #include "services/token_broker/connection.h"
 #include "services/token_broker/vault_client.h"

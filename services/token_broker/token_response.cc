@@ -12,9 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
-#include "common/json.h"
+#include "common/http/url.h"
 #include "common/oauth/error.h"
-#include "common/url.h"
+#include "common/text/json.h"
 #include "services/token_broker/freshness.h"
 
 namespace sallyport::token_broker {

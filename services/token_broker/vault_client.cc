@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "common/error.h"
-#include "common/rpc_server.h"
+#include "common/rpc/server.h"
 
 namespace sallyport::token_broker {
 namespace {

@@ -11,8 +11,8 @@
 #include "absl/strings/str_split.h"
 
 #include "common/error.h"
+#include "common/http/url.h"
 #include "common/json_log.h"
-#include "common/url.h"
 #include "common/web/page.h"
 #include "common/web/responses.h"
 #include "common/web/same_origin.h"

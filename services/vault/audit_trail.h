@@ -7,9 +7,9 @@
 #include "absl/status/status.h"
 #include <prometheus/counter.h>
 
-#include "common/audit_outbox.h"
+#include "common/audit/outbox.h"
 #include "common/caller/caller.h"
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "services/vault/record_id.h"
 
 namespace sallyport::vault {

@@ -14,12 +14,12 @@
 #include "absl/strings/str_cat.h"
 #include <sys/stat.h>
 
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
+#include "common/crypto/random.h"
 #include "common/files.h"
-#include "common/hex.h"
 #include "common/json_log.h"
-#include "common/random.h"
 #include "common/status_macros.h"
+#include "common/text/hex.h"
 
 namespace sallyport::vault {
 namespace {

@@ -5,9 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include "common/crypto/random.h"
 #include "common/error.h"
-#include "common/hex.h"
-#include "common/random.h"
+#include "common/text/hex.h"
 #include "tests/testing/status_matchers.h"
 
 namespace sallyport::vault {

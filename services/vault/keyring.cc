@@ -3,10 +3,10 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/crypto/random.h"
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/metrics.h"
-#include "common/random.h"
 #include "common/status_macros.h"
 #include "services/vault/envelope.h"
 #include "services/vault/errors.h"

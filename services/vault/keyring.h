@@ -11,7 +11,7 @@
 #include "absl/time/time.h"
 
 #include "common/mutex.h"
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "services/vault/key_encryption_key.h"
 #include "services/vault/store.h"
 

@@ -6,7 +6,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "sallyport/vault/v1/vault.pb.h"
 #include "services/vault/keyring.h"
 #include "services/vault/store.h"

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
-#include "common/audit_outbox.h"
+#include "common/audit/outbox.h"
 #include "common/status_macros.h"
 
 namespace sallyport::vault {

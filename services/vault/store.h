@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "services/vault/key_encryption_key.h"
 #include "services/vault/record_id.h"
 

@@ -7,9 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/crypto/random.h"
 #include "common/error.h"
 #include "common/proto_time.h"
-#include "common/random.h"
 #include "common/status_macros.h"
 #include "services/vault/envelope.h"
 #include "services/vault/errors.h"

@@ -10,7 +10,7 @@
 
 #include "common/caller/caller.h"
 #include "common/clock.h"
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "sallyport/vault/v1/vault.pb.h"
 #include "services/vault/access.h"
 #include "services/vault/audit_trail.h"

@@ -5,7 +5,7 @@
 
 #include "common/caller/caller.h"
 #include "common/clock.h"
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "sallyport/vault/v1/vault.pb.h"
 #include "services/vault/audit_trail.h"
 #include "services/vault/keyring.h"

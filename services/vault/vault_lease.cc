@@ -4,14 +4,14 @@
 #include <optional>
 #include <utility>
 
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
+#include "common/crypto/random.h"
 #include "common/error.h"
-#include "common/hex.h"
 #include "common/json_log.h"
 #include "common/metrics.h"
 #include "common/proto_time.h"
-#include "common/random.h"
 #include "common/status_macros.h"
+#include "common/text/hex.h"
 #include "services/vault/envelope.h"
 #include "services/vault/errors.h"
 #include "services/vault/vault.h"

@@ -5,11 +5,11 @@
 #include <utility>
 #include <vector>
 
-#include "common/audit_outbox.h"
+#include "common/audit/outbox.h"
+#include "common/config/service_config.h"
 #include "common/error.h"
-#include "common/rpc_server.h"
-#include "common/service_config.h"
-#include "common/sql_config.h"
+#include "common/rpc/server.h"
+#include "common/sql/config.h"
 #include "common/status_macros.h"
 #include "services/vault/access.h"
 #include "services/vault/directory_kek.h"

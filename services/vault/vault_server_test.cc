@@ -9,7 +9,7 @@
 #include "common/caller/passport.h"
 #include "common/error.h"
 #include "common/jose/jwk.h"
-#include "common/rpc_server.h"
+#include "common/rpc/server.h"
 #include "common/status_macros.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/vault/v1/vault.grpc.pb.h"

@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "common/rpc_handler.h"
+#include "common/rpc/handler.h"
 #include "sallyport/vault/v1/vault.grpc.pb.h"
 #include "services/vault/vault.h"
 #include "services/vault/vault_admin.h"

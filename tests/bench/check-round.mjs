@@ -75,7 +75,7 @@ function parseEvent(bytes) {
 
 const isCall = ({ type, slug }) => slug === 'bench' && type.startsWith('mcp.');
 
-// Reads what a segment file gained since `known` = { boot, source, offset }; see common/audit_segment_format.h. Calls `onEvent`.
+// Reads what a segment file gained since `known` = { boot, source, offset }; see common/audit/segment_format.h. Calls `onEvent`.
 function readSegment(file, known, onEvent) {
   const fd = openSync(file, 'r');
   const size = fstatSync(fd).size;

@@ -16,7 +16,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "common/rpc_server.h"
+#include "common/rpc/server.h"
 #include "tests/testing/health_check.h"
 #include "tests/testing/process.h"
 #include "tests/testing/status_matchers.h"

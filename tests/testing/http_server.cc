@@ -16,7 +16,7 @@
 #include <openssl/x509v3.h>
 #include <sys/socket.h>
 
-#include "common/openssl.h"
+#include "common/crypto/openssl.h"
 
 namespace sallyport::testing {
 namespace {

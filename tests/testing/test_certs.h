@@ -9,8 +9,8 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#include "common/openssl.h"
-#include "common/random.h"
+#include "common/crypto/openssl.h"
+#include "common/crypto/random.h"
 
 namespace sallyport::testing {
 

@@ -5,9 +5,9 @@
 #include <google/protobuf/util/json_util.h>
 
 #include "common/error.h"
-#include "common/json.h"
-#include "common/networks.h"
+#include "common/http/networks.h"
 #include "common/status_macros.h"
+#include "common/text/json.h"
 
 namespace sallyport::cli {
 namespace {

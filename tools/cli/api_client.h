@@ -8,8 +8,8 @@
 #include "absl/status/statusor.h"
 #include <google/protobuf/message.h>
 
-#include "common/http_client.h"
-#include "common/url.h"
+#include "common/http/client.h"
+#include "common/http/url.h"
 #include "tools/cli/credentials.h"
 #include "tools/cli/terminal.h"
 

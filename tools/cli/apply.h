@@ -6,7 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#include "common/yaml_config.h"
+#include "common/config/yaml_config.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "tools/cli/api_client.h"
 

@@ -3,7 +3,7 @@
 
 #include <gmock/gmock.h>
 
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
 #include "tools/cli/cli_testing.h"
 
 namespace sallyport::cli {

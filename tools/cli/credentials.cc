@@ -4,8 +4,8 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/files.h"
-#include "common/json.h"
 #include "common/status_macros.h"
+#include "common/text/json.h"
 
 namespace sallyport::cli {
 namespace {

@@ -5,12 +5,12 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/base64url.h"
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
+#include "common/crypto/random.h"
 #include "common/files.h"
 #include "common/proto_time.h"
-#include "common/random.h"
 #include "common/status_macros.h"
+#include "common/text/base64url.h"
 #include "sallyport/authn/v1/authn.pb.h"
 #include "tools/cli/loopback_listener.h"
 

@@ -6,8 +6,8 @@
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
-#include "common/base64url.h"
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
+#include "common/text/base64url.h"
 #include "tests/testing/status_matchers.h"
 #include "tools/cli/cli_testing.h"
 

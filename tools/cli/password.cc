@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/cli/password.h"
 
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
 #include "common/status_macros.h"
 
 namespace sallyport::cli {

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "common/utf8.h"
+#include "common/text/utf8.h"
 
 namespace sallyport::cli {
 namespace {

@@ -12,8 +12,8 @@
 #include <google/protobuf/util/json_util.h>
 #include <google/protobuf/util/time_util.h>
 
-#include "common/base64url.h"
-#include "common/json.h"
+#include "common/text/base64url.h"
+#include "common/text/json.h"
 
 namespace sallyport::cli {
 namespace {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "common/rpc_handler.h"
+#include "common/rpc/handler.h"
 #include "sallyport/web/v1/web.grpc.pb.h"
 #include "services/authn/web/authorize.h"
 #include "services/authn/web/context.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/authn/web/authorization.h"
 
-#include "common/json.h"
 #include "common/status_macros.h"
+#include "common/text/json.h"
 #include "services/authn/web/urls.h"
 
 namespace sallyport::authn::web {

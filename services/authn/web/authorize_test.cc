@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "common/status_macros.h"
 #include "services/authn/web/web_testing.h"
 

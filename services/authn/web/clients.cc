@@ -6,14 +6,14 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/base64url.h"
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
+#include "common/crypto/random.h"
 #include "common/error.h"
-#include "common/json.h"
 #include "common/oauth/error.h"
-#include "common/random.h"
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "common/status_macros.h"
+#include "common/text/base64url.h"
+#include "common/text/json.h"
 #include "services/authn/identity.h"
 
 namespace sallyport::authn::web {

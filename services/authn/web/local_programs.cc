@@ -8,7 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/strip.h"
 
-#include "common/networks.h"
+#include "common/http/networks.h"
 #include "services/authn/web/urls.h"
 
 namespace sallyport::authn::web {

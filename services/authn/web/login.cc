@@ -5,12 +5,12 @@
 #include "absl/strings/str_join.h"
 
 #include "common/error.h"
-#include "common/json.h"
 #include "common/json_log.h"
 #include "common/metrics.h"
 #include "common/oauth/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "common/text/json.h"
 #include "common/web/page.h"
 #include "services/authn/errors.h"
 #include "services/authn/groups_overage.h"

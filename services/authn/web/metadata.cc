@@ -6,8 +6,8 @@
 #include "absl/strings/strip.h"
 
 #include "common/error.h"
-#include "common/json.h"
 #include "common/status_macros.h"
+#include "common/text/json.h"
 #include "services/authn/errors.h"
 
 namespace sallyport::authn::web {

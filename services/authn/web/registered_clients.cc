@@ -9,9 +9,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/config/service_config.h"
 #include "common/error.h"
 #include "common/files.h"
-#include "common/service_config.h"
 #include "common/status_macros.h"
 #include "services/authn/identity.h"
 #include "services/authn/web/local_programs.h"

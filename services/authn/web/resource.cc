@@ -3,7 +3,7 @@
 
 #include "absl/strings/match.h"
 
-#include "common/url.h"
+#include "common/http/url.h"
 
 namespace sallyport::authn::web {
 

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
-#include "common/json.h"
+#include "common/text/json.h"
 
 namespace sallyport::authn::web {
 

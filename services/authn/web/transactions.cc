@@ -5,13 +5,13 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/base64url.h"
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
+#include "common/crypto/random.h"
 #include "common/error.h"
-#include "common/random.h"
 #include "common/secret.h"
-#include "common/sql.h"
+#include "common/sql/sql.h"
 #include "common/status_macros.h"
+#include "common/text/base64url.h"
 
 namespace sallyport::authn::web {
 namespace {

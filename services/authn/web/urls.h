@@ -7,7 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-#include "common/url.h"
+#include "common/http/url.h"
 
 namespace sallyport::authn::web {
 

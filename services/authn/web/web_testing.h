@@ -11,8 +11,8 @@
 #include "absl/strings/str_split.h"
 #include <grpcpp/grpcpp.h>
 
-#include "common/base64url.h"
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
+#include "common/text/base64url.h"
 #include "services/authn/authn_testing.h"
 #include "services/authn/web/authn_web.h"
 #include "tests/testing/fake_clock.h"

@@ -6,12 +6,12 @@
 #include <google/protobuf/dynamic_message.h>
 #include <google/protobuf/util/json_util.h>
 
-#include "common/client_address.h"
 #include "common/error.h"
-#include "common/json.h"
-#include "common/rpc_server.h"
+#include "common/rpc/client_address.h"
+#include "common/rpc/server.h"
 #include "common/status_macros.h"
-#include "common/string_view.h"
+#include "common/text/json.h"
+#include "common/text/string_view.h"
 #include "sallyport/audit/v1/audit.pb.h"
 #include "sallyport/common/v1/options.pb.h"
 #include "sallyport/registry/v1/registry.pb.h"

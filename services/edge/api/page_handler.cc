@@ -11,8 +11,8 @@
 
 #include "common/error.h"
 #include "common/json_log.h"
-#include "common/rpc_server.h"
-#include "common/string_view.h"
+#include "common/rpc/server.h"
+#include "common/text/string_view.h"
 #include "services/edge/http/header_rules.h"
 #include "services/edge/http_errors.h"
 #include "services/edge/request_credentials.h"

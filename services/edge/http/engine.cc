@@ -12,7 +12,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "common/string_view.h"
+#include "common/text/string_view.h"
 #include "services/edge/http/connection.h"
 #include "services/edge/http/worker.h"
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "common/http_field.h"
+#include "common/http/field.h"
 
 namespace sallyport::edge {
 

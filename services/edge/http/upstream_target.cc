@@ -7,7 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/string_view.h"
+#include "common/text/string_view.h"
 #include "services/edge/http/field_parser.h"
 #include "services/edge/http/request_target.h"
 

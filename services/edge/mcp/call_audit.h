@@ -12,8 +12,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
-#include "common/audit_segment.h"
-#include "common/audit_shipper.h"
+#include "common/audit/segment.h"
+#include "common/audit/shipper.h"
 #include "common/mutex.h"
 #include "sallyport/audit/v1/audit.pb.h"
 

@@ -10,7 +10,7 @@
 #include <google/protobuf/util/time_util.h>
 
 #include "common/mutex.h"
-#include "common/utf8.h"
+#include "common/text/utf8.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/test_certs.h"

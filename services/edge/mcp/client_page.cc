@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/string_view.h"
+#include "common/text/string_view.h"
 #include "common/web/page.h"
 
 namespace sallyport::edge {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "common/control_stream.h"
+#include "common/rpc/control_stream.h"
 
 namespace sallyport::edge {
 

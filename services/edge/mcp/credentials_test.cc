@@ -4,10 +4,10 @@
 #include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
 #include "common/error.h"
-#include "common/hex.h"
 #include "common/proto_time.h"
+#include "common/text/hex.h"
 #include "sallyport/audit/v1/audit.pb.h"
 #include "services/edge/mcp/principal_cache.h"
 #include "tests/testing/status_matchers.h"

@@ -2,7 +2,7 @@
 // Who may come in: the token, and what authn says of it.
 #include <openssl/evp.h>
 
-#include "common/openssl.h"
+#include "common/crypto/openssl.h"
 #include "services/edge/edge_state.h"
 #include "services/edge/mcp/mcp_handler.h"
 #include "services/edge/mcp/own_token.h"

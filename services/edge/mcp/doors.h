@@ -13,7 +13,7 @@
 #include <grpcpp/channel.h>
 
 #include "common/clock.h"
-#include "common/control_stream.h"
+#include "common/rpc/control_stream.h"
 #include "sallyport/authn/v1/authn.pb.h"
 #include "sallyport/token_broker/v1/token_broker.grpc.pb.h"
 #include "services/edge/mcp/config_history.h"

@@ -3,11 +3,11 @@
 #include "absl/strings/str_cat.h"
 #include <openssl/evp.h>
 
-#include "common/crypto.h"
+#include "common/crypto/crypto.h"
 #include "common/error.h"
 #include "common/json_log.h"
-#include "common/rpc_server.h"
-#include "common/string_view.h"
+#include "common/rpc/server.h"
+#include "common/text/string_view.h"
 #include "services/edge/edge_state.h"
 #include "services/edge/mcp/mcp_handler.h"
 

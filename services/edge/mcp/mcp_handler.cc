@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/string_view.h"
+#include "common/text/string_view.h"
 #include "services/edge/edge_state.h"
 
 namespace sallyport::edge {

@@ -2,8 +2,8 @@
 // What the caller sent: the body, the headers that repeat it, and the session it names.
 #include "absl/strings/str_cat.h"
 
-#include "common/base64url.h"
-#include "common/string_view.h"
+#include "common/text/base64url.h"
+#include "common/text/string_view.h"
 #include "services/edge/mcp/mcp_handler.h"
 
 namespace sallyport::edge {

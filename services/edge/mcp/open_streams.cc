@@ -6,7 +6,7 @@
 
 #include "common/metrics.h"
 #include "common/proto_time.h"
-#include "common/string_view.h"
+#include "common/text/string_view.h"
 #include "services/edge/edge_state.h"
 
 namespace sallyport::edge {

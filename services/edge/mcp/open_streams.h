@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "common/clock.h"
-#include "common/control_stream.h"
 #include "common/mutex.h"
+#include "common/rpc/control_stream.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/edge/http/gateway.h"
 #include "services/edge/mcp/config_history.h"

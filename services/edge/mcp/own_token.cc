@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
-#include "common/base64url.h"
-#include "common/json.h"
-#include "common/string_view.h"
+#include "common/text/base64url.h"
+#include "common/text/json.h"
+#include "common/text/string_view.h"
 
 namespace sallyport::edge {
 namespace {

@@ -4,7 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
-#include "common/base64url.h"
+#include "common/text/base64url.h"
 
 namespace sallyport::edge {
 namespace {

@@ -6,9 +6,9 @@
 #include "absl/strings/str_split.h"
 #include <openssl/crypto.h>
 
-#include "common/crypto.h"
-#include "common/hex.h"
-#include "common/string_view.h"
+#include "common/crypto/crypto.h"
+#include "common/text/hex.h"
+#include "common/text/string_view.h"
 
 namespace sallyport::edge {
 

@@ -7,7 +7,7 @@
 
 #include "common/error.h"
 #include "common/json_log.h"
-#include "common/string_view.h"
+#include "common/text/string_view.h"
 #include "services/edge/mcp/mcp_handler.h"
 
 namespace sallyport::edge {

@@ -5,10 +5,10 @@
 #include "absl/strings/str_cat.h"
 #include <google/protobuf/util/message_differencer.h>
 
+#include "common/http/url.h"
 #include "common/json_log.h"
 #include "common/status_macros.h"
-#include "common/string_view.h"
-#include "common/url.h"
+#include "common/text/string_view.h"
 #include "services/edge/mcp/call_audit.h"
 
 namespace sallyport::edge {

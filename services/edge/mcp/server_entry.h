@@ -10,9 +10,9 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 
-#include "common/control_stream.h"
+#include "common/http/networks.h"
 #include "common/mutex.h"
-#include "common/networks.h"
+#include "common/rpc/control_stream.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/edge/http/header_rules.h"
 #include "services/edge/http/upstream_target.h"

@@ -3,9 +3,9 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/base64url.h"
-#include "common/crypto.h"
-#include "common/string_view.h"
+#include "common/crypto/crypto.h"
+#include "common/text/base64url.h"
+#include "common/text/string_view.h"
 
 namespace sallyport::edge {
 namespace {

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "common/random.h"
-#include "common/string_view.h"
+#include "common/crypto/random.h"
+#include "common/text/string_view.h"
 
 namespace sallyport::edge {
 

@@ -8,8 +8,8 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/string_view.h"
-#include "common/url.h"
+#include "common/http/url.h"
+#include "common/text/string_view.h"
 #include "services/edge/http/field_parser.h"
 
 namespace sallyport::edge {

@@ -10,9 +10,9 @@
 #include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
+#include "common/crypto/random.h"
 #include "common/proto_time.h"
-#include "common/random.h"
-#include "common/rpc_server.h"
+#include "common/rpc/server.h"
 #include "sallyport/token_broker/v1/token_broker.grpc.pb.h"
 #include "sallyport/web/v1/web.grpc.pb.h"
 #include "services/token_broker/provider_binding.h"

@@ -14,11 +14,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
-#include "common/base64url.h"
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/mutex.h"
 #include "common/proto_time.h"
+#include "common/text/base64url.h"
 #include "services/token_broker/connection.h"
 #include "services/token_broker/vault_client.h"
 

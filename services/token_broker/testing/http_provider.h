@@ -18,8 +18,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "common/http/url.h"
 #include "common/mutex.h"
-#include "common/url.h"
 
 namespace sallyport::token_broker::testing {
 

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/redis/client.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/backoff.h"
+#include "common/crypto/random.h"
+#include "common/error.h"
+#include "common/mutex.h"
+#include "common/redis/connection.h"
+#include "common/status_macros.h"
+
+namespace sallyport {
+namespace {
+
+absl::Status CheckOptions(const RedisOptions& options) {
+  if (absl::StartsWith(options.address, "unix:/")) return absl::OkStatus();
+  const size_t colon = options.address.rfind(':');
+  int port = 0;
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(options.address.substr(colon + 1), &port) ||
+      port < 1 || port > 65535) {
+    return absl::InvalidArgumentError("redis address: must be host:port or unix:/path");
+  }
+  if (!options.username.empty() && options.password.empty()) {
+    return absl::InvalidArgumentError("redis password_file: is needed with a username");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Unexpected() { return absl::UnavailableError("redis: unexpected kind of answer"); }
+
+}  // namespace
+
+struct RedisClient::State {
+  explicit State(RedisOptions given) : options(std::move(given)) {}
+
+  absl::StatusOr<RedisReply> Call(const std::vector<std::string>& command);
+  absl::StatusOr<std::unique_ptr<RedisConnection>> CheckOut(absl::Duration deadline);
+  void CheckIn(std::unique_ptr<RedisConnection> connection, bool answered);
+
+  const RedisOptions options;
+  Mutex mu;
+  std::vector<std::unique_ptr<RedisConnection>> idle ABSL_GUARDED_BY(mu);
+  int in_use ABSL_GUARDED_BY(mu) = 0;
+  int failures ABSL_GUARDED_BY(mu) = 0;
+  absl::Duration bypass_until ABSL_GUARDED_BY(mu) = absl::ZeroDuration();
+};
+
+RedisClient::RedisClient(std::unique_ptr<State> state) : state_(std::move(state)) {}
+RedisClient::~RedisClient() = default;
+
+absl::StatusOr<std::unique_ptr<RedisClient>> RedisClient::Create(RedisOptions options) {
+  RETURN_IF_ERROR(CheckOptions(options));
+  return std::unique_ptr<RedisClient>(new RedisClient(std::make_unique<State>(std::move(options))));
+}
+
+absl::StatusOr<std::unique_ptr<RedisConnection>> RedisClient::State::CheckOut(absl::Duration deadline) {
+  {
+    MutexLock lock(mu);
+    if (RedisConnection::NowSteady() < bypass_until) {
+      return WithReason(absl::UnavailableError("redis: left out after failures"), "redis_bypassed");
+    }
+    if (in_use >= options.pool_size) return absl::ResourceExhaustedError("redis: all connections are busy");
+    ++in_use;
+    if (!idle.empty()) {
+      auto connection = std::move(idle.back());
+      idle.pop_back();
+      return connection;
+    }
+  }
+  auto connection = RedisConnection::Open(options, deadline);
+  if (!connection.ok()) CheckIn(nullptr, false);
+  return connection;
+}
+
+void RedisClient::State::CheckIn(std::unique_ptr<RedisConnection> connection, bool answered) {
+  MutexLock lock(mu);
+  --in_use;
+  if (answered) {
+    failures = 0;
+    if (connection != nullptr) idle.push_back(std::move(connection));
+    return;
+  }
+  idle.clear();  // They probably broke together; new ones cost little.
+  if (++failures >= options.failures_to_bypass) {
+    // One more failure after the window opens the next one.
+    failures = options.failures_to_bypass - 1;
+    bypass_until = RedisConnection::NowSteady() + options.bypass_for;
+  }
+}
+
+absl::StatusOr<RedisReply> RedisClient::State::Call(const std::vector<std::string>& command) {
+  const absl::Duration deadline = RedisConnection::NowSteady() + options.timeout;
+  ASSIGN_OR_RETURN(auto connection, CheckOut(deadline));
+  auto reply = connection->Call(command, deadline);
+  if (!reply.ok()) {
+    connection.reset();
+    CheckIn(nullptr, false);
+    return absl::UnavailableError(reply.status().message());
+  }
+  if (reply->kind == RedisReply::Kind::kError) {
+    // It works, but said no (LOADING, NOPERM, OOM, …). The text may repeat arguments and is kept out.
+    connection.reset();
+    CheckIn(nullptr, true);
+    return absl::FailedPreconditionError(absl::StrCat("redis: ", reply->text.substr(0, reply->text.find(' '))));
+  }
+  CheckIn(std::move(connection), true);
+  return reply;
+}
+
+absl::StatusOr<std::optional<std::string>> RedisClient::Get(const std::string& key) {
+  ASSIGN_OR_RETURN(RedisReply reply, state_->Call({"GET", key}));
+  if (reply.kind == RedisReply::Kind::kNil) return std::optional<std::string>();
+  if (reply.kind != RedisReply::Kind::kText) return Unexpected();
+  return std::optional<std::string>(std::move(reply.text));
+}
+
+absl::Status RedisClient::Set(const std::string& key, const std::string& value, absl::Duration ttl) {
+  const int64_t milliseconds = ttl / absl::Milliseconds(1);
+  if (milliseconds < 1) return absl::InvalidArgumentError("redis: ttl must be at least 1 ms");
+  ASSIGN_OR_RETURN(const RedisReply reply, state_->Call({"SET", key, value, "PX", absl::StrCat(milliseconds)}));
+  return reply.kind == RedisReply::Kind::kText && reply.text == "OK" ? absl::OkStatus() : Unexpected();
+}
+
+absl::Status RedisClient::Delete(const std::string& key) {
+  ASSIGN_OR_RETURN(const RedisReply reply, state_->Call({"DEL", key}));
+  return reply.kind == RedisReply::Kind::kInteger ? absl::OkStatus() : Unexpected();
+}
+
+absl::StatusOr<int64_t> RedisClient::Publish(const std::string& channel, const std::string& message) {
+  ASSIGN_OR_RETURN(const RedisReply reply, state_->Call({"PUBLISH", channel, message}));
+  if (reply.kind != RedisReply::Kind::kInteger) return Unexpected();
+  return reply.integer;
+}
+
+absl::Status RedisClient::Ping() {
+  ASSIGN_OR_RETURN(const RedisReply reply, state_->Call({"PING"}));
+  return reply.kind == RedisReply::Kind::kText && reply.text == "PONG" ? absl::OkStatus() : Unexpected();
+}
+
+struct RedisSubscriber::State {
+  void Run();
+  // Returns when the connection is of no more use.
+  void Listen(RedisConnection& connection);
+
+  RedisOptions options;
+  std::string channel;
+  std::function<void(const std::string&)> on_message;
+  std::function<void()> on_subscribed;
+  Backoff backoff{absl::Milliseconds(50), absl::Seconds(5)};
+  Mutex mu;
+  std::condition_variable_any changed;
+  bool stopping ABSL_GUARDED_BY(mu) = false;
+  RedisConnection* connection ABSL_GUARDED_BY(mu) = nullptr;
+  std::thread thread;
+};
+
+RedisSubscriber::RedisSubscriber(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+absl::StatusOr<std::unique_ptr<RedisSubscriber>> RedisSubscriber::Start(
+    RedisOptions options, std::string channel, std::function<void(const std::string&)> on_message,
+    std::function<void()> on_subscribed) {
+  RETURN_IF_ERROR(CheckOptions(options));
+  auto state = std::make_unique<State>();
+  state->options = std::move(options);
+  // Nobody waits for a subscription, so it may take longer than a command.
+  state->options.timeout = std::max(state->options.timeout, absl::Seconds(2));
+  state->channel = std::move(channel);
+  state->on_message = std::move(on_message);
+  state->on_subscribed = std::move(on_subscribed);
+  State* raw = state.get();
+  state->thread = std::thread([raw] { raw->Run(); });
+  return std::unique_ptr<RedisSubscriber>(new RedisSubscriber(std::move(state)));
+}
+
+RedisSubscriber::~RedisSubscriber() {
+  {
+    MutexLock lock(state_->mu);
+    state_->stopping = true;
+    if (state_->connection != nullptr) state_->connection->Interrupt();
+  }
+  state_->changed.notify_all();
+  state_->thread.join();
+}
+
+void RedisSubscriber::State::Run() {
+  while (true) {
+    auto opened = RedisConnection::Open(options, RedisConnection::NowSteady() + options.timeout);
+    if (opened.ok()) {
+      {
+        MutexLock lock(mu);
+        if (stopping) return;
+        connection = opened->get();
+      }
+      Listen(**opened);
+      MutexLock lock(mu);
+      connection = nullptr;
+    }
+    MutexLock lock(mu);
+    const auto until = std::chrono::steady_clock::now() + absl::ToChronoMicroseconds(backoff.Next(RandomUnit()));
+    while (!stopping && changed.wait_until(mu, until) != std::cv_status::timeout) {
+    }
+    if (stopping) return;
+  }
+}
+
+void RedisSubscriber::State::Listen(RedisConnection& current) {
+  constexpr absl::Duration kIdle = absl::Seconds(20);
+  if (!current.Send({"SUBSCRIBE", channel}, RedisConnection::NowSteady() + options.timeout).ok()) return;
+  bool subscribed = false;
+  bool asked = false;  // A PING is unanswered.
+  while (true) {
+    auto reply = current.Receive(RedisConnection::NowSteady() + (asked || !subscribed ? options.timeout : kIdle));
+    if (!reply.ok()) return;
+    if (!*reply) {
+      // Silence: a connection that died without a word looks the same, so ask.
+      if (asked || !subscribed) return;
+      if (!current.Send({"PING"}, RedisConnection::NowSteady() + options.timeout).ok()) return;
+      asked = true;
+      continue;
+    }
+    asked = false;
+    const RedisReply& event = **reply;
+    if (event.kind != RedisReply::Kind::kArray || event.elements.empty()) return;
+    const std::string& kind = event.elements[0].text;
+    if (kind == "subscribe" && !subscribed) {
+      subscribed = true;
+      backoff.Reset();
+      if (on_subscribed) on_subscribed();
+    } else if (kind == "message" && event.elements.size() == 3 && event.elements[1].text == channel) {
+      on_message(event.elements[2].text);
+    } else if (kind != "pong") {
+      return;
+    }
+  }
+}
+
+}  // namespace sallyport

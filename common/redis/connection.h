@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include <hiredis/read.h>
+
+#include "common/redis/client.h"
+
+// Inside of RedisClient and RedisSubscriber: one connection and its protocol. hiredis serves as codec only.
+namespace sallyport {
+
+// An answer of the server, as far as our commands get any.
+struct RedisReply {
+  enum class Kind { kText, kInteger, kNil, kError, kArray };
+  Kind kind = Kind::kNil;
+  std::string text;  // kText, kError.
+  int64_t integer = 0;
+  std::vector<RedisReply> elements;
+};
+
+class RedisConnection {
+ public:
+  // Connects and authenticates. `deadline` is of the steady clock, as NowSteady() gives it.
+  static absl::StatusOr<std::unique_ptr<RedisConnection>> Open(const RedisOptions& options, absl::Duration deadline);
+  ~RedisConnection();
+  RedisConnection(const RedisConnection&) = delete;
+  RedisConnection& operator=(const RedisConnection&) = delete;
+
+  // One command, one answer; after an error the connection must be dropped. UNAVAILABLE also for an answer nobody asked
+  // for.
+  absl::StatusOr<RedisReply> Call(const std::vector<std::string>& command, absl::Duration deadline);
+  // The next answer; nothing if none came before the deadline. For subscriptions.
+  absl::StatusOr<std::optional<RedisReply>> Receive(absl::Duration deadline);
+  absl::Status Send(const std::vector<std::string>& command, absl::Duration deadline);
+  // Makes a Receive on another thread return.
+  void Interrupt();
+
+  // Time since some fixed moment; never goes back.
+  static absl::Duration NowSteady();
+
+ private:
+  RedisConnection();
+  absl::Status Connect(const std::string& address, absl::Duration deadline);
+  absl::Status WaitFor(short events, absl::Duration deadline) const;
+  // Nothing if the reader needs more bytes.
+  absl::StatusOr<std::optional<RedisReply>> NextBuffered();
+
+  struct ReaderDeleter {
+    void operator()(redisReader* reader) const { redisReaderFree(reader); }
+  };
+  int fd_ = -1;
+  std::unique_ptr<redisReader, ReaderDeleter> reader_;
+};
+
+}  // namespace sallyport

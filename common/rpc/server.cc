@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/rpc/server.h"
+
+#include <map>
+#include <unistd.h>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include <grpcpp/create_channel_posix.h>
+#include <grpcpp/generic/async_generic_service.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
+#include <grpcpp/security/tls_certificate_provider.h>
+#include <grpcpp/security/tls_certificate_verifier.h>
+#include <grpcpp/security/tls_credentials_options.h>
+#include <grpcpp/server_posix.h>
+#include <sys/socket.h>
+
+#include "common/clock.h"
+#include "common/config/service_config.h"
+#include "common/error.h"
+#include "common/mutex.h"
+#include "common/status_macros.h"
+#include "sallyport/config/v1/common.pb.h"
+
+namespace sallyport {
+namespace {
+
+constexpr int kMaxMetadataBytes = 32 * 1024;
+constexpr int kMaxRequestBytes = 4 << 20;
+// Answers come from our own services; a snapshot of many servers with inline key sets is large.
+constexpr int kMaxResponseBytes = 64 << 20;
+constexpr unsigned kCertificateRefreshSeconds = 1;
+
+absl::Status CheckTlsFiles(const TlsFiles& tls) {
+  const std::pair<const char*, const std::string*> files[] = {{"server.tls.certificate", &tls.certificate},
+                                                              {"server.tls.privateKey", &tls.private_key},
+                                                              {"server.tls.caBundle", &tls.ca_bundle}};
+  for (const auto& [field, path] : files) {
+    if (path->empty()) {
+      return InvalidField(field, "is required");
+    }
+    if (access(path->c_str(), R_OK) != 0) {
+      return InvalidField(field, absl::StrCat("cannot read ", *path));
+    }
+  }
+  if (tls.trust_domain.empty()) {
+    return InvalidField("server.tls.trustDomain", "is required");
+  }
+  return absl::OkStatus();
+}
+
+// Both directions watch the same three files. Key before certificate, as the constructor has it.
+template <typename Options>
+void WatchFiles(Options& options) {
+  options.watch_root_certs();
+  options.watch_identity_key_cert_pairs();
+}
+
+std::shared_ptr<grpc::experimental::CertificateProviderInterface> MakeProvider(const TlsFiles& tls) {
+  return std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
+      tls.private_key, tls.certificate, tls.ca_bundle, kCertificateRefreshSeconds);
+}
+
+std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const TlsFiles& tls) {
+  grpc::experimental::TlsServerCredentialsOptions options(MakeProvider(tls));
+  WatchFiles(options);
+  options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  return grpc::experimental::TlsServerCredentials(options);
+}
+
+// Takes the place of the host name check: who the server is, not where.
+class SpiffeVerifier final : public grpc::experimental::ExternalCertificateVerifier {
+ public:
+  explicit SpiffeVerifier(std::string expected) : expected_(std::move(expected)) {}
+
+  bool Verify(grpc::experimental::TlsCustomVerificationCheckRequest* request,
+              std::function<void(grpc::Status)> /*callback*/, grpc::Status* sync_status) override {
+    const std::vector<grpc::string_ref> uris = request->uri_names();
+    const bool good = uris.size() == 1 && std::string(uris[0].data(), uris[0].size()) == expected_;
+    *sync_status = good ? grpc::Status::OK
+                        : grpc::Status(grpc::StatusCode::UNAUTHENTICATED,
+                                       absl::StrCat("the server's certificate must name exactly ", expected_));
+    return true;  // Decided here; the callback is not used.
+  }
+  void Cancel(grpc::experimental::TlsCustomVerificationCheckRequest* /*request*/) override {}
+
+ private:
+  const std::string expected_;
+};
+
+std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(const TlsFiles& tls, const std::string& service) {
+  grpc::experimental::TlsChannelCredentialsOptions options;
+  options.set_certificate_provider(MakeProvider(tls));
+  WatchFiles(options);
+  options.set_verify_server_certs(true);
+  options.set_check_call_host(false);
+  options.set_certificate_verifier(grpc::experimental::ExternalCertificateVerifier::Create<SpiffeVerifier>(
+      absl::StrCat("spiffe://", tls.trust_domain, "/", service)));
+  return grpc::experimental::TlsCredentials(options);
+}
+
+grpc::ChannelArguments CommonArguments() {
+  grpc::ChannelArguments args;
+  args.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  args.SetMaxReceiveMessageSize(kMaxResponseBytes);
+  return args;
+}
+
+grpc::ChannelArguments NetworkArguments() {
+  grpc::ChannelArguments args = CommonArguments();
+  args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
+  args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  // A restarted service must be in use again within seconds.
+  args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
+  args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1'000);
+  args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2'000);
+  // Channels of one process must not share a connection whose certificate check was another channel's.
+  args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return args;
+}
+
+// A channel over a pair of connected sockets that nobody else can reach. Not grpc::Server::InProcessChannel: with
+// gRPC 1.51 a call on such a channel after its server's shutdown calls a null function, and in one process services end
+// one after the other. Without `server` every call is UNAVAILABLE. No keepalive: the pair cannot be opened anew, and a
+// suspended host is no dead peer.
+std::shared_ptr<grpc::Channel> ChannelTo(grpc::Server* server) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
+    return grpc::CreateChannel("unix:///dev/null/none", grpc::InsecureChannelCredentials());
+  }
+  if (server != nullptr) {
+    grpc::AddInsecureChannelFromFd(server, pair[1]);
+  } else {
+    close(pair[1]);
+  }
+  return grpc::CreateCustomInsecureChannelFromFd("in-process", pair[0], CommonArguments());
+}
+
+}  // namespace
+
+std::vector<std::unique_ptr<grpc::Service>> NoServices(const std::shared_ptr<const PeerIdentity>& /*peer*/) {
+  return {};
+}
+
+InProcessLink::InProcessLink() {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
+    channel_ = grpc::CreateChannel("unix:///dev/null/none", grpc::InsecureChannelCredentials());
+    return;
+  }
+  channel_ = grpc::CreateCustomInsecureChannelFromFd("in-process", pair[0], CommonArguments());
+  server_end_ = pair[1];
+}
+
+InProcessLink::~InProcessLink() {
+  if (server_end_ >= 0) {
+    close(server_end_);
+  }
+}
+
+// Services outlive the server that uses them.
+struct Host {
+  std::vector<std::unique_ptr<grpc::Service>> services;
+  grpc::CallbackGenericService nothing;  // Answers UNIMPLEMENTED.
+  std::unique_ptr<grpc::Server> server;
+
+  ~Host() {
+    if (server != nullptr) {
+      server->Shutdown(std::chrono::system_clock::now());
+    }
+  }
+};
+
+struct RpcServer::State {
+  Options options;
+  ServiceFactory factory;
+  int port = 0;
+
+  Mutex mu;
+  std::unique_ptr<Host> network ABSL_GUARDED_BY(mu);
+  std::map<std::string, std::unique_ptr<Host>> in_process ABSL_GUARDED_BY(mu);
+  bool serving ABSL_GUARDED_BY(mu) = false;
+  bool stopped ABSL_GUARDED_BY(mu) = false;
+
+  // Null if it could not be started. `credentials` null: no network.
+  std::unique_ptr<Host> Build(std::shared_ptr<const PeerIdentity> peer,
+                              const std::shared_ptr<grpc::ServerCredentials>& credentials, int* bound_port) const;
+  std::vector<grpc::Server*> Servers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+};
+
+std::unique_ptr<Host> RpcServer::State::Build(std::shared_ptr<const PeerIdentity> peer,
+                                              const std::shared_ptr<grpc::ServerCredentials>& credentials,
+                                              int* bound_port) const {
+  auto host = std::make_unique<Host>();
+  host->services = factory(std::move(peer));
+  grpc::ServerBuilder builder;
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  // Otherwise our own channels' keepalive is taken for an attack (default: one ping in 5 minutes).
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  grpc::ResourceQuota quota("rpc");
+  quota.SetMaxThreads(options.max_threads);
+  builder.SetResourceQuota(quota);
+  if (credentials != nullptr) {
+    builder.AddListeningPort(options.listen, credentials, bound_port);
+  }
+  for (const auto& service : host->services) {
+    builder.RegisterService(service.get());
+  }
+  // gRPC starts no server that has only the health service.
+  if (host->services.empty()) {
+    builder.RegisterCallbackGenericService(&host->nothing);
+  }
+  host->server = builder.BuildAndStart();
+  return host->server == nullptr ? nullptr : std::move(host);
+}
+
+std::vector<grpc::Server*> RpcServer::State::Servers() {
+  std::vector<grpc::Server*> servers;
+  if (network != nullptr) {
+    servers.push_back(network->server.get());
+  }
+  for (const auto& [caller, host] : in_process) {
+    servers.push_back(host->server.get());
+  }
+  return servers;
+}
+
+absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Options& options, ServiceFactory factory) {
+  grpc::EnableDefaultHealthCheckService(true);
+  auto server = std::unique_ptr<RpcServer>(new RpcServer);
+  server->state_ = std::make_unique<State>();
+  State& state = *server->state_;
+  state.options = options;
+  state.factory = std::move(factory);
+  if (options.listen.empty()) {
+    return server;
+  }
+  std::shared_ptr<grpc::ServerCredentials> credentials;
+  std::shared_ptr<const PeerIdentity> peer;
+  if (!options.tls.empty()) {
+    RETURN_IF_ERROR(CheckTlsFiles(options.tls));
+    credentials = MakeServerCredentials(options.tls);
+    peer = std::make_shared<MtlsPeer>(options.tls.trust_domain);
+  } else {
+    if (!IsLoopbackListen(options.listen) || options.insecure_peer.empty()) {
+      return InvalidField("server.tls", "is required: without it any program on the network could pose as a service");
+    }
+    credentials = grpc::InsecureServerCredentials();
+    peer = std::make_shared<FixedPeer>(options.insecure_peer);
+  }
+  std::unique_ptr<Host> host = state.Build(std::move(peer), credentials, &state.port);
+  if (host == nullptr || state.port == 0) {
+    return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen, ": is the address in use?"));
+  }
+  MutexLock lock(state.mu);
+  state.network = std::move(host);
+  state.network->server->GetHealthCheckService()->SetServingStatus(state.serving);
+  return server;
+}
+
+RpcServer::~RpcServer() {
+  if (state_ != nullptr) {
+    Shutdown(absl::ZeroDuration());
+  }
+}
+
+std::shared_ptr<grpc::Channel> RpcServer::InProcessChannel(const std::string& caller) {
+  MutexLock lock(state_->mu);
+  if (state_->stopped) {
+    return ChannelTo(nullptr);
+  }
+  std::unique_ptr<Host>& host = state_->in_process[caller];
+  if (host == nullptr) {
+    int no_port = 0;
+    host = state_->Build(std::make_shared<FixedPeer>(caller), nullptr, &no_port);
+    if (host == nullptr) {
+      state_->in_process.erase(caller);
+      return ChannelTo(nullptr);
+    }
+    host->server->GetHealthCheckService()->SetServingStatus(state_->serving);
+  }
+  return ChannelTo(host->server.get());
+}
+
+void RpcServer::Attach(const std::string& caller, InProcessLink& link) {
+  // Makes the caller's server if there is none yet.
+  InProcessChannel(caller);
+  MutexLock lock(state_->mu);
+  const auto host = state_->in_process.find(caller);
+  if (link.server_end_ < 0 || host == state_->in_process.end()) {
+    return;
+  }
+  grpc::AddInsecureChannelFromFd(host->second->server.get(), link.server_end_);
+  link.server_end_ = -1;
+}
+
+int RpcServer::port() const { return state_->port; }
+
+void RpcServer::SetServing(bool serving) {
+  MutexLock lock(state_->mu);
+  // Who still follows readiness has not heard of the shutdown yet.
+  serving = serving && !state_->stopped;
+  state_->serving = serving;
+  for (grpc::Server* server : state_->Servers()) {
+    server->GetHealthCheckService()->SetServingStatus(serving);
+  }
+}
+
+void RpcServer::Shutdown(absl::Duration grace) {
+  {
+    MutexLock lock(state_->mu);
+    if (std::exchange(state_->stopped, true)) {
+      return;
+    }
+  }
+  SetServing(false);
+  std::vector<grpc::Server*> servers;
+  {
+    MutexLock lock(state_->mu);
+    servers = state_->Servers();
+  }
+  const auto deadline = absl::ToChronoTime(SystemClock().Now() + grace);
+  // All at once: they share the grace.
+  std::vector<std::thread> threads;
+  threads.reserve(servers.size());
+  for (grpc::Server* server : servers) {
+    threads.emplace_back([server, deadline] { server->Shutdown(deadline); });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& target, const TlsFiles& tls,
+                                                           const std::string& service) {
+  if (target.empty()) {
+    const google::protobuf::FieldDescriptor* field = config::v1::Peers::descriptor()->FindFieldByName(service);
+    return InvalidField(absl::StrCat("peers.", field != nullptr ? field->json_name() : service), "is required");
+  }
+  if (tls.empty()) {
+    absl::string_view address = target;
+    for (absl::string_view scheme : {"dns:///", "ipv4:", "ipv6:"}) {
+      absl::ConsumePrefix(&address, scheme);
+    }
+    if (!IsLoopbackListen(address)) {
+      return InvalidField("server.tls", absl::StrCat("is required to reach ", target));
+    }
+    return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), NetworkArguments());
+  }
+  RETURN_IF_ERROR(CheckTlsFiles(tls));
+  return grpc::CreateCustomChannel(target, MakeChannelCredentials(tls, service), NetworkArguments());
+}
+
+std::unique_ptr<grpc::ClientContext> MakeClientContext(absl::Duration timeout, const std::string& passport) {
+  auto context = std::make_unique<grpc::ClientContext>();
+  context->set_deadline(absl::ToChronoTime(SystemClock().Now() + timeout));
+  if (!passport.empty()) {
+    context->AddMetadata(kPassportMetadata, passport);
+  }
+  return context;
+}
+
+}  // namespace sallyport
