@@ -13,6 +13,7 @@
 
 #include "common/clock.h"
 #include "common/mutex.h"
+#include "common/text/utf8.h"
 
 namespace sallyport {
 namespace {
@@ -30,32 +31,6 @@ LogState& State() {
 }
 
 constexpr absl::string_view kLevelNames[] = {"debug", "info", "warning", "error"};
-
-// Length of the UTF-8 sequence at `text` (RFC 3629), 0 if there is none.
-size_t Utf8Length(absl::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const auto tail = [&](size_t i) { return i < text.size() && (byte(i) & 0xC0) == 0x80; };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) {
-    return 1;
-  }
-  if (lead >= 0xC2 && lead <= 0xDF) {
-    return tail(1) ? 2 : 0;
-  }
-  if (lead >= 0xE0 && lead <= 0xEF) {
-    const bool well_formed = tail(1) && tail(2);
-    const bool overlong = well_formed && lead == 0xE0 && byte(1) < 0xA0;
-    const bool surrogate = well_formed && lead == 0xED && byte(1) > 0x9F;
-    return well_formed && !overlong && !surrogate ? 3 : 0;
-  }
-  if (lead >= 0xF0 && lead <= 0xF4) {
-    const bool well_formed = tail(1) && tail(2) && tail(3);
-    const bool overlong = well_formed && lead == 0xF0 && byte(1) < 0x90;
-    const bool too_big = well_formed && lead == 0xF4 && byte(1) > 0x8F;
-    return well_formed && !overlong && !too_big ? 4 : 0;
-  }
-  return 0;
-}
 
 void AppendEscaped(unsigned char c, std::string& out) {
   switch (c) {
@@ -98,7 +73,7 @@ void WriteAll(int fd, const std::string& line) {
 void AppendJsonString(absl::string_view text, std::string& out) {
   out += '"';
   while (!text.empty()) {
-    const size_t length = Utf8Length(text);
+    const size_t length = Utf8CharacterSize(text);
     const auto c = static_cast<unsigned char>(text[0]);
     if (length == 0) {
       out += "\\ufffd";

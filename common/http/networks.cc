@@ -9,17 +9,16 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
 #include "common/error.h"
+#include "common/http/ip_literal.h"
 #include "common/status_macros.h"
+#include "common/text/string_view.h"
 
 namespace sallyport {
 namespace {
-
-constexpr std::array<uint8_t, 12> kMappedPrefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
 // IANA IPv4 and IPv6 Special-Purpose Address Registries, what is not globally reachable there; multicast; and the
 // deprecated site-local range. IPv6 outside 2000::/3 is not listed: it is special as a whole.
@@ -63,23 +62,12 @@ const Network& Nat64() {
   return network;
 }
 
-absl::StatusOr<IpAddress> BadAddress() { return absl::InvalidArgumentError("not an IP address"); }
-
 }  // namespace
 
 absl::StatusOr<IpAddress> IpAddress::Parse(absl::string_view text) {
-  const std::string copy(text);
-  if (copy.size() != std::strlen(copy.c_str())) return BadAddress();
-  unsigned char bytes[16];
-  // glibc's inet_pton takes exactly four decimal numbers; it accepts leading zeros, which others read as octal.
-  if (inet_pton(AF_INET, copy.c_str(), bytes) == 1) {
-    for (const std::string& part : std::vector<std::string>(absl::StrSplit(copy, '.'))) {
-      if (part.size() > 1 && part[0] == '0') return BadAddress();
-    }
-    return *FromBytes({reinterpret_cast<const char*>(bytes), 4});
-  }
-  if (inet_pton(AF_INET6, copy.c_str(), bytes) == 1) return *FromBytes({reinterpret_cast<const char*>(bytes), 16});
-  return BadAddress();
+  const std::optional<IpBytes> bytes = ParseIpLiteral(ToStd(text));
+  if (!bytes) return absl::InvalidArgumentError("not an IP address");
+  return *FromBytes({reinterpret_cast<const char*>(bytes->data()), bytes->size()});
 }
 
 std::optional<IpAddress> IpAddress::FromBytes(absl::string_view bytes) {

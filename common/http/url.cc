@@ -10,8 +10,10 @@
 #include "absl/strings/str_split.h"
 
 #include "common/http/networks.h"
+#include "common/http/percent.h"
 #include "common/status_macros.h"
 #include "common/text/hex.h"
+#include "common/text/string_view.h"
 
 namespace sallyport {
 namespace {
@@ -22,9 +24,7 @@ constexpr size_t kMaxLabelSize = 63;
 
 absl::Status Refused(absl::string_view why) { return absl::InvalidArgumentError(absl::StrCat("url: ", why)); }
 
-// RFC 3986 section 2.3.
-bool IsUnreserved(char c) { return absl::ascii_isalnum(static_cast<unsigned char>(c)) || absl::StrContains("-._~", c); }
-// Section 3.3, with '/'.
+// RFC 3986 section 3.3, with '/'.
 bool IsPathCharacter(char c) { return IsUnreserved(c) || absl::StrContains("!$&'()*+,;=:@/", c); }
 bool IsQueryCharacter(char c) { return IsPathCharacter(c) || c == '?'; }
 bool IsHex(char c) { return absl::ascii_isxdigit(static_cast<unsigned char>(c)); }
@@ -160,13 +160,7 @@ std::string Url::ToString() const { return absl::StrCat(origin(), target()); }
 
 std::string PercentEncode(absl::string_view bytes) {
   std::string out;
-  for (const char c : bytes) {
-    if (IsUnreserved(c)) {
-      out.push_back(c);
-    } else {
-      absl::StrAppend(&out, "%", absl::AsciiStrToUpper(HexEncode({&c, 1})));
-    }
-  }
+  AppendPercentEncoded(ToStd(bytes), out);
   return out;
 }
 

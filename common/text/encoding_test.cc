@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <set>
+#include <string>
+
 #include <gtest/gtest.h>
 
 #include "common/text/base32.h"
@@ -59,11 +62,51 @@ TEST(Base64Test, DemandsPadding) {
   }
 }
 
+TEST(Base64Test, NoTwoTextsDecodeToTheSameByte) {
+  for (const auto decode : {Base64UrlDecode, Base64DecodeUnpadded}) {
+    std::set<std::string> bytes;
+    int accepted = 0;
+    for (int i = 0; i < 256 * 256; ++i) {
+      const char text[] = {static_cast<char>(i / 256), static_cast<char>(i % 256)};
+      if (const auto byte = decode(absl::string_view(text, 2)); byte.ok()) {
+        ++accepted;
+        bytes.insert(*byte);
+      }
+    }
+    EXPECT_EQ(accepted, 256);
+    EXPECT_EQ(bytes.size(), 256U);
+  }
+}
+
+TEST(Base64Test, AcceptsNothingButItsAlphabetAtAnyPlace) {
+  for (const auto decode : {Base64UrlDecode, Base64DecodeUnpadded, Base64Decode}) {
+    for (size_t at = 0; at < 8; ++at) {
+      int accepted = 0;
+      for (const char c : AllBytes()) {
+        std::string text(8, 'A');
+        text[at] = c;
+        accepted += decode(text).ok() ? 1 : 0;
+      }
+      // Padding may stand in the last place of padded text.
+      EXPECT_EQ(accepted, decode == Base64Decode && at == 7 ? 65 : 64) << at;
+    }
+  }
+}
+
 TEST(Base32Test, IsStrict) {
   for (const char* text : {"a", "aaa", "aaaaaa", "AA", "a1", "ab", "aa======"}) {
     SCOPED_TRACE(text);
     EXPECT_THAT(Base32Decode(text), StatusIs(kInvalidArgument));
   }
+}
+
+TEST(HexTest, AcceptsDigitsOfEitherCaseOnly) {
+  int accepted = 0;
+  for (int i = 0; i < 256 * 256; ++i) {
+    const char text[] = {static_cast<char>(i / 256), static_cast<char>(i % 256)};
+    accepted += HexDecode(absl::string_view(text, 2)).ok() ? 1 : 0;
+  }
+  EXPECT_EQ(accepted, 22 * 22);
 }
 
 TEST(HexTest, IsStrict) {

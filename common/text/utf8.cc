@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
+#include <simdjson.h>
 
 namespace sallyport {
 namespace {
@@ -40,23 +41,11 @@ bool IsPlain(absl::string_view character) {
 
 }  // namespace
 
-bool IsValidUtf8(absl::string_view text) {
-  size_t i = 0;
-  while (i < text.size()) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const size_t length = LengthOf(lead);
-    if (length == 0 || length > text.size() - i) return false;
-    uint32_t code = length == 1 ? lead : lead & (0x7fU >> length);
-    for (size_t j = 1; j < length; ++j) {
-      const auto byte = static_cast<unsigned char>(text[i + j]);
-      if ((byte & 0xc0) != 0x80) return false;
-      code = code << 6 | (byte & 0x3fU);
-    }
-    if (length == 3 && (code < 0x800 || (code >= 0xd800 && code <= 0xdfff))) return false;
-    if (length == 4 && (code < 0x10000 || code > 0x10ffff)) return false;
-    i += length;
-  }
-  return true;
+bool IsValidUtf8(absl::string_view text) { return simdjson::validate_utf8(text.data(), text.size()); }
+
+size_t Utf8CharacterSize(absl::string_view text) {
+  const size_t length = text.empty() ? 0 : LengthOf(static_cast<unsigned char>(text[0]));
+  return length < 2 || (length <= text.size() && IsValidUtf8(text.substr(0, length))) ? length : 0;
 }
 
 absl::string_view Utf8Prefix(absl::string_view text, size_t max_bytes) {
@@ -68,11 +57,10 @@ absl::string_view Utf8Prefix(absl::string_view text, size_t max_bytes) {
 std::string PlainText(absl::string_view text, size_t max_bytes) {
   std::string plain;
   for (size_t i = 0; i < text.size();) {
-    const size_t length = LengthOf(static_cast<unsigned char>(text[i]));
+    const size_t length = Utf8CharacterSize(text.substr(i));
     absl::string_view character = text.substr(i, length);
-    const bool valid = length > 0 && IsValidUtf8(character);
-    i += valid ? length : 1;
-    if (!valid || !IsPlain(character)) character = kReplacement;
+    i += std::max<size_t>(length, 1);
+    if (length == 0 || !IsPlain(character)) character = kReplacement;
     if (plain.size() + character.size() > max_bytes) {
       constexpr size_t kRoom = sizeof(kEllipsis) - 1;
       plain.resize(max_bytes < kRoom ? 0 : Utf8Prefix(plain, max_bytes - kRoom).size());

@@ -11,6 +11,9 @@ namespace sallyport {
 // RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF.
 bool IsValidUtf8(absl::string_view text);
 
+// Length of the character that `text` begins with; 0 if it begins with none.
+size_t Utf8CharacterSize(absl::string_view text);
+
 // The first `max_bytes` of UTF-8, less what would be half a character.
 absl::string_view Utf8Prefix(absl::string_view text, size_t max_bytes);
 

@@ -17,6 +17,31 @@ TEST(Utf8Test, FollowsRfc3629) {
   }
 }
 
+// Longer texts are read in blocks of 64 bytes.
+TEST(Utf8Test, FindsABrokenCharacterAnywhere) {
+  for (size_t at = 0; at < 200; ++at) {
+    std::string text(200, 'a');
+    text[at] = '\xff';
+    EXPECT_FALSE(IsValidUtf8(text)) << at;
+    text = std::string(at, 'a') + "\u20ac";
+    EXPECT_TRUE(IsValidUtf8(text)) << at;
+    text.pop_back();
+    EXPECT_FALSE(IsValidUtf8(text)) << at;
+  }
+}
+
+TEST(Utf8Test, SizesTheFirstCharacter) {
+  EXPECT_EQ(Utf8CharacterSize(""), 0U);
+  EXPECT_EQ(Utf8CharacterSize(absl::string_view("\0", 1)), 1U);
+  EXPECT_EQ(Utf8CharacterSize("a\xff"), 1U);
+  EXPECT_EQ(Utf8CharacterSize("\u00e9\xff"), 2U);
+  EXPECT_EQ(Utf8CharacterSize("\u20acx"), 3U);
+  EXPECT_EQ(Utf8CharacterSize("\U0001F6AA"), 4U);
+  for (const char* text : {"\x80", "\xc0\x80", "\xe2\x82", "\xe2\x82x", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xff"}) {
+    EXPECT_EQ(Utf8CharacterSize(text), 0U) << text;
+  }
+}
+
 TEST(Utf8Test, APrefixHoldsWholeCharacters) {
   EXPECT_EQ(Utf8Prefix("abc", 3), "abc");
   EXPECT_EQ(Utf8Prefix("a\u20ac", 3), "a");

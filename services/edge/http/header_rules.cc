@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "common/http/percent.h"
 #include "services/edge/http/field_parser.h"
 #include "services/edge/http/query_parameters.h"
 

@@ -5,19 +5,16 @@
 
 #include <arpa/inet.h>
 
+#include "common/http/ip_literal.h"
+
 namespace sallyport::edge {
-namespace {
 
-constexpr std::array<uint8_t, 12> kV4Prefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-
-}  // namespace
-
-bool NetworkAddress::is_v4() const { return std::equal(kV4Prefix.begin(), kV4Prefix.end(), bytes.begin()); }
+bool NetworkAddress::is_v4() const { return std::equal(kMappedPrefix.begin(), kMappedPrefix.end(), bytes.begin()); }
 
 std::string NetworkAddress::ToString() const {
   char text[INET6_ADDRSTRLEN] = {};
   if (is_v4()) {
-    inet_ntop(AF_INET, bytes.data() + kV4Prefix.size(), text, sizeof(text));
+    inet_ntop(AF_INET, bytes.data() + kMappedPrefix.size(), text, sizeof(text));
   } else {
     inet_ntop(AF_INET6, bytes.data(), text, sizeof(text));
   }
@@ -25,21 +22,8 @@ std::string NetworkAddress::ToString() const {
 }
 
 std::optional<NetworkAddress> NetworkAddress::Parse(std::string_view text, uint16_t port) {
-  char copy[INET6_ADDRSTRLEN] = {};
-  if (text.empty() || text.size() >= sizeof(copy) || text.find('\0') != std::string_view::npos) {
-    return std::nullopt;
-  }
-  text.copy(copy, text.size());
-  NetworkAddress address;
-  address.port = port;
-  if (inet_pton(AF_INET, copy, address.bytes.data() + kV4Prefix.size()) == 1) {
-    std::copy(kV4Prefix.begin(), kV4Prefix.end(), address.bytes.begin());
-    return address;
-  }
-  if (inet_pton(AF_INET6, copy, address.bytes.data()) == 1) {
-    return address;
-  }
-  return std::nullopt;
+  const std::optional<IpBytes> bytes = ParseIpLiteral(text);
+  return bytes ? std::optional(NetworkAddress{*bytes, port}) : std::nullopt;
 }
 
 }  // namespace sallyport::edge

@@ -17,7 +17,4 @@ bool SpellsParameter(std::string_view encoded, std::string_view name);
 // it is if nothing was appended.
 void AppendQueryWithout(std::string_view query, std::string_view name, char& separator, std::string& out);
 
-// Everything but the unreserved characters (RFC 3986 section 2.3) as %XX.
-void AppendPercentEncoded(std::string_view text, std::string& out);
-
 }  // namespace sallyport::edge

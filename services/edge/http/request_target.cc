@@ -2,9 +2,7 @@
 #include "services/edge/http/request_target.h"
 
 #include <algorithm>
-#include <array>
-#include <cstdint>
-#include <cstring>
+#include <simdjson.h>
 
 #include "services/edge/http/network_address.h"
 
@@ -43,30 +41,6 @@ int HexDigit(char c) {
   return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-bool IsUtf8(std::string_view text) {
-  static constexpr std::array<uint32_t, 5> kSmallest = {0, 0, 0x80, 0x800, 0x10000};
-  for (size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const size_t length = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
-    if (length == 0 || i + length > text.size()) {
-      return false;
-    }
-    uint32_t point = length == 1 ? lead : lead & (0x7fu >> length);
-    for (size_t k = 1; k < length; ++k) {
-      const auto byte = static_cast<unsigned char>(text[i + k]);
-      if (byte >> 6 != 2) {
-        return false;
-      }
-      point = (point << 6) | (byte & 0x3fu);
-    }
-    if (point < kSmallest[length] || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff)) {
-      return false;
-    }
-    i += length;
-  }
-  return true;
-}
-
 std::string_view DecodePath(char* path, size_t size) {
   if (size == 0 || path[0] != '/') {
     return {};
@@ -94,7 +68,8 @@ std::string_view DecodePath(char* path, size_t size) {
     path[out] = c;
   }
   const std::string_view result(path, out);
-  return ArePlainSegments(result) && (!decoded || IsUtf8(result)) ? result : std::string_view();
+  // Not IsValidUtf8 of common/text/utf8.h, which does the same: the engine does without that library.
+  return ArePlainSegments(result) && (!decoded || simdjson::validate_utf8(result)) ? result : std::string_view();
 }
 
 bool IsAuthority(std::string_view authority) {

@@ -15,7 +15,6 @@ std::string_view DecodePath(char* path, size_t size);
 // "name", "name:port", "192.0.2.1", "[2001:db8::1]:443": letters, digits, '-', '.', '_'; no userinfo, no list.
 bool IsAuthority(std::string_view authority);
 
-bool IsUtf8(std::string_view text);
 // -1 if not a hexadecimal digit.
 int HexDigit(char c);
 

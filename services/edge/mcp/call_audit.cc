@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "common/json_log.h"
+#include "common/text/string_view.h"
+#include "common/text/utf8.h"
 #include "services/edge/mcp/jsonrpc_scan.h"
 
 namespace sallyport::edge {
@@ -44,12 +46,6 @@ void AppendText(uint32_t field, std::string_view text, std::string& out) {
   AppendVarint((field << 3) | 2, out);
   AppendVarint(text.size(), out);
   out.append(text);
-}
-// At most `limit` bytes, without cutting a UTF-8 sequence.
-std::string_view Shorten(std::string_view text, size_t limit) {
-  if (text.size() <= limit) return text;
-  while (limit > 0 && (static_cast<unsigned char>(text[limit]) & 0xc0) == 0x80) --limit;
-  return text.substr(0, limit);
 }
 
 void AppendTime(absl::Time at, std::string& out) {
@@ -115,8 +111,8 @@ void CallAudit::Record(size_t worker, const CallRecord& record) {
   out.append(record.credential_fields);
   AppendText(kClientAddress, record.client_address, out);
   const size_t most = record.batch ? RpcMessage::kMaxBatchList : kMaxName;
-  AppendText(kMcpMethod, Shorten(record.mcp_method, most), out);
-  AppendText(kMcpName, Shorten(record.mcp_name, most), out);
+  AppendText(kMcpMethod, ToStd(Utf8Prefix(ToAbsl(record.mcp_method), most)), out);
+  AppendText(kMcpName, ToStd(Utf8Prefix(ToAbsl(record.mcp_name), most)), out);
   AppendNumber(kStatus, static_cast<uint64_t>(record.status), out);
   AppendNumber(kLatency, static_cast<uint64_t>(record.latency_us), out);
   AppendText(kTraceId, record.trace_id, out);

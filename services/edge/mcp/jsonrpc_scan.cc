@@ -2,11 +2,12 @@
 #include "services/edge/mcp/jsonrpc_scan.h"
 
 #include <algorithm>
-#include <simdjson.h>
 #include <span>
 
 #include "absl/strings/str_cat.h"
 
+#include "common/text/string_view.h"
+#include "common/text/utf8.h"
 #include "services/edge/mcp/json_cursor.h"
 
 namespace sallyport::edge {
@@ -254,9 +255,7 @@ void Scanner::Batch() {
 void Scanner::List(std::string_view element, std::string& list) const {
   if (!list.empty()) list += ", ";
   if (element.empty()) element = "-";
-  size_t size = std::min(element.size(), RpcMessage::kMaxBatchElement);
-  while (size < element.size() && size > 0 && (static_cast<unsigned char>(element[size]) & 0xc0) == 0x80) --size;
-  for (char c : element.substr(0, size)) list += c == ',' ? ';' : c;
+  for (char c : Utf8Prefix(ToAbsl(element), RpcMessage::kMaxBatchElement)) list += c == ',' ? ';' : c;
 }
 
 ScanError Scanner::Run() {
@@ -326,7 +325,7 @@ std::vector<RpcMessage::Range> WidenToMembers(std::string_view body, std::vector
 ScanError ScanRpcMessage(std::string_view body, RpcMessage& message) {
   message.Clear();
   // RFC 8259 section 8.1. What is no UTF-8 would be read differently by others, and no audit event can hold it.
-  if (!simdjson::validate_utf8(body.data(), body.size())) return ScanError::kParse;
+  if (!IsValidUtf8(ToAbsl(body))) return ScanError::kParse;
   return Scanner(body, message).Run();
 }
 
