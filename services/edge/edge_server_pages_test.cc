@@ -33,6 +33,19 @@ TEST_F(EdgeServerTest, WithoutACookieThatCountsABrokersPageHasNoUser) {
   EXPECT_EQ(broker_pages_.requests()[0].passport(), "");
 }
 
+// A broker that was taken over could act for whoever looks at its pages, on the origin where sessions live.
+TEST_F(EdgeServerTest, ABrokersPageRunsNoScriptAndSetsNoCookie) {
+  const std::vector<std::pair<std::string, std::string>> headers = {
+      {"content-type", "text/html"}, {"content-security-policy", "script-src *"}, {"set-cookie", "stolen=1"}};
+  broker_pages_.SetHeaders(headers);
+  const Reply page = Send("GET", "/connect/user", {});
+  EXPECT_EQ(page.status, 200);
+  EXPECT_THAT(page.head, HasSubstr("Content-Security-Policy: script-src 'none'; object-src 'none'; base-uri 'none'"));
+  EXPECT_THAT(page.head, Not(HasSubstr("stolen")));
+  authn_pages_.SetHeaders(headers);
+  EXPECT_THAT(Send("GET", "/login", {}).head, HasSubstr("stolen"));
+}
+
 TEST_F(EdgeServerTest, BareOriginIsAPageForBrowsersOnly) {
   EXPECT_EQ(Send("GET", "/", {"Accept: text/html,application/xhtml+xml,*/*;q=0.8"}).status, 200);
   ASSERT_THAT(authn_pages_.requests(), SizeIs(1));

@@ -441,7 +441,17 @@ class FakeWeb final : public web::v1::Web::Service {
     requests_.push_back(*request);
     response->set_status(200);
     response->set_body("page");
+    for (const auto& [name, value] : headers_) {
+      web::v1::Header& header = *response->add_headers();
+      header.set_name(name);
+      header.set_value(value);
+    }
     return status_;
+  }
+  // Of every page from now on.
+  void SetHeaders(std::vector<std::pair<std::string, std::string>> headers) {
+    MutexLock lock(mu_);
+    headers_ = std::move(headers);
   }
   void SetStatus(const grpc::Status& status) {
     MutexLock lock(mu_);
@@ -456,6 +466,7 @@ class FakeWeb final : public web::v1::Web::Service {
   mutable Mutex mu_;
   std::vector<web::v1::WebRequest> requests_ ABSL_GUARDED_BY(mu_);
   grpc::Status status_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::pair<std::string, std::string>> headers_ ABSL_GUARDED_BY(mu_);
 };
 
 // In-process, for one or more fakes.

@@ -20,6 +20,7 @@
 namespace sallyport::edge {
 namespace {
 
+constexpr char kBrokerPolicy[] = "script-src 'none'; object-src 'none'; base-uri 'none'";
 constexpr absl::Duration kTimeout = absl::Seconds(20);  // A page may wait for an identity provider.
 constexpr absl::Duration kPassportTimeout = absl::Seconds(5);
 
@@ -193,7 +194,13 @@ void PageHandler::Answer(const std::shared_ptr<Rpc>& rpc, const grpc::Status& gr
       if (rpc->cors != "*") fields.push_back({"Vary", "Origin"});
     }
     if (!status.ok()) return RespondError(exchange, status, std::move(fields));
-    for (const web::v1::Header& header : rpc->response.headers()) fields.push_back({header.name(), header.value()});
+    // Beside the policy that comes with the page, which can only narrow it: the broker's pages need no script, and on
+    // this origin one could act for whoever looks at them. Nor do they need cookies, which are authn's.
+    if (rpc->to_broker) fields.push_back({"Content-Security-Policy", kBrokerPolicy});
+    for (const web::v1::Header& header : rpc->response.headers()) {
+      if (rpc->to_broker && header.name() == "set-cookie") continue;
+      fields.push_back({header.name(), header.value()});
+    }
     exchange.Respond(rpc->response.status(), fields, rpc->response.body());
   });
 }
