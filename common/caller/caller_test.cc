@@ -111,8 +111,7 @@ TEST_F(CallGuardTest, UserNeedsAPassport) {
 }
 
 TEST_F(CallGuardTest, PassportsOfOtherPurposesAreNoUser) {
-  for (Purpose purpose :
-       {Purpose::kLink, Purpose::kMaintenanceRefresh, Purpose::kMaintenanceRevoke, Purpose::kSignIn}) {
+  for (Purpose purpose : {Purpose::kLink, Purpose::kSignIn}) {
     EXPECT_THAT(Check(kWhoAmI, {Signed(purpose)}), StatusIs(Code::kPermissionDenied))
         << std::string(PurposeName(purpose));
   }

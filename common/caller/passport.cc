@@ -39,8 +39,6 @@ constexpr std::pair<Purpose, absl::string_view> kPurposes[] = {
     {Purpose::kCall, "call"},
     {Purpose::kApi, "api"},
     {Purpose::kLink, "link"},
-    {Purpose::kMaintenanceRefresh, "maintenance_refresh"},
-    {Purpose::kMaintenanceRevoke, "maintenance_revoke"},
     {Purpose::kSignIn, "sign_in"},
 };
 
@@ -107,7 +105,6 @@ absl::StatusOr<Passport> FromClaims(const Jwt& jwt, const std::string& issuer, a
   passport.roles = jwt.Strings("roles").value_or(std::vector<std::string>());
   passport.server_uid = jwt.String("srv").value_or("");
   passport.link_server_uids = jwt.Strings("link").value_or(std::vector<std::string>());
-  passport.record = jwt.String("rec").value_or("");
   passport.issued_at = *issued_at;
   passport.expires_at = *expires_at;
   return passport;
@@ -154,7 +151,8 @@ class Remembered {
 }  // namespace
 
 bool Passport::HasRole(absl::string_view role) const {
-  return std::any_of(roles.begin(), roles.end(), [&](const std::string& have) { return have == role; });
+  return purpose == Purpose::kApi &&
+         std::any_of(roles.begin(), roles.end(), [&](const std::string& have) { return have == role; });
 }
 
 absl::string_view PurposeName(Passport::Purpose purpose) {
@@ -190,7 +188,6 @@ absl::StatusOr<std::string> SignPassport(const Passport& passport, absl::string_
   AddString("name", passport.name, claims);
   AddString("client_id", passport.client_id, claims);
   AddString("srv", passport.server_uid, claims);
-  AddString("rec", passport.record, claims);
   AddStrings("groups", passport.groups, claims);
   AddStrings("roles", passport.roles, claims);
   AddStrings("link", passport.link_server_uids, claims);

@@ -17,10 +17,10 @@ namespace sallyport {
 // A JWT of at most 5 minutes, minted by authn, that lets one service act for one user at another. Claims:
 //   iss public_url · aud "sallyport-internal" · sub subject · exp, iat, jti · sid session id · email, email_verified,
 //   name, groups · client_id · roles ["auditor", "credential-admin", "admin"] · srv server uid · purpose · link (server
-//   uids) · rec (record)
+//   uids)
 // Signed ES256, typ "sallyport-passport+jwt".
 struct Passport {
-  enum class Purpose { kCall, kApi, kLink, kMaintenanceRefresh, kMaintenanceRevoke, kSignIn };
+  enum class Purpose { kCall, kApi, kLink, kSignIn };
 
   std::string subject;
   std::string session_id;
@@ -32,14 +32,14 @@ struct Passport {
   std::vector<std::string> roles;
   std::string server_uid;                     // kCall: the server it was made for.
   std::vector<std::string> link_server_uids;  // kLink: enabled servers of the app this user may call.
-  // Maintenance: the one record, "<owner_id>\n<kind>\n<name>". Its subject is the owner.
-  std::string record;
   Purpose purpose = Purpose::kCall;
   absl::Time issued_at = absl::InfinitePast();
   absl::Time expires_at = absl::InfinitePast();
   // As received, to be attached to further RPCs.
   std::string jwt;
 
+  // False in passports of every other purpose than api: what an administrator's calls to servers pass through must not
+  // be able to act as an administrator.
   bool HasRole(absl::string_view role) const;
 };
 
@@ -48,7 +48,7 @@ inline constexpr char kPassportType[] = "sallyport-passport+jwt";
 // No passport lives longer.
 inline constexpr absl::Duration kPassportLifetime = absl::Minutes(5);
 
-// Claim `purpose`: "call", "api", "link", "maintenance_refresh", "maintenance_revoke", "sign_in".
+// Claim `purpose`: "call", "api", "link", "sign_in".
 absl::string_view PurposeName(Passport::Purpose purpose);
 
 // The signed JWT, as Verify takes it; the only place that knows the claim layout. `passport.jwt` is ignored; issued_at

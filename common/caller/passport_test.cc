@@ -74,8 +74,7 @@ TEST_F(PassportTest, EveryFieldSurvivesTheJwt) {
   sent.roles = {"admin"};
   sent.server_uid = "srv_1";
   sent.link_server_uids = {"srv_1", "srv_2"};
-  sent.record = "corp:ada\nconnection\napp_1";
-  sent.purpose = Passport::Purpose::kMaintenanceRevoke;
+  sent.purpose = Passport::Purpose::kApi;
 
   ASSERT_OK_AND_ASSIGN(const std::string jwt, SignPassport(sent, kIssuer, key_, kNow));
   ASSERT_OK_AND_ASSIGN(const Passport got, verifier_.Verify(jwt, kNow));
@@ -91,11 +90,21 @@ TEST_F(PassportTest, EveryFieldSurvivesTheJwt) {
   EXPECT_FALSE(got.HasRole("credential-admin"));
   EXPECT_EQ(got.server_uid, "srv_1");
   EXPECT_EQ(got.link_server_uids, sent.link_server_uids);
-  EXPECT_EQ(got.record, sent.record);
-  EXPECT_EQ(got.purpose, Passport::Purpose::kMaintenanceRevoke);
+  EXPECT_EQ(got.purpose, Passport::Purpose::kApi);
   EXPECT_EQ(got.issued_at, kNow);
   EXPECT_EQ(got.expires_at, kNow + absl::Minutes(5));
   EXPECT_EQ(got.jwt, jwt);
+}
+
+TEST(PassportRoleTest, CountsOnlyInPassportsForTheApi) {
+  Passport passport;
+  passport.roles = {"admin"};
+  for (const auto purpose : {Passport::Purpose::kCall, Passport::Purpose::kLink, Passport::Purpose::kSignIn}) {
+    passport.purpose = purpose;
+    EXPECT_FALSE(passport.HasRole("admin")) << std::string(PurposeName(purpose));
+  }
+  passport.purpose = Passport::Purpose::kApi;
+  EXPECT_TRUE(passport.HasRole("admin"));
 }
 
 TEST_F(PassportTest, ExpiresWithoutLeeway) {
@@ -226,7 +235,7 @@ TEST_F(PassportTest, AWithdrawnKeyIsNoticedAfterFiveMinutes) {
 
 TEST(PassportPurposeTest, NamesAreTheWireFormat) {
   EXPECT_EQ(PurposeName(Passport::Purpose::kCall), "call");
-  EXPECT_EQ(PurposeName(Passport::Purpose::kMaintenanceRefresh), "maintenance_refresh");
+  EXPECT_EQ(PurposeName(Passport::Purpose::kApi), "api");
   EXPECT_EQ(PurposeName(Passport::Purpose::kSignIn), "sign_in");
 }
 

@@ -226,7 +226,7 @@ absl::StatusOr<v1::AuthenticateResponse> Authenticator::Admit(const ServerView& 
   passport.name = identity.name;
   passport.groups = parts_.servers.NamedGroups(identity);
   passport.client_id = verified.client_id;
-  passport.roles = parts_.roles.RolesOf(identity);
+  // Without roles: a call needs none, and what it passes through must not be able to act as an administrator.
   passport.server_uid = server.uid();
   ASSIGN_OR_RETURN(passport, parts_.passports.Mint(std::move(passport), verified.expires_at, now));
 
@@ -242,7 +242,7 @@ absl::StatusOr<v1::AuthenticateResponse> Authenticator::Admit(const ServerView& 
   principal.mutable_scopes()->Assign(verified.scopes.begin(), verified.scopes.end());
   principal.set_token_kind(verified.kind);
   *principal.mutable_expires_at() = ToTimestamp(verified.expires_at);
-  for (const std::string& role : passport.roles) {
+  for (const std::string& role : parts_.roles.RolesOf(identity)) {
     principal.add_roles(ToRole(role));
   }
   const Connector* connector = parts_.connectors.Find(identity.connector);

@@ -94,7 +94,7 @@ absl::Status ValidateAuthnConfig(const config::v1::AuthnConfig& config) {
 
 absl::Status ValidateSplitConfig(const config::v1::AuthnConfig& config) {
   return MergeViolations({ValidateAuthnConfig(config), ValidateServer(config.server()),
-                          ValidatePeers(config.peers(), {"registry", "vault"})});
+                          ValidatePeers(config.peers(), {"registry", "vault", "tokenBroker"})});
 }
 
 // Members in order of construction: each uses only what stands above it.
@@ -111,6 +111,7 @@ struct AuthnServer::State {
         app_issuers(fetcher, AppIssuerOptions()),
         jwks(fetcher),
         vault(MakeVaultClient(the_peers.vault)),
+        sign_in_tokens(MakeSignInTokens(the_peers.token_broker)),
         keys(*vault, std::max(AccessTokenLifetime(settings), absl::Hours(1))),
         edge_keys(*vault),
         tokens(public_url, keys, AccessTokenLifetime(settings)),
@@ -137,6 +138,7 @@ struct AuthnServer::State {
   oauth::MetadataCache app_issuers;
   JwksCache jwks;
   std::unique_ptr<VaultClient> vault;
+  std::unique_ptr<SignInTokens> sign_in_tokens;
   SigningKeys keys;
   EdgeKeys edge_keys;
   AccessTokens tokens;
@@ -196,7 +198,7 @@ absl::Status AuthnServer::State::Build() {
       .tokens = tokens,
       .keys = keys,
       .passports = passports,
-      .vault = *vault,
+      .sign_in_tokens = *sign_in_tokens,
       .audit = audit,
       .fetch = [this](HttpRequest request) { return http->Fetch(std::move(request)); },
       .clients = std::move(clients),

@@ -18,6 +18,7 @@ namespace sallyport::authn {
 struct AuthnPeers {
   std::shared_ptr<grpc::Channel> registry;
   std::shared_ptr<grpc::Channel> vault;
+  std::shared_ptr<grpc::Channel> token_broker;
 };
 
 // INVALID_ARGUMENT naming the fields. In-process callers need no `server`.

@@ -166,7 +166,8 @@ class AuthnServerTest : public ::testing::Test {
   }
 
   void Start() {
-    auto started = AuthnServer::Start(config_, clock_, {peers_->InProcessChannel({}), peers_->InProcessChannel({})});
+    auto started = AuthnServer::Start(
+        config_, clock_, {peers_->InProcessChannel({}), peers_->InProcessChannel({}), peers_->InProcessChannel({})});
     ASSERT_THAT(started, IsOk());
     server_ = *std::move(started);
   }
@@ -279,10 +280,9 @@ TEST_F(AuthnServerTest, OnlyThoseInTheTableMayCall) {
   const grpc::Status status =
       As("token_broker")->Authenticate(MakeClientContext(absl::Minutes(1)).get(), v1::AuthenticateRequest(), &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
-  v1::MintMaintenancePassportResponse minted;
+  v1::Connector connector;
   EXPECT_EQ(As("edge")
-                ->MintMaintenancePassport(MakeClientContext(absl::Minutes(1)).get(),
-                                          v1::MintMaintenancePassportRequest(), &minted)
+                ->GetConnector(MakeClientContext(absl::Minutes(1)).get(), v1::GetConnectorRequest(), &connector)
                 .error_code(),
             grpc::StatusCode::PERMISSION_DENIED);
 }
@@ -371,50 +371,6 @@ TEST_F(AuthnServerTest, RevokingNeedsThePassportOfAnAdministrator) {
                 ->RevokeUser(MakeClientContext(absl::Minutes(1), user.passport()).get(), request, &response)
                 .error_code(),
             grpc::StatusCode::PERMISSION_DENIED);
-}
-
-TEST_F(AuthnServerTest, AMaintenancePassportIsForOneConnectionOfOneUser) {
-  StartReady();
-  v1::MintMaintenancePassportRequest request;
-  request.set_purpose(v1::MintMaintenancePassportRequest::REFRESH);
-  auto& record = *request.mutable_record();
-  record.set_owner_type(vault::v1::USER);
-  record.set_owner_id("corp:ann");
-  record.set_kind("connection");
-  record.set_name("app_hub");
-  v1::MintMaintenancePassportResponse response;
-  ASSERT_TRUE(
-      As("token_broker")->MintMaintenancePassport(MakeClientContext(absl::Minutes(1)).get(), request, &response).ok());
-  PassportVerifier verifier(kUrl, std::make_unique<RpcKeySource>(server_->InProcessChannel("vault")));
-  ASSERT_OK_AND_ASSIGN(Passport passport, verifier.Verify(response.passport(), clock_.Now()));
-  EXPECT_EQ(passport.record, "corp:ann\nconnection\napp_hub");
-  EXPECT_EQ(passport.expires_at, clock_.Now() + absl::Seconds(60));
-
-  record.set_owner_type(vault::v1::ORG);
-  EXPECT_EQ(As("token_broker")
-                ->MintMaintenancePassport(MakeClientContext(absl::Minutes(1)).get(), request, &response)
-                .error_code(),
-            grpc::StatusCode::INVALID_ARGUMENT);
-}
-
-TEST_F(AuthnServerTest, MaintenancePassportsAreLimited) {
-  StartReady();
-  v1::MintMaintenancePassportRequest request;
-  request.set_purpose(v1::MintMaintenancePassportRequest::REVOKE);
-  auto& record = *request.mutable_record();
-  record.set_owner_type(vault::v1::USER);
-  record.set_owner_id("corp:ann");
-  record.set_kind("connection");
-  record.set_name("app_hub");
-  auto stub = As("token_broker");
-  int refused = 0;
-  for (int i = 0; i < 110; ++i) {
-    v1::MintMaintenancePassportResponse response;
-    const grpc::Status status =
-        stub->MintMaintenancePassport(MakeClientContext(absl::Minutes(1)).get(), request, &response);
-    refused += status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED ? 1 : 0;
-  }
-  EXPECT_EQ(refused, 10);
 }
 
 TEST_F(AuthnServerTest, ThePagesAreServedToTheEdge) {

@@ -35,17 +35,6 @@ v1::Principal ToPrincipal(const Passport& passport) {
   return principal;
 }
 
-absl::StatusOr<Passport::Purpose> ToPurpose(v1::MintMaintenancePassportRequest::Purpose purpose) {
-  switch (purpose) {
-    case v1::MintMaintenancePassportRequest::REFRESH:
-      return Passport::Purpose::kMaintenanceRefresh;
-    case v1::MintMaintenancePassportRequest::REVOKE:
-      return Passport::Purpose::kMaintenanceRevoke;
-    default:
-      return InvalidField("purpose", "must be REFRESH or REVOKE");
-  }
-}
-
 }  // namespace
 
 std::map<std::string, MethodTable> AuthnMethodTables() {
@@ -56,7 +45,6 @@ std::map<std::string, MethodTable> AuthnMethodTables() {
             {"GetEdgeKeys", {"edge"}},
             {"GetConnector", {"token_broker"}},
             {"ListConnectors", {"registry", "token_broker"}},
-            {"MintMaintenancePassport", {"token_broker"}},
             {"RedeemAdminToken", {"edge"}},
             {"EndSignIn", {"token_broker"}},
             {"WhoAmI", {"edge"}},
@@ -203,34 +191,6 @@ absl::StatusOr<v1::ListConnectorsResponse> AuthnRpcs::ListConnectors() const {
   return response;
 }
 
-absl::StatusOr<v1::MintMaintenancePassportResponse> AuthnRpcs::MintMaintenancePassport(
-    const Caller& caller, const v1::MintMaintenancePassportRequest& request, absl::Time now) {
-  const vault::v1::RecordName& record = request.record();
-  if (record.owner_type() != vault::v1::USER || record.owner_id().empty() || record.kind() != "connection" ||
-      record.name().empty()) {
-    return InvalidField("record", "must be a connection of a user");
-  }
-  Passport passport;
-  ASSIGN_OR_RETURN(passport.purpose, ToPurpose(request.purpose()));
-  // What a broker that was taken over can do to users who are not calling is bounded by this.
-  if (!maintenance_.Take(now)) {
-    return WithRetryAfter(
-        WithReason(absl::ResourceExhaustedError("too many maintenance passports"), "maintenance_rate"),
-        maintenance_.RetryAfter(now));
-  }
-  passport.subject = record.owner_id();
-  passport.record = absl::StrCat(record.owner_id(), "\n", record.kind(), "\n", record.name());
-  ASSIGN_OR_RETURN(passport, parts_.passports.Mint(std::move(passport), absl::InfiniteFuture(), now));
-  audit::v1::Event event = MakeEvent("passport.maintenance", audit::v1::DECISION_ALLOWED, record.owner_id());
-  event.set_client_id(caller.service);
-  (*event.mutable_details())["record"] = record.name();
-  (*event.mutable_details())["purpose"] = v1::MintMaintenancePassportRequest::Purpose_Name(request.purpose());
-  RETURN_IF_ERROR(parts_.audit.Record(std::move(event)));
-  v1::MintMaintenancePassportResponse response;
-  response.set_passport(passport.jwt);
-  return response;
-}
-
 absl::StatusOr<v1::RedeemAdminTokenResponse> AuthnRpcs::RedeemAdminToken(const std::string& token,
                                                                          const std::string& client_address,
                                                                          absl::Time now) {
@@ -333,14 +293,6 @@ grpc::Status AuthnService::GetConnector(grpc::ServerContext* context, const v1::
 grpc::Status AuthnService::ListConnectors(grpc::ServerContext* context, const v1::ListConnectorsRequest* /*request*/,
                                           v1::ListConnectorsResponse* response) {
   return rpc_.Handle("ListConnectors", context, response, [&](const Caller&) { return rpcs_.ListConnectors(); });
-}
-
-grpc::Status AuthnService::MintMaintenancePassport(grpc::ServerContext* context,
-                                                   const v1::MintMaintenancePassportRequest* request,
-                                                   v1::MintMaintenancePassportResponse* response) {
-  return rpc_.Handle("MintMaintenancePassport", context, response, [&](const Caller& caller) {
-    return rpcs_.MintMaintenancePassport(caller, *request, rpc_.clock().Now());
-  });
 }
 
 grpc::Status AuthnService::RedeemAdminToken(grpc::ServerContext* context, const v1::RedeemAdminTokenRequest* request,

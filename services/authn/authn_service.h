@@ -45,7 +45,7 @@ class AuthnRpcs {
     Audit& audit;
     EndedSignIns& ended_sign_ins;
   };
-  explicit AuthnRpcs(const Parts& parts) : parts_(parts), maintenance_(100, absl::Milliseconds(100)) {}
+  explicit AuthnRpcs(const Parts& parts) : parts_(parts) {}
 
   absl::StatusOr<v1::AuthenticateResponse> Authenticate(const v1::AuthenticateRequest& request, absl::Time now);
   absl::StatusOr<v1::GetPassportResponse> GetPassport(const v1::GetPassportRequest& request, absl::Time now);
@@ -53,8 +53,6 @@ class AuthnRpcs {
   absl::StatusOr<v1::GetEdgeKeysResponse> GetEdgeKeys(absl::Time now);
   absl::StatusOr<v1::Connector> GetConnector(const std::string& id, absl::Time now) const;
   absl::StatusOr<v1::ListConnectorsResponse> ListConnectors() const;
-  absl::StatusOr<v1::MintMaintenancePassportResponse> MintMaintenancePassport(
-      const Caller& caller, const v1::MintMaintenancePassportRequest& request, absl::Time now);
   absl::StatusOr<v1::RedeemAdminTokenResponse> RedeemAdminToken(const std::string& token,
                                                                 const std::string& client_address, absl::Time now);
   absl::StatusOr<v1::EndSignInResponse> EndSignIn(const Caller& caller, absl::Time now);
@@ -65,7 +63,6 @@ class AuthnRpcs {
   std::vector<std::string> LinkServers(const v1::GetPassportRequest& request, const Identity& identity) const;
 
   const Parts parts_;
-  RateLimit maintenance_;
   Refusals refusals_;
 };
 
@@ -87,8 +84,6 @@ class AuthnService final : public v1::Authn::Service {
                             v1::Connector* response) override;
   grpc::Status ListConnectors(grpc::ServerContext* context, const v1::ListConnectorsRequest* request,
                               v1::ListConnectorsResponse* response) override;
-  grpc::Status MintMaintenancePassport(grpc::ServerContext* context, const v1::MintMaintenancePassportRequest* request,
-                                       v1::MintMaintenancePassportResponse* response) override;
   grpc::Status RedeemAdminToken(grpc::ServerContext* context, const v1::RedeemAdminTokenRequest* request,
                                 v1::RedeemAdminTokenResponse* response) override;
   grpc::Status EndSignIn(grpc::ServerContext* context, const v1::EndSignInRequest* request,

@@ -21,6 +21,7 @@
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/authn/authn_store.h"
 #include "services/authn/jwks_cache.h"
+#include "services/authn/sign_in_tokens.h"
 #include "services/authn/vault_client.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/postgres.h"
@@ -104,6 +105,32 @@ class MemoryVault final : public VaultClient {
   std::map<std::string, Record> records_ ABSL_GUARDED_BY(mu_);
   absl::Status error_ ABSL_GUARDED_BY(mu_);
   int writes_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+// What was handed to the broker, by connector and passport.
+class MemorySignInTokens final : public SignInTokens {
+ public:
+  absl::Status Store(const token_broker::v1::StoreTokensRequest& tokens, const std::string& passport) override {
+    MutexLock lock(mu_);
+    if (error_.ok()) {
+      stored_.emplace_back(tokens, passport);
+    }
+    return error_;
+  }
+  // What every call answers from now on; OK to work again.
+  void Fail(absl::Status error) {
+    MutexLock lock(mu_);
+    error_ = std::move(error);
+  }
+  std::vector<std::pair<token_broker::v1::StoreTokensRequest, std::string>> stored() {
+    MutexLock lock(mu_);
+    return stored_;
+  }
+
+ private:
+  Mutex mu_;
+  absl::Status error_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::pair<token_broker::v1::StoreTokensRequest, std::string>> stored_ ABSL_GUARDED_BY(mu_);
 };
 
 // Documents by URL; what is not there is UNAVAILABLE.

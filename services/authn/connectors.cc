@@ -466,6 +466,10 @@ absl::Status Connectors::StoreClientSecrets() {
     vault::v1::PutRequest request;
     *request.mutable_record() = connector->ClientSecretRecord();
     request.set_payload(std::string(secret.Expose()));
+    // The issuer's metadata names the endpoints to which the broker sends it.
+    if (const absl::StatusOr<Url> issuer = Url::Parse(connector->config().oidc().issuer()); issuer.ok()) {
+      request.add_origins(issuer->origin());
+    }
     request.set_only_if_changed(true);
     request.set_keep_generation(true);
     RETURN_IF_ERROR(vault_->Put(request, "").status());

@@ -15,6 +15,7 @@ absl::StatusOr<std::unique_ptr<RunningService>> Start(const AuthnConfig& config,
   sallyport::authn::AuthnPeers peers;
   ASSIGN_OR_RETURN(peers.registry, sallyport::MakeChannel(config.peers().registry(), tls, "registry"));
   ASSIGN_OR_RETURN(peers.vault, sallyport::MakeChannel(config.peers().vault(), tls, "vault"));
+  ASSIGN_OR_RETURN(peers.token_broker, sallyport::MakeChannel(config.peers().token_broker(), tls, "token_broker"));
   return sallyport::authn::AuthnServer::Start(config, clock, std::move(peers));
 }
 

@@ -55,8 +55,8 @@ absl::Status RefusedBy(const HttpResponse& response) {
 }
 
 // OpenID Connect Core 3.1.3.3.
-absl::StatusOr<token_broker::v1::TokenSet> ParseTokens(const HttpResponse& response, absl::string_view asked_scopes,
-                                                       absl::Time now) {
+absl::StatusOr<token_broker::v1::StoreTokensRequest> ParseTokens(const HttpResponse& response,
+                                                                 absl::string_view asked_scopes, absl::Time now) {
   if (response.status >= 500 || response.status == 429) {
     return ProviderUnavailable(absl::StrCat("the identity provider's token endpoint answered ", response.status));
   }
@@ -70,11 +70,10 @@ absl::StatusOr<token_broker::v1::TokenSet> ParseTokens(const HttpResponse& respo
   if (JsonMember(*json, "error") != nullptr) {
     return RefusedBy(response);
   }
-  token_broker::v1::TokenSet tokens;
+  token_broker::v1::StoreTokensRequest tokens;
   tokens.set_access_token(JsonString(*json, "access_token").value_or(""));
   tokens.set_id_token(JsonString(*json, "id_token").value_or(""));
   tokens.set_refresh_token(JsonString(*json, "refresh_token").value_or(""));
-  tokens.set_token_type("Bearer");
   if (tokens.access_token().empty() || tokens.id_token().empty() ||
       absl::AsciiStrToLower(JsonString(*json, "token_type").value_or("")) != "bearer") {
     return SignInRefused("token_response_invalid");
@@ -87,7 +86,6 @@ absl::StatusOr<token_broker::v1::TokenSet> ParseTokens(const HttpResponse& respo
   expires_in = expires_in <= 0 ? kDefaultExpiresIn : std::min(expires_in, kMaxExpiresIn);
   *tokens.mutable_expires_at() = ToTimestamp(now + absl::Seconds(expires_in));
   *tokens.mutable_obtained_at() = ToTimestamp(now);
-  *tokens.mutable_linked_at() = ToTimestamp(now);
   return tokens;
 }
 

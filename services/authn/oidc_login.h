@@ -9,7 +9,7 @@
 #include "absl/time/time.h"
 
 #include "common/http/client.h"
-#include "sallyport/token_broker/v1/token_set.pb.h"
+#include "sallyport/token_broker/v1/sign_ins.pb.h"
 #include "services/authn/connectors.h"
 
 namespace sallyport::authn {
@@ -37,7 +37,8 @@ class OidcLogin {
 
   struct SignedIn {
     Identity identity;
-    token_broker::v1::TokenSet tokens;
+    // As the broker takes it.
+    token_broker::v1::StoreTokensRequest tokens;
   };
   // Redeems the code, verifies the ID token and asks UserInfo for what that leaves open. UNAUTHENTICATED if the
   // provider refuses the code or the token does not hold; reason "client_refused" if it does not accept our

@@ -18,18 +18,12 @@ class OwnKeys final : public PassportKeySource {
   const SigningKeys& keys_;
 };
 
-absl::Duration LifetimeOf(Passport::Purpose purpose) {
-  const bool maintenance =
-      purpose == Passport::Purpose::kMaintenanceRefresh || purpose == Passport::Purpose::kMaintenanceRevoke;
-  return maintenance ? kMaintenancePassportLifetime : kPassportLifetime;
-}
-
 }  // namespace
 
 absl::StatusOr<Passport> Passports::Mint(Passport passport, absl::Time not_after, absl::Time now) const {
   // Whole seconds, as in the claims, so that what is said here is what a verifier reads.
   passport.issued_at = absl::FromUnixSeconds(absl::ToUnixSeconds(now));
-  passport.expires_at = std::min(passport.issued_at + LifetimeOf(passport.purpose), not_after);
+  passport.expires_at = std::min(passport.issued_at + kPassportLifetime, not_after);
   passport.expires_at = absl::FromUnixSeconds(absl::ToUnixSeconds(passport.expires_at));
   if (passport.expires_at <= now) {
     return InvalidToken("expired");

@@ -13,16 +13,14 @@
 
 namespace sallyport::authn {
 
-inline constexpr absl::Duration kMaintenancePassportLifetime = absl::Seconds(60);
-
 // Mints passports. Thread-safe.
 class Passports {
  public:
   Passports(std::string public_url, const SigningKeys& keys) : public_url_(std::move(public_url)), keys_(keys) {}
 
-  // Signs `passport` with issued_at = `now` and an end at most kPassportLifetime later (kMaintenancePassportLifetime
-  // for the maintenance purposes), never past `not_after`. Returns it with issued_at, expires_at and jwt filled.
-  // UNAVAILABLE until keys are loaded, UNAUTHENTICATED if `not_after` has passed.
+  // Signs `passport` with issued_at = `now` and an end at most kPassportLifetime later, never past `not_after`. Returns
+  // it with issued_at, expires_at and jwt filled. UNAVAILABLE until keys are loaded, UNAUTHENTICATED if `not_after` has
+  // passed.
   absl::StatusOr<Passport> Mint(Passport passport, absl::Time not_after, absl::Time now) const;
 
   // For storing the tokens of a sign-in: purpose sign_in.

@@ -126,10 +126,6 @@ absl::Status Revocations::PublishSessions(const std::vector<std::string>& ids, a
   return Enqueue(invalidations, now);
 }
 
-absl::Status Revocations::PublishConnection(absl::string_view subject, absl::string_view connection, absl::Time now) {
-  return Enqueue({Make(Invalidation::CONNECTION, absl::StrCat(subject, "\n", connection, "\n"), now)}, now);
-}
-
 absl::Status Revocations::Enqueue(const std::vector<Invalidation>& invalidations, absl::Time now) {
   if (invalidations.empty()) {
     return absl::OkStatus();

@@ -55,8 +55,6 @@ class Revocations {
 
   // Ends what is cached for sessions and grants (claim `sid`).
   absl::Status PublishSessions(const std::vector<std::string>& ids, absl::Time now);
-  // Ends what was rendered from a connection of the subject; the subject's sessions and streams go on.
-  absl::Status PublishConnection(absl::string_view subject, absl::string_view connection, absl::Time now);
   // Delivers now what somebody else's transaction has remembered.
   void Wake();
 

@@ -163,13 +163,6 @@ TEST_F(PassportsTest, NeverOutlivesItsToken) {
   EXPECT_THAT(passports_.Mint(passport_, kNow, kNow), StatusIs(absl::StatusCode::kUnauthenticated));
 }
 
-TEST_F(PassportsTest, ForMaintenanceItLivesAMinute) {
-  passport_.purpose = Passport::Purpose::kMaintenanceRefresh;
-  passport_.record = "corp:ann\nconnection\napp_x";
-  ASSERT_OK_AND_ASSIGN(Passport minted, passports_.Mint(passport_, absl::InfiniteFuture(), kNow));
-  EXPECT_EQ(minted.expires_at, kNow + absl::Seconds(60));
-}
-
 TEST(RateLimitTest, GivesABurstAndThenOneAnInterval) {
   RateLimit limit(3, absl::Seconds(10));
   EXPECT_TRUE(limit.Take(kNow));

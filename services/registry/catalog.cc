@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/registry/catalog.h"
 
-#include <algorithm>
 #include <set>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
 #include "common/json_log.h"
 #include "common/status_macros.h"
-#include "services/registry/batch.h"
 #include "services/registry/config_event.h"
 #include "services/registry/errors.h"
 
@@ -19,95 +16,94 @@ namespace {
 
 constexpr int kMaxPage = 1000;
 constexpr int kDefaultPage = 100;
-// A write whose outcome is unknown after this long is given up.
-constexpr absl::Duration kUnsettledWriteKept = absl::Hours(1);
+
+// Servers that name this app: it cannot go before they do.
+absl::StatusOr<std::vector<std::string>> UsersOf(Transaction& tx, const std::string& app_uid) {
+  std::vector<std::string> users;
+  ASSIGN_OR_RETURN(const auto all, Store::List(tx, ResourceTraits<v1::McpServer>::kKind));
+  for (const Store::Resource& stored : all) {
+    v1::McpServer server;
+    server.ParseFromString(stored.body);
+    if (server.app_auth().oauth_authorization().app_uid() == app_uid) users.push_back(server.slug());
+  }
+  return users;
+}
+
+}  // namespace
+
+Catalog::Catalog(Database& database, AuditOutbox& audit, SecretVault& vault, const Clock& clock, Options options)
+    : database_(database),
+      audit_(audit),
+      options_(std::move(options)),
+      ledger_(database, vault, clock, options_.before_step),
+      parts_{database, audit, vault, ledger_, clock, options_} {}
+
+absl::Status Catalog::Admit(Batch& batch, const absl::Status& drafted, bool dry_run, const Writer& writer) {
+  std::vector<Denial> denials;
+  const absl::Status admitted = batch.Admit(drafted, &denials);
+  for (Denial& denial : denials) {
+    denial.dry_run = dry_run;
+    RecordDenial(denial, writer);
+  }
+  return admitted;
+}
 
 template <typename T>
-absl::StatusOr<Catalog::Written<T>> Written(Batch& batch, bool dry_run) {
+absl::StatusOr<Catalog::Written<T>> Catalog::Write(const T& resource, Batch::Mode mode, bool dry_run,
+                                                   const Writer& writer) {
+  Batch batch(parts_, writer);
+  RETURN_IF_ERROR(batch.Load());
+  RETURN_IF_ERROR(Admit(batch, batch.Draft(resource, mode, ""), dry_run, writer));
   RETURN_IF_ERROR(dry_run ? batch.Preview() : batch.Commit());
   for (const auto& change : batch.changes()) {
     if (change->implied) continue;
-    Catalog::Written<T> written{dynamic_cast<const T&>(*change->after), change->warnings};
+    Written<T> written{std::get<T>(change->after), change->warnings};
     HideSecretInternals(written.resource);
     return written;
   }
   return absl::InternalError("a write without a resource");
 }
 
-// Servers that name an app: it cannot go before they do.
-std::vector<std::string> UsersOf(const v1::App& app, const std::vector<v1::McpServer>& servers) {
-  std::vector<std::string> users;
-  for (const v1::McpServer& server : servers) {
-    if (server.app_auth().oauth_authorization().app_uid() == app.uid()) users.push_back(server.slug());
-  }
-  return users;
-}
-template <typename T>
-std::vector<std::string> UsersOf(const T& /*resource*/, const std::vector<v1::McpServer>& /*servers*/) {
-  return {};
-}
-
-}  // namespace
-
-Catalog::Catalog(Database& database, AuditOutbox& audit, SecretVault& vault, const Clock& clock, Options options)
-    : database_(database), audit_(audit), vault_(vault), clock_(clock), options_(std::move(options)) {}
-
 template <typename T>
 absl::StatusOr<Catalog::Written<T>> Catalog::Create(const T& resource, bool dry_run, const Writer& writer) {
-  Batch batch(*this, writer);
-  RETURN_IF_ERROR(batch.Load());
-  RETURN_IF_ERROR(batch.Admit(batch.Draft(resource, Batch::Mode::kCreate, ""), dry_run));
-  return registry::Written<T>(batch, dry_run);
+  return Write(resource, Batch::Mode::kCreate, dry_run, writer);
 }
 
 template <typename T>
 absl::StatusOr<Catalog::Written<T>> Catalog::Update(const T& resource, bool dry_run, const Writer& writer) {
-  Batch batch(*this, writer);
-  RETURN_IF_ERROR(batch.Load());
-  RETURN_IF_ERROR(batch.Admit(batch.Draft(resource, Batch::Mode::kUpdate, ""), dry_run));
-  return registry::Written<T>(batch, dry_run);
+  return Write(resource, Batch::Mode::kUpdate, dry_run, writer);
 }
 
 template <typename T>
 absl::Status Catalog::Delete(const std::string& slug, int64_t version, const Writer& writer) {
-  std::vector<Store::Retired> erase;
+  std::set<std::string> records;
+  RETURN_IF_ERROR(ledger_.Step("delete"));
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
-    T resource;
     ASSIGN_OR_RETURN(const auto stored, Store::FindBySlug(tx, ResourceTraits<T>::kKind, slug));
     if (!stored) return absl::NotFoundError(absl::StrCat("no ", ResourceTraits<T>::kKind, " ", slug.substr(0, 64)));
     if (version != 0 && version != stored->version) {
       return absl::AbortedError(absl::StrCat(slug, " is at version ", stored->version, ": read it again"));
     }
-    if (!resource.ParseFromString(stored->body)) return error::DamagedResource();
-    ASSIGN_OR_RETURN(const auto all, Store::List(tx, ResourceTraits<v1::McpServer>::kKind));
-    std::vector<v1::McpServer> servers(all.size());
-    for (size_t i = 0; i < all.size(); ++i) servers[i].ParseFromString(all[i].body);
-    if (const auto users = UsersOf(resource, servers); !users.empty()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(slug, " is used by ", absl::StrJoin(users, ", "), ": change or delete them first"));
+    if (!T().ParseFromString(stored->body)) return error::DamagedResource();
+    if constexpr (std::is_same_v<T, v1::App>) {
+      ASSIGN_OR_RETURN(const std::vector<std::string> users, UsersOf(tx, stored->uid));
+      if (!users.empty()) {
+        return absl::FailedPreconditionError(
+            absl::StrCat(slug, " is used by ", absl::StrJoin(users, ", "), ": change or delete them first"));
+      }
     }
     RETURN_IF_ERROR(Store::Remove(tx, ResourceTraits<T>::kKind, *stored));
-    // Its secrets, those of former authentication types too. Should the vault not answer now, housekeeping goes on.
-    ASSIGN_OR_RETURN(erase, Store::AllRetired(tx));
-    erase.erase(std::remove_if(erase.begin(), erase.end(),
-                               [&](const auto& secret) { return !absl::StartsWith(secret.record, stored->uid + "/"); }),
-                erase.end());
-    ForEachSecret(resource, [&](const SecretField& field) {
-      if (!field.secret->set()) return;
-      erase.push_back({field.secret->vault_record(), std::string(ResourceTraits<T>::kSecretKind),
-                       field.secret->version(), clock_.Now(), ""});
-    });
-    for (Store::Retired& secret : erase) {
-      secret.until = Store::kErasing;
-      RETURN_IF_ERROR(Store::Retire(tx, secret));
-    }
+    // With those of former authentication types.
+    ASSIGN_OR_RETURN(records, SecretLedger::EraseAll(tx, stored->uid));
     audit::v1::Event event = ConfigEvent("config.deleted", {ResourceTraits<T>::kKind, stored->uid, slug}, writer);
     event.set_decision(audit::v1::DECISION_ALLOWED);
     event.set_rule("admin");
     return audit_.Append(tx, std::move(event));
   }));
   audit_.Kick();
-  if (const absl::Status erased = Erase(erase, writer.passport); !erased.ok()) {
+  if (records.empty()) return absl::OkStatus();
+  // Should the vault not answer now, housekeeping goes on.
+  if (const absl::Status erased = ledger_.Sweep(records, writer.passport); !erased.ok()) {
     Log(LogLevel::kWarning, "secret_cleanup_failed", {{"status", erased}});
   }
   return absl::OkStatus();
@@ -164,7 +160,7 @@ void Catalog::RecordDenial(const Denial& denial, const Writer& writer) {
 }
 
 absl::StatusOr<v1::ApplyResponse> Catalog::Apply(const v1::ApplyRequest& request, const Writer& writer) {
-  Batch batch(*this, writer);
+  Batch batch(parts_, writer);
   RETURN_IF_ERROR(batch.Load());
   std::set<std::string> seen;
   const auto draft_all = [&](const auto& resources, const std::string& field) -> absl::Status {
@@ -180,76 +176,20 @@ absl::StatusOr<v1::ApplyResponse> Catalog::Apply(const v1::ApplyRequest& request
   absl::Status drafted = draft_all(request.apps(), "apps");
   if (drafted.ok()) drafted = draft_all(request.credentials(), "credentials");
   if (drafted.ok()) drafted = draft_all(request.mcp_servers(), "mcpServers");
-  RETURN_IF_ERROR(batch.Admit(drafted, request.dry_run()));
+  RETURN_IF_ERROR(Admit(batch, drafted, request.dry_run(), writer));
   RETURN_IF_ERROR(request.dry_run() ? batch.Preview() : batch.Commit());
   v1::ApplyResponse response;
   for (const auto& change : batch.changes()) {
     v1::ApplyResponse::Result& result = *response.add_results();
-    result.set_kind(change->kind);
+    result.set_kind(std::string(change->kind));
     result.set_slug(change->slug);
-    result.set_action(change->before == nullptr ? v1::ApplyResponse::CREATED
+    result.set_action(!change->before           ? v1::ApplyResponse::CREATED
                       : change->changes.empty() ? v1::ApplyResponse::UNCHANGED
                                                 : v1::ApplyResponse::UPDATED);
     for (const auto& entry : change->changes) *result.add_changes() = entry;
     for (const auto& warning : change->warnings) *result.add_warnings() = warning;
   }
   return response;
-}
-
-absl::Status Catalog::EraseUnusedSecrets() {
-  std::vector<Store::Retired> expired;
-  std::vector<Store::SecretWrite> given_up;
-  std::vector<Store::Replaced> replaced;
-  const absl::Time now = clock_.Now();
-  // Decided in the store first: from here on no write can refer to any of them, so the vault may forget them whenever
-  // it answers.
-  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
-    ASSIGN_OR_RETURN(expired, Store::ClaimExpired(tx, now));
-    ASSIGN_OR_RETURN(given_up, Store::GiveUpSecretWrites(tx, now - kUnsettledWriteKept));
-    ASSIGN_OR_RETURN(replaced, Store::AllReplaced(tx));
-    return absl::OkStatus();
-  }));
-  absl::Status first = Erase(expired, "");
-  first.Update(TakeBack(given_up, "", false));
-  first.Update(Unpin(replaced, ""));
-  return first;
-}
-
-absl::Status Catalog::Erase(const std::vector<Store::Retired>& secrets, const std::string& passport) {
-  absl::Status first;
-  for (const Store::Retired& secret : secrets) {
-    absl::Status status = vault_.DeleteThrough(secret.vault_kind, secret.record, secret.version, passport);
-    if (status.ok()) {
-      status = database_.Write([&](Transaction& tx) { return Store::ForgetErased(tx, secret.record, secret.version); });
-    }
-    first.Update(status);
-  }
-  return first;
-}
-
-absl::Status Catalog::Unpin(const std::vector<Store::Replaced>& secrets, const std::string& passport) {
-  absl::Status first;
-  for (const Store::Replaced& secret : secrets) {
-    absl::Status status = vault_.Unpin(secret.vault_kind, secret.record, secret.version, passport);
-    if (status.ok()) {
-      status = database_.Write([&](Transaction& tx) { return Store::ForgetReplaced(tx, secret); });
-    }
-    first.Update(status);
-  }
-  return first;
-}
-
-absl::Status Catalog::TakeBack(const std::vector<Store::SecretWrite>& writes, const std::string& passport,
-                               bool keep_listed) {
-  absl::Status first;
-  for (const Store::SecretWrite& write : writes) {
-    absl::Status status = vault_.DeleteWrittenBy(write.vault_kind, write.record, write.write, passport);
-    if (status.ok() && !keep_listed) {
-      status = database_.Write([&](Transaction& tx) { return Store::ForgetSecretWrite(tx, write); });
-    }
-    first.Update(status);
-  }
-  return first;
 }
 
 #define INSTANTIATE(T)                                                                         \

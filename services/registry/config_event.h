@@ -7,7 +7,7 @@
 #include "absl/strings/string_view.h"
 
 #include "sallyport/audit/v1/audit.pb.h"
-#include "services/registry/catalog.h"
+#include "services/registry/writer.h"
 
 namespace sallyport::registry {
 

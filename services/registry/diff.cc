@@ -29,7 +29,7 @@ void Collect(const nlohmann::json& value, const std::string& path, Leaves& leave
 
 // Top-level bookkeeping is not a change anybody made.
 void DropBookkeeping(nlohmann::json& json) {
-  for (const char* name : {"uid", "version", "createdAt", "updatedAt"}) json.erase(name);
+  for (const char* name : {"uid", "version", "createdAt", "updatedAt", "binding"}) json.erase(name);
 }
 
 Leaves LeavesOf(const google::protobuf::Message& message, std::map<std::string, int64_t>& secret_versions) {

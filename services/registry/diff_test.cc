@@ -33,6 +33,7 @@ TEST(DiffResources, EqualResourcesDifferInNothingWhateverTheBookkeeping) {
   after.set_uid("srv_x");
   after.set_version(9);
   after.mutable_updated_at()->set_seconds(5);
+  after.mutable_binding()->set_version(3);
   EXPECT_THAT(Diff(before, after), IsEmpty());
 }
 

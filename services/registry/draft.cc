@@ -13,18 +13,15 @@ namespace {
 
 constexpr size_t kMaxSecretBytes = 32 << 10;
 
-struct OldSecret {
-  common::v1::Secret secret;
-  std::string origin;
-};
+using OldSecrets = std::map<std::string, common::v1::Secret>;
 
-std::map<std::string, OldSecret> SecretsOf(const google::protobuf::Message* message, const OriginOfSecret& origin) {
-  std::map<std::string, OldSecret> secrets;
+OldSecrets SecretsOf(const google::protobuf::Message* message) {
+  OldSecrets secrets;
   if (message == nullptr) return secrets;
   std::unique_ptr<google::protobuf::Message> copy(message->New());
   copy->CopyFrom(*message);
   ForEachSecret(*copy, [&](const SecretField& field) {
-    if (field.secret->set()) secrets[field.path] = {*field.secret, origin(*message)};
+    if (field.secret->set()) secrets[field.path] = *field.secret;
   });
   return secrets;
 }
@@ -51,81 +48,91 @@ void CheckValue(const SecretField& field, Findings& findings) {
 
 class Planner {
  public:
-  Planner(const std::string& uid, std::string new_origin, std::string origin_fields, Findings& findings)
-      : uid_(uid), new_origin_(std::move(new_origin)), origin_fields_(std::move(origin_fields)), findings_(findings) {}
+  Planner(const std::string& uid, const SecretMove& move, OldSecrets old, const RetiredVersion& retired,
+          Findings& findings)
+      : uid_(uid), move_(move), old_(std::move(old)), retired_(retired), findings_(findings) {
+    plan_.origins = move.after;
+  }
 
-  void Visit(const SecretField& field, std::map<std::string, OldSecret>& old,
-             const std::function<std::optional<Store::Retired>(const std::string&)>& retired) {
-    const std::string record = absl::StrCat(uid_, "/", field.path);
-    const auto before = old.find(field.path);
+  void Visit(const SecretField& field) {
     switch (field.secret->input_case()) {
       case common::v1::Secret::kValue:
-        CheckValue(field, findings_);
-        plan_.puts.push_back({field.path, field.json_path, record, field.secret->value(),
-                              before == old.end() ? 0 : before->second.secret.version()});
-        if (before != old.end()) {  // Version and time of what is there, until the vault says it changed.
-          const common::v1::Secret kept = before->second.secret;
-          SetReference(record, kept.version(), UpdatedAt(kept), *field.secret);
-          old.erase(before);
-        } else {
-          field.secret->Clear();
-        }
-        return;
+        return Give(field);
       case common::v1::Secret::kClear:
-        if (!field.secret->clear())
-          findings_.Refuse(absl::StrCat(field.json_path, ".clear"), "must be true when given");
-        if (field.required) findings_.Refuse(field.json_path, "is required and cannot be cleared");
-        if (before != old.end()) {
-          plan_.erase.push_back(Describe(record, before->second));
-          old.erase(before);
-        }
-        field.secret->Clear();
-        return;
+        return Clear(field);
       case common::v1::Secret::INPUT_NOT_SET:
-        return Keep(field, record, old, retired);
+        return Keep(field);
     }
   }
 
   // What nothing refers to any more.
-  SecretPlan Finish(const std::map<std::string, OldSecret>& left) {
-    for (const auto& [path, secret] : left) plan_.retire.push_back(Describe(absl::StrCat(uid_, "/", path), secret));
+  SecretPlan Finish() {
+    for (const auto& [path, secret] : old_) plan_.retire.push_back(Describe(path, secret));
     return std::move(plan_);
   }
 
  private:
-  static SecretPlan::Old Describe(const std::string& record, const OldSecret& old) {
-    return {record, old.secret.version(), UpdatedAt(old.secret), old.origin};
+  std::string RecordOf(const std::string& path) const { return absl::StrCat(uid_, "/", path); }
+
+  SecretLedger::Version Describe(const std::string& path, const common::v1::Secret& secret) const {
+    SecretLedger::Version version;
+    version.record = RecordOf(path);
+    version.version = secret.version();
+    version.origins = move_.before;
+    version.updated_at = UpdatedAt(secret);
+    return version;
   }
 
-  void Keep(const SecretField& field, const std::string& record, std::map<std::string, OldSecret>& old,
-            const std::function<std::optional<Store::Retired>(const std::string&)>& retired) {
-    field.secret->Clear();
-    if (const auto before = old.find(field.path); before != old.end()) {
-      if (before->second.origin != new_origin_) RefuseMove(field);
-      SetReference(record, before->second.secret.version(), UpdatedAt(before->second.secret), *field.secret);
-      old.erase(before);
-      return;
+  void Give(const SecretField& field) {
+    CheckValue(field, findings_);
+    const std::string record = RecordOf(field.path);
+    const auto before = old_.extract(field.path);
+    plan_.puts.push_back(
+        {field.path, field.json_path, record, field.secret->value(), before.empty() ? 0 : before.mapped().version()});
+    if (before.empty()) return field.secret->Clear();
+    // Version and time of what is there, until the vault says it changed.
+    SetReference(record, before.mapped().version(), UpdatedAt(before.mapped()), *field.secret);
+  }
+
+  void Clear(const SecretField& field) {
+    if (!field.secret->clear()) findings_.Refuse(absl::StrCat(field.json_path, ".clear"), "must be true when given");
+    if (field.required) findings_.Refuse(field.json_path, "is required and cannot be cleared");
+    if (const auto before = old_.extract(field.path); !before.empty()) {
+      plan_.erase.push_back(Describe(field.path, before.mapped()));
     }
-    if (const auto former = retired(record); former) {
-      if (former->origin != new_origin_) RefuseMove(field);
+    field.secret->Clear();
+  }
+
+  void Keep(const SecretField& field) {
+    field.secret->Clear();
+    const std::string record = RecordOf(field.path);
+    if (const auto before = old_.extract(field.path); !before.empty()) {
+      const common::v1::Secret& stored = before.mapped();
+      if (move_.before != move_.after) Move(field, Describe(field.path, stored));
+      return SetReference(record, stored.version(), UpdatedAt(stored), *field.secret);
+    }
+    if (const auto former = retired_(record); former) {
+      if (former->origins != move_.after) Move(field, *former);
       SetReference(record, former->version, former->updated_at, *field.secret);
-      plan_.resumed.push_back({record, former->version, former->updated_at, former->origin});
+      plan_.resumed.push_back(*former);
       return;
     }
     if (field.required) findings_.Refuse(field.json_path, "is required: give its value");
   }
 
-  void RefuseMove(const SecretField& field) {
+  void Move(const SecretField& field, const SecretLedger::Version& stored) {
+    if (move_.rule.outcome == MoveRule::kRebind) return plan_.rebind.push_back(stored);
     findings_.Deny(kOriginRule, field.json_path,
-                   absl::StrCat("was entered for another origin than ", origin_fields_,
+                   absl::StrCat("was entered for another origin than ", move_.rule.fields,
                                 " now names: give it again, so that it cannot be carried elsewhere"));
-    findings_.Deny(kOriginRule, origin_fields_,
+    findings_.Deny(kOriginRule, move_.rule.fields,
                    absl::StrCat("moves to another origin: give ", field.json_path, " again with it"));
   }
 
   const std::string& uid_;
-  const std::string new_origin_;
-  const std::string origin_fields_;
+  const SecretMove& move_;
+  OldSecrets old_;
+  const RetiredVersion& retired_;
   Findings& findings_;
   SecretPlan plan_;
 };
@@ -133,13 +140,11 @@ class Planner {
 }  // namespace
 
 SecretPlan PlanSecrets(const google::protobuf::Message* before, google::protobuf::Message& after,
-                       const std::string& uid, const OriginOfSecret& origin, const std::string& origin_fields,
-                       const std::function<std::optional<Store::Retired>(const std::string& record)>& retired,
+                       const std::string& uid, const SecretMove& move, const RetiredVersion& retired,
                        Findings& findings) {
-  std::map<std::string, OldSecret> old = SecretsOf(before, origin);
-  Planner planner(uid, origin(after), origin_fields, findings);
-  ForEachSecret(after, [&](const SecretField& field) { planner.Visit(field, old, retired); });
-  return planner.Finish(old);
+  Planner planner(uid, move, SecretsOf(before), retired, findings);
+  ForEachSecret(after, [&](const SecretField& field) { planner.Visit(field); });
+  return planner.Finish();
 }
 
 }  // namespace sallyport::registry

@@ -10,11 +10,28 @@
 #include "absl/time/time.h"
 #include <google/protobuf/message.h>
 
+#include "services/registry/resource.h"
 #include "services/registry/secret_fields.h"
-#include "services/registry/store.h"
+#include "services/registry/secret_ledger.h"
 #include "services/registry/validation.h"
 
 namespace sallyport::registry {
+
+// A former version of this record that may be taken into use again.
+using RetiredVersion = std::function<std::optional<SecretLedger::Version>(const std::string& record)>;
+
+// One resource on its way in, with everything it is checked against.
+template <typename T>
+struct Draft {
+  const T* before;  // nullptr: it is to be created.
+  T& after;
+  const ResourceUrls& before_urls;
+  const ResourceUrls& urls;
+  const std::string& uid;
+  bool credential_admin;
+  const ValidationContext& context;
+  const RetiredVersion& retired;
+};
 
 // What becomes of the secrets of a resource when it is written; nothing here talks to the vault.
 struct SecretPlan {
@@ -25,28 +42,41 @@ struct SecretPlan {
     std::string value;
     int64_t base = 0;  // The version referred to so far; 0: none.
   };
-  struct Old {
-    std::string record;
-    int64_t version = 0;
-    absl::Time updated_at;
-    std::string origin;
-  };
-  std::vector<Put> puts;     // Values given.
-  std::vector<Old> retire;   // Of a former type: kept, so that switching back works.
-  std::vector<Old> erase;    // Cleared.
-  std::vector<Old> resumed;  // Retired before, and referred to again.
+  std::vector<Put> puts;  // Values given.
+  Origins origins;        // Where they, and those of `rebind`, may be sent.
+  // Of stored values; `kind` is not filled in.
+  std::vector<SecretLedger::Version> rebind;   // Kept, with other origins.
+  std::vector<SecretLedger::Version> retire;   // Of a former type: kept, so that switching back works.
+  std::vector<SecretLedger::Version> erase;    // Cleared.
+  std::vector<SecretLedger::Version> resumed;  // Retired before, and referred to again.
 };
 
-// Finds where a secret may be sent. Empty: decided elsewhere (credentials carry their own origins).
-using OriginOfSecret = std::function<std::string(const google::protobuf::Message& resource)>;
+// What happens to stored values whose resource comes to name other origins.
+struct MoveRule {
+  enum Outcome { kGiveAgain, kRebind };
+  std::string fields;  // Those that moved, for the message.
+  Outcome outcome = kGiveAgain;
+};
+
+// Where the secrets of a resource may be sent, before and after.
+struct SecretMove {
+  Origins before;
+  Origins after;
+  MoveRule rule;
+};
 
 // Fills the secret references of `after` from `before` (null: creation) and from retired ones, and plans the rest.
 // Refuses: a required value that is nowhere, `clear: false`, values that cannot be sent, and carrying a value over to
-// another origin
-// (`origin_fields` says which fields moved, for the message).
+// other origins where the rule says so.
 SecretPlan PlanSecrets(const google::protobuf::Message* before, google::protobuf::Message& after,
-                       const std::string& uid, const OriginOfSecret& origin, const std::string& origin_fields,
-                       const std::function<std::optional<Store::Retired>(const std::string& record)>& retired,
+                       const std::string& uid, const SecretMove& move, const RetiredVersion& retired,
                        Findings& findings);
+
+template <typename T>
+SecretPlan PlanSecrets(const Draft<T>& draft, const MoveRule& rule, Findings& findings) {
+  SecretMove move{{}, ResourceTraits<T>::SecretOrigins(draft.after, draft.urls), rule};
+  if (draft.before != nullptr) move.before = ResourceTraits<T>::SecretOrigins(*draft.before, draft.before_urls);
+  return PlanSecrets(draft.before, draft.after, draft.uid, move, draft.retired, findings);
+}
 
 }  // namespace sallyport::registry

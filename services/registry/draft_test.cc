@@ -20,15 +20,14 @@ class PlanSecretsTest : public ::testing::Test {
  protected:
   SecretPlan Plan(const v1::McpServer* before, v1::McpServer& after) {
     findings_ = {};
+    const auto origins = [](const v1::McpServer& server) {
+      return ResourceTraits<v1::McpServer>::SecretOrigins(server, ResourceUrls(server));
+    };
     return PlanSecrets(
-        before, after, kUid,
-        [](const google::protobuf::Message& resource) {
-          return OriginOf(dynamic_cast<const v1::McpServer&>(resource).upstream_url());
-        },
-        "upstreamUrl",
+        before, after, kUid, {before != nullptr ? origins(*before) : Origins(), origins(after), {"upstreamUrl"}},
         [this](const std::string& record) {
           const auto found = retired_.find(record);
-          return found == retired_.end() ? std::nullopt : std::optional<Store::Retired>(found->second);
+          return found == retired_.end() ? std::nullopt : std::optional<SecretLedger::Version>(found->second);
         },
         findings_);
   }
@@ -47,7 +46,7 @@ class PlanSecretsTest : public ::testing::Test {
     return fields;
   }
 
-  std::map<std::string, Store::Retired> retired_;
+  std::map<std::string, SecretLedger::Version> retired_;
   Findings findings_;
 };
 
@@ -68,9 +67,8 @@ TEST_F(PlanSecretsTest, ARequiredValueThatIsNowhereIsRefused) {
   EXPECT_THAT(Refused(), ElementsAre("appAuth.bearer.token"));
   v1::App app;
   Findings findings;
-  const auto anywhere = [](const google::protobuf::Message&) { return std::string(); };
   PlanSecrets(
-      nullptr, app, "app_a", anywhere, "x", [](const std::string&) { return std::nullopt; }, findings);
+      nullptr, app, "app_a", {}, [](const std::string&) { return std::nullopt; }, findings);
   EXPECT_THAT(findings.violations, IsEmpty()) << "public clients have no secret";
 }
 
@@ -133,9 +131,8 @@ TEST_F(PlanSecretsTest, ClearErasesOptionalSecretsOnly) {
       FromJson<v1::App>(R"({"clientSecret": {"set": true, "version": "2", "vaultRecord": "app_a/client_secret"}})");
   auto cleared = FromJson<v1::App>(R"({"clientSecret": {"clear": true}})");
   Findings findings;
-  const auto anywhere = [](const google::protobuf::Message&) { return std::string(); };
   const SecretPlan plan = PlanSecrets(
-      &app, cleared, "app_a", anywhere, "x", [](const std::string&) { return std::nullopt; }, findings);
+      &app, cleared, "app_a", {}, [](const std::string&) { return std::nullopt; }, findings);
   EXPECT_THAT(findings.violations, IsEmpty());
   ASSERT_THAT(plan.erase, SizeIs(1));
   EXPECT_EQ(plan.erase[0].record, "app_a/client_secret");
@@ -143,7 +140,7 @@ TEST_F(PlanSecretsTest, ClearErasesOptionalSecretsOnly) {
 
   auto untrue = FromJson<v1::App>(R"({"clientSecret": {"clear": false}})");
   PlanSecrets(
-      &app, untrue, "app_a", anywhere, "x", [](const std::string&) { return std::nullopt; }, findings);
+      &app, untrue, "app_a", {}, [](const std::string&) { return std::nullopt; }, findings);
   ASSERT_THAT(findings.violations, SizeIs(1));
   EXPECT_EQ(findings.violations[0].field, "clientSecret.clear");
 }
@@ -171,10 +168,11 @@ TEST_F(PlanSecretsTest, SwitchingTypeRetiresAndSwitchingBackRestores) {
   ASSERT_THAT(away.retire, SizeIs(1));
   EXPECT_EQ(away.retire[0].record, "srv_a/app_auth.bearer.token");
   EXPECT_EQ(away.retire[0].version, 4);
-  EXPECT_EQ(away.retire[0].origin, "https://api.example.com");
+  EXPECT_THAT(away.retire[0].origins, ElementsAre("https://api.example.com"));
 
-  retired_["srv_a/app_auth.bearer.token"] = {"srv_a/app_auth.bearer.token", "server_secret", 4,
-                                             absl::FromUnixSeconds(1'767'225'600), "https://api.example.com"};
+  SecretLedger::Version former = away.retire[0];
+  former.updated_at = absl::FromUnixSeconds(1'767'225'600);
+  retired_[former.record] = former;
   v1::McpServer back = Bearer();
   Plan(&passthrough, back);
   EXPECT_THAT(Refused(), IsEmpty());
@@ -201,6 +199,27 @@ TEST_F(PlanSecretsTest, HeaderSecretsGoByNameNotByPosition) {
   const SecretPlan plan = Plan(&before, renamed);
   EXPECT_THAT(Refused(), ElementsAre("outboundHeaders[1].literal.secretValue"));
   EXPECT_THAT(plan.retire, SizeIs(1));
+}
+
+TEST_F(PlanSecretsTest, AValueThatMayMoveIsKeptAndBoundAnew) {
+  const auto before = FromJson<v1::Credential>(R"({"value": {"set": true, "version": "3", "vaultRecord": "crd_a/value",
+      "updatedAt": "2026-01-01T00:00:00Z"}, "allowedUpstreamOrigins": ["https://a.example.com"]})");
+  auto after = FromJson<v1::Credential>(R"({"allowedUpstreamOrigins": ["https://b.example.com"]})");
+  const SecretPlan plan = PlanSecrets(
+      &before, after, "crd_a", {{"https://a.example.com"}, {"https://b.example.com"}, {"x", MoveRule::kRebind}},
+      [](const std::string&) { return std::nullopt; }, findings_);
+  EXPECT_THAT(Refused(), IsEmpty());
+  ASSERT_THAT(plan.rebind, SizeIs(1));
+  EXPECT_EQ(plan.rebind[0].record, "crd_a/value");
+  EXPECT_EQ(plan.rebind[0].version, 3);
+  EXPECT_THAT(plan.origins, ElementsAre("https://b.example.com"));
+  EXPECT_EQ(after.value().version(), 3);
+}
+
+TEST(SecretFields, HidingLeavesNothingOfBindings) {
+  auto app = FromJson<v1::App>(R"({"binding": {"vaultRecord": "app_a/binding", "version": "2"}})");
+  HideSecretInternals(app);
+  EXPECT_FALSE(app.has_binding());
 }
 
 TEST(SecretFields, HidingLeavesWhatAnApiMayShow) {

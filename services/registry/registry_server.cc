@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/registry/registry_server.h"
 
+#include <algorithm>
+#include <chrono>
 #include <thread>
 
 #include <google/protobuf/util/time_util.h>
@@ -15,7 +17,9 @@
 #include "common/status_macros.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/authn/v1/issuers.grpc.pb.h"
+#include "services/registry/adoption.h"
 #include "services/registry/registry_service.h"
+#include "services/registry/secret_ledger.h"
 #include "services/registry/store.h"
 
 namespace sallyport::registry {
@@ -23,6 +27,8 @@ namespace {
 
 constexpr char kLimit[] = "database.auditOutboxLimit";
 constexpr absl::Duration kConnectorsFresh = absl::Seconds(30);
+constexpr auto kHousekeepingInterval = std::chrono::minutes(10);
+constexpr auto kAdoptionInterval = std::chrono::seconds(2);
 constexpr absl::Duration kKeepChanges = absl::Hours(24);
 constexpr absl::Duration kDefaultAuditRetention = absl::Hours(24 * 90);
 
@@ -108,22 +114,45 @@ struct RegistryServer::State {
   bool stopped ABSL_GUARDED_BY(mu) = false;
   std::thread housekeeping;
 
-  // Every ten minutes: what has become too old.
+  // Until it is done: gives what an earlier release stored its origins. Every ten minutes: what has become too old.
   void KeepHouse() {
+    Adoption adoption(*database, vault);
+    bool adopted = false;
+    auto next = std::chrono::steady_clock::now() + kHousekeepingInterval;
     while (true) {
-      {
-        std::unique_lock lock(mu);
-        wake.wait_for(lock, std::chrono::minutes(10), [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopped; });
-        if (stopped) return;
-      }
-      const absl::Time now = clock.Now();
-      const auto report = [](absl::string_view what, const absl::Status& status) {
-        if (!status.ok()) Log(LogLevel::kWarning, "housekeeping_failed", {{"what", what}, {"status", status}});
-      };
-      report("changes", database->Write([&](Transaction& tx) { return Store::PruneChanges(tx, now - kKeepChanges); }));
-      report("audit", audit_store->DeleteBefore(now - audit_retention));
-      report("secrets", catalog->EraseUnusedSecrets());
+      if (!adopted) adopted = Adopt(adoption);
+      const auto now = std::chrono::steady_clock::now();
+      if (!WaitUntil(adopted ? next : std::min(next, now + kAdoptionInterval))) return;
+      if (std::chrono::steady_clock::now() < next) continue;
+      CleanUp();
+      next = std::chrono::steady_clock::now() + kHousekeepingInterval;
     }
+  }
+
+  // False: stopped.
+  bool WaitUntil(std::chrono::steady_clock::time_point time) {
+    std::unique_lock lock(mu);
+    return !wake.wait_until(lock, time, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stopped; });
+  }
+
+  static bool Adopt(Adoption& adoption) {
+    const absl::StatusOr<bool> finished = adoption.Run();
+    // The vault may start later than this service, or be sealed.
+    const bool silent = absl::IsUnavailable(finished.status()) || absl::IsDeadlineExceeded(finished.status());
+    if (!finished.ok() && !silent) {
+      Log(LogLevel::kWarning, "housekeeping_failed", {{"what", "adoption"}, {"status", finished.status()}});
+    }
+    return finished.ok() && *finished;
+  }
+
+  void CleanUp() {
+    const absl::Time now = clock.Now();
+    const auto report = [](absl::string_view what, const absl::Status& status) {
+      if (!status.ok()) Log(LogLevel::kWarning, "housekeeping_failed", {{"what", what}, {"status", status}});
+    };
+    report("changes", database->Write([&](Transaction& tx) { return Store::PruneChanges(tx, now - kKeepChanges); }));
+    report("audit", audit_store->DeleteBefore(now - audit_retention));
+    report("secrets", catalog->EraseUnusedSecrets());
   }
 };
 
@@ -153,6 +182,8 @@ absl::StatusOr<std::unique_ptr<RegistryServer>> RegistryServer::Start(const conf
   RETURN_IF_ERROR(state.database->Migrate(Store::Migrations()));
   // The store's identity exists before anybody can ask for it: afterwards reading it never writes.
   RETURN_IF_ERROR(state.database->Write([](Transaction& tx) { return Store::StoreId(tx).status(); }));
+
+  RETURN_IF_ERROR(state.database->Write(SecretLedger::RecordReferences));
 
   AuditOutbox::Options audit_options;
   audit_options.source = "registry";

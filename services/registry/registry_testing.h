@@ -9,12 +9,14 @@
 #include <utility>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <google/protobuf/util/json_util.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include "common/audit/outbox.h"
 #include "common/caller/caller.h"
+#include "common/error.h"
 #include "common/mutex.h"
 #include "common/sql/sql.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
@@ -37,12 +39,17 @@ T FromJson(const std::string& json) {
   return message;
 }
 
-// What the registry asks of the vault, as the vault answers: versions, comparing, pins. Thread-safe.
+// Stands in the passports of credential-admins that FakeVault is shown.
+inline constexpr char kCredentialAdmin[] = "credential-admin";
+
+// What the registry asks of the vault, as the vault answers: versions with origins, comparing, pins, bindings,
+// adoption. Thread-safe.
 class FakeVault final : public vault::v1::Vault::Service {
  public:
   struct Record {
     std::map<int64_t, std::string> versions;
     std::map<int64_t, std::map<std::string, std::string>> labels;
+    std::map<int64_t, std::vector<std::string>> origins;  // Absent: written by an earlier release.
     std::set<int64_t> pinned;
     int64_t head = 0;  // 0: deleted.
     int64_t last = 0;
@@ -54,6 +61,47 @@ class FakeVault final : public vault::v1::Vault::Service {
     const grpc::Status status = StoreValue(context, request, response);
     RunHook(after_put_);
     return status;
+  }
+  grpc::Status Rebind(grpc::ServerContext* context, const vault::v1::RebindRequest* request,
+                      vault::v1::RebindResponse* response) override {
+    MutexLock lock(mu_);
+    if (down_) return {grpc::StatusCode::UNAVAILABLE, "vault is sealed"};
+    const std::string passport = PassportOf(*context);
+    if (passport.find(kCredentialAdmin) == std::string::npos) {
+      return {grpc::StatusCode::PERMISSION_DENIED, "needs a credential-admin"};
+    }
+    Record& record = records_[Key(request->record())];
+    if (!record.versions.contains(request->version())) return {grpc::StatusCode::NOT_FOUND, "no such version"};
+    const int64_t version = Append(record, record.versions[request->version()], request->origins());
+    record.labels[version] = {request->labels().begin(), request->labels().end()};
+    response->set_version(version);
+    return grpc::Status::OK;
+  }
+  grpc::Status Adopt(grpc::ServerContext* /*context*/, const vault::v1::AdoptRequest* request,
+                     vault::v1::AdoptResponse* response) override {
+    RunHook(before_adopt_);
+    MutexLock lock(mu_);
+    if (down_) return {grpc::StatusCode::UNAVAILABLE, "vault is sealed"};
+    if (adopted_) {
+      return ToGrpcStatus(WithReason(absl::FailedPreconditionError("everything has been adopted"), "adopted"));
+    }
+    EXPECT_LE(request->entries_size(), 200);
+    for (const auto& entry : request->entries()) {
+      EXPECT_THAT(entry.origins(), ::testing::Not(::testing::IsEmpty()));
+      Record& record = records_[Key(entry.record())];
+      int64_t version = entry.version();
+      if (version == 0) {
+        EXPECT_TRUE(IsBinding(entry.record()));
+        version = record.head != 0 ? record.head : Append(record, "made by the vault", entry.origins());
+      } else if (!record.versions.contains(version)) {
+        version = 0;
+      } else if (!record.origins.contains(version)) {
+        record.origins[version] = {entry.origins().begin(), entry.origins().end()};
+      }
+      response->add_versions(version);
+    }
+    adopted_ = request->complete();
+    return grpc::Status::OK;
   }
   grpc::Status Pin(grpc::ServerContext* /*context*/, const vault::v1::PinRequest* request,
                    vault::v1::PinResponse* /*response*/) override {
@@ -83,6 +131,7 @@ class FakeVault final : public vault::v1::Vault::Service {
         if (record.labels[version.first][name] != value) return false;
       }
       record.pinned.erase(version.first);
+      record.origins.erase(version.first);
       return true;
     });
     record.head = record.versions.empty() ? 0 : record.versions.rbegin()->first;
@@ -93,6 +142,18 @@ class FakeVault final : public vault::v1::Vault::Service {
   // once.
   void BeforeDelete(std::function<void()> hook) { SetHook(before_delete_, std::move(hook)); }
   void AfterPut(std::function<void()> hook) { SetHook(after_put_, std::move(hook)); }
+  void BeforeAdopt(std::function<void()> hook) { SetHook(before_adopt_, std::move(hook)); }
+  // As a store that an earlier release has written: no version has origins, there are no bindings, nothing is adopted.
+  void MakeOld() {
+    MutexLock lock(mu_);
+    adopted_ = false;
+    std::erase_if(records_, [](const auto& entry) { return entry.first.find("_binding ") != std::string::npos; });
+    for (auto& [key, record] : records_) record.origins.clear();
+  }
+  bool adopted() const {
+    MutexLock lock(mu_);
+    return adopted_;
+  }
   void SetDown(bool down) {
     MutexLock lock(mu_);
     down_ = down;
@@ -127,23 +188,48 @@ class FakeVault final : public vault::v1::Vault::Service {
     EXPECT_EQ(request->only_if_changed(), request->has_compare_version());
     EXPECT_EQ(request->record().owner_type(), vault::v1::ORG);
     EXPECT_EQ(request->record().owner_id(), "default");
+    EXPECT_THAT(request->origins(), ::testing::Not(::testing::IsEmpty())) << "everything here is sent somewhere";
     Record& record = records_[Key(request->record())];
-    const auto passport = context->client_metadata().find(kPassportMetadata);
-    record.passport = passport == context->client_metadata().end()
-                          ? ""
-                          : std::string(passport->second.data(), passport->second.size());
-    const auto base = record.versions.find(request->compare_version());
+    record.passport = PassportOf(*context);
+    if (IsBinding(request->record())) {
+      EXPECT_EQ(request->payload().size(), 16U);
+      if (record.passport.empty()) return {grpc::StatusCode::PERMISSION_DENIED, "needs an admin"};
+    }
+    if (request->has_expected_version() && request->expected_version() != record.head) {
+      return {grpc::StatusCode::ABORTED, "version conflict"};
+    }
+    const bool taken = request->record().kind() == "app_binding" && record.head != 0;
+    if (taken && record.passport.find(kCredentialAdmin) == std::string::npos) {
+      return {grpc::StatusCode::PERMISSION_DENIED, "needs a credential-admin"};
+    }
+    const std::vector<std::string> origins(request->origins().begin(), request->origins().end());
     int64_t version = request->compare_version();
-    if (base != record.versions.end() && base->second == request->payload()) {
+    const auto base = record.versions.find(version);
+    if (base != record.versions.end() && base->second == request->payload() && record.origins[version] == origins) {
       response->set_unchanged(true);
     } else {
-      version = record.head = ++record.last;
-      record.versions[version] = request->payload();
+      version = Append(record, request->payload(), request->origins());
       record.labels[version] = {request->labels().begin(), request->labels().end()};
     }
     record.pinned.insert(version);
     response->set_version(version);
     return grpc::Status::OK;
+  }
+  static int64_t Append(Record& record, const std::string& payload,
+                        const google::protobuf::RepeatedPtrField<std::string>& origins) {
+    const int64_t version = record.head = ++record.last;
+    record.versions[version] = payload;
+    record.origins[version] = {origins.begin(), origins.end()};
+    record.pinned.insert(version);
+    return version;
+  }
+  static std::string PassportOf(const grpc::ServerContext& context) {
+    const auto passport = context.client_metadata().find(kPassportMetadata);
+    if (passport == context.client_metadata().end()) return "";
+    return {passport->second.data(), passport->second.size()};
+  }
+  static bool IsBinding(const vault::v1::RecordName& name) {
+    return name.kind() == "server_binding" || name.kind() == "app_binding";
   }
   void SetHook(std::function<void()>& hook, std::function<void()> to) {
     MutexLock lock(mu_);
@@ -161,7 +247,9 @@ class FakeVault final : public vault::v1::Vault::Service {
   mutable Mutex mu_;
   std::function<void()> before_delete_;
   std::function<void()> after_put_;
+  std::function<void()> before_adopt_;
   bool down_ ABSL_GUARDED_BY(mu_) = false;
+  bool adopted_ ABSL_GUARDED_BY(mu_) = true;
   int puts_ ABSL_GUARDED_BY(mu_) = 0;
   std::map<std::string, Record> records_ ABSL_GUARDED_BY(mu_);
 };

@@ -74,6 +74,8 @@ void HideSecretInternals(Message& message) {
     field.secret->clear_input();
     field.secret->clear_vault_record();
   });
+  const FieldDescriptor* binding = message.GetDescriptor()->FindFieldByName("binding");
+  if (binding != nullptr) message.GetReflection()->ClearField(&message, binding);
 }
 
 }  // namespace sallyport::registry

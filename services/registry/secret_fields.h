@@ -27,7 +27,7 @@ struct SecretField {
 // even if it was not given, so that the stored value can be carried over; members of a oneof only if chosen.
 void ForEachSecret(google::protobuf::Message& message, const std::function<void(const SecretField&)>& visit);
 
-// Leaves only what an API may show: set, version, updated_at.
+// Leaves only what an API may show: of secrets set, version, updated_at; of bindings nothing.
 void HideSecretInternals(google::protobuf::Message& message);
 
 }  // namespace sallyport::registry

@@ -8,6 +8,8 @@ namespace sallyport::registry {
 namespace {
 
 constexpr absl::Duration kTimeout = absl::Seconds(5);
+// Seals up to 200 values.
+constexpr absl::Duration kAdoptTimeout = absl::Seconds(30);
 // Label of a version: the id of the write that stored it.
 constexpr char kWriteLabel[] = "write";
 
@@ -29,6 +31,8 @@ absl::StatusOr<SecretVault::Stored> SecretVault::Put(const std::string& kind, co
   vault::v1::PutRequest request;
   *request.mutable_record() = Name(kind, record);
   request.set_payload(value.text);
+  *request.mutable_origins() = {value.origins.begin(), value.origins.end()};
+  if (value.first) request.set_expected_version(0);
   request.set_keep_generation(true);
   if (value.base != 0) {
     request.set_only_if_changed(true);
@@ -41,6 +45,40 @@ absl::StatusOr<SecretVault::Stored> SecretVault::Put(const std::string& kind, co
   const grpc::Status status = stub_->Put(context.get(), request, &response);
   if (!status.ok()) return FromGrpcStatus(status);
   return Stored{response.version(), response.unchanged()};
+}
+
+absl::StatusOr<int64_t> SecretVault::Rebind(const std::string& kind, const std::string& record, int64_t version,
+                                            const std::vector<std::string>& origins, const std::string& write,
+                                            const std::string& passport) {
+  vault::v1::RebindRequest request;
+  *request.mutable_record() = Name(kind, record);
+  request.set_version(version);
+  *request.mutable_origins() = {origins.begin(), origins.end()};
+  (*request.mutable_labels())[kWriteLabel] = write;
+  vault::v1::RebindResponse response;
+  const auto context = MakeClientContext(kTimeout, passport);
+  const grpc::Status status = stub_->Rebind(context.get(), request, &response);
+  if (!status.ok()) return FromGrpcStatus(status);
+  return response.version();
+}
+
+absl::StatusOr<std::vector<int64_t>> SecretVault::Adopt(const std::vector<Adopted>& entries, bool complete) {
+  vault::v1::AdoptRequest request;
+  request.set_complete(complete);
+  for (const Adopted& adopted : entries) {
+    auto& entry = *request.add_entries();
+    *entry.mutable_record() = Name(adopted.kind, adopted.record);
+    entry.set_version(adopted.version);
+    *entry.mutable_origins() = {adopted.origins.begin(), adopted.origins.end()};
+  }
+  vault::v1::AdoptResponse response;
+  const auto context = MakeClientContext(kAdoptTimeout);
+  const grpc::Status status = stub_->Adopt(context.get(), request, &response);
+  if (!status.ok()) return FromGrpcStatus(status);
+  if (static_cast<size_t>(response.versions_size()) != entries.size()) {
+    return absl::InternalError("the vault has answered another number of versions");
+  }
+  return std::vector<int64_t>(response.versions().begin(), response.versions().end());
 }
 
 absl::Status SecretVault::Unpin(const std::string& kind, const std::string& record, int64_t version,

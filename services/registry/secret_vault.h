@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include <grpcpp/channel.h>
@@ -22,14 +23,33 @@ class SecretVault {
   };
   struct Value {
     std::string text;
-    // The version the writer's resource refers to now: a value equal to it makes no new version. 0: always a new one.
+    // Where it may be sent; sealed with it.
+    std::vector<std::string> origins;
+    // The version the writer's resource refers to now: a value equal to it, with equal origins, makes no new version.
+    // 0: always a new one.
     int64_t base = 0;
     // Id of the write, by which what it stored can be taken back.
     std::string write;
+    // ABORTED if the record holds anything.
+    bool first = false;
   };
-  // Stores and pins. `passport` names the administrator in the vault's audit.
+  // Stores and pins. `passport` names the administrator in the vault's audit; for a binding it must be an admin's.
   absl::StatusOr<Stored> Put(const std::string& kind, const std::string& record, const Value& value,
                              const std::string& passport);
+  // Says anew where the payload of a version may be sent: a new version, pinned. The passport must be a
+  // credential-admin's.
+  absl::StatusOr<int64_t> Rebind(const std::string& kind, const std::string& record, int64_t version,
+                                 const std::vector<std::string>& origins, const std::string& write,
+                                 const std::string& passport);
+  struct Adopted {
+    std::string kind;
+    std::string record;
+    int64_t version = 0;  // 0, of a binding: makes one unless there is one.
+    std::vector<std::string> origins;
+  };
+  // The versions that are bound now, as in `entries` (at most 200); 0 for one that is not there. FAILED_PRECONDITION,
+  // reason "adopted", once it was said to be complete.
+  absl::StatusOr<std::vector<int64_t>> Adopt(const std::vector<Adopted>& entries, bool complete);
   // OK if it is gone already.
   absl::Status Unpin(const std::string& kind, const std::string& record, int64_t version, const std::string& passport);
   // Destroys the versions up to `version`; what another writer puts meanwhile has a higher one and stays. OK if they

@@ -11,6 +11,7 @@
 #include "services/registry/audit_names.h"
 #include "services/registry/audit_store.h"
 #include "services/registry/errors.h"
+#include "services/registry/secret_ledger.h"
 
 namespace sallyport::registry {
 namespace {
@@ -92,8 +93,8 @@ absl::Status AppendChange(Transaction& tx, int64_t revision, int64_t part, absl:
 }  // namespace
 
 std::vector<Migration> Store::Migrations() {
-  return {{1, CatalogSchema()},     {2, AuditOutbox::Schema()},  {3, AuditStore::Schema()},
-          {4, SecretWriteSchema()}, {5, ReplacedSecretSchema()}, {6, AuditNames::Schema()}};
+  return {{1, CatalogSchema()},        {2, AuditOutbox::Schema()}, {3, AuditStore::Schema()},  {4, SecretWriteSchema()},
+          {5, ReplacedSecretSchema()}, {6, AuditNames::Schema()},  {7, SecretLedger::Schema()}};
 }
 
 absl::StatusOr<std::string> Store::StoreId(Transaction& tx) {
@@ -155,6 +156,15 @@ absl::Status Store::Save(Transaction& tx, absl::string_view kind, const Resource
                ? absl::AlreadyExistsError(absl::StrCat("slug ", resource.slug, " is taken"))
                : absl::AbortedError(absl::StrCat(resource.slug, " was changed meanwhile: read it again"));
   }
+  ASSIGN_OR_RETURN(const int64_t revision, NextRevision(tx));
+  return AppendChange(tx, revision, 0, kind, resource.uid, false, "");
+}
+
+absl::Status Store::Amend(Transaction& tx, absl::string_view kind, const Resource& resource) {
+  ASSIGN_OR_RETURN(const int64_t amended,
+                   tx.Exec("UPDATE resource SET body = :body WHERE uid = :uid AND version = :version",
+                           {{"uid", resource.uid}, {"version", resource.version}, {"body", Bytes{resource.body}}}));
+  if (amended == 0) return absl::AbortedError(absl::StrCat(resource.slug, " was changed meanwhile: read it again"));
   ASSIGN_OR_RETURN(const int64_t revision, NextRevision(tx));
   return AppendChange(tx, revision, 0, kind, resource.uid, false, "");
 }
@@ -244,135 +254,6 @@ absl::Status Store::PruneChanges(Transaction& tx, absl::Time before) {
           ":before), "
           "(SELECT value + 1 FROM counter WHERE name = 'revision'))",
           {{"before", before}})
-      .status();
-}
-
-absl::Status Store::Retire(Transaction& tx, const Retired& retired) {
-  return tx
-      .Exec(
-          "INSERT INTO retired_secret (record, vault_kind, version, updated_at, origin, until) VALUES (:record, :kind, "
-          ":version, :updated_at, :origin, :until) ON CONFLICT (record) DO UPDATE SET version = excluded.version, "
-          "updated_at = excluded.updated_at, origin = excluded.origin, until = excluded.until",
-          {{"record", retired.record},
-           {"kind", retired.vault_kind},
-           {"version", retired.version},
-           {"updated_at", retired.updated_at},
-           {"origin", retired.origin},
-           {"until", retired.until}})
-      .status();
-}
-
-namespace {
-Store::Retired RetiredFromRow(const Row& row) {
-  return {row.Text("record"),       row.Text("vault_kind"), row.Int("version"),
-          row.TimeAt("updated_at"), row.Text("origin"),     row.TimeAt("until")};
-}
-}  // namespace
-
-absl::StatusOr<std::vector<Store::Retired>> Store::AllRetired(Transaction& tx) {
-  ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT * FROM retired_secret"));
-  std::vector<Retired> all;
-  for (const Row& row : rows) all.push_back(RetiredFromRow(row));
-  return all;
-}
-
-absl::Status Store::Resume(Transaction& tx, absl::string_view record, int64_t version) {
-  ASSIGN_OR_RETURN(
-      const int64_t resumed,
-      tx.Exec("DELETE FROM retired_secret WHERE record = :record AND version = :version AND until > :erasing",
-              {{"record", record}, {"version", version}, {"erasing", kErasing}}));
-  if (resumed == 1) return absl::OkStatus();
-  return absl::AbortedError("a secret of the former type was erased meanwhile: give its value");
-}
-
-absl::Status Store::Supersede(Transaction& tx, absl::string_view record, int64_t version) {
-  for (const char* table : {"retired_secret", "replaced_secret"}) {
-    RETURN_IF_ERROR(tx.Exec(absl::StrCat("DELETE FROM ", table, " WHERE record = :record AND version >= :version"),
-                            {{"record", record}, {"version", version}})
-                        .status());
-  }
-  return tx
-      .Exec("UPDATE retired_secret SET until = :erasing WHERE record = :record",
-            {{"erasing", kErasing}, {"record", record}})
-      .status();
-}
-
-absl::StatusOr<std::vector<Store::Retired>> Store::ClaimExpired(Transaction& tx, absl::Time now) {
-  RETURN_IF_ERROR(
-      tx.Exec("UPDATE retired_secret SET until = :erasing WHERE until <= :now", {{"erasing", kErasing}, {"now", now}})
-          .status());
-  ASSIGN_OR_RETURN(const Rows rows,
-                   tx.Query("SELECT * FROM retired_secret WHERE until = :erasing", {{"erasing", kErasing}}));
-  std::vector<Retired> expired;
-  for (const Row& row : rows) expired.push_back(RetiredFromRow(row));
-  return expired;
-}
-
-absl::Status Store::ForgetErased(Transaction& tx, absl::string_view record, int64_t version) {
-  return tx
-      .Exec("DELETE FROM retired_secret WHERE record = :record AND version = :version AND until = :erasing",
-            {{"record", record}, {"version", version}, {"erasing", kErasing}})
-      .status();
-}
-
-absl::Status Store::ListReplaced(Transaction& tx, const Replaced& replaced) {
-  return tx
-      .Exec(
-          "INSERT INTO replaced_secret (record, vault_kind, version) VALUES (:record, :kind, :version) ON CONFLICT DO "
-          "NOTHING",
-          {{"record", replaced.record}, {"kind", replaced.vault_kind}, {"version", replaced.version}})
-      .status();
-}
-
-absl::StatusOr<std::vector<Store::Replaced>> Store::AllReplaced(Transaction& tx) {
-  ASSIGN_OR_RETURN(const Rows rows,
-                   tx.Query("SELECT record, vault_kind, version FROM replaced_secret ORDER BY record, version"));
-  std::vector<Replaced> all;
-  for (const Row& row : rows) all.push_back({row.Text("record"), row.Text("vault_kind"), row.Int("version")});
-  return all;
-}
-
-absl::Status Store::ForgetReplaced(Transaction& tx, const Replaced& replaced) {
-  return tx
-      .Exec("DELETE FROM replaced_secret WHERE record = :record AND version = :version",
-            {{"record", replaced.record}, {"version", replaced.version}})
-      .status();
-}
-
-absl::Status Store::BeginSecretWrites(Transaction& tx, const std::vector<SecretWrite>& writes, absl::Time now) {
-  for (const SecretWrite& write : writes) {
-    RETURN_IF_ERROR(
-        tx.Exec("INSERT INTO secret_write (write, record, vault_kind, at, given_up) VALUES (:write, "
-                ":record, :kind, :now, 0)",
-                {{"write", write.write}, {"record", write.record}, {"kind", write.vault_kind}, {"now", now}})
-            .status());
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Store::SettleSecretWrites(Transaction& tx, absl::string_view write, size_t count) {
-  ASSIGN_OR_RETURN(const int64_t settled,
-                   tx.Exec("DELETE FROM secret_write WHERE write = :write AND given_up = 0", {{"write", write}}));
-  if (settled == static_cast<int64_t>(count)) return absl::OkStatus();
-  return absl::AbortedError("the write took too long and was given up: write it again");
-}
-
-absl::Status Store::GiveUpSecretWrite(Transaction& tx, absl::string_view write) {
-  return tx.Exec("UPDATE secret_write SET given_up = 1 WHERE write = :write", {{"write", write}}).status();
-}
-
-absl::StatusOr<std::vector<Store::SecretWrite>> Store::GiveUpSecretWrites(Transaction& tx, absl::Time before) {
-  RETURN_IF_ERROR(tx.Exec("UPDATE secret_write SET given_up = 1 WHERE at < :before", {{"before", before}}).status());
-  ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT write, record, vault_kind FROM secret_write WHERE given_up = 1"));
-  std::vector<SecretWrite> writes;
-  for (const Row& row : rows) writes.push_back({row.Text("write"), row.Text("record"), row.Text("vault_kind")});
-  return writes;
-}
-
-absl::Status Store::ForgetSecretWrite(Transaction& tx, const SecretWrite& write) {
-  return tx
-      .Exec("DELETE FROM secret_write WHERE write = :write AND record = :record",
-            {{"write", write.write}, {"record", write.record}})
       .status();
 }
 

@@ -198,135 +198,20 @@ TEST_P(StoreTest, AnAppMayHaveTheSlugOfAServer) {
   EXPECT_THAT(Snapshot().snapshot().mcp_servers(), SizeIs(1));
 }
 
-class RetiredSecretTest : public StoreTest {
- protected:
-  static constexpr absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
-  void Retire(int64_t version, absl::Time until) {
-    ASSERT_THAT(Write([&](Transaction& tx) {
-                  return Store::Retire(tx, {"srv_a/x", "server_secret", version, kNow, "https://a.example.com", until});
-                }),
-                IsOk());
-  }
-  std::vector<std::string> Claim(absl::Time now) {
-    std::vector<std::string> records;
-    EXPECT_THAT(Write([&](Transaction& tx) -> absl::Status {
-                  records.clear();
-                  ASSIGN_OR_RETURN(const auto all, Store::ClaimExpired(tx, now));
-                  for (const auto& one : all) records.push_back(absl::StrCat(one.record, " ", one.version));
-                  return absl::OkStatus();
-                }),
-                IsOk());
-    return records;
-  }
-  absl::Status Resume(int64_t version) {
-    return Write([&](Transaction& tx) { return Store::Resume(tx, "srv_a/x", version); });
-  }
-  absl::Status Supersede(int64_t version) {
-    return Write([&](Transaction& tx) { return Store::Supersede(tx, "srv_a/x", version); });
-  }
-};
-INSTANTIATE_ENGINES(RetiredSecretTest);
-
-TEST_P(RetiredSecretTest, AreKeptUntilTheirTimeAndListedUntilErased) {
-  Retire(3, kNow + absl::Hours(1));
-  EXPECT_THAT(Claim(kNow), IsEmpty());
-  EXPECT_THAT(Claim(kNow + absl::Hours(1)), ElementsAre("srv_a/x 3"));
-  EXPECT_THAT(Claim(kNow), ElementsAre("srv_a/x 3")) << "again, should the vault not have answered";
-  ASSERT_THAT(Write([](Transaction& tx) { return Store::ForgetErased(tx, "srv_a/x", 3); }), IsOk());
-  EXPECT_THAT(Claim(kNow + absl::Hours(1)), IsEmpty());
-}
-
-TEST_P(RetiredSecretTest, CanBeResumedOnceAndOnlyBeforeErasingBegins) {
-  Retire(3, kNow + absl::Hours(1));
-  EXPECT_THAT(Resume(2), StatusIs(Code::kAborted));
-  EXPECT_THAT(Resume(3), IsOk());
-  EXPECT_THAT(Resume(3), StatusIs(Code::kAborted));
-  Retire(3, kNow + absl::Hours(1));
-  EXPECT_THAT(Claim(kNow + absl::Hours(1)), ElementsAre("srv_a/x 3"));
-  EXPECT_THAT(Resume(3), StatusIs(Code::kAborted));
-}
-
-TEST_P(RetiredSecretTest, ANewerVersionInUseSupersedesThem) {
-  Retire(3, kNow + absl::Hours(1));
-  ASSERT_THAT(Supersede(4), IsOk());
-  EXPECT_THAT(Claim(kNow), ElementsAre("srv_a/x 3")) << "at once";
-  Retire(3, kNow + absl::Hours(1));
-  ASSERT_THAT(Supersede(2), IsOk());
-  EXPECT_THAT(Claim(kNow + absl::Hours(1)), IsEmpty()) << "erasing through 3 would take what is in use";
-}
-
-TEST_P(RetiredSecretTest, AReplacedVersionIsListedUntilItIsForgottenOrReferredToAgain) {
-  const auto list = [this](int64_t version) {
-    return Write([&](Transaction& tx) { return Store::ListReplaced(tx, {"srv_a/x", "server_secret", version}); });
-  };
-  const auto listed = [this] {
-    std::vector<int64_t> versions;
-    EXPECT_THAT(Write([&](Transaction& tx) -> absl::Status {
-                  versions.clear();
-                  ASSIGN_OR_RETURN(const auto all, Store::AllReplaced(tx));
-                  for (const Store::Replaced& replaced : all) versions.push_back(replaced.version);
-                  return absl::OkStatus();
-                }),
-                IsOk());
-    return versions;
-  };
-  ASSERT_THAT(list(3), IsOk());
-  ASSERT_THAT(list(3), IsOk()) << "once more changes nothing";
-  ASSERT_THAT(list(4), IsOk());
-  ASSERT_THAT(list(7), IsOk());
-  ASSERT_THAT(Write([](Transaction& tx) {
-                return Store::ForgetReplaced(tx, {"srv_a/x", "server_secret", 3});
-              }),
-              IsOk());
-  EXPECT_THAT(listed(), ElementsAre(4, 7));
-  ASSERT_THAT(Supersede(5), IsOk());
-  EXPECT_THAT(listed(), ElementsAre(4)) << "a restored vault may give 7 out again";
-}
-
-TEST_P(RetiredSecretTest, ForgettingTheErasedLeavesWhatWasRetiredSince) {
-  Retire(3, Store::kErasing);
-  Retire(4, kNow + absl::Hours(1));
-  ASSERT_THAT(Write([](Transaction& tx) { return Store::ForgetErased(tx, "srv_a/x", 3); }), IsOk());
-  ASSERT_THAT(Write([](Transaction& tx) { return Store::ForgetErased(tx, "srv_a/x", 4); }), IsOk());
-  EXPECT_THAT(Claim(kNow + absl::Hours(1)), ElementsAre("srv_a/x 4"));
-}
-
-TEST_P(StoreTest, AWriteIsSettledOnceAndNotAfterItWasGivenUp) {
-  const absl::Time now = absl::FromUnixSeconds(1'800'000'000);
-  const auto begin = [&](const std::string& id, absl::Time at) {
+TEST_P(StoreTest, AmendingChangesTheBodyForWatchersAndMakesNoVersion) {
+  ASSERT_THAT(Save("srv_a", "a"), IsOk());
+  const auto amend = [&](int64_t version) {
     return Write([&](Transaction& tx) {
-      return Store::BeginSecretWrites(tx, {{id, "srv_a/x", "server_secret"}, {id, "srv_a/y", "server_secret"}}, at);
+      return Store::Amend(tx, "McpServer", {"srv_a", "a", version, Body("srv_a", "a", "amended")});
     });
   };
-  const auto settle = [&](const std::string& id) {
-    return Write([&](Transaction& tx) { return Store::SettleSecretWrites(tx, id, 2); });
-  };
-  const auto given_up = [&](absl::Time before) {
-    std::vector<std::string> found;
-    EXPECT_THAT(Write([&](Transaction& tx) -> absl::Status {
-                  found.clear();
-                  ASSIGN_OR_RETURN(const auto writes, Store::GiveUpSecretWrites(tx, before));
-                  for (const auto& write : writes) found.push_back(absl::StrCat(write.write, " ", write.record));
-                  return absl::OkStatus();
-                }),
-                IsOk());
-    return found;
-  };
-  ASSERT_THAT(begin("one", now), IsOk());
-  ASSERT_THAT(begin("two", now + absl::Minutes(5)), IsOk());
-  ASSERT_THAT(begin("three", now), IsOk());
-  EXPECT_THAT(settle("one"), IsOk());
-  EXPECT_THAT(settle("one"), StatusIs(Code::kAborted));
-  EXPECT_THAT(settle("unknown"), StatusIs(Code::kAborted));
-  EXPECT_THAT(given_up(now), IsEmpty());
-  EXPECT_THAT(given_up(now + absl::Minutes(1)), ::testing::UnorderedElementsAre("three srv_a/x", "three srv_a/y"));
-  EXPECT_THAT(settle("three"), StatusIs(Code::kAborted));
-  ASSERT_THAT(Write([](Transaction& tx) {
-                return Store::ForgetSecretWrite(tx, {"three", "srv_a/x", "server_secret"});
-              }),
-              IsOk());
-  EXPECT_THAT(given_up(now), ElementsAre("three srv_a/y"));
-  EXPECT_THAT(settle("two"), IsOk());
+  ASSERT_THAT(amend(1), IsOk());
+  const auto delta = Delta(1);
+  ASSERT_TRUE(delta);
+  ASSERT_THAT(delta->delta().mcp_servers(), SizeIs(1));
+  EXPECT_EQ(delta->delta().mcp_servers(0).description(), "amended");
+  EXPECT_THAT(amend(2), StatusIs(Code::kAborted));
+  EXPECT_THAT(Save("srv_a", "a", 1), IsOk()) << "the version stayed";
 }
 
 }  // namespace

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/registry/urls.h"
 
+#include <algorithm>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 #include "common/http/networks.h"
-#include "common/http/url.h"
 #include "common/jose/jwk.h"
 
 namespace sallyport::registry {
@@ -19,7 +22,41 @@ EgressPolicy PolicyFor(const std::vector<std::string>& networks, EgressPolicy::P
 
 }  // namespace
 
-void ValidateUpstreamUrl(const std::string& url, const std::vector<std::string>& networks, Findings& findings) {
+Origins MakeOrigins(std::vector<std::string> origins) {
+  std::sort(origins.begin(), origins.end());
+  origins.erase(std::unique(origins.begin(), origins.end()), origins.end());
+  if (!origins.empty() && origins.front().empty()) origins.erase(origins.begin());
+  return origins;
+}
+
+std::string JoinOrigins(const Origins& origins) { return absl::StrJoin(origins, " "); }
+Origins SplitOrigins(const std::string& text) { return MakeOrigins(absl::StrSplit(text, ' ')); }
+
+ResourceUrls::ResourceUrls(const v1::McpServer& server) { Add("upstreamUrl", server.upstream_url()); }
+ResourceUrls::ResourceUrls(const v1::App& app) {
+  Add("issuer", app.issuer());
+  Add("authorizationUrl", app.authorization_url());
+  Add("tokenUrl", app.token_url());
+  Add("revocationUrl", app.revocation_url());
+}
+ResourceUrls::ResourceUrls(const v1::Credential& /*credential*/) {}
+
+void ResourceUrls::Add(const std::string& field, const std::string& url) {
+  if (!url.empty()) urls_.emplace(field, Url::Parse(url));
+}
+
+const absl::StatusOr<Url>* ResourceUrls::Find(const std::string& field) const {
+  const auto found = urls_.find(field);
+  return found == urls_.end() ? nullptr : &found->second;
+}
+
+std::string ResourceUrls::Origin(const std::string& field) const {
+  const auto* url = Find(field);
+  return url != nullptr && url->ok() ? (*url)->origin() : "";
+}
+
+void ValidateUpstreamUrl(const std::string& url, const ResourceUrls& urls, const std::vector<std::string>& networks,
+                         Findings& findings) {
   const std::string field = "upstreamUrl";
   if (url.empty()) return findings.Refuse(field, "is required: the URL of a streamable HTTP endpoint");
   if (!absl::StartsWithIgnoreCase(url, "http://") && !absl::StartsWithIgnoreCase(url, "https://")) {
@@ -27,7 +64,7 @@ void ValidateUpstreamUrl(const std::string& url, const std::vector<std::string>&
                            "must begin with https:// or http://: stdio servers are not supported, run them behind a "
                            "streamable HTTP endpoint");
   }
-  const auto parsed = Url::Parse(url);
+  const absl::StatusOr<Url>& parsed = *urls.Find(field);
   if (!parsed.ok()) return findings.Refuse(field, std::string(parsed.status().message()));
   const absl::Status allowed = PolicyFor(networks, EgressPolicy::PlainHttp::kPrivateNetworks).CheckUrl(*parsed);
   if (!allowed.ok()) return findings.Refuse(field, std::string(allowed.message()));
@@ -48,21 +85,21 @@ void ValidateUpstreamUrl(const std::string& url, const std::vector<std::string>&
   }
 }
 
-void ValidateOAuthUrl(const std::string& url, const std::string& field, const std::vector<std::string>& networks,
-                      Findings& findings) {
-  const auto parsed = Url::Parse(url);
+void ValidateOAuthUrl(const absl::StatusOr<Url>& parsed, const std::string& field,
+                      const std::vector<std::string>& networks, Findings& findings) {
   if (!parsed.ok()) return findings.Refuse(field, std::string(parsed.status().message()));
   const absl::Status allowed = PolicyFor(networks, EgressPolicy::PlainHttp::kLoopback).CheckUrl(*parsed);
   if (!allowed.ok()) findings.Refuse(field, std::string(allowed.message()));
 }
 
-void ValidateIssuer(const std::string& url, const std::vector<std::string>& networks, Findings& findings) {
+void ValidateIssuer(const std::string& url, const absl::StatusOr<Url>& parsed, const std::vector<std::string>& networks,
+                    Findings& findings) {
   const std::string field = "issuer";
   // Also an empty query: an issuer is compared byte for byte.
   if (url.find_first_of("?#") != std::string::npos) {
     return findings.Refuse(field, "must have no query and no fragment (RFC 8414 section 2)");
   }
-  ValidateOAuthUrl(url, field, networks, findings);
+  ValidateOAuthUrl(parsed, field, networks, findings);
 }
 
 void ValidateCidr(const std::string& text, const std::string& field, Findings& findings) {
@@ -72,10 +109,5 @@ void ValidateCidr(const std::string& text, const std::string& field, Findings& f
 }
 
 absl::Status CheckJwks(const std::string& json) { return JwkSet::Parse(json).status(); }
-
-std::string OriginOf(absl::string_view url) {
-  const auto parsed = Url::Parse(url);
-  return parsed.ok() ? parsed->origin() : "";
-}
 
 }  // namespace sallyport::registry

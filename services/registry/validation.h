@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
-#include "common/error.h"
 #include "sallyport/registry/v1/registry.pb.h"
+#include "services/registry/findings.h"
+#include "services/registry/urls.h"
 
 namespace sallyport::registry {
 
@@ -31,33 +31,16 @@ struct ValidationContext {
   std::function<const v1::App*(absl::string_view slug)> app;
   // nullopt while authn cannot be asked (then connector names are not checked).
   std::optional<Connectors> connectors;
+  // How clients may authenticate at the token endpoint of `issuer`, as it announces (RFC 8414 section 2); nullopt if
+  // that cannot be learnt. Only ResourceTraits<v1::App>::Check asks.
+  std::function<std::optional<std::vector<std::string>>(const std::string& issuer)> announced_methods;
 };
-
-// Findings of one resource. A write is refused if there is any violation; warnings go back with the answer.
-struct Findings {
-  std::vector<ErrorDetail::Violation> violations;
-  std::vector<v1::Warning> warnings;
-  // Fields that were refused because of who writes or where a secret would go, by the rule that says so. For the audit.
-  std::map<std::string, std::vector<std::string>> denied;
-
-  void Refuse(absl::string_view field, absl::string_view message) {
-    violations.push_back({std::string(field), std::string(message)});
-  }
-  void Deny(absl::string_view rule, absl::string_view field, absl::string_view message) {
-    denied[std::string(rule)].emplace_back(field);
-    Refuse(field, message);
-  }
-  void Warn(absl::string_view field, absl::string_view message);
-};
-
-// Rules of Findings::Deny.
-inline constexpr char kRoleRule[] = "credential_admin";
-inline constexpr char kOriginRule[] = "secret_origin";
 
 // Checks everything that can be known from the message alone and the context. Field names in findings are those of JSON
-// and YAML. Secrets are not looked at (draft.h).
-void ValidateMcpServer(const v1::McpServer& server, const ValidationContext& context, Findings& findings);
-void ValidateApp(const v1::App& app, const ValidationContext& context, Findings& findings);
+// and YAML. `urls` are those of the same resource. Secrets are not looked at (draft.h).
+void ValidateMcpServer(const v1::McpServer& server, const ResourceUrls& urls, const ValidationContext& context,
+                       Findings& findings);
+void ValidateApp(const v1::App& app, const ResourceUrls& urls, const ValidationContext& context, Findings& findings);
 // An app's client_auth that its issuer does not announce: it may work all the same, so a warning. `announced` is as in
 // RFC 8414 section 2.
 void WarnOfClientAuth(const v1::App& app, const std::vector<std::string>& announced, Findings& findings);
@@ -67,8 +50,5 @@ void ValidateAppClient(const v1::App& app, bool has_secret, Findings& findings);
 
 // Every field (and enum value) that is set and carries the option not_yet_supported: "not yet supported: <field>".
 void RefuseUnsupported(const google::protobuf::Message& message, const std::string& prefix, Findings& findings);
-
-// "https://api.example.com:8443" of a URL that passed validation; empty if it does not parse.
-std::string OriginOf(absl::string_view url);
 
 }  // namespace sallyport::registry

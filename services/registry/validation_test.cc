@@ -1,91 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/registry/validation.h"
 
-#include <gmock/gmock.h>
-
 #include "common/jose/jwk.h"
 #include "services/registry/header_names.h"
-#include "services/registry/registry_testing.h"
-#include "services/registry/urls.h"
+#include "services/registry/validation_testing.h"
 
 namespace sallyport::registry {
 namespace {
 
-using ::testing::AllOf;
-using ::testing::Contains;
-using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::Not;
 
-class ValidationTest : public ::testing::Test {
- protected:
-  ValidationTest() {
-    context_.upstream_networks = {"10.0.0.0/8", "127.0.0.0/8"};
-    context_.app = [this](absl::string_view slug) { return slug == "github" ? &app_ : nullptr; };
-    context_.connectors = Connectors{{"okta", {"oidc"}}, {"users", {"local"}}};
-    app_ = FromJson<v1::App>(R"({"slug": "github", "uid": "app_1"})");
-  }
-  // A valid server with the fields of `json` on top (a field given replaces the default one).
-  static v1::McpServer Server(const std::string& json = "{}") {
-    auto server = FromJson<v1::McpServer>(R"({"slug": "github", "upstreamUrl": "https://api.example.com/mcp",
-        "agentAuth": {"interactive": {"allow": {"everyone": true}}}, "appAuth": {"bearer": {}}})");
-    const auto given = FromJson<v1::McpServer>(json);
-    if (given.has_agent_auth()) server.clear_agent_auth();
-    if (given.has_app_auth()) server.clear_app_auth();
-    server.MergeFrom(given);
-    return server;
-  }
-  static v1::App App(const std::string& json = "{}") {
-    auto app = FromJson<v1::App>(R"({"slug": "github", "authorizationUrl": "https://idp.example.com/authorize",
-        "tokenUrl": "https://idp.example.com/token", "clientId": "me"})");
-    app.MergeFrom(FromJson<v1::App>(json));
-    return app;
-  }
-  std::vector<std::string> Refused(const v1::McpServer& server) {
-    findings_ = {};
-    ValidateMcpServer(server, context_, findings_);
-    return Fields();
-  }
-  std::vector<std::string> Refused(const v1::App& app) {
-    findings_ = {};
-    ValidateApp(app, context_, findings_);
-    return Fields();
-  }
-  std::vector<std::string> Refused(const v1::Credential& credential) {
-    findings_ = {};
-    ValidateCredential(credential, findings_);
-    return Fields();
-  }
-  std::vector<std::string> Fields() const {
-    std::vector<std::string> fields;
-    for (const auto& violation : findings_.violations) fields.push_back(violation.field);
-    return fields;
-  }
-  std::vector<std::string> Warned() const {
-    std::vector<std::string> fields;
-    for (const auto& warning : findings_.warnings) fields.push_back(warning.field());
-    return fields;
-  }
-  std::string Messages() const {
-    std::string all;
-    for (const auto& violation : findings_.violations) all += violation.field + ": " + violation.message + "\n";
-    return all;
-  }
-
-  v1::App app_;
-  ValidationContext context_;
-  Findings findings_;
-};
-
-struct Case {
-  const char* name;
-  const char* json;
-  const char* field;
-};
-void PrintTo(const Case& value, std::ostream* out) { *out << value.name; }
-std::string CaseName(const ::testing::TestParamInfo<Case>& info) { return info.param.name; }
+using Case = ValidationCase;
 
 TEST_F(ValidationTest, AMinimalServerAndAppAreFineWithoutWarnings) {
   EXPECT_THAT(Refused(Server()), IsEmpty());
@@ -482,112 +409,6 @@ TEST_F(ValidationTest, AnOpenServerWithAStoredCredentialSavesWithAWarning) {
                                  "outboundHeaders": [{"name": "X-A", "literal": {"secretValue": {}}}]})")),
               IsEmpty());
   EXPECT_THAT(Warned(), ElementsAre("agentAuth.passthrough"));
-}
-
-class RefusedApp : public ValidationTest, public ::testing::WithParamInterface<Case> {};
-TEST_P(RefusedApp, NamesTheField) {
-  EXPECT_THAT(Refused(App(GetParam().json)), ElementsAre(GetParam().field)) << Messages();
-}
-INSTANTIATE_TEST_SUITE_P(
-    Fields, RefusedApp,
-    ::testing::Values(
-        Case{"Slug", R"({"slug": "Git Hub"})", "slug"},
-        Case{"Issuer", R"({"issuer": "http://idp.example.com"})", "issuer"},
-        Case{"IssuerWithQuery", R"({"issuer": "https://idp.example.com/?tenant=a"})", "issuer"},
-        Case{"IssuerWithEmptyQuery", R"({"issuer": "https://idp.example.com/?"})", "issuer"},
-        Case{"IssuerWithFragment", R"({"issuer": "https://idp.example.com/#a"})", "issuer"},
-        Case{"AuthorizationHttp", R"({"authorizationUrl": "http://idp.example.com/a"})", "authorizationUrl"},
-        Case{"TokenPrivate", R"({"tokenUrl": "https://10.0.0.1/token"})", "tokenUrl"},
-        Case{"TokenNoUrl", R"({"tokenUrl": "token"})", "tokenUrl"},
-        Case{"RevocationLoopback", R"({"revocationUrl": "http://127.0.0.1/revoke"})", "revocationUrl"},
-        Case{"ScopeSeparator", R"({"scopeSeparator": ", "})", "scopeSeparator"},
-        Case{"ScopeWithBlank", R"({"defaultScopes": ["a", "b c"]})", "defaultScopes[1]"},
-        Case{"ScopeWithComma", R"({"defaultScopes": ["a,b"]})", "defaultScopes[0]"},
-        Case{"ScopeEmpty", R"({"defaultScopes": [""]})", "defaultScopes[0]"},
-        Case{"ParamState", R"({"authorizationParams": {"state": "x"}})", "authorizationParams.state"},
-        Case{"ParamRedirect", R"({"authorizationParams": {"redirect_uri": "x"}})", "authorizationParams.redirect_uri"},
-        Case{"ParamGrantType", R"({"tokenParams": {"grant_type": "x"}})", "tokenParams.grant_type"},
-        Case{"OriginWithPath", R"({"allowedUpstreamOrigins": ["https://api.example.com/"]})",
-             "allowedUpstreamOrigins[0]"},
-        Case{"OriginUpperCase", R"({"allowedUpstreamOrigins": ["https://API.example.com"]})",
-             "allowedUpstreamOrigins[0]"},
-        Case{"OriginNull", R"({"allowedUpstreamOrigins": ["null"]})", "allowedUpstreamOrigins[0]"},
-        Case{"PrivateKeyJwtNotYet", R"({"clientAuth": "PRIVATE_KEY_JWT"})", "clientAuth"},
-        Case{"ProviderNotYet", R"({"provider": "github"})", "provider"},
-        Case{"UnknownClientAuth", R"({"clientAuth": 99})", "clientAuth"}),
-    CaseName);
-
-TEST_F(ValidationTest, ClientAuthPkceAndTheSecretGoTogether) {
-  const auto refused = [this](const std::string& json, bool has_secret) {
-    findings_ = {};
-    ValidateAppClient(FromJson<v1::App>(json), has_secret, findings_);
-    return Fields();
-  };
-  for (const char* json : {"{}", R"({"clientAuth": "BASIC"})", R"({"clientAuth": "POST", "pkce": "OFF"})"}) {
-    EXPECT_THAT(refused(json, true), IsEmpty()) << json;
-  }
-  for (const char* json : {"{}", R"({"clientAuth": "NONE"})", R"({"pkce": "S256"})"}) {
-    EXPECT_THAT(refused(json, false), IsEmpty()) << json;
-  }
-  EXPECT_THAT(refused(R"({"clientAuth": "NONE"})", true), ElementsAre("clientSecret"));
-  EXPECT_THAT(refused(R"({"clientAuth": "BASIC"})", false), ElementsAre("clientAuth"));
-  EXPECT_THAT(refused(R"({"clientAuth": "POST"})", false), ElementsAre("clientAuth"));
-  EXPECT_THAT(refused(R"({"pkce": "OFF"})", false), ElementsAre("pkce"));
-  EXPECT_THAT(refused(R"({"clientAuth": "NONE", "pkce": "OFF"})", false), ElementsAre("pkce"));
-}
-
-TEST_F(ValidationTest, ScopesOfProvidersAreFine) {
-  EXPECT_THAT(
-      Refused(App(R"({"defaultScopes": ["https://www.googleapis.com/auth/drive", "read:org", "api://a/.default"]})")),
-      IsEmpty());
-}
-
-TEST_F(ValidationTest, AnIssuerStandsForItsUrls) {
-  EXPECT_THAT(Refused(FromJson<v1::App>(R"({"slug": "a", "issuer": "https://idp.example.com", "clientId": "c"})")),
-              IsEmpty());
-}
-
-TEST_F(ValidationTest, LoopbackProvidersOnlyWhereTheDeploymentNamesThem) {
-  const v1::App app = App(R"({"tokenUrl": "http://127.0.0.1:8080/token"})");
-  EXPECT_THAT(Refused(app), ElementsAre("tokenUrl"));
-  context_.oauth_networks = {"127.0.0.0/8"};
-  EXPECT_THAT(Refused(app), IsEmpty());
-}
-
-TEST_F(ValidationTest, ACredentialOfEachUserIsNotYetSupported) {
-  EXPECT_THAT(Refused(FromJson<v1::Credential>(R"({"slug": "a", "kind": "API_KEY", "owner": "USER",
-                                                   "allowedUpstreamOrigins": ["https://a.example.com"]})")),
-              ElementsAre("owner"));
-}
-
-TEST(HeaderNames, AreThoseTheEdgeCompiles) {
-  const std::string longest(128, 'x');
-  EXPECT_TRUE(IsHeaderName(longest));
-  EXPECT_TRUE(IsHeaderName("X-Api_Key"));
-  for (const std::string& name : {longest + "x", std::string("X-*"), std::string("X Key"), std::string("X-Key?"),
-                                  std::string("X-\xc3\xbc"), std::string()}) {
-    EXPECT_FALSE(IsHeaderName(name)) << name;
-  }
-  EXPECT_TRUE(IsHeaderGlob(std::string(127, 'x') + "*"));
-  EXPECT_FALSE(IsHeaderGlob(longest + "*"));
-}
-
-TEST(HeaderNames, SchemesThatAuthenticateAConnectionAreKnown) {
-  for (const char* scheme : {"NTLM", "Negotiate ", " negotiate", "kerberos", "Nego2"}) {
-    EXPECT_TRUE(IsConnectionScheme(scheme)) << scheme;
-  }
-  for (const char* scheme : {"", " ", "Bearer ", "NTLMx", "Basic"}) EXPECT_FALSE(IsConnectionScheme(scheme)) << scheme;
-}
-
-TEST(HeaderNames, FieldsOfOneConnectionAndThoseOthersOwnAreReserved) {
-  for (const char* name : {"Host", "Content_Length", "Connection", "HTTP2-Settings", "Te", "X-Forwarded-For",
-                           "Mcp-Name", "x_sallyport_user", ":path"}) {
-    EXPECT_TRUE(IsReservedOutboundName(name)) << name;
-  }
-  for (const char* name : {"Authorization", "X-Api-Key", "X-Host", "mcp", "X-Forwarded-User", "x_forwarded_email",
-                           "Remote-User", "Impersonate-User"}) {
-    EXPECT_FALSE(IsReservedOutboundName(name)) << name;
-  }
 }
 
 }  // namespace

@@ -46,22 +46,24 @@ class Standalone final : public RunningService {
 
   absl::Status Start(const StandaloneConfig& config, const Clock& clock) {
     const ServiceConfigs configs = DeriveConfigs(config);
-    // Vault, registry and authn need each other: links exist before the services they lead to.
+    // They need each other: links exist before the services they lead to.
     ASSIGN_OR_RETURN(vault_, vault::VaultServer::Start(configs.vault, clock,
                                                        {vault_to_authn_.channel(), vault_to_registry_.channel()}));
     ASSIGN_OR_RETURN(
         registry_, registry::RegistryServer::Start(
                        configs.registry, clock, {vault_->InProcessChannel("registry"), registry_to_authn_.channel()}));
     registry_->Attach("vault", vault_to_registry_);
-    ASSIGN_OR_RETURN(
-        authn_, authn::AuthnServer::Start(configs.authn, clock,
-                                          {registry_->InProcessChannel("authn"), vault_->InProcessChannel("authn")}));
+    ASSIGN_OR_RETURN(authn_,
+                     authn::AuthnServer::Start(configs.authn, clock,
+                                               {registry_->InProcessChannel("authn"), vault_->InProcessChannel("authn"),
+                                                authn_to_token_broker_.channel()}));
     authn_->Attach("vault", vault_to_authn_);
     authn_->Attach("registry", registry_to_authn_);
     ASSIGN_OR_RETURN(token_broker_, token_broker::TokenBrokerServer::Start(configs.token_broker, clock,
                                                                            {registry_->InProcessChannel("token_broker"),
                                                                             authn_->InProcessChannel("token_broker"),
                                                                             vault_->InProcessChannel("token_broker")}));
+    token_broker_->Attach("authn", authn_to_token_broker_);
     ASSIGN_OR_RETURN(edge_,
                      edge::EdgeServer::Start(configs.edge, clock,
                                              {authn_->InProcessChannel("edge"), token_broker_->InProcessChannel("edge"),
@@ -110,6 +112,7 @@ class Standalone final : public RunningService {
   InProcessLink vault_to_authn_;
   InProcessLink vault_to_registry_;
   InProcessLink registry_to_authn_;
+  InProcessLink authn_to_token_broker_;
   std::unique_ptr<vault::VaultServer> vault_;
   std::unique_ptr<registry::RegistryServer> registry_;
   std::unique_ptr<authn::AuthnServer> authn_;

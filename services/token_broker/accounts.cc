@@ -37,11 +37,6 @@ std::string RandomUuid() {
                       hex.substr(20));
 }
 
-std::string BoundToOf(const vault::v1::RecordMetadata& metadata) {
-  const auto label = metadata.labels().find(kBoundTo);
-  return label == metadata.labels().end() ? "" : label->second;
-}
-
 std::string StateName(const vault::v1::RecordMetadata& metadata) {
   if (metadata.state() == "REVOKE_PENDING") {
     return "revoke_pending";
@@ -131,7 +126,7 @@ absl::StatusOr<v1::ResumeLinkResponse> Accounts::ResumeLink(const v1::ResumeLink
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<ConnectionView> view, ViewOf(*record));
   response.set_linked(server != nullptr && app != nullptr && view->state == ConnectionView::State::kLinked &&
-                      !providers_.HasMoved(*app, view->bound_to) &&
+                      !providers_.HasMoved(*app, view->provenance.token_origin()) &&
                       MissingScopes(view->scopes, NeededScopes(*app, *server)).empty());
   return response;
 }
@@ -155,7 +150,8 @@ absl::StatusOr<v1::ListConnectionsResponse> Accounts::List(const Passport& passp
     // One whose app is gone is named by the app's uid, so that its user can still end it.
     connection->set_app_slug(app == nullptr ? uid : app->slug());
     connection->set_app_display_name(app == nullptr ? "an app that is no longer here" : NameOf(*app));
-    const bool moved = state == "linked" && app != nullptr && providers_.HasMoved(*app, BoundToOf(metadata));
+    const bool moved = state == "linked" && app != nullptr &&
+                       providers_.HasMoved(*app, ProvenanceOf(metadata.labels()).token_origin());
     connection->set_state(moved ? "needs_reauth" : state);
     if (const auto scope = metadata.labels().find("scope"); scope != metadata.labels().end()) {
       for (absl::string_view part : absl::StrSplit(scope->second, ' ', absl::SkipEmpty())) {

@@ -167,8 +167,8 @@ class BackgroundTest : public AccountsTest {
         std::make_unique<Connections>(peers_.vault, *cache_, *refresher_, *providers_, control_.get(), clock_);
     invalidations_ = std::make_unique<Invalidations>(peers_.Channel(), *cache_, runner_);
     revoker_ = std::make_unique<Revoker>(peers_.vault, *endpoint_, *invalidations_, clock_);
-    background_ = std::make_unique<Background>(peers_.Channel(), peers_.vault, *connections_, *refresher_, *revoker_,
-                                               runner_, clock_, absl::Hours(1));
+    background_ = std::make_unique<Background>(peers_.vault, *connections_, *refresher_, *revoker_, runner_, clock_,
+                                               absl::Hours(1));
   }
   void TearDown() override {
     refresher_->Shutdown(absl::Seconds(10));
@@ -232,7 +232,7 @@ TEST_F(BackgroundTest, RevocationWaitsForMetadataThatCannotBeHad) {
                            provider_.Url("/revoke"), R"("})"));
   clock_for_all_.Advance(absl::Minutes(2));
   ASSERT_OK_AND_ASSIGN(const Provider known, providers_->ForApp(*app_));
-  revoker_->Retry({"corp:ada", kApp}, &known, "passport-of:corp:ada");
+  revoker_->Retry({"corp:ada", kApp}, &known);
 
   EXPECT_THAT(asked(), ::testing::IsSupersetOf({"/revoke rt0", "/revoke at0-of-corp:ada"}));
   EXPECT_EQ(peers_.vault.Head(ConnectionRecord("corp:ada", kApp)), "");
@@ -254,7 +254,7 @@ TEST_F(BackgroundTest, RetryLeavesAConnectionThatWasLinkedAnewAlone) {
   const vault::v1::RecordMetadata before = peers_.vault.MetadataOf(ConnectionRecord("corp:ada", kApp));
   ASSERT_OK_AND_ASSIGN(const Provider provider, providers_->ForApp(*app_));
 
-  revoker_->Retry({"corp:ada", kApp}, &provider, "passport-of:corp:ada");
+  revoker_->Retry({"corp:ada", kApp}, &provider);
 
   const vault::v1::RecordMetadata after = peers_.vault.MetadataOf(ConnectionRecord("corp:ada", kApp));
   EXPECT_EQ(after.state(), before.state());

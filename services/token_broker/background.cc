@@ -5,7 +5,6 @@
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/proto_time.h"
-#include "common/rpc/server.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -18,11 +17,9 @@ constexpr absl::Duration kProviderUnknown = absl::Minutes(10);
 
 }  // namespace
 
-Background::Background(const std::shared_ptr<grpc::Channel>& authn, VaultClient& vault, Connections& connections,
-                       Refresher& refresher, Revoker& revoker, TaskRunner& runner, const Clock& clock,
-                       absl::Duration interval)
-    : authn_(authn::v1::Authn::NewStub(authn)),
-      vault_(vault),
+Background::Background(VaultClient& vault, Connections& connections, Refresher& refresher, Revoker& revoker,
+                       TaskRunner& runner, const Clock& clock, absl::Duration interval)
+    : vault_(vault),
       connections_(connections),
       refresher_(refresher),
       revoker_(revoker),
@@ -65,19 +62,6 @@ int Background::RunKind(const std::string& kind) {
   return due->records_size();
 }
 
-absl::StatusOr<std::string> Background::Mint(const vault::v1::RecordName& record,
-                                             authn::v1::MintMaintenancePassportRequest::Purpose purpose) {
-  authn::v1::MintMaintenancePassportRequest request;
-  *request.mutable_record() = record;
-  request.set_purpose(purpose);
-  authn::v1::MintMaintenancePassportResponse response;
-  std::unique_ptr<grpc::ClientContext> context = MakeClientContext(absl::Seconds(5));
-  if (grpc::Status status = authn_->MintMaintenancePassport(context.get(), request, &response); !status.ok()) {
-    return FromGrpcStatus(status);
-  }
-  return response.passport();
-}
-
 void Background::Take(const vault::v1::RecordMetadata& metadata) {
   if (metadata.record().kind() == "link_flow") {
     vault::v1::DeleteRequest request;
@@ -91,16 +75,9 @@ void Background::Take(const vault::v1::RecordMetadata& metadata) {
     return;
   }
   const ConnectionKey key{metadata.record().owner_id(), metadata.record().name()};
-  const absl::StatusOr<std::string> passport =
-      Mint(metadata.record(), revoke ? authn::v1::MintMaintenancePassportRequest::REVOKE
-                                     : authn::v1::MintMaintenancePassportRequest::REFRESH);
-  if (!passport.ok()) {
-    Log(LogLevel::kDebug, "maintenance_passport_refused", {{"status", passport.status()}});
-    return;
-  }
   absl::StatusOr<Provider> provider = connections_.SourceFor(key.connection)();
   if (revoke) {
-    revoker_.Retry(key, provider.ok() ? &*provider : nullptr, *passport);
+    revoker_.Retry(key, provider.ok() ? &*provider : nullptr);
     return;
   }
   if (!provider.ok()) {
@@ -108,19 +85,20 @@ void Background::Take(const vault::v1::RecordMetadata& metadata) {
     // An app that was deleted, or a connector that authn's configuration no longer has.
     const bool gone =
         (absl::IsFailedPrecondition(provider.status()) || absl::IsNotFound(provider.status())) && !passing;
-    PutOff(metadata, *passport, gone ? kAppGone : kProviderUnknown);
+    PutOff(metadata, gone ? kAppGone : kProviderUnknown);
     return;
   }
   RefreshWish wish;
   wish.reason = RefreshWish::Reason::kDue;
-  refresher_.Refresh(key, wish, *passport, connections_.SourceFor(key.connection), [](const auto& /*result*/) {});
+  refresher_.Refresh(key, wish, "", connections_.SourceFor(key.connection), [](const auto& /*result*/) {});
 }
 
-void Background::PutOff(const vault::v1::RecordMetadata& metadata, const std::string& passport, absl::Duration delay) {
+void Background::PutOff(const vault::v1::RecordMetadata& metadata, absl::Duration delay) {
   vault::v1::AcquireLeaseRequest acquire;
   *acquire.mutable_record() = metadata.record();
   acquire.mutable_ttl()->set_seconds(30);
-  const absl::StatusOr<vault::v1::AcquireLeaseResponse> response = vault_.AcquireLease(acquire, passport);
+  acquire.set_maintenance(true);
+  const absl::StatusOr<vault::v1::AcquireLeaseResponse> response = vault_.AcquireLease(acquire, "");
   if (!response.ok() || !response->has_lease()) {
     return;  // Somebody is at it.
   }

@@ -2,10 +2,8 @@
 #pragma once
 
 #include <atomic>
-#include <memory>
 
 #include "common/clock.h"
-#include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "services/token_broker/connections.h"
 #include "services/token_broker/refresher.h"
 #include "services/token_broker/revoker.h"
@@ -15,13 +13,13 @@
 namespace sallyport::token_broker {
 
 // Work that nobody calls for, taken from the vault's ListDue: refresh tokens that would die of idleness, revocations
-// that are still owed, pending links that were abandoned. Each record is touched with a maintenance passport of its
-// own. Replicas take turns by the records' leases.
+// that are still owed, pending links that were abandoned. No user is calling, so the vault gives nothing but a lease,
+// and that only on a record that is due. Replicas take turns by these leases.
 class Background {
  public:
   // All outlive this; `runner` must be stopped before this is destroyed.
-  Background(const std::shared_ptr<grpc::Channel>& authn, VaultClient& vault, Connections& connections,
-             Refresher& refresher, Revoker& revoker, TaskRunner& runner, const Clock& clock, absl::Duration interval);
+  Background(VaultClient& vault, Connections& connections, Refresher& refresher, Revoker& revoker, TaskRunner& runner,
+             const Clock& clock, absl::Duration interval);
 
   // Rounds begin, `interval` apart with jitter.
   void Start();
@@ -33,12 +31,9 @@ class Background {
   void Schedule();
   int RunKind(const std::string& kind);
   // Makes it due again in `delay`: what cannot be done now must not stand before what can.
-  void PutOff(const vault::v1::RecordMetadata& metadata, const std::string& passport, absl::Duration delay);
-  absl::StatusOr<std::string> Mint(const vault::v1::RecordName& record,
-                                   authn::v1::MintMaintenancePassportRequest::Purpose purpose);
+  void PutOff(const vault::v1::RecordMetadata& metadata, absl::Duration delay);
   void Take(const vault::v1::RecordMetadata& metadata);
 
-  std::unique_ptr<authn::v1::Authn::Stub> authn_;
   VaultClient& vault_;
   Connections& connections_;
   Refresher& refresher_;

@@ -76,9 +76,8 @@ absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::RecordMe
   }
   view->access_token = Secret(std::move(*tokens.mutable_access_token()));
   view->id_token = Secret(std::move(*tokens.mutable_id_token()));
-  if (const auto label = metadata.labels().find(kBoundTo); label != metadata.labels().end()) {
-    view->bound_to = label->second;
-  }
+  view->provenance = ProvenanceOf(tokens, metadata.labels());
+  view->provenance_sealed = tokens.has_provenance();
   view->can_refresh = !tokens.refresh_token().empty();
   view->scopes.assign(tokens.scopes().begin(), tokens.scopes().end());
   if (tokens.has_expires_at()) {

@@ -43,8 +43,9 @@ struct ConnectionView {
   TokenTimes times;
   std::vector<std::string> scopes;
   bool can_refresh = false;
-  // The record's label kBoundTo; empty if it has none.
-  std::string bound_to;
+  // Where it came from, and whether that is sealed with the tokens: in what an earlier release has stored it is not.
+  v1::TokenSet::Provenance provenance;
+  bool provenance_sealed = false;
   absl::Time backoff_until = absl::InfinitePast();
   // Why there is a backoff: the provider's error code or a word of ours. Empty if nothing is known.
   std::string trouble;

@@ -7,8 +7,10 @@
 #include "absl/strings/match.h"
 
 #include "common/error.h"
+#include "common/json_log.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/jwt_expiry.h"
+#include "services/token_broker/provider_binding.h"
 #include "services/token_broker/provider_trouble.h"
 
 namespace sallyport::token_broker {
@@ -64,7 +66,7 @@ bool Connections::HasMoved(const ConnectionKey& key, const ConnectionView& view)
   const std::shared_ptr<const RegistrySnapshot> snapshot = control_ == nullptr ? nullptr : control_->snapshot();
   // Null for sign-ins, which only the configuration file can move.
   const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(key.connection);
-  return app != nullptr && providers_.HasMoved(*app, view.bound_to);
+  return app != nullptr && providers_.HasMoved(*app, view.provenance.token_origin());
 }
 
 absl::StatusOr<SharedConnection> Connections::Look(const Need& need) {
@@ -80,7 +82,7 @@ absl::StatusOr<SharedConnection> Connections::Look(const Need& need) {
     if (SharedConnection view = cache_.Get(need.key, watched ? kMaxAge : kMaxAgeUnwatched); good(view)) {
       return view;
     }
-    if (SharedConnection view = watched ? cache_.GetShared(need.key) : nullptr; good(view)) {
+    if (SharedConnection view = watched ? cache_.GetShared(need.key, need.passport) : nullptr; good(view)) {
       return view;
     }
   }
@@ -170,6 +172,31 @@ void Connections::Renew(const Need& need, const SharedConnection& head, int atte
         }
         done(WithRetryAfter(absl::UnavailableError("the connection could not be renewed"), absl::Seconds(5)));
       });
+}
+
+void Connections::SealProvenance(const ConnectionKey& key, const std::string& passport, const std::string& binding) {
+  vault::v1::GetRequest get;
+  *get.mutable_record() = ConnectionRecord(key.subject, key.connection);
+  const absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(get, passport);
+  v1::TokenSet tokens;
+  if (!record.ok() || StateOf(record->metadata()) != ConnectionView::State::kLinked ||
+      !tokens.ParseFromString(record->payload()) || !tokens.provenance().binding().empty()) {
+    return;
+  }
+  *tokens.mutable_provenance() = ProvenanceOf(tokens, record->metadata().labels());
+  tokens.mutable_provenance()->set_binding(binding);
+  vault::v1::PutRequest put;
+  *put.mutable_record() = get.record();
+  put.set_payload(tokens.SerializeAsString());
+  put.set_expected_version(record->version());
+  put.set_keep_generation(true);
+  put.set_state(record->metadata().state());
+  *put.mutable_labels() = record->metadata().labels();
+  if (record->metadata().has_next_at()) {
+    *put.mutable_next_at() = record->metadata().next_at();
+  }
+  const absl::Status sealed = vault_.Put(put, passport).status();
+  Log(LogLevel::kInfo, "connection_sealed_anew", {{"connection", key.connection}, {"status", sealed}});
 }
 
 void Connections::Current(const Need& need, Callback done) {

@@ -43,6 +43,10 @@ class Connections {
   // retry_after.
   void Current(const Need& need, Callback done);
 
+  // Seals into a connection of an earlier release where it came from, and `binding`, the name of its app's binding.
+  // Where somebody else writes it at this moment, that is as good. Blocks for the vault.
+  void SealProvenance(const ConnectionKey& key, const std::string& passport, const std::string& binding);
+
   // Where a connection's tokens are renewed.
   Refresher::ProviderSource SourceFor(const std::string& connection) const;
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
@@ -13,6 +14,12 @@ namespace sallyport::token_broker::error {
 // FAILED_PRECONDITION reason credential_missing: an administrator has to enter or configure something.
 inline absl::Status CredentialMissing(absl::string_view message) {
   return WithReason(absl::FailedPreconditionError(message), "credential_missing");
+}
+// PERMISSION_DENIED reason origin_not_allowed: it was not meant to go where it is asked for.
+inline absl::Status OriginNotAllowed(absl::string_view what) {
+  return WithReason(absl::PermissionDeniedError(
+                        absl::StrCat(what, " may not be sent to this origin; a credential-admin can allow it")),
+                    "origin_not_allowed");
 }
 // PERMISSION_DENIED reason passport_mismatch: the passport names another server or purpose.
 inline absl::Status PassportMismatch() {

@@ -53,10 +53,12 @@ void CountLink(const registry::v1::App& app, const std::string& outcome) {
 
 std::string CodeChallengeS256(absl::string_view verifier) { return Base64UrlEncode(Sha256(verifier)); }
 
-Linker::Linker(std::string public_url, VaultClient& vault, Providers& providers, TokenEndpoint& endpoint,
-               Invalidations& invalidations, const AuditLog& audit, const Clock& clock, absl::Duration idle_refresh)
+Linker::Linker(std::string public_url, VaultClient& vault, SecretReader& secrets, Providers& providers,
+               TokenEndpoint& endpoint, Invalidations& invalidations, const AuditLog& audit, const Clock& clock,
+               absl::Duration idle_refresh)
     : public_url_(std::move(public_url)),
       vault_(vault),
+      secrets_(secrets),
       providers_(providers),
       endpoint_(endpoint),
       invalidations_(invalidations),
@@ -189,6 +191,8 @@ absl::Status Linker::Complete(const Return& returned, const Passport& passport, 
     // It may be promised. The flow stays, for the page to be loaded again.
     return ProviderUnavailable(kMetadataUnavailable, absl::Seconds(10));
   }
+  // Before the flow is consumed: while it cannot be had, the page can be loaded again.
+  ASSIGN_OR_RETURN(const auto binding, secrets_.ReadBinding("app_binding", returned.app->uid(), 0));
   ASSIGN_OR_RETURN(const v1::LinkFlow flow, Consume(returned, passport, provider));
   outcome->txn = flow.txn();
   outcome->server_uid = flow.server_uid();
@@ -212,14 +216,16 @@ absl::Status Linker::Complete(const Return& returned, const Passport& passport, 
     RETURN_IF_ERROR(Refuse(returned, passport, error->code));
     return ProviderUnavailable(error->code, error->retry_after);
   }
-  return Store(flow, provider, passport, std::get<TokenAnswer>(result), outcome, returned);
+  return Store(flow, provider, passport, std::get<TokenAnswer>(result), binding->name, outcome, returned);
 }
 
 absl::Status Linker::Store(const v1::LinkFlow& flow, const Provider& provider, const Passport& passport,
-                           const TokenAnswer& answer, Outcome* outcome, const Return& returned) {
+                           const TokenAnswer& answer, const std::string& binding, Outcome* outcome,
+                           const Return& returned) {
   const absl::Time now = clock_.Now();
   const std::vector<std::string> asked(flow.scopes().begin(), flow.scopes().end());
-  const v1::TokenSet tokens = Linked(answer, asked, now);
+  v1::TokenSet tokens = Linked(answer, asked, now);
+  *tokens.mutable_provenance() = MadeAt(provider, binding);
   vault::v1::PutRequest put;
   *put.mutable_record() = ConnectionRecord(passport.subject, flow.app_uid());
   put.set_payload(tokens.SerializeAsString());

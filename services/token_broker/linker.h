@@ -16,6 +16,7 @@
 #include "services/token_broker/connection.h"
 #include "services/token_broker/invalidations.h"
 #include "services/token_broker/providers.h"
+#include "services/token_broker/secret_reader.h"
 #include "services/token_broker/token_endpoint.h"
 #include "services/token_broker/vault_client.h"
 
@@ -26,8 +27,9 @@ namespace sallyport::token_broker {
 class Linker {
  public:
   // All outlive this. `public_url`: bare origin. `idle_refresh`: when a new link that nobody uses is renewed.
-  Linker(std::string public_url, VaultClient& vault, Providers& providers, TokenEndpoint& endpoint,
-         Invalidations& invalidations, const AuditLog& audit, const Clock& clock, absl::Duration idle_refresh);
+  Linker(std::string public_url, VaultClient& vault, SecretReader& secrets, Providers& providers,
+         TokenEndpoint& endpoint, Invalidations& invalidations, const AuditLog& audit, const Clock& clock,
+         absl::Duration idle_refresh);
 
   struct Start {
     const registry::v1::App* app = nullptr;
@@ -63,12 +65,14 @@ class Linker {
  private:
   absl::Status Complete(const Return& returned, const Passport& passport, Outcome* outcome);
   absl::StatusOr<v1::LinkFlow> Consume(const Return& returned, const Passport& passport, const Provider& provider);
+  // `binding`: name of the app's binding, sealed with the tokens.
   absl::Status Store(const v1::LinkFlow& flow, const Provider& provider, const Passport& passport,
-                     const TokenAnswer& answer, Outcome* outcome, const Return& returned);
+                     const TokenAnswer& answer, const std::string& binding, Outcome* outcome, const Return& returned);
   absl::Status Refuse(const Return& returned, const Passport& passport, const std::string& rule) const;
 
   const std::string public_url_;
   VaultClient& vault_;
+  SecretReader& secrets_;
   Providers& providers_;
   TokenEndpoint& endpoint_;
   Invalidations& invalidations_;

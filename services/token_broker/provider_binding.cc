@@ -15,14 +15,8 @@ std::string OriginOf(const std::string& url) {
   return parsed.ok() ? parsed->origin() : "";
 }
 
-struct Origins {
-  std::string token;
-  std::string revocation;
-};
-
-Origins Bound(const std::string& label) {
-  const size_t space = label.find(' ');
-  return space == std::string::npos ? Origins{label, ""} : Origins{label.substr(0, space), label.substr(space + 1)};
+bool IsSignIn(const Provenance& provenance, const Provider& provider) {
+  return provenance.token_origin().empty() && absl::StartsWith(provider.connection, "sso:");
 }
 
 }  // namespace
@@ -31,28 +25,49 @@ std::string BoundTo(const Provider& provider) {
   return absl::StrCat(OriginOf(provider.token_url), " ", OriginOf(provider.revocation_url));
 }
 
-bool IsBoundTo(const std::string& label, const std::string& token_url) {
-  const std::string origin = OriginOf(token_url);
-  return !origin.empty() && origin == Bound(label).token;
+Provenance MadeAt(const Provider& provider, const std::string& binding) {
+  Provenance provenance;
+  provenance.set_token_origin(OriginOf(provider.token_url));
+  provenance.set_revocation_origin(OriginOf(provider.revocation_url));
+  provenance.set_binding(binding);
+  return provenance;
 }
 
-bool MayRefreshAt(const Labels& labels, const Provider& provider) {
+Provenance ProvenanceOf(const Labels& labels) {
+  Provenance provenance;
   const auto label = labels.find(kBoundTo);
   if (label == labels.end()) {
-    return absl::StartsWith(provider.connection, "sso:");
+    return provenance;
   }
-  return IsBoundTo(label->second, provider.token_url);
+  const size_t space = label->second.find(' ');
+  provenance.set_token_origin(label->second.substr(0, space));
+  if (space != std::string::npos) {
+    provenance.set_revocation_origin(label->second.substr(space + 1));
+  }
+  return provenance;
 }
 
-bool MayRevokeAt(const Labels& labels, const Provider& provider) {
+Provenance ProvenanceOf(const v1::TokenSet& tokens, const Labels& labels) {
+  return tokens.has_provenance() ? tokens.provenance() : ProvenanceOf(labels);
+}
+
+bool IsBoundTo(const std::string& token_origin, const std::string& token_url) {
+  const std::string origin = OriginOf(token_url);
+  return !origin.empty() && origin == token_origin;
+}
+
+bool MayRefreshAt(const Provenance& provenance, const Provider& provider) {
+  return IsSignIn(provenance, provider) || IsBoundTo(provenance.token_origin(), provider.token_url);
+}
+
+bool MayRevokeAt(const Provenance& provenance, const Provider& provider) {
   const std::string origin = OriginOf(provider.revocation_url);
-  const auto label = labels.find(kBoundTo);
-  if (origin.empty() || label == labels.end()) {
-    return !origin.empty() && absl::StartsWith(provider.connection, "sso:");
+  if (origin.empty()) {
+    return false;
   }
-  const Origins bound = Bound(label->second);
   // The token endpoint's origin has seen the token anyway.
-  return origin == bound.revocation || origin == bound.token;
+  return IsSignIn(provenance, provider) || origin == provenance.revocation_origin() ||
+         origin == provenance.token_origin();
 }
 
 }  // namespace sallyport::token_broker

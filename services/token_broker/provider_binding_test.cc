@@ -14,10 +14,11 @@ Provider At(const std::string& token_url, const std::string& revocation_url) {
   return provider;
 }
 
-Labels Label(const std::string& value) {
+// As the label says, in a connection of an earlier release.
+Provenance Label(const std::string& value) {
   Labels labels;
   labels[kBoundTo] = value;
-  return labels;
+  return ProvenanceOf(labels);
 }
 
 TEST(ProviderBindingTest, LabelHoldsBothOrigins) {
@@ -35,7 +36,7 @@ TEST(ProviderBindingTest, WhereTokensAreRevokedDoesNotMatterForRefreshing) {
 }
 
 TEST(ProviderBindingTest, RefreshTokenGoesToTheOriginItCameFromOnly) {
-  const Labels labels = Label("https://a.example https://b.example");
+  const Provenance labels = Label("https://a.example https://b.example");
   for (const char* url : {"https://b.example/token", "https://a.example:444/token", "http://a.example/token",
                           "https://a.example.evil.example/token", "", "no url"}) {
     EXPECT_FALSE(MayRefreshAt(labels, At(url, "https://b.example/revoke"))) << url;
@@ -45,7 +46,7 @@ TEST(ProviderBindingTest, RefreshTokenGoesToTheOriginItCameFromOnly) {
 }
 
 TEST(ProviderBindingTest, TokenIsRevokedAtItsOriginsOnly) {
-  const Labels labels = Label("https://a.example https://b.example");
+  const Provenance labels = Label("https://a.example https://b.example");
   EXPECT_TRUE(MayRevokeAt(labels, At("https://a.example/token", "https://b.example/revoke")));
   EXPECT_TRUE(MayRevokeAt(labels, At("https://a.example/token", "https://a.example/revoke"))) << "it has seen it";
   EXPECT_TRUE(MayRevokeAt(Label("https://a.example "), At("https://a.example/token", "https://a.example/revoke")))
@@ -54,6 +55,21 @@ TEST(ProviderBindingTest, TokenIsRevokedAtItsOriginsOnly) {
   EXPECT_FALSE(MayRevokeAt(Label("https://a.example "), At("https://a.example/token", "https://c.example/revoke")));
   EXPECT_FALSE(MayRevokeAt(labels, At("https://a.example/token", "")));
   EXPECT_FALSE(MayRevokeAt(Label("https://a.example "), At("https://a.example/token", "")));
+}
+
+TEST(ProviderBindingTest, WhatIsSealedCountsAndNotTheLabel) {
+  v1::TokenSet tokens;
+  *tokens.mutable_provenance() = MadeAt(At("https://a.example/token", "https://b.example/revoke"), "name");
+  Labels labels;
+  labels[kBoundTo] = "https://evil.example https://evil.example";
+  const Provenance provenance = ProvenanceOf(tokens, labels);
+  EXPECT_TRUE(MayRefreshAt(provenance, At("https://a.example/token", "")));
+  EXPECT_TRUE(MayRevokeAt(provenance, At("https://a.example/token", "https://b.example/revoke")));
+  EXPECT_FALSE(MayRefreshAt(provenance, At("https://evil.example/token", "")));
+  EXPECT_FALSE(MayRevokeAt(provenance, At("https://a.example/token", "https://evil.example/revoke")));
+  EXPECT_EQ(provenance.binding(), "name");
+  tokens.clear_provenance();
+  EXPECT_TRUE(MayRefreshAt(ProvenanceOf(tokens, labels), At("https://evil.example/token", "")));
 }
 
 TEST(ProviderBindingTest, OnlySignInsNeedNoLabel) {

@@ -26,6 +26,11 @@ constexpr absl::Duration kFailureKept = absl::Seconds(10);
 
 constexpr oauth::FetchTiming kMetadataTiming = {kMetadataKept, kFailureKept, kFailureKept, absl::InfiniteDuration()};
 
+std::string OriginOf(const std::string& url) {
+  const absl::StatusOr<Url> parsed = Url::Parse(url);
+  return parsed.ok() ? parsed->origin() : "";
+}
+
 prometheus::Gauge& FindingGauge(const std::string& app) {
   return MetricGauge("sallyport_broker_app_findings", "Settings of apps that contradict what their issuer announces",
                      {{"app", app}, {"setting", "client_auth"}});
@@ -110,9 +115,9 @@ Providers::Providers(const std::shared_ptr<grpc::Channel>& authn, HttpClient& ht
       behind_(behind),
       clock_(clock) {}
 
-bool Providers::HasMoved(const registry::v1::App& app, const std::string& bound_to) {
+bool Providers::HasMoved(const registry::v1::App& app, const std::string& token_origin) {
   if (!app.token_url().empty() || app.issuer().empty()) {
-    return !app.token_url().empty() && !IsBoundTo(bound_to, app.token_url());
+    return !app.token_url().empty() && !IsBoundTo(token_origin, app.token_url());
   }
   bool due = false;
   const std::shared_ptr<const oauth::IssuerMetadata> metadata = metadata_.Peek(app.issuer(), clock_.Now(), &due);
@@ -120,7 +125,7 @@ bool Providers::HasMoved(const registry::v1::App& app, const std::string& bound_
     behind_.PostAfter(absl::ZeroDuration(),
                       [this, issuer = app.issuer()] { metadata_.Get(issuer, clock_.Now()).status().IgnoreError(); });
   }
-  return metadata != nullptr && !metadata->token_endpoint.empty() && !IsBoundTo(bound_to, metadata->token_endpoint);
+  return metadata != nullptr && !metadata->token_endpoint.empty() && !IsBoundTo(token_origin, metadata->token_endpoint);
 }
 
 absl::Status Providers::Fill(const char* field, const std::string& endpoint, std::string* url) const {
@@ -135,6 +140,26 @@ absl::Status Providers::Fill(const char* field, const std::string& endpoint, std
                           kFailureKept);
   }
   *url = endpoint;
+  return absl::OkStatus();
+}
+
+absl::Status Providers::ReadClientSecret(const vault::v1::RecordName& record, int64_t version, bool token_announced,
+                                         bool revocation_announced, Provider* provider) {
+  // An endpoint that the issuer announces is the issuer's own word: the secret is meant for whom it names.
+  const auto origins = [provider](const std::string& url, bool announced) {
+    std::vector<std::string> where = {OriginOf(url)};
+    if (announced && !provider->issuer.empty()) {
+      where.push_back(OriginOf(provider->issuer));
+    }
+    return where;
+  };
+  ASSIGN_OR_RETURN(provider->client_secret,
+                   secrets_.Read(record, version, origins(provider->token_url, token_announced)));
+  if (!provider->revocation_url.empty() &&
+      absl::IsPermissionDenied(
+          secrets_.Read(record, version, origins(provider->revocation_url, revocation_announced)).status())) {
+    provider->revocation_url.clear();  // Whoever edits the configuration gets no secret by pointing it elsewhere.
+  }
   return absl::OkStatus();
 }
 
@@ -169,9 +194,9 @@ absl::StatusOr<Provider> Providers::ForApp(const registry::v1::App& app) {
     return error::CredentialMissing("the app has no authorization or token URL");
   }
   if (app.client_secret().set()) {
-    ASSIGN_OR_RETURN(provider.client_secret,
-                     secrets_.Read(OrganizationRecord("app_secret", app.client_secret().vault_record()),
-                                   app.client_secret().version()));
+    RETURN_IF_ERROR(ReadClientSecret(OrganizationRecord("app_secret", app.client_secret().vault_record()),
+                                     app.client_secret().version(), app.token_url().empty(),
+                                     app.revocation_url().empty(), &provider));
   }
   provider.client_auth = AuthOf(app, provider, announced.get());
   return provider;
@@ -271,7 +296,7 @@ absl::StatusOr<Provider> Providers::ForConnector(const std::string& id) {
   provider.revocation_url = connector.revocation_endpoint();
   provider.client_id = connector.client_id();
   if (!connector.client_secret().name().empty()) {
-    ASSIGN_OR_RETURN(provider.client_secret, secrets_.Read(connector.client_secret(), 0));
+    RETURN_IF_ERROR(ReadClientSecret(connector.client_secret(), 0, true, true, &provider));
   }
   // authn has read what the issuer announces, as for the code.
   provider.client_auth = provider.client_secret == nullptr ? Provider::ClientAuth::kNone

@@ -34,9 +34,9 @@ class Providers {
   // tells more, the provider says so (metadata_missing). FAILED_PRECONDITION, with retry_after, if an endpoint that it
   // takes from metadata is one that could not be configured.
   absl::StatusOr<Provider> ForApp(const registry::v1::App& app);
-  // True if a connection with this label kBoundTo was made at another provider than the app has now. Does not block:
-  // false while the token endpoint is not known, which is then asked for behind the caller.
-  bool HasMoved(const registry::v1::App& app, const std::string& bound_to);
+  // True if a connection whose tokens came from this origin was made at another provider than the app has now. Does not
+  // block: false while the token endpoint is not known, which is then asked for behind the caller.
+  bool HasMoved(const registry::v1::App& app, const std::string& token_origin);
   // Looks behind the caller whether settings of apps contradict what their issuers announce, and says so: a warning in
   // the log and the metric sallyport_broker_app_findings. What cannot be fetched now is looked at when it is used.
   void Examine(std::shared_ptr<const RegistrySnapshot> snapshot);
@@ -47,6 +47,10 @@ class Providers {
   void ExamineAll();
   void NoteClientAuth(const registry::v1::App& app, const oauth::IssuerMetadata& metadata);
   void SetFinding(const std::string& app_uid, const std::string& slug, const std::string& method);
+  // For the endpoints of `provider`, as far as the secret is meant to go there; a revocation endpoint elsewhere is left
+  // out. `…_announced`: the issuer's metadata names the endpoint.
+  absl::Status ReadClientSecret(const vault::v1::RecordName& record, int64_t version, bool token_announced,
+                                bool revocation_announced, Provider* provider);
   // Takes an endpoint from metadata, where the configuration names none.
   absl::Status Fill(const char* field, const std::string& endpoint, std::string* url) const;
 

@@ -60,6 +60,8 @@ class ProvidersTest : public ::testing::Test {
     vault::v1::PutRequest put;
     *put.mutable_record() = OrganizationRecord("app_secret", "app_1/client_secret");
     put.set_payload("s3cret");
+    put.add_origins("https://provider.example");
+    put.add_origins(Url::Parse(issuer_.Url("/"))->origin());
     EXPECT_TRUE(peers_.vault.Put(put, "").ok());
     app_.mutable_client_secret()->set_set(true);
     app_.mutable_client_secret()->set_version(1);
@@ -161,9 +163,9 @@ TEST_F(ProvidersTest, AppThatNeedsMetadataWaitsForIt) {
 }
 
 TEST_F(ProvidersTest, TokenEndpointOfMetadataTellsWhetherAnAppHasMoved) {
-  const std::string here = "https://idp.example https://idp.example";
+  const std::string here = "https://idp.example";
   EXPECT_TRUE(providers_->HasMoved(app_, here)) << "what is configured decides";
-  EXPECT_FALSE(providers_->HasMoved(app_, "https://provider.example "));
+  EXPECT_FALSE(providers_->HasMoved(app_, "https://provider.example"));
   app_.clear_token_url();
   Answer(kRfc8414, 200, Document("idp.example"));
   const auto becomes = [this](bool moved, const std::string& label) {
@@ -173,8 +175,8 @@ TEST_F(ProvidersTest, TokenEndpointOfMetadataTellsWhetherAnAppHasMoved) {
     return providers_->HasMoved(app_, label) == moved;
   };
 
-  EXPECT_FALSE(providers_->HasMoved(app_, "https://other.example ")) << "it is not known yet, and nobody waits for it";
-  EXPECT_TRUE(becomes(true, "https://other.example "));
+  EXPECT_FALSE(providers_->HasMoved(app_, "https://other.example")) << "it is not known yet, and nobody waits for it";
+  EXPECT_TRUE(becomes(true, "https://other.example"));
   EXPECT_FALSE(providers_->HasMoved(app_, here));
   EXPECT_EQ(asked(kRfc8414), 1);
 

@@ -74,6 +74,7 @@ RefreshFlight::Next RefreshFlight::Acquire() {
   vault::v1::AcquireLeaseRequest request;
   *request.mutable_record() = ConnectionRecord(key_.subject, key_.connection);
   request.mutable_ttl()->set_seconds(absl::ToInt64Seconds(options_.lease));
+  request.set_maintenance(passport_.empty());
   absl::StatusOr<vault::v1::AcquireLeaseResponse> response = vault_.AcquireLease(request, passport_);
   if (absl::IsNotFound(response.status())) {
     pending_ = SharedConnection(std::make_shared<ConnectionView>());
@@ -108,7 +109,7 @@ RefreshFlight::Next RefreshFlight::Held(absl::Duration retry_after) {
 }
 
 RefreshFlight::Next RefreshFlight::Poll() {
-  if (resubmit_) {
+  if (resubmit_ || passport_.empty()) {
     return Then(Phase::kAcquire);
   }
   vault::v1::GetRequest request;

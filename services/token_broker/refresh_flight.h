@@ -70,8 +70,8 @@ class RefreshFlight {
     absl::Duration wait = absl::ZeroDuration();
   };
 
-  // `passport` lets the lease be taken; the provider call and the write need none. `vault`, `endpoint`, `clock` outlive
-  // this.
+  // `passport` lets the lease be taken; the provider call and the write need none. Empty: for maintenance, if the
+  // record is due. `vault`, `endpoint`, `clock` outlive this.
   RefreshFlight(ConnectionKey key, Provider provider, RefreshWish wish, std::string passport, VaultClient& vault,
                 TokenEndpoint& endpoint, const Clock& clock, Options options);
 
@@ -135,6 +135,8 @@ class RefreshFlight {
   // a provider that does not rotate. `payload` is that link's; empty: there is none.
   Next EndStray(const std::string& payload);
   Next LeaveStray();
+  // The payload holds the tokens that this flight began with.
+  bool IsHead(const std::string& payload) const;
 
   Next Examine(absl::Time now);
   Next ExamineHead(absl::Time now);
@@ -180,8 +182,6 @@ class RefreshFlight {
   v1::TokenSet head_;
   v1::TokenSet side_;
   v1::TokenSet answer_;
-  // Of the connection the answer belongs to.
-  Labels answer_labels_;
   // The answer is a refresh token only. Once it is stored, the connection is left alone for a while.
   bool answer_lacks_access_ = false;
   // The vault lost our lease but not the connection: the answer goes in under a new one.

@@ -84,6 +84,11 @@ RefreshFlight::Next RefreshFlight::Commit() {
 
 RefreshFlight::Next RefreshFlight::Reread() {
   resubmit_ = false;
+  if (passport_.empty() && !former_link_) {
+    // Nobody's passport is here to read with: another lease shows what there is.
+    resubmit_ = true;
+    return Then(Phase::kAcquire, Doubling(absl::Milliseconds(50), store_attempts_++, kMaxStoreWait));
+  }
   vault::v1::GetRequest request;
   *request.mutable_record() = ConnectionRecord(key_.subject, key_.connection);
   absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(request, passport_);
@@ -107,10 +112,14 @@ RefreshFlight::Next RefreshFlight::Reread() {
     return EndStray((*pending_)->state == ConnectionView::State::kLinked ? record->payload() : "");
   }
   // Stored by a call whose answer was lost, unless the head is still what we started from.
-  v1::TokenSet current;
-  resubmit_ = current.ParseFromString(record->payload()) && current.refresh_token() == head_.refresh_token() &&
-              current.access_token() == head_.access_token();
+  resubmit_ = IsHead(record->payload());
   return resubmit_ ? Then(Phase::kAcquire) : Finish(std::move(pending_));
+}
+
+bool RefreshFlight::IsHead(const std::string& payload) const {
+  v1::TokenSet current;
+  return current.ParseFromString(payload) && current.refresh_token() == head_.refresh_token() &&
+         current.access_token() == head_.access_token();
 }
 
 RefreshFlight::Next RefreshFlight::EndStray(const std::string& payload) {
@@ -129,7 +138,7 @@ RefreshFlight::Next RefreshFlight::LeaveStray() {
 
 RefreshFlight::Next RefreshFlight::RevokeStray() {
   const bool refreshes = !answer_.refresh_token().empty();
-  if (MayRevokeAt(answer_labels_, provider_)) {
+  if (MayRevokeAt(answer_.provenance(), provider_)) {
     const RevocationResult result =
         endpoint_.Revoke(provider_, Secret::Copy(refreshes ? answer_.refresh_token() : answer_.access_token()),
                          refreshes ? "refresh_token" : "access_token");

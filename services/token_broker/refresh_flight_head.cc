@@ -66,6 +66,11 @@ RefreshFlight::Next RefreshFlight::Examine(absl::Time now) {
       return EndStray(StateOf(lease_.metadata()) == ConnectionView::State::kLinked ? lease_.payload() : "");
     }
   }
+  if (resubmit_ && passport_.empty() && !IsHead(lease_.payload())) {
+    // Stored, by a call whose answer was lost, or by somebody else.
+    resubmit_ = false;
+    return ReleaseWith(ViewOf(lease_.metadata(), lease_.head(), lease_.payload()));
+  }
   if (resubmit_) {
     return Then(Phase::kCommit);
   }
@@ -96,7 +101,7 @@ RefreshFlight::Next RefreshFlight::ExamineHead(absl::Time now) {
   if (answer_lacks_access_ && head_.refresh_token() == answer_.refresh_token()) {
     return Fail({.failure = ProviderFailure::kNoAccessToken, .code = "no_access_token"});
   }
-  if (!MayRefreshAt(lease_.metadata().labels(), provider_)) {
+  if (!MayRefreshAt(ProvenanceOf(head_, lease_.metadata().labels()), provider_)) {
     return MarkNeedsUser("NEEDS_REAUTH", "provider_moved");
   }
   if (const std::optional<absl::Time> forced_at = ForcedAt();

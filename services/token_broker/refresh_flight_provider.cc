@@ -32,7 +32,9 @@ RefreshFlight::Next RefreshFlight::Send() {
   }
   const auto& answer = std::get<TokenAnswer>(result);
   answer_ = Renewed(head_, answer, asked_at);
-  answer_labels_ = lease_.metadata().labels();
+  if (!answer_.has_provenance()) {
+    *answer_.mutable_provenance() = ProvenanceOf(lease_.metadata().labels());
+  }
   answer_lacks_access_ = answer.access_token.empty();
   store_attempts_ = refusals_ = 0;
   return Then(Phase::kCommit);

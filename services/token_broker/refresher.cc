@@ -37,11 +37,11 @@ const RefreshMetrics& Metrics() {
 
 void CountRefresh(const absl::StatusOr<SharedConnection>& result, const RefreshFlight::Report& report) {
   const RefreshMetrics& metrics = Metrics();
-  prometheus::Counter& outcome = report.renewed   ? metrics.renewed
-                                 : report.adopted ? metrics.adopted
-                                 : report.marked  ? metrics.needs_user
-                                 : !result.ok()   ? metrics.failed
-                                                  : metrics.not_needed;
+  prometheus::Counter& outcome = report.renewed                                           ? metrics.renewed
+                                 : report.adopted                                         ? metrics.adopted
+                                 : report.marked                                          ? metrics.needs_user
+                                 : !result.ok() && ReasonOf(result.status()) != "not_due" ? metrics.failed
+                                                                                          : metrics.not_needed;
   outcome.Increment();
 }
 
@@ -76,7 +76,9 @@ void Refresher::Refresh(const ConnectionKey& key, const RefreshWish& wish, const
         flight->wish = wish;
         flight->provider_source = std::move(provider);
       }
-      flight->passport = passport;  // The newest: it lives longest.
+      if (!passport.empty()) {
+        flight->passport = passport;  // The newest: it lives longest.
+      }
       flight->waiters.push_back({waiter, std::move(done)});
       runner_.PostAfter(options_.patience, [this, text, waiter] { Expire(text, waiter); });
       if (is_new) {
@@ -218,7 +220,9 @@ void Refresher::Ring(const std::string& doorbell_key) {
 void Refresher::End(const FlightPtr& flight, const absl::StatusOr<SharedConnection>& result,
                     const RefreshFlight::Report& report) {
   CountRefresh(result, report);
-  if (!report.failure.empty() || !result.ok()) {
+  // Of background work: somebody else was faster.
+  const bool not_due = ReasonOf(result.status()) == "not_due";
+  if (!report.failure.empty() || (!result.ok() && !not_due)) {
     Log(LogLevel::kWarning, "refresh_failed",
         {{"connection", flight->key.connection},
          {"failure", report.failure},
@@ -233,7 +237,12 @@ void Refresher::End(const FlightPtr& flight, const absl::StatusOr<SharedConnecti
   // Before the callers are told: who asks next must find it. That a version was refused again concerns the one who
   // says so; the connection is as it was.
   if (cache_ != nullptr && result.ok() && !(*result)->refused_again) {
-    cache_->Put(flight->key, *result, /*share=*/report.renewed || report.adopted);
+    std::string passport;
+    {
+      MutexLock lock(mu_);
+      passport = flight->passport;
+    }
+    cache_->Put(flight->key, *result, /*share=*/report.renewed || report.adopted, passport);
   }
   if (observer_ != nullptr) {
     observer_(flight->key, result, report);

@@ -46,9 +46,9 @@ class Refresher {
             Observer observer);
   ~Refresher();
 
-  // Joins the refresh that is under way for `key`, whatever it was wished for, or starts one. `done` gets the
-  // connection as it is afterwards; callers check whether that is what they need. UNAVAILABLE with retry_after when it
-  // takes longer than patience.
+  // Without a passport it is for maintenance: of a record that is due. Joins the refresh that is under way for `key`,
+  // whatever it was wished for, or starts one. `done` gets the connection as it is afterwards; callers check whether
+  // that is what they need. UNAVAILABLE with retry_after when it takes longer than patience.
   void Refresh(const ConnectionKey& key, const RefreshWish& wish, const std::string& passport, ProviderSource provider,
                Callback done);
   // Another replica has renewed the connection behind this doorbell key.

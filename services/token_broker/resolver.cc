@@ -38,12 +38,6 @@ std::string PieceOf(const OutboundHeader& header) {
   return absl::StrCat("outbound_headers[", absl::AsciiStrToLower(header.name()), "]");
 }
 
-absl::Status OriginNotAllowed(absl::string_view what) {
-  return WithReason(absl::PermissionDeniedError(absl::StrCat(
-                        what, " may not be sent to this upstream_origin; a credential-admin can allow it")),
-                    "origin_not_allowed");
-}
-
 // The account is linked, and its provider renews it: connecting it again would change nothing.
 absl::Status RenewedTokenRefused(const std::string& app, absl::Duration retry_after) {
   return WithDetail(
@@ -70,6 +64,7 @@ struct Resolver::Call {
   std::shared_ptr<const RegistrySnapshot> snapshot;
   const registry::v1::McpServer* server = nullptr;
   const registry::v1::App* app = nullptr;
+  std::shared_ptr<const SecretReader::Binding> binding;  // The app's.
 
   struct UserPiece {
     Connections::Need need;
@@ -164,7 +159,7 @@ absl::Status Resolver::Admit(Call& call) const {
   const absl::StatusOr<Url> upstream = Url::Parse(call.server->upstream_url());
   if (!upstream.ok() || upstream->origin() != call.request.upstream_origin()) {
     Deny(call, "origin_not_allowed");
-    return OriginNotAllowed("credentials of this server");
+    return error::OriginNotAllowed("credentials of this server");
   }
   return absl::OkStatus();
 }
@@ -174,8 +169,13 @@ absl::Status Resolver::AddSecret(Call& call, const std::string& piece, const std
   if (!secret.set() || secret.vault_record().empty()) {
     return error::CredentialMissing(absl::StrCat(piece, " has no stored value; enter it again"));
   }
-  ASSIGN_OR_RETURN(const std::shared_ptr<const Secret> value,
-                   secrets_.Read(OrganizationRecord("server_secret", secret.vault_record()), secret.version()));
+  const absl::StatusOr<std::shared_ptr<const Secret>> read = secrets_.Read(
+      OrganizationRecord("server_secret", secret.vault_record()), secret.version(), {call.request.upstream_origin()});
+  if (absl::IsPermissionDenied(read.status())) {
+    Deny(call, "origin_not_allowed");
+  }
+  RETURN_IF_ERROR(read.status());
+  const std::shared_ptr<const Secret>& value = *read;
   // What is stored with a line break in it fails the request; it is never cleaned.
   if (!in_query && !IsFieldValue(ToStd(value->Expose()))) {
     return error::CredentialMissing(absl::StrCat(piece, " holds bytes no header may have; enter it again"));
@@ -227,7 +227,7 @@ absl::Status Resolver::AddStaticPieces(Call& call) {
   return absl::OkStatus();
 }
 
-absl::Status Resolver::PlanUserPieces(Call& call) const {
+absl::Status Resolver::PlanUserPieces(Call& call) {
   const AppAuth& auth = call.server->app_auth();
   absl::Status anonymous = absl::UnauthenticatedError("this server needs to know its caller");
   if (auth.method_case() == AppAuth::kOauthAuthorization) {
@@ -239,9 +239,12 @@ absl::Status Resolver::PlanUserPieces(Call& call) const {
       return error::CredentialMissing("the app of this server is gone");
     }
     const auto& allowed = call.app->allowed_upstream_origins();
-    if (std::find(allowed.begin(), allowed.end(), call.request.upstream_origin()) == allowed.end()) {
+    ASSIGN_OR_RETURN(call.binding, secrets_.ReadBinding("app_binding", call.app->uid(), call.app->binding().version()));
+    // What is sealed bounds what the configuration says.
+    if (std::find(allowed.begin(), allowed.end(), call.request.upstream_origin()) == allowed.end() ||
+        !call.binding->Allows(call.request.upstream_origin())) {
       Deny(call, "origin_not_allowed");
-      return OriginNotAllowed("tokens of this app");
+      return error::OriginNotAllowed("tokens of this app");
     }
     Call::UserPiece piece{.piece = "app_auth", .name = "Authorization", .prefix = "Bearer ", .scope = v1::USER};
     piece.uid = call.app->uid();
@@ -257,6 +260,12 @@ absl::Status Resolver::PlanUserPieces(Call& call) const {
         call.passport.has_value() && !call.passport->session_id.empty() && call.server->agent_auth().has_interactive();
     if (header.source_case() != OutboundHeader::kForwardCallerToken || !ours) {
       continue;
+    }
+    ASSIGN_OR_RETURN(const auto binding,
+                     secrets_.ReadBinding("server_binding", call.server->uid(), call.server->binding().version()));
+    if (!binding->Allows(call.request.upstream_origin())) {
+      Deny(call, "origin_not_allowed");
+      return error::OriginNotAllowed("tokens of sign-ins");
     }
     const std::string connector = call.passport->subject.substr(0, call.passport->subject.find(':'));
     Call::UserPiece piece{
@@ -280,7 +289,15 @@ absl::Status Resolver::PlanUserPieces(Call& call) const {
 absl::Status Resolver::AddUserPiece(Call& call, const SharedConnection& view) {
   const Call::UserPiece& piece = call.user_pieces[call.next];
   const bool is_app = piece.piece == "app_auth";
-  const bool dead = view->state != ConnectionView::State::kLinked || view->refused_again;
+  // Linked when another binding said where its tokens may go: one that was made anew does not speak for it.
+  const std::string& linked_under = view->provenance.binding();
+  const bool stranger = is_app && view->state == ConnectionView::State::kLinked && !linked_under.empty() &&
+                        !call.binding->pending && linked_under != call.binding->name;
+  if (is_app && !stranger && view->state == ConnectionView::State::kLinked && linked_under.empty() &&
+      !call.binding->pending) {
+    SealBehind(call);
+  }
+  const bool dead = stranger || view->state != ConnectionView::State::kLinked || view->refused_again;
   if (dead && !is_app) {
     return NoCallerToken();
   }
@@ -324,6 +341,14 @@ absl::Status Resolver::AddUserPiece(Call& call, const SharedConnection& view) {
         ToTimestamp(std::min(end, std::max(renew, now + std::min(absl::Seconds(5), (end - now) / 2))));
   }
   return absl::OkStatus();
+}
+
+void Resolver::SealBehind(const Call& call) {
+  const Call::UserPiece& piece = call.user_pieces[call.next];
+  // Not while the caller waits; and if there is no room now, at the next call.
+  (void)runner_.Post([this, key = piece.need.key, passport = piece.need.passport, binding = call.binding->name] {
+    connections_.SealProvenance(key, passport, binding);
+  });
 }
 
 void Resolver::EndSignIn(const CallPtr& call) {

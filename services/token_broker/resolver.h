@@ -42,8 +42,10 @@ class Resolver {
   absl::Status AddStaticPieces(Call& call);
   absl::Status AddSecret(Call& call, const std::string& piece, const std::string& name, const std::string& prefix,
                          const common::v1::Secret& secret, bool in_query);
-  absl::Status PlanUserPieces(Call& call) const;
+  absl::Status PlanUserPieces(Call& call);
   absl::Status AddUserPiece(Call& call, const SharedConnection& view);
+  // Has the connection of the next piece, of an earlier release, sealed anew with where it came from.
+  void SealBehind(const Call& call);
   // Ends `call` with what authn makes of a sign-in that has no tokens any more.
   void EndSignIn(const CallPtr& call);
   void Deny(const Call& call, const std::string& rule) const;

@@ -523,6 +523,9 @@ TEST_F(ResolverTest, ConnectionThatALateAnswerHealedIsKeptInMemoryAgain) {
   late.set_lease(lost.lease().id());
   *late.mutable_labels() = lost.lease().metadata().labels();
   v1::TokenSet tokens;
+  v1::TokenSet before;
+  ASSERT_TRUE(before.ParseFromString(lost.lease().payload()));
+  *tokens.mutable_provenance() = before.provenance();
   tokens.set_access_token("late");
   tokens.set_refresh_token("rt1");
   tokens.add_scopes("repo");

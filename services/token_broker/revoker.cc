@@ -17,12 +17,11 @@ constexpr char kSince[] = "revoke_since";
 
 }  // namespace
 
-RevocationResult Revoker::RevokeAt(const Provider& provider, const v1::TokenSet& tokens,
-                                   const google::protobuf::Map<std::string, std::string>& labels) {
+RevocationResult Revoker::RevokeAt(const Provider& provider, const v1::TokenSet& tokens, const Labels& labels) {
   if (provider.revocation_url.empty() && provider.metadata_missing) {
     return RevocationResult::kRetry;  // Whether it has a revocation endpoint is not known now.
   }
-  if (!MayRevokeAt(labels, provider)) {
+  if (!MayRevokeAt(ProvenanceOf(tokens, labels), provider)) {
     return RevocationResult::kUnsupported;
   }
   // The refresh token first: it is what could make new ones. Ending it ends the grant at most providers; the access
@@ -94,13 +93,14 @@ absl::StatusOr<Revoker::Outcome> Revoker::Disconnect(const ConnectionKey& key, c
   return WithRetryAfter(absl::UnavailableError("the connection keeps changing; try again"), absl::Seconds(1));
 }
 
-void Revoker::Retry(const ConnectionKey& key, const Provider* provider, const std::string& passport) {
+void Revoker::Retry(const ConnectionKey& key, const Provider* provider) {
   vault::v1::AcquireLeaseRequest acquire;
   *acquire.mutable_record() = ConnectionRecord(key.subject, key.connection);
   acquire.mutable_ttl()->set_seconds(30);
-  absl::StatusOr<vault::v1::AcquireLeaseResponse> response = vault_.AcquireLease(acquire, passport);
+  acquire.set_maintenance(true);
+  absl::StatusOr<vault::v1::AcquireLeaseResponse> response = vault_.AcquireLease(acquire, "");
   if (!response.ok() || !response->has_lease()) {
-    return;  // Another replica is at it, or it is gone.
+    return;  // Another replica is at it, or was, or it is gone.
   }
   const vault::v1::AcquireLeaseResponse::Lease& lease = response->lease();
   if (lease.metadata().state() != "REVOKE_PENDING") {
@@ -122,7 +122,10 @@ void Revoker::Retry(const ConnectionKey& key, const Provider* provider, const st
                                       ? RevocationResult::kRetry
                                       : RevokeAt(*provider, tokens, lease.metadata().labels());
   if (result != RevocationResult::kRetry || now - since > kGiveUp) {
-    if (Forget(key, lease.head(), passport).ok()) {
+    vault::v1::DeleteRequest forget;
+    *forget.mutable_record() = acquire.record();
+    forget.set_lease(lease.id());
+    if (vault_.Delete(forget, "").ok()) {
       invalidations_.Connection(key, lease.generation(), now);
       return;
     }

@@ -30,7 +30,8 @@ class Revoker {
   absl::StatusOr<Outcome> Disconnect(const ConnectionKey& key, const Provider* provider, const std::string& passport);
 
   // Another attempt at one that is REVOKE_PENDING. Given up after 7 days.
-  void Retry(const ConnectionKey& key, const Provider* provider, const std::string& passport);
+  // For as long as its lease lasts, and only if it is due.
+  void Retry(const ConnectionKey& key, const Provider* provider);
 
  private:
   RevocationResult RevokeAt(const Provider& provider, const v1::TokenSet& tokens,

@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "common/proto_time.h"
+#include "sallyport/token_broker/v1/sign_ins.grpc.pb.h"
 #include "services/token_broker/testing/broker_test_base.h"
 #include "tests/testing/fake_clock.h"
 
@@ -128,6 +130,94 @@ TEST_F(SignInsTest, ARefusedTokenThatTheProviderDoesNotRenewEitherEndsTheSignIn)
   const absl::Status refused = Call(broker, "corp:ada", first).status();
   EXPECT_EQ(ReasonOf(refused), "sign_in_ended");
   EXPECT_THAT(peers_.authn.ended(), ElementsAre("corp:ada"));
+}
+
+// What authn hands over.
+class SignInStoreTest : public SignInsTest {
+ protected:
+  static v1::StoreTokensRequest Tokens() {
+    v1::StoreTokensRequest request;
+    request.set_connector("corp");
+    request.set_access_token("idp-access");
+    request.set_refresh_token("idp-refresh");
+    request.set_id_token("idp-id");
+    request.add_scopes("openid");
+    return request;
+  }
+  absl::Status Store(TokenBrokerServer& broker, const v1::StoreTokensRequest& request, const std::string& passport,
+                     const std::string& caller = "authn") {
+    const auto stub = v1::SignIns::NewStub(broker.InProcessChannel(caller));
+    v1::StoreTokensResponse response;
+    const auto context = MakeClientContext(absl::Minutes(1), passport);
+    return FromGrpcStatus(stub->StoreTokens(context.get(), request, &response));
+  }
+  std::string SignInPassport(const std::string& subject = "corp:ada",
+                             Passport::Purpose purpose = Passport::Purpose::kSignIn) {
+    Passport passport;
+    passport.subject = subject;
+    passport.purpose = purpose;
+    return peers_.authn.Sign(passport);
+  }
+  v1::TokenSet Kept() {
+    v1::TokenSet tokens;
+    EXPECT_TRUE(tokens.ParseFromString(peers_.vault.Head(ConnectionRecord("corp:ada", "sso:corp"))));
+    return tokens;
+  }
+};
+
+TEST_F(SignInStoreTest, KeepsTheTokensAndWhenTheyAreRenewed) {
+  TokenBrokerServer& broker = StartBroker();
+  v1::StoreTokensRequest request = Tokens();
+  *request.mutable_expires_at() = ToTimestamp(clock_.Now() + absl::Minutes(5));
+  *request.mutable_obtained_at() = ToTimestamp(clock_.Now());
+  ASSERT_TRUE(Store(broker, request, SignInPassport()).ok());
+  EXPECT_EQ(Kept().access_token(), "idp-access");
+  EXPECT_EQ(Kept().refresh_token(), "idp-refresh");
+  EXPECT_EQ(Kept().id_token(), "idp-id");
+  const auto metadata = peers_.vault.MetadataOf(ConnectionRecord("corp:ada", "sso:corp"));
+  EXPECT_LT(absl::AbsDuration(FromTimestamp(metadata.next_at()) - clock_.Now() - absl::Hours(24 * 7)), absl::Seconds(1))
+      << "when the broker renews it";
+  EXPECT_EQ(metadata.labels().at("scope"), "openid");
+}
+
+TEST_F(SignInStoreTest, WhatCannotBeRenewedIsNeverDue) {
+  TokenBrokerServer& broker = StartBroker();
+  v1::StoreTokensRequest request = Tokens();
+  request.clear_refresh_token();
+  ASSERT_TRUE(Store(broker, request, SignInPassport()).ok());
+  EXPECT_FALSE(peers_.vault.MetadataOf(ConnectionRecord("corp:ada", "sso:corp")).has_next_at());
+}
+
+TEST_F(SignInStoreTest, TheIdTokenIsLeftOutWhenAllIsTooMuch) {
+  TokenBrokerServer& broker = StartBroker();
+  v1::StoreTokensRequest request = Tokens();
+  request.set_access_token(std::string(40'000, 'a'));
+  request.set_id_token(std::string(30'000, 'i'));
+  ASSERT_TRUE(Store(broker, request, SignInPassport()).ok());
+  EXPECT_EQ(Kept().access_token().size(), 40'000U);
+  EXPECT_EQ(Kept().id_token(), "");
+}
+
+TEST_F(SignInStoreTest, IsForAuthnAndForTheOneWhoSignsIn) {
+  TokenBrokerServer& broker = StartBroker();
+  EXPECT_THAT(Store(broker, Tokens(), ""), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(Store(broker, Tokens(), SignInPassport("corp:ada", Passport::Purpose::kCall)),
+              StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(Store(broker, Tokens(), SignInPassport("other:ada")), StatusIs(Code::kInvalidArgument));
+  EXPECT_THAT(Store(broker, Tokens(), SignInPassport(), "edge"), StatusIs(Code::kPermissionDenied));
+  EXPECT_EQ(peers_.vault.CountRecords("connection"), 0U);
+}
+
+TEST_F(SignInStoreTest, ANewSignInTakesThePlaceOfTheFormer) {
+  TokenBrokerServer& broker = StartBroker();
+  ASSERT_TRUE(Store(broker, Tokens(), SignInPassport()).ok());
+  EXPECT_TRUE(peers_.registry.invalidations().empty()) << "nothing was made from tokens before";
+  v1::StoreTokensRequest second = Tokens();
+  second.set_access_token("idp-access-2");
+  ASSERT_TRUE(Store(broker, second, SignInPassport()).ok());
+  EXPECT_EQ(Kept().access_token(), "idp-access-2");
+  ASSERT_EQ(peers_.registry.invalidations().size(), 1U);
+  EXPECT_EQ(peers_.registry.invalidations()[0].key(), "corp:ada\nsso:corp\n");
 }
 
 }  // namespace

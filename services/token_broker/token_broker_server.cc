@@ -138,6 +138,7 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<Refresher> refresher;
   std::unique_ptr<Connections> connections;
   std::unique_ptr<SignIns> sign_ins;
+  std::unique_ptr<SignInStore> sign_in_store;
   std::unique_ptr<Resolver> resolver;
   std::unique_ptr<Revoker> revoker;
   std::unique_ptr<Linker> linker;
@@ -284,14 +285,15 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
                      const RefreshFlight::Report& report) { Observe(connection, result, report, clock); });
   connections = std::make_unique<Connections>(*vault, *cache, *refresher, *providers, control.get(), clock);
   sign_ins = std::make_unique<SignIns>(peers.authn);
+  sign_in_store = std::make_unique<SignInStore>(*vault, *invalidations, clock, refreshing.flight.idle_refresh);
   resolver = std::make_unique<Resolver>(*control, *secrets, *connections, *sign_ins, *audit, *runner, clock);
   revoker = std::make_unique<Revoker>(*vault, *endpoint, *invalidations, clock);
-  linker = std::make_unique<Linker>(public_url, *vault, *providers, *endpoint, *invalidations, *audit, clock,
+  linker = std::make_unique<Linker>(public_url, *vault, *secrets, *providers, *endpoint, *invalidations, *audit, clock,
                                     refreshing.flight.idle_refresh);
   accounts = std::make_unique<Accounts>(public_url, *control, *vault, *key, *revoker, *providers, *audit, clock);
   pages = std::make_unique<WebPages>(public_url, *control, verifier.get(), *vault, *linker, *key, *audit, clock);
-  background = std::make_unique<Background>(peers.authn, *vault, *connections, *refresher, *revoker, *behind, clock,
-                                            absl::Seconds(30));
+  background =
+      std::make_unique<Background>(*vault, *connections, *refresher, *revoker, *behind, clock, absl::Seconds(30));
   control->AddListener([this](const ControlUpdate& update) { Obey(update); });
   return absl::OkStatus();
 }
@@ -310,6 +312,8 @@ absl::Status TokenBrokerServer::Parts::Listen(const config::v1::TokenBrokerConfi
     handler.service = "sallyport.token_broker.v1.TokenBroker";
     std::vector<std::unique_ptr<grpc::Service>> services;
     services.push_back(std::make_unique<TokenBrokerService>(handler, *resolver, *accounts));
+    handler.service = "sallyport.token_broker.v1.SignIns";
+    services.push_back(std::make_unique<SignInsService>(handler, *sign_in_store));
     handler.service = "sallyport.web.v1.Web";
     services.push_back(std::make_unique<WebService>(handler, *pages));
     return services;
@@ -343,6 +347,8 @@ TokenBrokerServer::~TokenBrokerServer() {
     Shutdown(absl::Seconds(1));
   }
 }
+
+void TokenBrokerServer::Attach(const std::string& caller, InProcessLink& link) { parts_->server->Attach(caller, link); }
 
 std::shared_ptr<grpc::Channel> TokenBrokerServer::InProcessChannel(const std::string& caller) {
   return parts_->server->InProcessChannel(caller);

@@ -38,6 +38,8 @@ class TokenBrokerServer final : public RunningService {
 
   // A channel on which `caller` ("edge") is who calls.
   std::shared_ptr<grpc::Channel> InProcessChannel(const std::string& caller);
+  // Lets calls on a channel made before go.
+  void Attach(const std::string& caller, InProcessLink& link);
   int port() const;  // 0 if not on the network.
   // UNAVAILABLE until the configuration has come.
   absl::Status Ready() const override;

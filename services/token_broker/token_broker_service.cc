@@ -22,6 +22,7 @@ std::map<std::string, MethodTable> TokenBrokerMethodTables() {
             {"ResumeLink", edge},
             {"ListConnections", edge},
             {"Disconnect", edge}}},
+          {"sallyport.token_broker.v1.SignIns", {{"StoreTokens", {"authn"}}}},
           {"sallyport.web.v1.Web", {{"Handle", edge}}}};
 }
 
@@ -71,6 +72,15 @@ grpc::Status TokenBrokerService::Disconnect(grpc::ServerContext* context, const 
                        const absl::StatusOr<const Passport*> user = UserOf(caller);
                        return user.ok() ? accounts_.Disconnect(*request, **user) : user.status();
                      });
+}
+
+SignInsService::SignInsService(RpcHandler::Options options, SignInStore& store)
+    : rpc_(std::move(options)), store_(store) {}
+
+grpc::Status SignInsService::StoreTokens(grpc::ServerContext* context, const v1::StoreTokensRequest* request,
+                                         v1::StoreTokensResponse* response) {
+  return rpc_.Handle("StoreTokens", context, response,
+                     [&](const Caller& caller) { return store_.Store(*request, caller.passport); });
 }
 
 WebService::WebService(RpcHandler::Options options, WebPages& pages) : rpc_(std::move(options)), pages_(pages) {}

@@ -6,15 +6,17 @@
 #include <utility>
 
 #include "common/rpc/handler.h"
+#include "sallyport/token_broker/v1/sign_ins.grpc.pb.h"
 #include "sallyport/token_broker/v1/token_broker.grpc.pb.h"
 #include "sallyport/web/v1/web.grpc.pb.h"
 #include "services/token_broker/accounts.h"
 #include "services/token_broker/resolver.h"
+#include "services/token_broker/sign_in_store.h"
 #include "services/token_broker/web_pages.h"
 
 namespace sallyport::token_broker {
 
-// Who may call what: the edge alone.
+// Who may call what: the edge, and authn its own method.
 std::map<std::string, MethodTable> TokenBrokerMethodTables();
 
 // gRPC to domain, no logic. ResolveCredentials is a callback method: whoever waits there for a refresh holds no thread.
@@ -40,6 +42,18 @@ class TokenBrokerService final
   RpcHandler rpc_;
   Resolver& resolver_;
   Accounts& accounts_;
+};
+
+class SignInsService final : public v1::SignIns::Service {
+ public:
+  // `store` outlives this.
+  SignInsService(RpcHandler::Options options, SignInStore& store);
+  grpc::Status StoreTokens(grpc::ServerContext* context, const v1::StoreTokensRequest* request,
+                           v1::StoreTokensResponse* response) override;
+
+ private:
+  RpcHandler rpc_;
+  SignInStore& store_;
 };
 
 class WebService final : public web::v1::Web::Service {

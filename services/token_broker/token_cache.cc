@@ -11,27 +11,27 @@
 #include "common/json_log.h"
 #include "common/metrics.h"
 #include "common/proto_time.h"
+#include "common/status_macros.h"
 #include "common/text/hex.h"
 #include "sallyport/token_broker/v1/state.pb.h"
 
 namespace sallyport::token_broker {
 namespace {
 
-constexpr char kMagic[] = "SPC1";
-constexpr size_t kHeaderSize = 12;
+constexpr char kMagic[] = "SPC2";
+constexpr size_t kHeaderSize = 20;
 constexpr absl::Duration kMaxTtl = absl::Hours(1);
+constexpr absl::Duration kRootRetry = absl::Seconds(1);
 
 // Lengths before the parts: "a" + "bc" must not be "ab" + "c".
 std::string Canonical(const ConnectionKey& key) {
   return absl::StrCat(key.subject.size(), ":", key.subject, key.connection.size(), ":", key.connection);
 }
 
-std::string Header(int64_t generation) {
-  std::string header = kMagic;
-  for (int shift = 56; shift >= 0; shift -= 8) {
-    header.push_back(static_cast<char>((static_cast<uint64_t>(generation) >> shift) & 0xff));
+void AppendBigEndian(uint64_t value, int bytes, std::string& out) {
+  for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8) {
+    out.push_back(static_cast<char>((value >> shift) & 0xff));
   }
-  return header;
 }
 
 int64_t DayOf(absl::Time now) { return absl::ToUnixSeconds(now) / 86'400; }
@@ -44,12 +44,26 @@ prometheus::Counter& OpenFailures() {
 
 }  // namespace
 
-std::string CacheSealer::KeyFor(const ConnectionKey& key) const {
+std::string CacheNames::KeyFor(const ConnectionKey& key) const {
   const Secret mac_key = HkdfExpandSha256(root_.Expose(), "sallyport cache names v1", 32);
   return absl::StrCat("sallyport:token:", HexEncode(HmacSha256(mac_key.Expose(), Canonical(key))));
 }
 
-absl::StatusOr<std::string> CacheSealer::Seal(const ConnectionKey& key, const ConnectionView& view) const {
+std::string CacheSealer::Header(int64_t generation) const {
+  std::string header = kMagic;
+  AppendBigEndian(static_cast<uint64_t>(generation), 8, header);
+  AppendBigEndian(static_cast<uint64_t>(day_), 4, header);
+  AppendBigEndian(static_cast<uint64_t>(key_version_), 4, header);
+  return header;
+}
+
+Secret CacheSealer::ValueKey(const ConnectionKey& key, int64_t generation) const {
+  return HkdfExpandSha256(root_.Expose(), absl::StrCat("sallyport cache values v1 ", generation, " ", Canonical(key)),
+                          kAeadKeySize);
+}
+
+absl::StatusOr<std::string> CacheSealer::Seal(const ConnectionKey& key, const ConnectionView& view,
+                                              absl::string_view redis_key) const {
   v1::CachedToken token;
   token.set_access_token(std::string(view.access_token.Expose()));
   if (view.times.expires_at != absl::InfiniteFuture()) {
@@ -60,14 +74,12 @@ absl::StatusOr<std::string> CacheSealer::Seal(const ConnectionKey& key, const Co
   }
   token.set_version(view.version);
   token.set_can_refresh(view.can_refresh);
-  token.set_bound_to(view.bound_to);
+  *token.mutable_provenance() = view.provenance;
   *token.mutable_scopes() = {view.scopes.begin(), view.scopes.end()};
-  const Secret value_key = HkdfExpandSha256(
-      root_.Expose(), absl::StrCat("sallyport cache values v1 ", view.generation, " ", Canonical(key)), kAeadKeySize);
   const std::string header = Header(view.generation);
-  absl::StatusOr<std::string> sealed =
-      AeadSeal(value_key, token.SerializeAsString(), absl::StrCat(header, KeyFor(key)));
-  return sealed.ok() ? absl::StatusOr<std::string>(absl::StrCat(header, *sealed)) : sealed.status();
+  ASSIGN_OR_RETURN(const std::string sealed, AeadSeal(ValueKey(key, view.generation), token.SerializeAsString(),
+                                                      absl::StrCat(header, redis_key)));
+  return absl::StrCat(header, sealed);
 }
 
 std::optional<int64_t> CacheSealer::GenerationOf(absl::string_view value) {
@@ -75,21 +87,24 @@ std::optional<int64_t> CacheSealer::GenerationOf(absl::string_view value) {
     return std::nullopt;
   }
   uint64_t generation = 0;
-  for (size_t i = 4; i < kHeaderSize; ++i) {
+  for (size_t i = 4; i < 12; ++i) {
     generation = generation << 8 | static_cast<unsigned char>(value[i]);
   }
   return static_cast<int64_t>(generation);
 }
 
-absl::StatusOr<SharedConnection> CacheSealer::Open(const ConnectionKey& key, absl::string_view value) const {
+absl::StatusOr<SharedConnection> CacheSealer::Open(const ConnectionKey& key, absl::string_view value,
+                                                   absl::string_view redis_key) const {
   const std::optional<int64_t> generation = GenerationOf(value);
   if (!generation.has_value()) {
     return absl::DataLossError("cannot open");
   }
-  const Secret value_key = HkdfExpandSha256(
-      root_.Expose(), absl::StrCat("sallyport cache values v1 ", *generation, " ", Canonical(key)), kAeadKeySize);
+  const absl::string_view header = value.substr(0, kHeaderSize);
+  if (header != Header(*generation)) {
+    return absl::NotFoundError("sealed under another root");  // Of yesterday, or of a data key that has been replaced.
+  }
   absl::StatusOr<Secret> plain =
-      AeadOpen(value_key, value.substr(kHeaderSize), absl::StrCat(value.substr(0, kHeaderSize), KeyFor(key)));
+      AeadOpen(ValueKey(key, *generation), value.substr(kHeaderSize), absl::StrCat(header, redis_key));
   if (!plain.ok()) {
     return plain.status();
   }
@@ -105,7 +120,8 @@ absl::StatusOr<SharedConnection> CacheSealer::Open(const ConnectionKey& key, abs
   view->times.expires_at = token.has_expires_at() ? FromTimestamp(token.expires_at()) : absl::InfiniteFuture();
   view->times.obtained_at = token.has_obtained_at() ? FromTimestamp(token.obtained_at()) : absl::InfinitePast();
   view->can_refresh = token.can_refresh();
-  view->bound_to = std::move(*token.mutable_bound_to());
+  view->provenance = std::move(*token.mutable_provenance());
+  view->provenance_sealed = true;
   view->scopes.assign(token.scopes().begin(), token.scopes().end());
   return SharedConnection(std::move(view));
 }
@@ -122,38 +138,71 @@ SharedConnection TokenCache::Get(const ConnectionKey& key, absl::Duration max_ag
   return found != entries_.end() && now - found->second.since <= max_age ? found->second.view : nullptr;
 }
 
-std::shared_ptr<const CacheSealer> TokenCache::Sealer() {
+std::shared_ptr<const CacheNames> TokenCache::Names() {
   const absl::Time now = clock_.Now();
   {
     MutexLock lock(mu_);
-    if (sealer_ != nullptr && sealer_day_ == DayOf(now)) {
-      return sealer_;
+    if (now < names_.retry || (names_.made != nullptr && names_.day == DayOf(now))) {
+      return names_.made;  // Perhaps yesterday's: others read under it as well.
     }
-    if (now < sealer_retry_) {
-      return sealer_;  // Perhaps yesterday's: others read under it as well.
-    }
-    sealer_retry_ = now + absl::Seconds(1);
+    names_.retry = now + kRootRetry;
   }
-  absl::StatusOr<vault::v1::GetCacheRootsResponse> roots = vault_.GetCacheRoots();
+  vault::v1::GetCacheRootsRequest request;
+  request.set_owner_type(vault::v1::ORG);
+  request.set_owner_id("default");
+  absl::StatusOr<vault::v1::GetCacheRootsResponse> roots = vault_.GetCacheRoots(request, "");
   if (!roots.ok() || roots->roots().empty() || roots->roots(0).root().size() != 32) {
     return nullptr;
   }
   MutexLock lock(mu_);
   // The vault's day, whatever our clock says of it: replicas must derive the same keys.
-  sealer_ = std::make_shared<const CacheSealer>(Secret(std::move(*roots->mutable_roots(0)->mutable_root())));
-  sealer_day_ = roots->roots(0).day();
-  return sealer_;
+  names_.made = std::make_shared<const CacheNames>(Secret(std::move(*roots->mutable_roots(0)->mutable_root())));
+  names_.day = roots->roots(0).day();
+  return names_.made;
 }
 
-SharedConnection TokenCache::GetShared(const ConnectionKey& key) {
+std::shared_ptr<const CacheSealer> TokenCache::SealerOf(const std::string& subject, const std::string& passport) {
+  const absl::Time now = clock_.Now();
+  {
+    MutexLock lock(mu_);
+    const auto found = sealers_.find(subject);
+    if (passport.empty()) {
+      return found == sealers_.end() ? nullptr : found->second.made;
+    }
+    if (found != sealers_.end() &&
+        (now < found->second.retry || (found->second.made != nullptr && found->second.day == DayOf(now)))) {
+      return found->second.made;
+    }
+    if (sealers_.size() >= kMaxEntries) {
+      sealers_.clear();  // They come back with the next calls.
+    }
+    sealers_[subject].retry = now + kRootRetry;
+  }
+  vault::v1::GetCacheRootsRequest request;
+  request.set_owner_type(vault::v1::USER);
+  request.set_owner_id(subject);
+  absl::StatusOr<vault::v1::GetCacheRootsResponse> roots = vault_.GetCacheRoots(request, passport);
+  if (!roots.ok() || roots->roots().empty() || roots->roots(0).root().size() != 32) {
+    return nullptr;
+  }
+  auto& newest = *roots->mutable_roots(0);
+  MutexLock lock(mu_);
+  Rooted<CacheSealer>& known = sealers_[subject];
+  known.made = std::make_shared<const CacheSealer>(Secret(std::move(*newest.mutable_root())), newest.day(),
+                                                   newest.key_version());
+  known.day = newest.day();
+  return known.made;
+}
+
+SharedConnection TokenCache::GetShared(const ConnectionKey& key, const std::string& passport) {
   if (redis_ == nullptr) {
     return nullptr;
   }
-  const std::shared_ptr<const CacheSealer> sealer = Sealer();
-  if (sealer == nullptr) {
+  const std::shared_ptr<const CacheNames> names = Names();
+  if (names == nullptr) {
     return nullptr;
   }
-  const std::string redis_key = sealer->KeyFor(key);
+  const std::string redis_key = names->KeyFor(key);
   absl::StatusOr<std::optional<std::string>> value = redis_->Get(redis_key);
   if (!value.ok() || !value->has_value()) {
     return nullptr;
@@ -167,15 +216,21 @@ SharedConnection TokenCache::GetShared(const ConnectionKey& key) {
       return nullptr;
     }
   }
-  absl::StatusOr<SharedConnection> view = sealer->Open(key, **value);
+  const std::shared_ptr<const CacheSealer> sealer = SealerOf(key.subject, passport);
+  if (sealer == nullptr) {
+    return nullptr;
+  }
+  absl::StatusOr<SharedConnection> view = sealer->Open(key, **value, redis_key);
+  if (absl::IsNotFound(view.status())) {
+    return nullptr;
+  }
   if (!view.ok()) {
     OpenFailures().Increment();
     Log(LogLevel::kWarning, "cache_value_does_not_open");
     redis_->Delete(redis_key).IgnoreError();
     return nullptr;
   }
-  // A broker of before kept no label; whose such a token is cannot be told.
-  if (!IsUsable((*view)->times, clock_.Now()) || (*view)->bound_to.empty()) {
+  if (!IsUsable((*view)->times, clock_.Now()) || (*view)->provenance.token_origin().empty()) {
     return nullptr;
   }
   {
@@ -184,11 +239,11 @@ SharedConnection TokenCache::GetShared(const ConnectionKey& key) {
       return nullptr;
     }
   }
-  Put(key, *view, /*share=*/false);
+  Put(key, *view, /*share=*/false, passport);
   return *view;
 }
 
-void TokenCache::Put(const ConnectionKey& key, const SharedConnection& view, bool share) {
+void TokenCache::Put(const ConnectionKey& key, const SharedConnection& view, bool share, const std::string& passport) {
   const absl::Time now = clock_.Now();
   const std::string text = key.ToString();
   {
@@ -214,13 +269,17 @@ void TokenCache::Put(const ConnectionKey& key, const SharedConnection& view, boo
   if (!share || redis_ == nullptr || !IsUsable(view->times, now)) {
     return;
   }
-  const std::shared_ptr<const CacheSealer> sealer = Sealer();
+  // A connection of an earlier release is shared once it says where it came from.
+  const bool tells = view->provenance_sealed && !view->provenance.token_origin().empty();
+  const std::shared_ptr<const CacheNames> names = tells ? Names() : nullptr;
+  const std::shared_ptr<const CacheSealer> sealer = names != nullptr ? SealerOf(key.subject, passport) : nullptr;
   if (sealer == nullptr) {
     return;
   }
   const absl::Duration ttl = std::min(kMaxTtl, view->times.expires_at - now - ExpirySkew(view->times));
-  if (absl::StatusOr<std::string> sealed = sealer->Seal(key, *view); sealed.ok() && ttl > absl::Milliseconds(1)) {
-    const std::string redis_key = sealer->KeyFor(key);
+  const std::string redis_key = names->KeyFor(key);
+  if (absl::StatusOr<std::string> sealed = sealer->Seal(key, *view, redis_key);
+      sealed.ok() && ttl > absl::Milliseconds(1)) {
     redis_->Set(redis_key, *sealed, ttl).IgnoreError();
     redis_->Publish(kDoorbell, redis_key).IgnoreError();
   }
@@ -241,7 +300,7 @@ void TokenCache::PutRead(const ConnectionKey& key, const SharedConnection& view,
       found->second.healed = linked ? std::make_pair(view->generation, view->version) : std::pair<int64_t, int64_t>();
     }
   }
-  Put(key, view, /*share=*/false);
+  Put(key, view, /*share=*/false, "");
 }
 
 bool TokenCache::IsBelieved(const std::string& key_text, const ConnectionView& view) const {
@@ -251,8 +310,8 @@ bool TokenCache::IsBelieved(const std::string& key_text, const ConnectionView& v
 }
 
 std::string TokenCache::DoorbellKey(const ConnectionKey& key) {
-  const std::shared_ptr<const CacheSealer> sealer = redis_ == nullptr ? nullptr : Sealer();
-  return sealer == nullptr ? "" : sealer->KeyFor(key);
+  const std::shared_ptr<const CacheNames> names = redis_ == nullptr ? nullptr : Names();
+  return names == nullptr ? "" : names->KeyFor(key);
 }
 
 void TokenCache::Invalidate(const std::string& key_text, int64_t generation) {
@@ -266,8 +325,8 @@ void TokenCache::Invalidate(const std::string& key_text, int64_t generation) {
 
 void TokenCache::Forget(const ConnectionKey& key, int64_t generation) {
   Invalidate(key.ToString(), generation);
-  if (const std::shared_ptr<const CacheSealer> sealer = redis_ == nullptr ? nullptr : Sealer(); sealer != nullptr) {
-    redis_->Delete(sealer->KeyFor(key)).IgnoreError();
+  if (const std::shared_ptr<const CacheNames> names = redis_ == nullptr ? nullptr : Names(); names != nullptr) {
+    redis_->Delete(names->KeyFor(key)).IgnoreError();
   }
 }
 

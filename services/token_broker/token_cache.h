@@ -21,23 +21,42 @@
 
 namespace sallyport::token_broker {
 
-// Seals tokens for a store that may be stolen. Key: HKDF(root of the day; subject, connection, generation). Pure.
-//   value  "SPC1" · u64 generation (big-endian) · AES-256-GCM(CachedToken), associated data = the 12 bytes before and
-//   the Redis key
-class CacheSealer {
+// Names of connections in a store that may be stolen: "sallyport:token:" and hex HMAC-SHA-256 under the organization's
+// root of the day, which says nothing about whose a value is. Pure.
+class CacheNames {
  public:
-  explicit CacheSealer(Secret root) : root_(std::move(root)) {}
-  // "sallyport:token:" and hex HMAC-SHA-256 of the connection: says nothing about whose it is.
+  explicit CacheNames(Secret root) : root_(std::move(root)) {}
   std::string KeyFor(const ConnectionKey& key) const;
-  // Only the access token goes in, never a refresh token.
-  absl::StatusOr<std::string> Seal(const ConnectionKey& key, const ConnectionView& view) const;
-  // DATA_LOSS if it is not this connection's or was touched.
-  absl::StatusOr<SharedConnection> Open(const ConnectionKey& key, absl::string_view value) const;
-  // Of the clear header; nothing if the value has none.
-  static std::optional<int64_t> GenerationOf(absl::string_view value);
 
  private:
   Secret root_;
+};
+
+// Seals a user's tokens for such a store, under the user's own root: it opens for those who are calling, and for nobody
+// else. Key: HKDF(root of the day; subject, connection, generation). Pure.
+//   value  "SPC2" · u64 generation · u32 day · u32 version of the data key that the root is of (big-endian) ·
+//   AES-256-GCM(CachedToken), associated data = the 20 bytes before and the Redis key
+class CacheSealer {
+ public:
+  CacheSealer(Secret root, int64_t day, int32_t key_version)
+      : root_(std::move(root)), day_(day), key_version_(key_version) {}
+  // Only the access token goes in, never a refresh token.
+  absl::StatusOr<std::string> Seal(const ConnectionKey& key, const ConnectionView& view,
+                                   absl::string_view redis_key) const;
+  // DATA_LOSS if it is not this connection's or was touched. NOT_FOUND if it was sealed under another root.
+  absl::StatusOr<SharedConnection> Open(const ConnectionKey& key, absl::string_view value,
+                                        absl::string_view redis_key) const;
+  // Of the clear header; nothing if the value has none.
+  static std::optional<int64_t> GenerationOf(absl::string_view value);
+  int64_t day() const { return day_; }
+
+ private:
+  std::string Header(int64_t generation) const;
+  Secret ValueKey(const ConnectionKey& key, int64_t generation) const;
+
+  Secret root_;
+  int64_t day_;
+  int32_t key_version_;
 };
 
 // Connections seen lately: in memory, and in Redis if there is one. A cache only: what is not here is in the vault.
@@ -49,10 +68,12 @@ class TokenCache {
 
   // In memory, not older than `max_age`; null if there is none.
   SharedConnection Get(const ConnectionKey& key, absl::Duration max_age) const;
-  // From Redis; null on any trouble, for a generation older than one heard of, and for a token that has ended.
-  SharedConnection GetShared(const ConnectionKey& key);
-  // Keeps it here and, with `share`, in Redis; rings the doorbell for waiting replicas.
-  void Put(const ConnectionKey& key, const SharedConnection& view, bool share);
+  // From Redis, with a passport of key.subject; null on any trouble, for a generation older than one heard of, and for
+  // a token that has ended.
+  SharedConnection GetShared(const ConnectionKey& key, const std::string& passport);
+  // Keeps it here and, with `share`, in Redis; rings the doorbell for waiting replicas. Without a passport (nobody is
+  // calling) it is shared only if the user's root is known here.
+  void Put(const ConnectionKey& key, const SharedConnection& view, bool share, const std::string& passport);
   // Keeps here what a read of the vault gave that began after `mark` was taken. The vault knows better than an
   // invalidation heard before that: a late answer may have healed the generation that was given up.
   void PutRead(const ConnectionKey& key, const SharedConnection& view, uint64_t mark);
@@ -69,7 +90,7 @@ class TokenCache {
 
   // Messages of the doorbell channel are the Redis keys of connections that changed.
   static constexpr char kDoorbell[] = "sallyport:doorbell";
-  // Empty while no cache root can be had.
+  // Empty while no root can be had.
   std::string DoorbellKey(const ConnectionKey& key);
 
  private:
@@ -86,7 +107,15 @@ class TokenCache {
   };
   static constexpr size_t kMaxEntries = 50'000;
 
-  std::shared_ptr<const CacheSealer> Sealer();
+  // A root that was asked for. Asked again on another day, and not more often than once a second.
+  template <typename T>
+  struct Rooted {
+    std::shared_ptr<const T> made;
+    int64_t day = -1;
+    absl::Time retry = absl::InfinitePast();
+  };
+  std::shared_ptr<const CacheNames> Names();
+  std::shared_ptr<const CacheSealer> SealerOf(const std::string& subject, const std::string& passport);
   // To `generation` if it is below. Nothing below is believed any more.
   void RaiseFloor(const std::string& key_text, int64_t generation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool IsBelieved(const std::string& key_text, const ConnectionView& view) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -99,9 +128,8 @@ class TokenCache {
   // Generations heard of, so that a value written before is not believed.
   std::map<std::string, Floor> floors_ ABSL_GUARDED_BY(mu_);
   uint64_t heard_ ABSL_GUARDED_BY(mu_) = 0;
-  std::shared_ptr<const CacheSealer> sealer_ ABSL_GUARDED_BY(mu_);
-  int64_t sealer_day_ ABSL_GUARDED_BY(mu_) = -1;
-  absl::Time sealer_retry_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  Rooted<CacheNames> names_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, Rooted<CacheSealer>> sealers_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace sallyport::token_broker

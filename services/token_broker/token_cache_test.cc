@@ -16,6 +16,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 const ConnectionKey kAda{"corp:ada", "app_1"};
+constexpr char kPassport[] = "passport-of:corp:ada";
 
 std::shared_ptr<ConnectionView> View(int64_t generation, int64_t version, absl::Time now) {
   auto view = std::make_shared<ConnectionView>();
@@ -26,39 +27,55 @@ std::shared_ptr<ConnectionView> View(int64_t generation, int64_t version, absl::
   view->times = {now, now + absl::Hours(1)};
   view->scopes = {"repo"};
   view->can_refresh = true;
-  view->bound_to = "https://a.example https://a.example";
+  view->provenance.set_token_origin("https://a.example");
+  view->provenance.set_binding("binding");
+  view->provenance_sealed = true;
   return view;
 }
 
-TEST(CacheSealerTest, ValueOpensForItsConnectionOnly) {
-  const CacheSealer sealer(Secret(std::string(32, 'r')));
-  const CacheSealer tomorrow(Secret(std::string(32, 's')));
-  ASSERT_OK_AND_ASSIGN(const std::string value, sealer.Seal(kAda, *View(7, 9, absl::FromUnixSeconds(1'800'000'000))));
+constexpr char kRedisKey[] = "sallyport:token:ab";
 
-  ASSERT_OK_AND_ASSIGN(const SharedConnection view, sealer.Open(kAda, value));
+TEST(CacheSealerTest, ValueOpensForItsConnectionOnly) {
+  const CacheSealer sealer(Secret(std::string(32, 'r')), 20'000, 1);
+  const CacheSealer other(Secret(std::string(32, 's')), 20'000, 1);
+  ASSERT_OK_AND_ASSIGN(const std::string value,
+                       sealer.Seal(kAda, *View(7, 9, absl::FromUnixSeconds(1'800'000'000)), kRedisKey));
+
+  ASSERT_OK_AND_ASSIGN(const SharedConnection view, sealer.Open(kAda, value, kRedisKey));
   EXPECT_EQ(view->access_token.Expose(), "canary-7-9");
   EXPECT_EQ(view->generation, 7);
   EXPECT_EQ(view->version, 9);
-  EXPECT_EQ(view->bound_to, "https://a.example https://a.example");
+  EXPECT_EQ(view->provenance.token_origin(), "https://a.example");
+  EXPECT_EQ(view->provenance.binding(), "binding");
   EXPECT_EQ(CacheSealer::GenerationOf(value), 7);
-  EXPECT_FALSE(sealer.Open({"corp:bob", "app_1"}, value).ok());
-  EXPECT_FALSE(sealer.Open({"corp:ada", "app_2"}, value).ok());
-  EXPECT_FALSE(sealer.Open({"corp:adaa", "pp_1"}, value).ok());
-  EXPECT_FALSE(tomorrow.Open(kAda, value).ok());
+  EXPECT_FALSE(sealer.Open({"corp:bob", "app_1"}, value, kRedisKey).ok());
+  EXPECT_FALSE(sealer.Open({"corp:ada", "app_2"}, value, kRedisKey).ok());
+  EXPECT_FALSE(sealer.Open({"corp:adaa", "pp_1"}, value, kRedisKey).ok());
+  EXPECT_FALSE(sealer.Open(kAda, value, "sallyport:token:cd").ok());
+  EXPECT_TRUE(absl::IsDataLoss(other.Open(kAda, value, kRedisKey).status()));
+}
+
+TEST(CacheSealerTest, AnotherRootIsToldFromDamage) {
+  const CacheSealer sealer(Secret(std::string(32, 'r')), 20'000, 1);
+  ASSERT_OK_AND_ASSIGN(const std::string value, sealer.Seal(kAda, *View(7, 9, absl::Now()), kRedisKey));
+  for (const auto& [day, key_version] : {std::pair<int64_t, int32_t>{20'001, 1}, {20'000, 2}}) {
+    const CacheSealer later(Secret(std::string(32, 's')), day, key_version);
+    EXPECT_TRUE(absl::IsNotFound(later.Open(kAda, value, kRedisKey).status()));
+  }
 }
 
 TEST(CacheSealerTest, EveryChangedByteIsNoticedAndNothingShows) {
-  const CacheSealer sealer(Secret(std::string(32, 'r')));
-  ASSERT_OK_AND_ASSIGN(const std::string value, sealer.Seal(kAda, *View(7, 9, absl::Now())));
+  const CacheSealer sealer(Secret(std::string(32, 'r')), 20'000, 1);
+  ASSERT_OK_AND_ASSIGN(const std::string value, sealer.Seal(kAda, *View(7, 9, absl::Now()), kRedisKey));
   for (size_t i = 0; i < value.size(); ++i) {
     std::string changed = value;
     changed[i] = static_cast<char>(changed[i] ^ 1);
-    EXPECT_FALSE(sealer.Open(kAda, changed).ok()) << i;
+    EXPECT_FALSE(sealer.Open(kAda, changed, kRedisKey).ok()) << i;
   }
-  EXPECT_FALSE(sealer.Open(kAda, "").ok());
-  EXPECT_FALSE(sealer.Open(kAda, value.substr(0, 12)).ok());
+  EXPECT_FALSE(sealer.Open(kAda, "", kRedisKey).ok());
+  EXPECT_FALSE(sealer.Open(kAda, value.substr(0, 20), kRedisKey).ok());
   EXPECT_THAT(value, Not(HasSubstr("canary")));
-  EXPECT_THAT(sealer.KeyFor(kAda), Not(HasSubstr("ada")));
+  EXPECT_THAT(CacheNames(Secret(std::string(32, 'r'))).KeyFor(kAda), Not(HasSubstr("ada")));
 }
 
 class TokenCacheTest : public ::testing::Test {
@@ -70,7 +87,7 @@ class TokenCacheTest : public ::testing::Test {
 };
 
 TEST_F(TokenCacheTest, EntryIsBelievedAsLongAsTheCallerAllows) {
-  cache_.Put(kAda, View(1, 1, clock_.Now()), false);
+  cache_.Put(kAda, View(1, 1, clock_.Now()), false, kPassport);
   clock_.Advance(absl::Seconds(6));
 
   EXPECT_EQ(cache_.Get(kAda, absl::Seconds(5)), nullptr);
@@ -79,13 +96,13 @@ TEST_F(TokenCacheTest, EntryIsBelievedAsLongAsTheCallerAllows) {
 }
 
 TEST_F(TokenCacheTest, OlderGenerationIsForgottenAndDoesNotComeBack) {
-  cache_.Put(kAda, View(1, 1, clock_.Now()), false);
+  cache_.Put(kAda, View(1, 1, clock_.Now()), false, kPassport);
 
   cache_.Invalidate(kAda.ToString(), 2);
-  cache_.Put(kAda, View(1, 5, clock_.Now()), false);
+  cache_.Put(kAda, View(1, 5, clock_.Now()), false, kPassport);
 
   EXPECT_EQ(cache_.Get(kAda, absl::Hours(1)), nullptr);
-  cache_.Put(kAda, View(2, 6, clock_.Now()), false);
+  cache_.Put(kAda, View(2, 6, clock_.Now()), false, kPassport);
   EXPECT_NE(cache_.Get(kAda, absl::Hours(1)), nullptr);
 }
 
@@ -94,7 +111,7 @@ TEST_F(TokenCacheTest, VersionThatTheVaultStillGivesIsBelievedAndNoOtherOfItsGen
 
   cache_.PutRead(kAda, View(1, 5, clock_.Now()), cache_.Mark());
   EXPECT_NE(cache_.Get(kAda, absl::Hours(1)), nullptr);
-  cache_.Put(kAda, View(1, 6, clock_.Now()), false);
+  cache_.Put(kAda, View(1, 6, clock_.Now()), false, kPassport);
   EXPECT_EQ(cache_.Get(kAda, absl::Hours(1)), nullptr);
 }
 
@@ -107,14 +124,14 @@ TEST_F(TokenCacheTest, ReadThatBeganBeforeAnInvalidationHealsNothing) {
   cache_.Invalidate(kAda.ToString(), 2);
   EXPECT_EQ(cache_.Get(kAda, absl::Hours(1)), nullptr);
   cache_.PutRead(kAda, View(1, 5, clock_.Now()), before);
-  cache_.Put(kAda, View(1, 5, clock_.Now()), false);
+  cache_.Put(kAda, View(1, 5, clock_.Now()), false, kPassport);
 
   EXPECT_EQ(cache_.Get(kAda, absl::Hours(1)), nullptr);
 }
 
 TEST_F(TokenCacheTest, ReadThatBeganBeforeANewLinkWasSeenHealsNothing) {
   const uint64_t before = cache_.Mark();
-  cache_.Put(kAda, View(2, 6, clock_.Now()), false);
+  cache_.Put(kAda, View(2, 6, clock_.Now()), false, kPassport);
 
   cache_.PutRead(kAda, View(1, 5, clock_.Now()), before);
 
@@ -124,14 +141,14 @@ TEST_F(TokenCacheTest, ReadThatBeganBeforeANewLinkWasSeenHealsNothing) {
 }
 
 TEST_F(TokenCacheTest, LateReadDoesNotReplaceANewerVersion) {
-  cache_.Put(kAda, View(1, 5, clock_.Now()), false);
-  cache_.Put(kAda, View(1, 4, clock_.Now()), false);
+  cache_.Put(kAda, View(1, 5, clock_.Now()), false, kPassport);
+  cache_.Put(kAda, View(1, 4, clock_.Now()), false, kPassport);
   EXPECT_EQ(cache_.Get(kAda, absl::Hours(1))->version, 5);
 }
 
 TEST_F(TokenCacheTest, SubjectIsForgottenWholeAndNobodyElse) {
-  cache_.Put(kAda, View(1, 1, clock_.Now()), false);
-  cache_.Put({"corp:ada2", "app_1"}, View(1, 1, clock_.Now()), false);
+  cache_.Put(kAda, View(1, 1, clock_.Now()), false, kPassport);
+  cache_.Put({"corp:ada2", "app_1"}, View(1, 1, clock_.Now()), false, kPassport);
 
   cache_.InvalidateSubject("corp:ada");
 
@@ -157,76 +174,99 @@ class SharedTokenCacheTest : public TokenCacheTest {
 };
 
 TEST_F(SharedTokenCacheTest, WhatOneReplicaPutsAnotherFinds) {
-  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true, kPassport);
 
-  const SharedConnection found = other_->GetShared(kAda);
+  const SharedConnection found = other_->GetShared(kAda, kPassport);
 
   ASSERT_NE(found, nullptr);
   EXPECT_EQ(found->access_token.Expose(), "canary-3-4");
-  EXPECT_EQ(other_->GetShared({"corp:bob", "app_1"}), nullptr);
+  EXPECT_EQ(other_->GetShared({"corp:bob", "app_1"}, "passport-of:corp:bob"), nullptr);
   const auto raw = redis_->Get(other_->DoorbellKey(kAda));
   ASSERT_TRUE(raw.ok() && raw->has_value());
   EXPECT_THAT(**raw, Not(HasSubstr("canary")));
 }
 
 TEST_F(SharedTokenCacheTest, OlderGenerationThanHeardOfIsAMiss) {
-  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true, kPassport);
   other_->Invalidate(kAda.ToString(), 4);
-  EXPECT_EQ(other_->GetShared(kAda), nullptr);
+  EXPECT_EQ(other_->GetShared(kAda, kPassport), nullptr);
 }
 
 // Read from the vault, without an invalidation: what Redis still holds is older.
 TEST_F(SharedTokenCacheTest, OlderGenerationThanSeenIsAMiss) {
-  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
-  other_->Put(kAda, View(4, 5, clock_.Now()), false);
-  EXPECT_EQ(other_->GetShared(kAda), nullptr);
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true, kPassport);
+  other_->Put(kAda, View(4, 5, clock_.Now()), false, kPassport);
+  EXPECT_EQ(other_->GetShared(kAda, kPassport), nullptr);
 }
 
 TEST_F(SharedTokenCacheTest, WhatIsForgottenIsTakenAwayForAll) {
-  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true, kPassport);
   mine_->Forget(kAda, 4);
   EXPECT_EQ(mine_->Get(kAda, absl::Hours(1)), nullptr);
-  EXPECT_EQ(other_->GetShared(kAda), nullptr) << "though it has heard of nothing";
+  EXPECT_EQ(other_->GetShared(kAda, kPassport), nullptr) << "though it has heard of nothing";
 }
 
 TEST_F(SharedTokenCacheTest, ValueThatDoesNotOpenIsAMissAndRemoved) {
-  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true, kPassport);
   const std::string key = mine_->DoorbellKey(kAda);
   std::string value = **redis_->Get(key);
   value.back() = static_cast<char>(value.back() ^ 1);
   ASSERT_TRUE(redis_->Set(key, value, absl::Minutes(1)).ok());
 
-  EXPECT_EQ(other_->GetShared(kAda), nullptr);
+  EXPECT_EQ(other_->GetShared(kAda, kPassport), nullptr);
   EXPECT_FALSE(redis_->Get(key)->has_value());
 }
 
 TEST_F(SharedTokenCacheTest, HealedVersionIsFoundAndNoOtherOfItsGeneration) {
   other_->Invalidate(kAda.ToString(), 4);
   other_->PutRead(kAda, View(3, 5, clock_.Now()), other_->Mark());
-  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
-  EXPECT_EQ(other_->GetShared(kAda), nullptr);
-  mine_->Put(kAda, View(3, 5, clock_.Now()), true);
-  EXPECT_NE(other_->GetShared(kAda), nullptr);
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true, kPassport);
+  EXPECT_EQ(other_->GetShared(kAda, kPassport), nullptr);
+  mine_->Put(kAda, View(3, 5, clock_.Now()), true, kPassport);
+  EXPECT_NE(other_->GetShared(kAda, kPassport), nullptr);
 }
 
 TEST_F(SharedTokenCacheTest, ValueThatDoesNotSayWhoseProviderItIsOfIsAMiss) {
   std::shared_ptr<ConnectionView> view = View(3, 4, clock_.Now());
-  view->bound_to = "";
-  mine_->Put(kAda, view, true);
-  EXPECT_EQ(other_->GetShared(kAda), nullptr);
+  view->provenance.clear_token_origin();
+  mine_->Put(kAda, view, true, kPassport);
+  EXPECT_EQ(other_->GetShared(kAda, kPassport), nullptr);
+}
+
+TEST_F(SharedTokenCacheTest, OpensOnlyWithAPassportOfItsUser) {
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true, kPassport);
+  EXPECT_EQ(other_->GetShared(kAda, ""), nullptr);
+  EXPECT_EQ(other_->GetShared(kAda, "passport-of:corp:eve"), nullptr);
+  clock_.Advance(absl::Seconds(2));
+  EXPECT_NE(other_->GetShared(kAda, kPassport), nullptr);
+}
+
+TEST_F(SharedTokenCacheTest, WhatIsRenewedWhileNobodyCallsIsNotShared) {
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true, "");
+  EXPECT_FALSE(redis_->Get(mine_->DoorbellKey(kAda))->has_value());
+  EXPECT_NE(mine_->Get(kAda, absl::Hours(1)), nullptr);
+}
+
+TEST_F(SharedTokenCacheTest, AReplacedDataKeyIsAMissAndNoFailure) {
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true, kPassport);
+  const std::string key = mine_->DoorbellKey(kAda);
+  EXPECT_NE(other_->DoorbellKey(kAda), "");  // The organization's root is known before.
+  vault_.RotateDataKeys();
+  EXPECT_EQ(other_->GetShared(kAda, kPassport), nullptr);
+  EXPECT_TRUE(redis_->Get(key)->has_value()) << "it is good for those who know the former root";
 }
 
 TEST_F(SharedTokenCacheTest, EndedTokenIsAMiss) {
-  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true, kPassport);
   clock_.Advance(absl::Hours(1) - absl::Seconds(30));
-  EXPECT_EQ(other_->GetShared(kAda), nullptr);
+  EXPECT_EQ(other_->GetShared(kAda, kPassport), nullptr);
 }
 
 TEST_F(SharedTokenCacheTest, WithoutRedisItIsAMiss) {
-  mine_->Put(kAda, View(3, 4, clock_.Now()), true);
+  mine_->Put(kAda, View(3, 4, clock_.Now()), true, kPassport);
   server_->Stop();
-  EXPECT_EQ(other_->GetShared(kAda), nullptr);
-  mine_->Put(kAda, View(3, 5, clock_.Now()), true);
+  EXPECT_EQ(other_->GetShared(kAda, kPassport), nullptr);
+  mine_->Put(kAda, View(3, 5, clock_.Now()), true, kPassport);
   EXPECT_EQ(mine_->Get(kAda, absl::Hours(1))->version, 5);
 }
 

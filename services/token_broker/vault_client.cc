@@ -44,8 +44,9 @@ class GrpcVaultClient final : public VaultClient {
   absl::StatusOr<vault::v1::ListDueResponse> ListDue(const vault::v1::ListDueRequest& request) override {
     return Call<vault::v1::ListDueResponse>(&vault::v1::Vault::Stub::ListDue, request, "");
   }
-  absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots() override {
-    return Call<vault::v1::GetCacheRootsResponse>(&vault::v1::Vault::Stub::GetCacheRoots, {}, "");
+  absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const vault::v1::GetCacheRootsRequest& request,
+                                                                 const std::string& passport) override {
+    return Call<vault::v1::GetCacheRootsResponse>(&vault::v1::Vault::Stub::GetCacheRoots, request, passport);
   }
 
  private:

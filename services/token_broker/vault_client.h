@@ -28,11 +28,12 @@ class VaultClient {
                                                        const std::string& passport) = 0;
   virtual absl::StatusOr<vault::v1::AcquireLeaseResponse> AcquireLease(const vault::v1::AcquireLeaseRequest& request,
                                                                        const std::string& passport) = 0;
-  // The lease alone authorises these two.
+  // The lease alone authorises these two, and a Delete that names one.
   virtual absl::Status Release(const vault::v1::ReleaseRequest& request) = 0;
   virtual absl::Status PutStatus(const vault::v1::PutStatusRequest& request) = 0;
   virtual absl::StatusOr<vault::v1::ListDueResponse> ListDue(const vault::v1::ListDueRequest& request) = 0;
-  virtual absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots() = 0;
+  virtual absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const vault::v1::GetCacheRootsRequest& request,
+                                                                         const std::string& passport) = 0;
 };
 
 // Over gRPC; every call ends within 5 s.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/vault/access.h"
 
-#include "absl/strings/match.h"
-
 #include "common/status_macros.h"
 #include "services/vault/errors.h"
 
@@ -14,44 +12,48 @@ constexpr unsigned kOwned =
     Bit(Operation::kGet) | Bit(Operation::kPut) | Bit(Operation::kDelete) | Bit(Operation::kList);
 constexpr unsigned kWriteOnly =
     Bit(Operation::kPut) | Bit(Operation::kDelete) | Bit(Operation::kList) | Bit(Operation::kPin);
+constexpr unsigned kBindable = kWriteOnly | Bit(Operation::kRebind);
 
 struct Grant {
   const char* service;
   const char* kind;
   unsigned operations;
-  const char* name_prefix;
 };
 constexpr Grant kGrants[] = {
-    {"token_broker", "connection", kOwned | Bit(Operation::kLease), ""},
-    {"token_broker", "link_flow", kOwned | Bit(Operation::kLease), ""},
-    {"token_broker", "broker_key", kOwned | Bit(Operation::kLease), ""},
-    {"token_broker", "server_secret", Bit(Operation::kGet), ""},
-    {"token_broker", "app_secret", Bit(Operation::kGet), ""},
-    {"token_broker", "credential", Bit(Operation::kGet), ""},
-    {"token_broker", "connector_secret", Bit(Operation::kGet), ""},
-    {"authn", "signing_key", kOwned, ""},
-    {"authn", "session_key", kOwned, ""},
-    {"authn", "connector_secret", kOwned, ""},
-    {"authn", "connection", Bit(Operation::kPut), "sso:"},
-    {"registry", "server_secret", kWriteOnly, ""},
-    {"registry", "app_secret", kWriteOnly, ""},
-    {"registry", "credential", kWriteOnly, ""},
+    {"token_broker", "connection", kOwned | Bit(Operation::kLease)},
+    {"token_broker", "link_flow", kOwned | Bit(Operation::kLease)},
+    {"token_broker", "broker_key", kOwned | Bit(Operation::kLease)},
+    {"token_broker", "server_secret", Bit(Operation::kGet)},
+    {"token_broker", "app_secret", Bit(Operation::kGet)},
+    {"token_broker", "credential", Bit(Operation::kGet)},
+    {"token_broker", "server_binding", Bit(Operation::kGet)},
+    {"token_broker", "app_binding", Bit(Operation::kGet)},
+    {"token_broker", "connector_secret", Bit(Operation::kGet)},
+    {"authn", "signing_key", kOwned},
+    {"authn", "session_key", kOwned},
+    {"authn", "connector_secret", kOwned},
+    {"registry", "server_secret", kBindable},
+    {"registry", "app_secret", kBindable},
+    {"registry", "credential", kBindable},
+    {"registry", "server_binding", kBindable},
+    {"registry", "app_binding", kBindable},
 };
 
-absl::Status CheckMaintenance(const Caller& caller, Operation operation, const RecordId& id) {
-  const Passport& passport = *caller.passport;
-  const bool revoke = passport.purpose == Passport::Purpose::kMaintenanceRevoke;
-  const bool fits =
-      operation == Operation::kGet || operation == Operation::kLease || (revoke && operation == Operation::kDelete);
-  if (caller.service != "token_broker" || !fits || passport.record != PassportRecord(id)) {
-    return error::Denied("the maintenance passport is not for this", "passport_mismatch");
+absl::Status CheckRole(const Caller& caller, absl::string_view role) {
+  if (!caller.passport.has_value()) {
+    return error::Denied("saying where tokens may go needs a passport", "passport_required");
   }
-  return absl::OkStatus();
+  return caller.passport->HasRole(role)
+             ? absl::OkStatus()
+             : error::Denied("saying where tokens may go needs an administrator's passport", "role_missing");
 }
 
-bool IsMaintenance(const Passport& passport) {
-  return passport.purpose == Passport::Purpose::kMaintenanceRefresh ||
-         passport.purpose == Passport::Purpose::kMaintenanceRevoke;
+absl::Status CheckOwner(const Caller& caller, const Owner& owner, bool admin_may) {
+  if (!caller.passport.has_value()) {
+    return error::Denied("records of a user need a passport", "passport_required");
+  }
+  const bool allowed = caller.passport->subject == owner.id || (admin_may && caller.passport->HasRole("admin"));
+  return allowed ? absl::OkStatus() : error::Denied("the passport is another user's", "passport_mismatch");
 }
 
 }  // namespace
@@ -70,14 +72,15 @@ const char* OperationName(Operation operation) {
       return "pin";
     case Operation::kLease:
       return "lease";
+    case Operation::kRebind:
+      return "rebind";
   }
   return "unknown";
 }
 
 absl::Status CheckKind(const Caller& caller, Operation operation, const RecordId& id) {
   for (const Grant& grant : kGrants) {
-    if (caller.service == grant.service && id.kind == grant.kind && (grant.operations & Bit(operation)) != 0 &&
-        absl::StartsWith(id.name, grant.name_prefix)) {
+    if (caller.service == grant.service && id.kind == grant.kind && (grant.operations & Bit(operation)) != 0) {
       return absl::OkStatus();
     }
   }
@@ -86,19 +89,13 @@ absl::Status CheckKind(const Caller& caller, Operation operation, const RecordId
 
 absl::Status CheckAccess(const Caller& caller, Operation operation, const RecordId& id) {
   RETURN_IF_ERROR(CheckKind(caller, operation, id));
-  if (id.owner.type != "user") {
-    return absl::OkStatus();
+  if (operation == Operation::kRebind) {
+    return CheckRole(caller, "credential-admin");
   }
-  if (!caller.passport.has_value()) {
-    return error::Denied("records of a user need a passport", "passport_required");
+  if (operation == Operation::kPut && IsBinding(id)) {
+    return CheckRole(caller, "admin");
   }
-  if (caller.passport->subject != id.owner.id) {
-    return error::Denied("the passport is another user's", "passport_mismatch");
-  }
-  if (IsMaintenance(*caller.passport)) {
-    return CheckMaintenance(caller, operation, id);
-  }
-  return absl::OkStatus();
+  return id.owner.type == "user" ? CheckOwner(caller, id.owner, false) : absl::OkStatus();
 }
 
 bool MayListKind(const Caller& caller, const std::string& kind) {
@@ -114,47 +111,43 @@ absl::Status CheckListOwner(const Caller& caller, const Owner& owner) {
   if (owner == VaultOwner() || (owner.type == "system" && owner.id != caller.service)) {
     return error::Denied("these records are another service's", "caller_not_allowed");
   }
-  if (owner.type != "user") {
-    return absl::OkStatus();
-  }
-  if (!caller.passport.has_value()) {
-    return error::Denied("records of a user need a passport", "passport_required");
-  }
-  const bool allowed =
-      !IsMaintenance(*caller.passport) && (caller.passport->subject == owner.id || caller.passport->HasRole("admin"));
-  return allowed ? absl::OkStatus() : error::Denied("the passport is another user's", "passport_mismatch");
+  return owner.type == "user" ? CheckOwner(caller, owner, true) : absl::OkStatus();
 }
 
 absl::Status CheckDeleteOwner(const Caller& caller, const Owner& owner) {
   if (owner.type != "user") {
     return error::Denied("only a user's records can be destroyed as a whole", "caller_not_allowed");
   }
-  if (!caller.passport.has_value()) {
-    return error::Denied("destroying a user's records needs a passport", "passport_required");
+  return CheckOwner(caller, owner, true);
+}
+
+absl::Status CheckCacheRoots(const Owner& owner, const Caller& caller) {
+  if (owner.type == "system") {
+    return error::Denied("nothing of a service's own is cached", "caller_not_allowed");
   }
-  const Passport& passport = *caller.passport;
-  const bool allowed = !IsMaintenance(passport) && (passport.subject == owner.id || passport.HasRole("admin"));
-  return allowed ? absl::OkStatus() : error::Denied("the passport is another user's", "passport_mismatch");
+  return owner.type == "user" ? CheckOwner(caller, owner, false) : absl::OkStatus();
 }
 
 std::map<std::string, MethodTable> VaultMethodTables() {
   const std::set<std::string> keepers = {"token_broker", "authn", "registry"};
   const std::set<std::string> broker = {"token_broker"};
   const std::set<std::string> edge = {"edge"};
-  return {
-      {"sallyport.vault.v1.Vault",
-       {{"Put", keepers},
-        {"Get", {"token_broker", "authn"}},
-        {"List", keepers},
-        {"Delete", keepers},
-        {"Pin", {"registry"}},
-        {"AcquireLease", broker},
-        {"Release", broker},
-        {"PutStatus", broker},
-        {"ListDue", broker},
-        {"DeleteOwner", {"token_broker", "authn"}},
-        {"GetCacheRoots", broker}}},
-      {"sallyport.vault.v1.VaultAdmin", {{"GetStatus", edge}, {"RotateTerm", edge}, {"Rewrap", edge}, {"Seal", edge}}}};
+  return {{"sallyport.vault.v1.Vault",
+           {{"Put", keepers},
+            {"Get", {"token_broker", "authn"}},
+            {"List", keepers},
+            {"Delete", keepers},
+            {"Pin", {"registry"}},
+            {"Rebind", {"registry"}},
+            {"Adopt", {"registry"}},
+            {"AcquireLease", broker},
+            {"Release", broker},
+            {"PutStatus", broker},
+            {"ListDue", broker},
+            {"DeleteOwner", {"token_broker", "authn"}},
+            {"GetCacheRoots", broker}}},
+          {"sallyport.vault.v1.VaultAdmin",
+           {{"GetStatus", edge}, {"RotateTerm", edge}, {"Rewrap", edge}, {"DestroyTerm", edge}, {"Seal", edge}}}};
 }
 
 }  // namespace sallyport::vault

@@ -22,8 +22,11 @@ const RecordId kSigningKey = {{"system", "authn"}, "signing_key", "k1"};
 const RecordId kConnectorSecret = {{"system", "authn"}, "connector_secret", "corp/client_secret"};
 const RecordId kFlow = {{"system", "token_broker"}, "link_flow", "ab"};
 
-constexpr Operation kAll[] = {Operation::kGet,  Operation::kPut, Operation::kDelete,
-                              Operation::kList, Operation::kPin, Operation::kLease};
+const RecordId kServerBinding = {{"org", "default"}, "server_binding", "srv_1/binding"};
+const RecordId kAppBinding = {{"org", "default"}, "app_binding", "app_1/binding"};
+
+constexpr Operation kAll[] = {Operation::kGet, Operation::kPut,   Operation::kDelete, Operation::kList,
+                              Operation::kPin, Operation::kLease, Operation::kRebind};
 
 // "get put …": what this caller may do with the record.
 std::string Allowed(const Caller& caller, const RecordId& id) {
@@ -36,10 +39,10 @@ std::string Allowed(const Caller& caller, const RecordId& id) {
   return absl::StrJoin(out, " ");
 }
 
-Caller Maintenance(Passport::Purpose purpose, const RecordId& id, const std::string& service = "token_broker") {
-  Caller caller = For(service, id.owner.id);
-  caller.passport->purpose = purpose;
-  caller.passport->record = PassportRecord(id);
+Caller Api(const std::string& service, const std::string& role) {
+  Caller caller = For(service, "corp:root");
+  caller.passport->purpose = Passport::Purpose::kApi;
+  caller.passport->roles = {role};
   return caller;
 }
 
@@ -73,9 +76,9 @@ TEST(AccessTest, RegistryWritesButNeverReads) {
   EXPECT_EQ(Allowed(Service("registry"), kConnectorSecret), "");
   EXPECT_EQ(Allowed(For("registry", "corp:ada"), kConnection), "");
 }
-TEST(AccessTest, AuthnKeepsItsKeysAndPutsSignInTokens) {
+TEST(AccessTest, AuthnKeepsItsKeysAndTouchesNoTokens) {
   EXPECT_EQ(Allowed(Service("authn"), kSigningKey), "get put delete list");
-  EXPECT_EQ(Allowed(For("authn", "corp:ada"), kSignIn), "put");
+  EXPECT_EQ(Allowed(For("authn", "corp:ada"), kSignIn), "");
   EXPECT_EQ(Allowed(For("authn", "corp:ada"), kConnection), "");
   EXPECT_EQ(Allowed(Service("authn"), kSignIn), "");
   EXPECT_EQ(Allowed(Service("authn"), kServerSecret), "");
@@ -90,30 +93,53 @@ TEST(AccessTest, EdgeAndStrangersGetNothing) {
     }
   }
 }
-TEST(AccessTest, MaintenancePassportIsForItsOneRecordAndPurpose) {
-  using Purpose = Passport::Purpose;
-  EXPECT_EQ(Allowed(Maintenance(Purpose::kMaintenanceRefresh, kConnection), kConnection), "get lease");
-  EXPECT_EQ(Allowed(Maintenance(Purpose::kMaintenanceRevoke, kConnection), kConnection), "get delete lease");
-  EXPECT_EQ(Allowed(Maintenance(Purpose::kMaintenanceRefresh, kSignIn), kConnection), "");
-  EXPECT_EQ(Allowed(Maintenance(Purpose::kMaintenanceRefresh, kSignIn, "authn"), kSignIn), "");
+TEST(AccessTest, WhereTokensMayGoIsSaidByAdministratorsOnly) {
+  for (const RecordId& id : {kServerBinding, kAppBinding}) {
+    EXPECT_EQ(Allowed(Service("registry"), id), "delete list pin");
+    EXPECT_EQ(Allowed(Api("registry", "admin"), id), "put delete list pin");
+    EXPECT_EQ(Allowed(Api("registry", "credential-admin"), id), "delete list pin rebind");
+    EXPECT_EQ(Allowed(Api("registry", "auditor"), id), "delete list pin");
+    EXPECT_EQ(Allowed(Service("token_broker"), id), "get");
+    EXPECT_EQ(Allowed(Api("token_broker", "admin"), id), "get");
+    EXPECT_EQ(Allowed(Api("authn", "admin"), id), "");
+  }
+  EXPECT_EQ(Allowed(Api("registry", "credential-admin"), kServerSecret), "put delete list pin rebind");
+  EXPECT_EQ(Allowed(Api("registry", "admin"), kServerSecret), "put delete list pin");
+}
+TEST(AccessTest, RolesOfACallDoNotCount) {
+  for (const auto purpose : {Passport::Purpose::kCall, Passport::Purpose::kLink, Passport::Purpose::kSignIn}) {
+    Caller caller = Api("registry", "admin");
+    caller.passport->roles = {"admin", "credential-admin"};
+    caller.passport->purpose = purpose;
+    EXPECT_EQ(Allowed(caller, kAppBinding), "delete list pin");
+    caller.service = "token_broker";
+    EXPECT_FALSE(CheckListOwner(caller, {"user", "corp:ada"}).ok());
+    EXPECT_FALSE(CheckDeleteOwner(caller, {"user", "corp:ada"}).ok());
+  }
+}
+TEST(AccessTest, CacheRootsOfAUserAreTheirOwn) {
+  const Owner ada = {"user", "corp:ada"};
+  EXPECT_THAT(CheckCacheRoots(ada, For("token_broker", "corp:ada")), IsOk());
+  EXPECT_FALSE(CheckCacheRoots(ada, For("token_broker", "corp:eve")).ok());
+  EXPECT_FALSE(CheckCacheRoots(ada, Service("token_broker")).ok());
+  EXPECT_FALSE(CheckCacheRoots(ada, Api("token_broker", "admin")).ok());
+  EXPECT_THAT(CheckCacheRoots({"org", "default"}, Service("token_broker")), IsOk());
+  EXPECT_FALSE(CheckCacheRoots(VaultOwner(), Service("token_broker")).ok());
+  EXPECT_FALSE(CheckCacheRoots({"system", "authn"}, Service("token_broker")).ok());
 }
 TEST(AccessTest, OwnerIsDestroyedByThemselvesOrAnAdmin) {
   const Owner ada = {"user", "corp:ada"};
-  Caller admin = For("token_broker", "corp:root");
-  EXPECT_FALSE(CheckDeleteOwner(admin, ada).ok());
-  admin.passport->roles = {"admin"};
+  EXPECT_FALSE(CheckDeleteOwner(For("token_broker", "corp:root"), ada).ok());
+  const Caller admin = Api("token_broker", "admin");
   EXPECT_THAT(CheckDeleteOwner(admin, ada), IsOk());
   EXPECT_FALSE(CheckDeleteOwner(admin, {"org", "default"}).ok());
   EXPECT_FALSE(CheckDeleteOwner(admin, VaultOwner()).ok());
   EXPECT_THAT(CheckDeleteOwner(For("authn", "corp:ada"), ada), IsOk());
   EXPECT_FALSE(CheckDeleteOwner(Service("authn"), ada).ok());
-  EXPECT_FALSE(CheckDeleteOwner(Maintenance(Passport::Purpose::kMaintenanceRevoke, kConnection), ada).ok());
 }
 TEST(AccessTest, OwnersAreListedByThemselvesOrAnAdmin) {
-  Caller admin = For("token_broker", "corp:root");
-  admin.passport->roles = {"credential-admin"};
-  EXPECT_FALSE(CheckListOwner(admin, {"user", "corp:ada"}).ok());
-  admin.passport->roles = {"admin"};
+  EXPECT_FALSE(CheckListOwner(Api("token_broker", "credential-admin"), {"user", "corp:ada"}).ok());
+  const Caller admin = Api("token_broker", "admin");
   EXPECT_THAT(CheckListOwner(admin, {"user", "corp:ada"}), IsOk());
   EXPECT_EQ(Allowed(admin, kConnection), "") << "an administrator sees that there is a record, not what is in it";
   EXPECT_THAT(CheckListOwner(For("token_broker", "corp:ada"), {"user", "corp:ada"}), IsOk());

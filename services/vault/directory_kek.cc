@@ -45,8 +45,9 @@ absl::StatusOr<Secret> ReadKey(const std::string& path) {
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
     return absl::FailedPreconditionError(absl::StrCat(path, " is no regular file"));
   }
-  if ((info.st_mode & 07777) != 0400) {
-    return absl::FailedPreconditionError(absl::StrCat(path, " must have mode 0400"));
+  // 0440: a Kubernetes Secret that is mounted with an fsGroup belongs to root and that group.
+  if (const mode_t mode = info.st_mode & 07777; mode != 0400 && mode != 0440) {
+    return absl::FailedPreconditionError(absl::StrCat(path, " must have mode 0400, or 0440 for a group"));
   }
   std::string bytes(kKeySize + 1, '\0');
   const ssize_t got = ::read(fd, bytes.data(), bytes.size());
@@ -155,6 +156,12 @@ absl::StatusOr<Secret> DirectoryKek::Unwrap(const Wrapped& wrapped, absl::string
     }
   }
   return AeadOpen(*key, wrapped.ciphertext, AssociatedData(wrapped.key_id));
+}
+
+void DirectoryKek::Wipe() {
+  MutexLock lock(mu_);
+  keys_.clear();  // The last user of a key wipes it.
+  current_.clear();
 }
 
 absl::Status DirectoryKek::CreateFirst() {

@@ -10,8 +10,8 @@
 
 namespace sallyport::vault {
 
-// Keys in a directory: each regular file of exactly 32 bytes and mode 0400 is one; `current` (a symbolic link, or a
-// file as in a mounted Kubernetes Secret) is the one that wraps, all of them unwrap. Names beginning with '.' are
+// Keys in a directory: each regular file of exactly 32 bytes and mode 0400 or 0440 is one; `current` (a symbolic link,
+// or a file as in a mounted Kubernetes Secret) is the one that wraps, all of them unwrap. Names beginning with '.' are
 // ignored. The directory is read again by every Status() and when a key id is not known.
 //
 // key_id = "file:" and the first 16 hex digits of HMAC-SHA-256(key, "sallyport-kek-id"): an id can never name another
@@ -27,6 +27,8 @@ class DirectoryKek final : public KeyEncryptionKey {
 
   // Makes the directory and its first key if there is no entry at all.
   absl::Status CreateFirst() override;
+  // Until the directory is read again.
+  void Wipe() override;
 
  private:
   using Keys = std::map<std::string, std::shared_ptr<const Secret>>;

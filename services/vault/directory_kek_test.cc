@@ -91,12 +91,18 @@ TEST_F(DirectoryKekTest, KeyIdIsComputedFromTheKey) {
 }
 
 TEST_F(DirectoryKekTest, OtherModesAreRefused) {
-  for (const mode_t mode : {0600u, 0440u, 0444u, 0700u, 0401u}) {
+  for (const mode_t mode : {0600u, 0640u, 0444u, 0700u, 0401u, 0460u}) {
     WriteKey("a", std::string(32, 'k'), mode);
     PointCurrentTo("a");
     EXPECT_THAT(kek_.Status(), StatusIs(Code::kNotFound, "0400")) << mode;
     ::unlink(Path("a").c_str());
   }
+}
+
+TEST_F(DirectoryKekTest, AGroupMayReadAsWithAKubernetesSecret) {
+  WriteKey("a", std::string(32, 'k'), 0440);
+  PointCurrentTo("a");
+  EXPECT_THAT(kek_.Status(), IsOk());
 }
 
 TEST_F(DirectoryKekTest, OtherSizesAreRefused) {

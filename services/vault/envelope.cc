@@ -2,6 +2,7 @@
 #include "services/vault/envelope.h"
 
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -17,7 +18,11 @@ namespace sallyport::vault {
 namespace {
 
 constexpr char kOrgId[] = "default";
-constexpr char kMagic[] = {'S', 'P', 0x01, 0x01};
+constexpr char kMagic[] = {'S', 'P'};
+constexpr char kAlgorithm = 0x01;
+constexpr int kUnbound = 1;
+constexpr int kBound = 2;
+constexpr size_t kKeyVersionOffset = 4;
 constexpr size_t kSaltBytes = 32;
 constexpr size_t kSaltOffset = 8;
 constexpr size_t kSealedOffset = kSaltOffset + kSaltBytes;
@@ -99,14 +104,35 @@ std::optional<absl::string_view> TakeItem(absl::string_view& rest) {
   return item;
 }
 
+absl::StatusOr<std::string> SealContent(int format, const Secret& owner_key, uint32_t key_version,
+                                        const RecordIdentity& identity, const Secret& content) {
+  RETURN_IF_ERROR(CheckKey(owner_key));
+  const std::string salt = RandomBytes(kSaltBytes);
+  ASSIGN_OR_RETURN(const std::string sealed,
+                   AeadSeal(RecordKey(owner_key, salt), envelope_internal::Pad(content.Expose()).Expose(),
+                            envelope_internal::RecordAssociatedData(format, identity, key_version)));
+  const char header[] = {kMagic[0], kMagic[1], static_cast<char>(format), kAlgorithm};
+  return absl::StrCat(absl::string_view(header, sizeof(header)), Be32(key_version), salt, sealed);
+}
+
+absl::StatusOr<Secret> OpenContent(const Secret& owner_key, const RecordIdentity& identity, absl::string_view record) {
+  RETURN_IF_ERROR(CheckKey(owner_key));
+  ASSIGN_OR_RETURN(const uint32_t key_version, KeyVersionOf(record));
+  ASSIGN_OR_RETURN(const Secret padded,
+                   Open(RecordKey(owner_key, record.substr(kSaltOffset, kSaltBytes)), record.substr(kSealedOffset),
+                        envelope_internal::RecordAssociatedData(record[2], identity, key_version)));
+  return envelope_internal::Unpad(padded.Expose());
+}
+
 }  // namespace
 
 namespace envelope_internal {
 
-std::string RecordAssociatedData(const RecordIdentity& identity, uint32_t key_version) {
+std::string RecordAssociatedData(int format, const RecordIdentity& identity, uint32_t key_version) {
   const RecordId& record = identity.record;
-  return Items({"sallyport-aad-v1", identity.deployment_id, kOrgId, record.owner.type, record.owner.id, record.kind,
-                record.name, Be64(identity.version), Be64(identity.generation), Be32(key_version)});
+  return Items({absl::StrCat("sallyport-aad-v", format), identity.deployment_id, kOrgId, record.owner.type,
+                record.owner.id, record.kind, record.name, Be64(identity.version), Be64(identity.generation),
+                Be32(key_version)});
 }
 
 Secret Pad(absl::string_view payload) {
@@ -133,37 +159,71 @@ absl::StatusOr<Secret> Unpad(absl::string_view padded) {
 }  // namespace envelope_internal
 
 size_t SealedSize(size_t payload_bytes) {
-  return (payload_bytes / kPaddingBytes + 1) * kPaddingBytes + kRecordOverheadBytes;
+  const size_t content = payload_bytes + 4;
+  return (content / kPaddingBytes + 1) * kPaddingBytes + kRecordOverheadBytes;
 }
 
 absl::StatusOr<std::string> SealRecord(const Secret& owner_key, uint32_t key_version, const RecordIdentity& identity,
-                                       absl::string_view payload) {
-  RETURN_IF_ERROR(CheckKey(owner_key));
+                                       absl::string_view payload, const Origins& origins) {
   if (payload.size() > kMaxPayloadBytes) {
     return InvalidField("payload", "is over 64 KiB");
   }
-  const std::string salt = RandomBytes(kSaltBytes);
-  ASSIGN_OR_RETURN(const std::string sealed,
-                   AeadSeal(RecordKey(owner_key, salt), envelope_internal::Pad(payload).Expose(),
-                            envelope_internal::RecordAssociatedData(identity, key_version)));
-  return absl::StrCat(absl::string_view(kMagic, sizeof(kMagic)), Be32(key_version), salt, sealed);
+  std::vector<absl::string_view> items = {payload};
+  size_t origin_bytes = 0;
+  for (const std::string& origin : origins) {
+    items.push_back(origin);
+    origin_bytes += origin.size();
+  }
+  if (origin_bytes > kMaxOriginBytes) {
+    return InvalidField("origins", "are over 32 KiB");
+  }
+  return SealContent(kBound, owner_key, key_version, identity, Secret(Items(items)));
+}
+
+absl::StatusOr<std::string> SealUnbound(const Secret& owner_key, uint32_t key_version, const RecordIdentity& identity,
+                                        absl::string_view payload) {
+  if (payload.size() > kMaxPayloadBytes) {
+    return InvalidField("payload", "is over 64 KiB");
+  }
+  return SealContent(kUnbound, owner_key, key_version, identity, Secret::Copy(payload));
+}
+
+absl::StatusOr<std::string> ResealRecord(const Secret& old_key, const Secret& new_key, uint32_t new_key_version,
+                                         const RecordIdentity& identity, absl::string_view record) {
+  ASSIGN_OR_RETURN(const Secret content, OpenContent(old_key, identity, record));
+  return SealContent(record[2], new_key, new_key_version, identity, content);
 }
 
 absl::StatusOr<uint32_t> KeyVersionOf(absl::string_view record) {
-  if (record.size() < kRecordOverheadBytes + kPaddingBytes ||
-      record.substr(0, sizeof(kMagic)) != absl::string_view(kMagic, sizeof(kMagic))) {
-    return error::TagMismatch();
-  }
-  return ReadBe32(record.substr(sizeof(kMagic)));
+  const bool known = record.size() >= kRecordOverheadBytes + kPaddingBytes && record[0] == kMagic[0] &&
+                     record[1] == kMagic[1] && (record[2] == kUnbound || record[2] == kBound) &&
+                     record[3] == kAlgorithm;
+  return known ? absl::StatusOr<uint32_t>(ReadBe32(record.substr(kKeyVersionOffset))) : error::TagMismatch();
 }
 
-absl::StatusOr<Secret> OpenRecord(const Secret& owner_key, const RecordIdentity& identity, absl::string_view record) {
-  RETURN_IF_ERROR(CheckKey(owner_key));
-  ASSIGN_OR_RETURN(const uint32_t key_version, KeyVersionOf(record));
-  ASSIGN_OR_RETURN(const Secret padded,
-                   Open(RecordKey(owner_key, record.substr(kSaltOffset, kSaltBytes)), record.substr(kSealedOffset),
-                        envelope_internal::RecordAssociatedData(identity, key_version)));
-  return envelope_internal::Unpad(padded.Expose());
+absl::StatusOr<OpenedRecord> OpenRecord(const Secret& owner_key, const RecordIdentity& identity,
+                                        absl::string_view record) {
+  ASSIGN_OR_RETURN(Secret content, OpenContent(owner_key, identity, record));
+  OpenedRecord opened;
+  if (record[2] == kUnbound) {
+    opened.payload = std::move(content);
+    return opened;
+  }
+  absl::string_view rest = content.Expose();
+  const auto payload = TakeItem(rest);
+  if (!payload.has_value()) {
+    return error::TagMismatch();
+  }
+  opened.bound = true;
+  opened.payload = Secret::Copy(*payload);
+  while (!rest.empty()) {
+    const auto origin = TakeItem(rest);
+    if (!origin.has_value()) {
+      return error::TagMismatch();
+    }
+    opened.origins.push_back(std::string(*origin));
+  }
+  return opened;
 }
 
 absl::StatusOr<std::string> WrapOwnerKey(const Secret& seed, const OwnerKeyIdentity& identity,

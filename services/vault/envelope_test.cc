@@ -29,7 +29,7 @@ RecordIdentity Identity() { return {"dep_test", {{"user", "corp:ada"}, "connecti
 OwnerKeyIdentity KeyIdentity() { return {"dep_test", {"user", "corp:ada"}, 2, 5}; }
 std::string Opened(const RecordIdentity& identity, const std::string& record) {
   const auto opened = OpenRecord(Counting(0), identity, record);
-  return opened.ok() ? std::string(opened->Expose()) : ReasonOf(opened.status());
+  return opened.ok() ? std::string(opened->payload.Expose()) : ReasonOf(opened.status());
 }
 
 // Made by another implementation (Python cryptography) from the table in envelope.h.
@@ -39,6 +39,11 @@ constexpr char kGoldenRecord[] =
     "3a4319f2a503c5d1f1acc2fffc40dc5a5f6f4b38b56b7bb9004a4f1d25ea70382623591479000855e0d80f283e9a38034a2ddf8a3dac2a0a74"
     "1d"
     "76cde8f57338c6120ad1e68c60cbf910";
+constexpr char kGoldenBoundRecord[] =
+    "5350020100000002202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f404142434445464748494a4b7630edb22e"
+    "c4341c08eea64bdf3e9ac9acfffc40cb322b1b3b4b8f4454d8702361785d8b1d484a467777166d0855e0c2675c4aea4b396502b0fe55c95824"
+    "116504c1bb4554c229c1c7d3bd1f8cf0034e64baf1811882f9ba8eb78f8c5dda88a4465c7a8fcffa9faf70c16284ef12f1550fcec6fc4a6141"
+    "2b8c5c1a771789fc9b70604836954245ad98bb8d188d98e452";
 constexpr char kGoldenAssociatedData[] =
     "0000001073616c6c79706f72742d6161642d7631000000086465705f746573740000000764656661756c74000000047573657200000008636f"
     "72"
@@ -55,8 +60,23 @@ constexpr char kGoldenCacheRoot[] = "2f4f88e904130e29f8a8ff7ff773e3ec3cbab5bffd4
 
 TEST(EnvelopeGoldenTest, RecordOpens) { EXPECT_EQ(Opened(Identity(), *HexDecode(kGoldenRecord)), "refresh-token"); }
 
+TEST(EnvelopeGoldenTest, OneOfAnEarlierReleaseDoesNotSayWhereItMayGo) {
+  const auto opened = OpenRecord(Counting(0), Identity(), *HexDecode(kGoldenRecord));
+  ASSERT_THAT(opened, IsOk());
+  EXPECT_FALSE(opened->bound);
+  EXPECT_TRUE(opened->origins.empty());
+}
+
+TEST(EnvelopeGoldenTest, RecordOpensWithItsOrigins) {
+  const auto opened = OpenRecord(Counting(0), Identity(), *HexDecode(kGoldenBoundRecord));
+  ASSERT_THAT(opened, IsOk());
+  EXPECT_TRUE(opened->bound);
+  EXPECT_EQ(opened->payload.Expose(), "refresh-token");
+  EXPECT_EQ(opened->origins, (Origins{"https://api.example.com", "https://other.example:8443"}));
+}
+
 TEST(EnvelopeGoldenTest, AssociatedDataIsLengthPrefixed) {
-  EXPECT_EQ(HexEncode(envelope_internal::RecordAssociatedData(Identity(), 2)), kGoldenAssociatedData);
+  EXPECT_EQ(HexEncode(envelope_internal::RecordAssociatedData(1, Identity(), 2)), kGoldenAssociatedData);
 }
 
 TEST(EnvelopeGoldenTest, OwnerKeyUnwraps) {
@@ -78,8 +98,8 @@ TEST(EnvelopeGoldenTest, CacheRootIsDerivedFromTheDay) {
 }
 
 TEST(EnvelopeTest, RecordHasTheLayoutOfTheTable) {
-  const std::string record = *SealRecord(Counting(0), 0x01020304, Identity(), std::string(10, 'x'));
-  EXPECT_EQ(record.substr(0, 8), std::string("SP\x01\x01\x01\x02\x03\x04", 8));
+  const std::string record = *SealRecord(Counting(0), 0x01020304, Identity(), std::string(10, 'x'), {});
+  EXPECT_EQ(record.substr(0, 8), std::string("SP\x02\x01\x01\x02\x03\x04", 8));
   EXPECT_EQ(record.size(), 8u + 32 + 12 + 64 + 16);
   EXPECT_EQ(*KeyVersionOf(record), 0x01020304u);
 }
@@ -91,23 +111,23 @@ TEST(EnvelopeTest, AnyPayloadComesBack) {
   }
   for (const std::string& payload : {std::string(), std::string("\x80", 1), std::string(64, '\0'), std::string(63, 'a'),
                                      std::string(65, 'a'), all, std::string(kMaxPayloadBytes, 'z')}) {
-    EXPECT_EQ(Opened(Identity(), *SealRecord(Counting(0), 2, Identity(), payload)), payload);
+    EXPECT_EQ(Opened(Identity(), *SealRecord(Counting(0), 2, Identity(), payload, {})), payload);
   }
 }
 
 TEST(EnvelopeTest, PayloadOver64KiBIsRefused) {
-  EXPECT_THAT(SealRecord(Counting(0), 2, Identity(), std::string(kMaxPayloadBytes + 1, 'z')),
+  EXPECT_THAT(SealRecord(Counting(0), 2, Identity(), std::string(kMaxPayloadBytes + 1, 'z'), {}),
               StatusIs(Code::kInvalidArgument));
 }
 
 TEST(EnvelopeTest, LengthIsHiddenUpTo64Bytes) {
-  EXPECT_EQ(SealRecord(Counting(0), 2, Identity(), "a")->size(),
-            SealRecord(Counting(0), 2, Identity(), std::string(63, 'a'))->size());
-  EXPECT_EQ(SealRecord(Counting(0), 2, Identity(), std::string(64, 'a'))->size(), SealedSize(64));
+  EXPECT_EQ(SealRecord(Counting(0), 2, Identity(), "a", {})->size(),
+            SealRecord(Counting(0), 2, Identity(), std::string(59, 'a'), {})->size());
+  EXPECT_EQ(SealRecord(Counting(0), 2, Identity(), std::string(64, 'a'), {})->size(), SealedSize(64));
 }
 
 TEST(EnvelopeTest, EveryFlippedByteIsNoticed) {
-  const std::string record = *SealRecord(Counting(0), 2, Identity(), "refresh-token");
+  const std::string record = *SealRecord(Counting(0), 2, Identity(), "refresh-token", {});
   for (size_t i = 0; i < record.size(); ++i) {
     std::string damaged = record;
     damaged[i] = static_cast<char>(damaged[i] ^ 0x01);
@@ -115,8 +135,40 @@ TEST(EnvelopeTest, EveryFlippedByteIsNoticed) {
   }
 }
 
+TEST(EnvelopeTest, ABoundRecordCannotBePassedOffAsOneOfAnEarlierRelease) {
+  std::string record = *SealRecord(Counting(0), 2, Identity(), "refresh-token", {"https://api.example.com"});
+  record[2] = 0x01;
+  EXPECT_EQ(Opened(Identity(), record), "tag_mismatch");
+}
+
+TEST(EnvelopeTest, ResealingKeepsContentAndFormat) {
+  for (const std::string& record : {*HexDecode(kGoldenRecord), *HexDecode(kGoldenBoundRecord)}) {
+    const auto again = ResealRecord(Counting(0), Counting(9), 3, Identity(), record);
+    ASSERT_THAT(again, IsOk());
+    EXPECT_EQ(*KeyVersionOf(*again), 3u);
+    const auto before = OpenRecord(Counting(0), Identity(), record);
+    const auto after = OpenRecord(Counting(9), Identity(), *again);
+    ASSERT_THAT(after, IsOk());
+    EXPECT_TRUE(after->payload == before->payload);
+    EXPECT_EQ(after->origins, before->origins);
+    EXPECT_EQ(after->bound, before->bound);
+    EXPECT_THAT(ResealRecord(Counting(1), Counting(9), 3, Identity(), record), StatusIs(Code::kDataLoss));
+  }
+}
+
+TEST(EnvelopeTest, OriginsComeBackAsTheyWereSealed) {
+  for (const Origins& origins : {Origins{}, Origins{"https://a.example"}, Origins{"", std::string(64, 'o')}}) {
+    const auto opened = OpenRecord(Counting(0), Identity(), *SealRecord(Counting(0), 2, Identity(), "", origins));
+    ASSERT_THAT(opened, IsOk());
+    EXPECT_EQ(opened->payload.Expose(), "");
+    EXPECT_EQ(opened->origins, origins);
+  }
+  EXPECT_THAT(SealRecord(Counting(0), 2, Identity(), "", {std::string(kMaxOriginBytes + 1, 'o')}),
+              StatusIs(Code::kInvalidArgument));
+}
+
 TEST(EnvelopeTest, EveryTruncationIsRefused) {
-  const std::string record = *SealRecord(Counting(0), 2, Identity(), "refresh-token");
+  const std::string record = *SealRecord(Counting(0), 2, Identity(), "refresh-token", {});
   for (size_t size = 0; size < record.size(); ++size) {
     EXPECT_EQ(Opened(Identity(), record.substr(0, size)), "tag_mismatch") << size << " bytes";
   }
@@ -132,7 +184,7 @@ TEST(EnvelopeTest, RandomBytesAreRefused) {
 
 class EnvelopeSwapTest : public ::testing::Test {
  protected:
-  const std::string record_ = *SealRecord(Counting(0), 2, Identity(), "refresh-token");
+  const std::string record_ = *SealRecord(Counting(0), 2, Identity(), "refresh-token", {});
   RecordIdentity other_ = Identity();
 };
 
@@ -205,7 +257,7 @@ TEST(EnvelopeTest, SamePayloadNeverSealsTheSameTwice) {
   std::set<std::string> bodies;
   constexpr size_t kTimes = 20'000;
   for (size_t i = 0; i < kTimes; ++i) {
-    const std::string record = *SealRecord(Counting(0), 2, Identity(), "refresh-token");
+    const std::string record = *SealRecord(Counting(0), 2, Identity(), "refresh-token", {});
     salts.insert(record.substr(8, 32));
     nonces.insert(record.substr(40, 12));
     bodies.insert(record.substr(52));

@@ -33,6 +33,16 @@ absl::Status SideExists() {
 absl::Status Denied(absl::string_view message, absl::string_view reason) {
   return WithReason(absl::PermissionDeniedError(message), reason);
 }
+absl::Status TermInUse(absl::string_view why) {
+  return WithReason(absl::FailedPreconditionError(absl::StrCat("the term cannot be destroyed: ", why)), "term_in_use");
+}
+absl::Status Adopted() {
+  return WithReason(absl::FailedPreconditionError("everything that an earlier release stored has been adopted"),
+                    "adopted");
+}
+absl::Status AdoptionPending() {
+  return WithReason(absl::NotFoundError("no such record or version"), "adoption_pending");
+}
 absl::Status AuditUnavailable() {
   return WithRetryAfter(WithReason(absl::UnavailableError("the audit could not be written"), "audit_unavailable"),
                         absl::Seconds(1));

@@ -27,6 +27,12 @@ absl::Status LeaseLost();
 absl::Status SideExists();
 // PERMISSION_DENIED with a reason.
 absl::Status Denied(absl::string_view message, absl::string_view reason);
+// FAILED_PRECONDITION, reason term_in_use.
+absl::Status TermInUse(absl::string_view why);
+// FAILED_PRECONDITION, reason adopted: what an earlier release has stored is given no origins any more.
+absl::Status Adopted();
+// NOT_FOUND, reason adoption_pending: no such binding, which an earlier release did not know.
+absl::Status AdoptionPending();
 // UNAVAILABLE, reason audit_unavailable: the decision could not be recorded in time.
 absl::Status AuditUnavailable();
 

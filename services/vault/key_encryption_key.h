@@ -32,6 +32,8 @@ class KeyEncryptionKey {
   // Called once, before anything is encrypted in an empty store: a provider that keeps its keys itself makes the first
   // one, and changes nothing if there is one.
   virtual absl::Status CreateFirst() { return absl::OkStatus(); }
+  // Wipes keys that the provider holds in this process.
+  virtual void Wipe() {}
 };
 
 }  // namespace sallyport::vault

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/vault/keyring.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 
 #include "common/crypto/random.h"
@@ -14,7 +17,9 @@
 namespace sallyport::vault {
 namespace {
 
+// What the canary holds: in stores of earlier releases, and once what they hold was adopted.
 constexpr char kCanary[] = "sallyport-canary-v1";
+constexpr char kAdoptedCanary[] = "sallyport-canary-v2";
 constexpr absl::Duration kRetry = absl::Seconds(1);
 
 RecordId CanaryId() { return {VaultOwner(), "canary", "canary"}; }
@@ -46,7 +51,18 @@ Keyring::State Keyring::state() const {
   return state_;
 }
 
+std::set<uint32_t> Keyring::damaged_terms() const {
+  MutexLock lock(mu_);
+  return damaged_;
+}
+
+uint32_t Keyring::active_term() const {
+  MutexLock lock(mu_);
+  return active_term_;
+}
+
 void Keyring::Seal() {
+  kek_.Wipe();
   MutexLock lock(mu_);
   seeds_.clear();
   active_term_ = 0;
@@ -118,46 +134,87 @@ absl::Status Keyring::Reload() {
     state_.deployment_id = snapshot.deployment_id;
   }
   RETURN_IF_ERROR(CheckSnapshot(snapshot));
-  ASSIGN_OR_RETURN(Seeds seeds, UnwrapSeeds(snapshot));
-
-  const auto canary_seed = seeds.find(snapshot.canary_key.term);
-  if (canary_seed == seeds.end()) {
-    return Stay("wrong_kek", "the canary record is missing or under an unknown term");
-  }
-  const OwnerKeyIdentity identity = {snapshot.deployment_id, VaultOwner(), snapshot.canary_key.key_version,
-                                     snapshot.canary_key.term};
-  const absl::StatusOr<Secret> key = UnwrapOwnerKey(*canary_seed->second, identity, snapshot.canary_key.wrapped);
-  const absl::StatusOr<Secret> canary =
-      key.ok() ? OpenRecord(*key, CanaryIdentity(snapshot.deployment_id), snapshot.canary) : key.status();
-  if (!canary.ok() || canary->Expose() != kCanary) {
-    return Stay("wrong_kek", "the canary record does not open");
-  }
+  ASSIGN_OR_RETURN(Opened opened, UnwrapSeeds(snapshot));
+  RETURN_IF_ERROR(CheckCanary(snapshot, opened.seeds));
   MutexLock lock(mu_);
   if (sealed_by_admin_) {
+    kek_.Wipe();
     return error::Sealed(state_.reason);
   }
-  seeds_ = std::move(seeds);
+  seeds_ = std::move(opened.seeds);
+  damaged_ = std::move(opened.damaged);
   active_term_ = ActiveTerm(snapshot.terms);
   return absl::OkStatus();
+}
+
+absl::Status Keyring::CheckCanary(const Snapshot& snapshot, const Seeds& seeds) const {
+  const auto seed = snapshot.canary_key.has_value() ? seeds.find(snapshot.canary_key->term) : seeds.end();
+  if (seed == seeds.end()) {
+    return Stay("wrong_kek", "the canary record is missing or under an unknown term");
+  }
+  const OwnerKeyIdentity identity = {snapshot.deployment_id, VaultOwner(), snapshot.canary_key->key_version,
+                                     snapshot.canary_key->term};
+  const absl::StatusOr<Secret> key = UnwrapOwnerKey(*seed->second, identity, snapshot.canary_key->wrapped);
+  const absl::StatusOr<OpenedRecord> canary =
+      key.ok() ? OpenRecord(*key, CanaryIdentity(snapshot.deployment_id), snapshot.canary.sealed) : key.status();
+  if (!canary.ok() || (canary->payload.Expose() != kCanary && canary->payload.Expose() != kAdoptedCanary)) {
+    return Stay("wrong_kek", "the canary record does not open");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Keyring::ReadCanary(Transaction& tx, Snapshot& snapshot) const {
+  ASSIGN_OR_RETURN(const auto record, FindRecord(tx, CanaryId()));
+  if (!record.has_value()) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(auto version, FindVersion(tx, record->rid, record->head));
+  if (!version.has_value()) {
+    return absl::OkStatus();
+  }
+  snapshot.canary = *std::move(version);
+  if (const auto key_version = KeyVersionOf(snapshot.canary.sealed); key_version.ok()) {
+    ASSIGN_OR_RETURN(snapshot.canary_key, FindOwnerKey(tx, VaultOwner(), *key_version));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Keyring::Adopted(Transaction& tx) const {
+  Snapshot snapshot;
+  RETURN_IF_ERROR(ReadCanary(tx, snapshot));
+  if (!snapshot.canary_key.has_value()) {
+    return error::TagMismatch();
+  }
+  ASSIGN_OR_RETURN(const Secret key, OpenOwnerKey(*snapshot.canary_key));
+  ASSIGN_OR_RETURN(const OpenedRecord canary,
+                   OpenRecord(key, CanaryIdentity(state().deployment_id), snapshot.canary.sealed));
+  return canary.payload.Expose() == kAdoptedCanary;
+}
+
+absl::Status Keyring::CompleteAdoption(Transaction& tx) const {
+  Snapshot snapshot;
+  RETURN_IF_ERROR(ReadCanary(tx, snapshot));
+  ASSIGN_OR_RETURN(const OwnerKey key, KeyForWrite(tx, VaultOwner()));
+  ASSIGN_OR_RETURN(snapshot.canary.sealed,
+                   SealRecord(key.key, key.key_version, CanaryIdentity(state().deployment_id), kAdoptedCanary, {}));
+  return SaveVersion(tx, snapshot.canary);
 }
 
 absl::StatusOr<Keyring::Snapshot> Keyring::ReadSnapshot() {
   Snapshot snapshot;
   RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
+    snapshot = Snapshot();
     ASSIGN_OR_RETURN(snapshot.deployment_id, DeploymentId(tx));
     ASSIGN_OR_RETURN(snapshot.terms, ListTerms(tx));
     if (snapshot.terms.empty()) {
       ASSIGN_OR_RETURN(snapshot.empty, IsEmpty(tx));
       return absl::OkStatus();
     }
-    ASSIGN_OR_RETURN(const auto key, FindOwnerKey(tx, VaultOwner()));
-    ASSIGN_OR_RETURN(const auto record, FindRecord(tx, CanaryId()));
-    if (key.has_value() && record.has_value()) {
-      snapshot.canary_key = *key;
-      ASSIGN_OR_RETURN(const auto version, FindVersion(tx, record->rid, record->head));
-      snapshot.canary = version.has_value() ? version->sealed : "";
+    ASSIGN_OR_RETURN(const auto keys, CountOwnerKeysByTerm(tx));
+    for (const auto& [term, count] : keys) {
+      snapshot.used.insert(term);
     }
-    return absl::OkStatus();
+    return ReadCanary(tx, snapshot);
   }));
   return snapshot;
 }
@@ -189,7 +246,7 @@ absl::Status Keyring::Initialize() {
   const Secret key = RandomSecret(kKeyBytes);
   OwnerKeyRow owner_key = {VaultOwner(), 1, 1, false, ""};
   ASSIGN_OR_RETURN(owner_key.wrapped, WrapOwnerKey(seed, {deployment_id, VaultOwner(), 1, 1}, key));
-  ASSIGN_OR_RETURN(const std::string canary, SealRecord(key, 1, CanaryIdentity(deployment_id), kCanary));
+  ASSIGN_OR_RETURN(const std::string canary, SealRecord(key, 1, CanaryIdentity(deployment_id), kAdoptedCanary, {}));
   return database_.Write([&](Transaction& tx) -> absl::Status {
     ASSIGN_OR_RETURN(const bool empty, IsEmpty(tx));
     if (!empty) {
@@ -251,16 +308,22 @@ absl::StatusOr<Secret> Keyring::UnwrapSeed(const TermRow& term, const std::strin
   return std::move(seed->seed);
 }
 
-absl::StatusOr<Keyring::Seeds> Keyring::UnwrapSeeds(const Snapshot& snapshot) {
-  Seeds seeds;
+absl::StatusOr<Keyring::Opened> Keyring::UnwrapSeeds(const Snapshot& snapshot) {
+  Opened opened;
   for (const TermRow& term : snapshot.terms) {
     if (term.state == "destroyed") {
       continue;
     }
-    ASSIGN_OR_RETURN(Secret seed, UnwrapSeed(term, snapshot.deployment_id));
-    seeds[term.term] = std::make_shared<const Secret>(std::move(seed));
+    absl::StatusOr<Secret> seed = UnwrapSeed(term, snapshot.deployment_id);
+    if (!seed.ok() && term.state != "active" && snapshot.used.count(term.term) == 0) {
+      Log(LogLevel::kWarning, "vault_term_damaged", {{"term", term.term}, {"detail", seed.status()}});
+      opened.damaged.insert(term.term);
+      continue;
+    }
+    RETURN_IF_ERROR(seed.status());
+    opened.seeds[term.term] = std::make_shared<const Secret>(*std::move(seed));
   }
-  return seeds;
+  return opened;
 }
 
 absl::StatusOr<std::shared_ptr<const Secret>> Keyring::Seed(uint32_t term) const {
@@ -284,8 +347,17 @@ absl::StatusOr<Secret> Keyring::OpenOwnerKey(const OwnerKeyRow& row) const {
   return UnwrapOwnerKey(*seed, {state().deployment_id, row.owner, row.key_version, row.term}, row.wrapped);
 }
 
-absl::StatusOr<OwnerKey> Keyring::KeyForRead(Transaction& tx, const Owner& owner) const {
-  ASSIGN_OR_RETURN(const auto row, FindOwnerKey(tx, owner));
+absl::StatusOr<OwnerKey> Keyring::KeyForRead(Transaction& tx, const Owner& owner, uint32_t key_version) const {
+  ASSIGN_OR_RETURN(const auto row, FindOwnerKey(tx, owner, key_version));
+  if (!row.has_value() || row->destroyed) {
+    return error::RecordNotFound();
+  }
+  ASSIGN_OR_RETURN(Secret key, OpenOwnerKey(*row));
+  return OwnerKey{row->key_version, std::move(key)};
+}
+
+absl::StatusOr<OwnerKey> Keyring::NewestKey(Transaction& tx, const Owner& owner) const {
+  ASSIGN_OR_RETURN(const auto row, FindNewestOwnerKey(tx, owner));
   if (!row.has_value() || row->destroyed) {
     return error::RecordNotFound();
   }
@@ -308,25 +380,20 @@ absl::StatusOr<OwnerKey> Keyring::MakeOwnerKey(Transaction& tx, const Owner& own
 }
 
 absl::StatusOr<OwnerKey> Keyring::KeyForWrite(Transaction& tx, const Owner& owner) const {
-  ASSIGN_OR_RETURN(const auto row, FindOwnerKey(tx, owner));
+  ASSIGN_OR_RETURN(const auto row, FindNewestOwnerKey(tx, owner));
   if (!row.has_value()) {
     return MakeOwnerKey(tx, owner, 1);
   }
   if (row->destroyed) {
+    RETURN_IF_ERROR(EraseOwnerKey(tx, *row));  // The next one tells which numbers are used up.
+    return MakeOwnerKey(tx, owner, row->key_version + 1);
+  }
+  // A term before the active one. A later one is another replica's news, which opening the key will tell.
+  if (row->term < active_term()) {
     return MakeOwnerKey(tx, owner, row->key_version + 1);
   }
   ASSIGN_OR_RETURN(Secret key, OpenOwnerKey(*row));
   return OwnerKey{row->key_version, std::move(key)};
-}
-
-absl::Status Keyring::DestroyKey(Transaction& tx, const Owner& owner) {
-  ASSIGN_OR_RETURN(auto row, FindOwnerKey(tx, owner));
-  if (!row.has_value()) {
-    return absl::OkStatus();
-  }
-  row->destroyed = true;
-  row->wrapped.clear();
-  return SaveOwnerKey(tx, *row);
 }
 
 absl::StatusOr<uint32_t> Keyring::RotateTerm(const std::function<absl::Status(Transaction&, uint32_t)>& record) {
@@ -380,50 +447,38 @@ absl::StatusOr<int64_t> Keyring::RewrapTerms() {
     }));
     ++count;
   }
-  return count;
-}
-
-absl::StatusOr<int64_t> Keyring::RewrapOwnerKeys(int limit) {
-  constexpr int kBatch = 200;
-  int64_t count = 0;
-  while (count < limit) {
-    int64_t batch = 0;
-    RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
-      batch = 0;
-      ASSIGN_OR_RETURN(const std::vector<TermRow> terms, ListTerms(tx));
-      const uint32_t active = ActiveTerm(terms);
-      ASSIGN_OR_RETURN(const auto rows, ListOwnerKeysNotUnder(tx, active, kBatch));
-      ASSIGN_OR_RETURN(const std::shared_ptr<const Secret> seed, Seed(active));
-      for (OwnerKeyRow row : rows) {
-        ASSIGN_OR_RETURN(const Secret key, OpenOwnerKey(row));
-        row.term = active;
-        ASSIGN_OR_RETURN(row.wrapped,
-                         WrapOwnerKey(*seed, {state().deployment_id, row.owner, row.key_version, active}, key));
-        RETURN_IF_ERROR(SaveOwnerKey(tx, row));
-        ++batch;
-      }
-      return absl::OkStatus();
-    }));
-    count += batch;
-    if (batch < kBatch) {
-      break;
-    }
+  MutexLock lock(mu_);
+  if (sealed_by_admin_) {
+    kek_.Wipe();  // Sealed while the provider's keys were read again.
   }
   return count;
 }
 
-absl::StatusOr<Keyring::Rewrapped> Keyring::Rewrap(int limit) {
-  RETURN_IF_ERROR(Reload());
-  Rewrapped result;
-  ASSIGN_OR_RETURN(const int64_t terms, RewrapTerms());
-  ASSIGN_OR_RETURN(const int64_t keys, RewrapOwnerKeys(limit));
-  result.rewrapped = terms + keys;
-  RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
-    ASSIGN_OR_RETURN(const std::vector<TermRow> rows, ListTerms(tx));
-    ASSIGN_OR_RETURN(result.remaining, CountOwnerKeysNotUnder(tx, ActiveTerm(rows)));
-    return absl::OkStatus();
+absl::Status Keyring::DestroyTerm(uint32_t term, const std::function<absl::Status(Transaction&)>& record) {
+  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const std::vector<TermRow> terms, ListTerms(tx));
+    const auto found =
+        std::find_if(terms.begin(), terms.end(), [term](const TermRow& row) { return row.term == term; });
+    if (found == terms.end()) {
+      return absl::NotFoundError(absl::StrCat("there is no term ", term));
+    }
+    if (found->state == "destroyed") {
+      return absl::OkStatus();
+    }
+    ASSIGN_OR_RETURN(auto keys, CountOwnerKeysByTerm(tx));
+    if (found->state == "active" || keys[term] > 0) {
+      return error::TermInUse(found->state == "active"
+                                  ? "it is the active one: rotate first"
+                                  : absl::StrCat(keys[term], " data keys are under it: rewrap first"));
+    }
+    TermRow row = *found;
+    row.state = "destroyed";
+    row.wrapped.ciphertext.clear();
+    row.wrapped.annotations.clear();
+    RETURN_IF_ERROR(SaveTerm(tx, row));
+    return record(tx);
   }));
-  return result;
+  return Reload();
 }
 
 }  // namespace sallyport::vault

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,6 +29,8 @@ struct OwnerKey {
 // names this deployment and its own term, and the canary record opens. An empty store gets its deployment id, first
 // term and canary then; a store that holds anything never gets new keys. Thread-safe.
 //
+// A term that does not unwrap keeps it sealed only while it is the active one or a data key is under it.
+//
 // Reasons for staying sealed: kek_missing (no usable key, or the provider cannot be asked), wrong_kek (what is stored
 // does not open with the keys there are), deployment_mismatch, keyring_missing (data or a deployment id, but no
 // keyring), sealed_by_admin, store_unavailable.
@@ -41,10 +46,8 @@ class Keyring {
     std::string detail;
     std::string deployment_id;
   };
-  struct Rewrapped {
-    int64_t rewrapped = 0;
-    int64_t remaining = 0;
-  };
+  // State of a term that cannot be used, as it is told.
+  static constexpr char kDamaged[] = "damaged";
 
   // Both must outlive it.
   Keyring(Database& database, KeyEncryptionKey& kek, Options options)
@@ -52,7 +55,7 @@ class Keyring {
 
   // OK when ACTIVE. Otherwise tries to unseal, once a second at most and never after Seal(); UNAVAILABLE vault_sealed.
   absl::Status EnsureActive(absl::Time now);
-  // Wipes the seeds, until the process starts anew.
+  // Wipes the seeds and the provider's keys, until the process starts anew.
   void Seal();
   State state() const;
 
@@ -60,40 +63,56 @@ class Keyring {
   absl::Status Reload();
   static bool IsUnknownTerm(const absl::Status& status);
 
-  // Inside a transaction of the store. Read: NOT_FOUND if the owner has no key, or it was destroyed. Write: makes one
-  // then.
-  absl::StatusOr<OwnerKey> KeyForRead(Transaction& tx, const Owner& owner) const;
+  // Inside a transaction of the store. Read: NOT_FOUND if the owner has no such key, or it was destroyed. Newest: as
+  // Read. Write: the newest if it is under the active term, else a new one.
+  absl::StatusOr<OwnerKey> KeyForRead(Transaction& tx, const Owner& owner, uint32_t key_version) const;
+  absl::StatusOr<OwnerKey> NewestKey(Transaction& tx, const Owner& owner) const;
   absl::StatusOr<OwnerKey> KeyForWrite(Transaction& tx, const Owner& owner) const;
-  // Overwrites the wrapped key; a later KeyForWrite makes one of the next key_version.
-  static absl::Status DestroyKey(Transaction& tx, const Owner& owner);
 
   // A new active term; the one before becomes decrypt_only. `record` writes the audit event in the same transaction.
   absl::StatusOr<uint32_t> RotateTerm(const std::function<absl::Status(Transaction&, uint32_t)>& record);
-  // Terms under the provider's current key, then at most `limit` owner keys under the active term.
-  absl::StatusOr<Rewrapped> Rewrap(int limit);
+  // Brings every term under the provider's current key. How many were not.
+  absl::StatusOr<int64_t> RewrapTerms();
+  // FAILED_PRECONDITION, reason term_in_use, for the active term and while a data key is under it; NOT_FOUND. OK if it
+  // is destroyed already.
+  absl::Status DestroyTerm(uint32_t term, const std::function<absl::Status(Transaction&)>& record);
+  // What does not unwrap, though nothing is under it.
+  std::set<uint32_t> damaged_terms() const;
+  uint32_t active_term() const;
+
+  // Whether versions that an earlier release has stored are given their origins no more. The canary says so: it is
+  // sealed, and whoever edits the store cannot make it say otherwise.
+  absl::StatusOr<bool> Adopted(Transaction& tx) const;
+  absl::Status CompleteAdoption(Transaction& tx) const;
 
  private:
   using Seeds = std::map<uint32_t, std::shared_ptr<const Secret>>;
   struct Snapshot {
     std::string deployment_id;
     std::vector<TermRow> terms;
-    std::string canary;
-    OwnerKeyRow canary_key;
+    std::set<uint32_t> used;  // Terms with data keys.
+    VersionRow canary;
+    std::optional<OwnerKeyRow> canary_key;
     bool empty = false;
+  };
+  // What was found in a snapshot.
+  struct Opened {
+    Seeds seeds;
+    std::set<uint32_t> damaged;
   };
 
   absl::Status Unseal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(unseal_mu_);
   absl::Status Initialize();
   absl::StatusOr<Snapshot> ReadSnapshot();
   absl::Status CheckSnapshot(const Snapshot& snapshot) const;
-  absl::StatusOr<Seeds> UnwrapSeeds(const Snapshot& snapshot);
+  absl::StatusOr<Opened> UnwrapSeeds(const Snapshot& snapshot);
+  absl::Status CheckCanary(const Snapshot& snapshot, const Seeds& seeds) const;
+  absl::Status ReadCanary(Transaction& tx, Snapshot& snapshot) const;
   absl::StatusOr<Secret> UnwrapSeed(const TermRow& term, const std::string& deployment_id);
   absl::StatusOr<std::shared_ptr<const Secret>> Seed(uint32_t term) const;
   absl::StatusOr<Secret> OpenOwnerKey(const OwnerKeyRow& row) const;
   absl::StatusOr<OwnerKey> MakeOwnerKey(Transaction& tx, const Owner& owner, uint32_t key_version) const;
   absl::StatusOr<TermRow> MakeTerm(uint32_t term, const Secret& seed, const std::string& deployment_id);
-  absl::StatusOr<int64_t> RewrapTerms();
-  absl::StatusOr<int64_t> RewrapOwnerKeys(int limit);
 
   Database& database_;
   KeyEncryptionKey& kek_;
@@ -105,6 +124,7 @@ class Keyring {
   bool sealed_by_admin_ ABSL_GUARDED_BY(mu_) = false;
   Seeds seeds_ ABSL_GUARDED_BY(mu_);
   uint32_t active_term_ ABSL_GUARDED_BY(mu_) = 0;
+  std::set<uint32_t> damaged_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace sallyport::vault

@@ -7,6 +7,7 @@
 
 #include "common/error.h"
 #include "common/files.h"
+#include "services/vault/rewrap.h"
 #include "services/vault/testing/harness.h"
 
 namespace sallyport::vault {
@@ -38,7 +39,7 @@ class KeyringTest : public ::testing::TestWithParam<SqlDialect> {
   }
   std::vector<int64_t> Fingerprint() {
     std::vector<int64_t> counts;
-    for (const char* table : {"vault_meta", "keyring", "owner_key", "record", "record_version"}) {
+    for (const char* table : {"vault_meta", "keyring", "data_key", "record", "record_version"}) {
       counts.push_back(harness_.Query(absl::StrCat("SELECT COUNT(*) AS n FROM ", table))[0].Int("n"));
     }
     return counts;
@@ -105,7 +106,7 @@ TEST_P(KeyringTest, EmptiedKeyringTableStaysSealed) {
 
 TEST_P(KeyringTest, EmptiedKeyringStaysSealedEvenIfOnlyTheDeploymentIdIsLeft) {
   Populate();
-  for (const char* table : {"keyring", "owner_key", "record", "record_version"}) {
+  for (const char* table : {"keyring", "data_key", "record", "record_version"}) {
     harness_.Sql(absl::StrCat("DELETE FROM ", table));
   }
   ExpectSealed("keyring_missing");
@@ -113,7 +114,7 @@ TEST_P(KeyringTest, EmptiedKeyringStaysSealedEvenIfOnlyTheDeploymentIdIsLeft) {
 
 TEST_P(KeyringTest, EmptiedKeyringStaysSealedEvenIfOnlyASecretIsLeft) {
   Populate();
-  for (const char* table : {"keyring", "owner_key", "record", "vault_meta"}) {
+  for (const char* table : {"keyring", "data_key", "record", "vault_meta"}) {
     harness_.Sql(absl::StrCat("DELETE FROM ", table));
   }
   ExpectSealed("keyring_missing");
@@ -183,6 +184,41 @@ TEST_P(KeyringTest, SealedByAdminStaysSealedUntilRestart) {
   EXPECT_EQ(harness_.Payload(testing::Broker(), testing::Connection()), "refresh-token");
 }
 
+TEST_P(KeyringTest, ADamagedTermThatNothingIsUnderSealsNothing) {
+  Populate();
+  ASSERT_THAT(harness_.admin->RotateTerm(testing::Service("edge")), IsOk());
+  ASSERT_EQ(harness_.admin->Rewrap(testing::Service("edge"))->remaining(), 0);
+  harness_.Sql("UPDATE keyring SET wrapped = :w WHERE term = 1", {{"w", Bytes{std::string(100, 'x')}}});
+  harness_.Restart();
+  EXPECT_EQ(harness_.Payload(testing::Broker(), testing::Connection()), "refresh-token");
+  const auto status = harness_.admin->GetStatus();
+  ASSERT_EQ(status->terms_size(), 2);
+  EXPECT_EQ(status->terms(0).state(), "damaged");
+  EXPECT_EQ(status->terms(0).data_keys(), 0);
+  EXPECT_EQ(status->terms(1).data_keys(), 2);
+  EXPECT_EQ(status->state(), "ACTIVE");
+}
+
+TEST_P(KeyringTest, ADamagedTermInUseSeals) {
+  Populate();
+  ASSERT_THAT(harness_.admin->RotateTerm(testing::Service("edge")), IsOk());
+  harness_.Sql("UPDATE keyring SET wrapped = :w WHERE term = 1", {{"w", Bytes{std::string(100, 'x')}}});
+  ExpectSealed("wrong_kek");
+}
+
+TEST_P(KeyringTest, SealingWipesTheProvidersKeysToo) {
+  Populate();
+  const std::string id = harness_.admin->GetStatus()->kek_id();
+  std::filesystem::remove_all(KekPath());  // From now on only what is in memory could unwrap.
+  const Rows rows = harness_.Query("SELECT wrapped FROM keyring");
+  KeyEncryptionKey::Wrapped wrapped;
+  wrapped.key_id = id;
+  wrapped.ciphertext = rows[0].BytesAt("wrapped");
+  ASSERT_THAT(harness_.kek->Unwrap(wrapped, "t"), IsOk());
+  ASSERT_THAT(harness_.admin->Seal(testing::Service("edge")), IsOk());
+  EXPECT_THAT(harness_.kek->Unwrap(wrapped, "t"), StatusIs(Code::kNotFound));
+}
+
 TEST_P(KeyringTest, LoadedSeedsGoOnServingWithoutTheProvider) {
   Populate();
   std::filesystem::remove_all(KekPath());
@@ -200,6 +236,7 @@ TEST_P(KeyringTest, RotatedTermLeavesOldDataReadableAndRewrapMovesIt) {
   const auto rewrapped = harness_.admin->Rewrap(testing::Service("edge"));
   ASSERT_THAT(rewrapped, IsOk());
   EXPECT_EQ(rewrapped->rewrapped(), 2);
+  EXPECT_EQ(rewrapped->records(), 2);
   EXPECT_EQ(rewrapped->remaining(), 0);
   harness_.Restart();
   EXPECT_EQ(harness_.Payload(testing::Broker(), testing::Connection()), "refresh-token");
@@ -225,7 +262,7 @@ TEST_P(KeyringTest, AnotherReplicasTermIsLearntWhenMet) {
   Keyring other(*harness_.database, kek, {});
   ASSERT_THAT(other.EnsureActive(harness_.clock.Now()), IsOk());
   ASSERT_THAT(other.RotateTerm([](Transaction&, uint32_t) { return absl::OkStatus(); }), IsOk());
-  ASSERT_THAT(other.Rewrap(100), IsOk());
+  ASSERT_THAT(RewrapJob(*harness_.database, other).Run(100), IsOk());
   EXPECT_EQ(harness_.Payload(testing::Broker(), testing::Connection()), "refresh-token");
 }
 

@@ -29,25 +29,44 @@ absl::StatusOr<RecordRow> Ledger::Find(Transaction& tx, const RecordId& id) {
   return *std::move(row);
 }
 
-absl::StatusOr<Secret> Ledger::Open(Transaction& tx, const RecordRow& row, const VersionRow& version) const {
-  const absl::StatusOr<OwnerKey> key = keyring_.KeyForRead(tx, row.id.owner);
+absl::StatusOr<OpenedRecord> Ledger::Open(Transaction& tx, const RecordRow& row, const VersionRow& version) const {
+  const RecordIdentity identity = IdentityOf(keyring_, row, version.version, version.generation);
+  std::string sealed = version.sealed;
+  ASSIGN_OR_RETURN(uint32_t key_version, KeyVersionOf(sealed));
+  absl::StatusOr<OwnerKey> key = keyring_.KeyForRead(tx, row.id.owner, key_version);
   if (absl::IsNotFound(key.status())) {
-    return error::TagMismatch();  // A version without its owner's key: the rows do not belong together.
+    // Either the rows do not belong together, or the record was brought under a newer key since it was read, and the
+    // old key has gone.
+    ASSIGN_OR_RETURN(const auto again, FindVersion(tx, row.rid, version.version));
+    if (!again.has_value() || again->sealed == sealed) {
+      return error::TagMismatch();
+    }
+    sealed = again->sealed;
+    ASSIGN_OR_RETURN(key_version, KeyVersionOf(sealed));
+    key = keyring_.KeyForRead(tx, row.id.owner, key_version);
+    if (absl::IsNotFound(key.status())) {
+      return error::TagMismatch();
+    }
   }
   RETURN_IF_ERROR(key.status());
-  ASSIGN_OR_RETURN(const uint32_t key_version, KeyVersionOf(version.sealed));
-  if (key_version != key->key_version) {
-    return error::TagMismatch();
-  }
-  return OpenRecord(key->key, IdentityOf(keyring_, row, version.version, version.generation), version.sealed);
+  return OpenRecord(key->key, identity, sealed);
 }
 
-absl::StatusOr<Secret> Ledger::OpenHead(Transaction& tx, const RecordRow& row) const {
+absl::StatusOr<OpenedRecord> Ledger::OpenHead(Transaction& tx, const RecordRow& row) const {
   ASSIGN_OR_RETURN(const auto version, FindVersion(tx, row.rid, row.head));
   if (!version.has_value()) {
     return error::TagMismatch();
   }
   return Open(tx, row, *version);
+}
+
+absl::Status Ledger::Bind(Transaction& tx, const RecordRow& row, VersionRow& version, const Secret& payload,
+                          const Origins& origins) const {
+  ASSIGN_OR_RETURN(const OwnerKey key, keyring_.KeyForWrite(tx, row.id.owner));
+  ASSIGN_OR_RETURN(version.sealed,
+                   SealRecord(key.key, key.key_version, IdentityOf(keyring_, row, version.version, version.generation),
+                              payload.Expose(), origins));
+  return SaveVersion(tx, version);
 }
 
 absl::StatusOr<VersionRow> Ledger::SealVersion(Transaction& tx, const RecordRow& row, int64_t version,
@@ -60,8 +79,10 @@ absl::StatusOr<VersionRow> Ledger::SealVersion(Transaction& tx, const RecordRow&
   out.labels = value.labels;
   out.pinned = value.pin;
   out.created_at = now;
-  ASSIGN_OR_RETURN(out.sealed, SealRecord(key.key, key.key_version, IdentityOf(keyring_, row, version, row.generation),
-                                          value.payload));
+  const RecordIdentity identity = IdentityOf(keyring_, row, version, row.generation);
+  ASSIGN_OR_RETURN(out.sealed, value.unbound
+                                   ? SealUnbound(key.key, key.key_version, identity, value.payload)
+                                   : SealRecord(key.key, key.key_version, identity, value.payload, value.origins));
   return out;
 }
 

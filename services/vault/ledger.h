@@ -8,6 +8,7 @@
 
 #include "common/sql/sql.h"
 #include "sallyport/vault/v1/vault.pb.h"
+#include "services/vault/envelope.h"
 #include "services/vault/keyring.h"
 #include "services/vault/store.h"
 
@@ -24,15 +25,17 @@ class Ledger {
   // NOT_FOUND for a record that never was and for a tombstone.
   static absl::StatusOr<RecordRow> Find(Transaction& tx, const RecordId& id);
   // DATA_LOSS tag_mismatch.
-  absl::StatusOr<Secret> Open(Transaction& tx, const RecordRow& row, const VersionRow& version) const;
-  absl::StatusOr<Secret> OpenHead(Transaction& tx, const RecordRow& row) const;
+  absl::StatusOr<OpenedRecord> Open(Transaction& tx, const RecordRow& row, const VersionRow& version) const;
+  absl::StatusOr<OpenedRecord> OpenHead(Transaction& tx, const RecordRow& row) const;
 
   struct Value {
     absl::string_view payload;
+    Origins origins;
     Labels labels;
     absl::Time next_at = absl::InfinitePast();
     std::string state;
     bool pin = false;
+    bool unbound = false;  // Does not say where it may be sent; `origins` do not count.
   };
   // Stores `value` as `version` of the record's generation and makes it the head; saves the row.
   absl::Status WriteHead(Transaction& tx, RecordRow& row, int64_t version, const Value& value, absl::Time now) const;
@@ -40,6 +43,9 @@ class Ledger {
   // caller saves.
   absl::Status WriteSide(Transaction& tx, const RecordRow& row, int64_t version, const Value& value,
                          absl::Time now) const;
+  // Seals a version that is there anew, with these origins.
+  absl::Status Bind(Transaction& tx, const RecordRow& row, VersionRow& version, const Secret& payload,
+                    const Origins& origins) const;
   // Begins a new generation in `row` (not saved): no lease, no failure and no side or pending version outlives the old
   // one.
   static absl::Status BeginGeneration(Transaction& tx, RecordRow& row);

@@ -20,7 +20,8 @@ constexpr KindRule kKinds[] = {
     {"connection", "user", nullptr},          {"link_flow", "system", "token_broker"},
     {"broker_key", "system", "token_broker"}, {"server_secret", "org", kOrganization},
     {"app_secret", "org", kOrganization},     {"credential", "org", kOrganization},
-    {"credential", "user", nullptr},          {"connector_secret", "system", "authn"},
+    {"credential", "user", nullptr},          {"server_binding", "org", kOrganization},
+    {"app_binding", "org", kOrganization},    {"connector_secret", "system", "authn"},
     {"signing_key", "system", "authn"},       {"session_key", "system", "authn"},
 };
 
@@ -85,8 +86,11 @@ v1::RecordName ToProto(const RecordId& id) {
   return name;
 }
 
-int VersionsKept(const std::string& kind) { return kind == "connection" ? 2 : 10; }
-
-std::string PassportRecord(const RecordId& id) { return absl::StrCat(id.owner.id, "\n", id.kind, "\n", id.name); }
+int VersionsKept(const std::string& kind) {
+  if (kind == "server_binding" || kind == "app_binding") {
+    return 0;  // But the head: whoever edits the configuration must not find a former one that said more.
+  }
+  return kind == "connection" ? 2 : 10;
+}
 
 }  // namespace sallyport::vault

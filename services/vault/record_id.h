@@ -42,10 +42,16 @@ absl::StatusOr<RecordId> ParseRecordName(const v1::RecordName& name);
 absl::StatusOr<Owner> ParseOwner(v1::OwnerType type, const std::string& id);
 v1::RecordName ToProto(const RecordId& id);
 
+// Without a secret: its origins are what it says.
+inline bool IsBinding(const RecordId& id) { return id.kind == "server_binding" || id.kind == "app_binding"; }
+
+// What is sent to other parties, and therefore says where.
+inline bool IsSent(const RecordId& id) {
+  return id.kind == "server_secret" || id.kind == "app_secret" || id.kind == "credential" ||
+         id.kind == "connector_secret";
+}
+
 // How many versions of a kind are kept beside the pinned ones.
 int VersionsKept(const std::string& kind);
-
-// The name a maintenance passport carries: "<owner_id>\n<kind>\n<name>".
-std::string PassportRecord(const RecordId& id);
 
 }  // namespace sallyport::vault

@@ -15,6 +15,7 @@ constexpr char kRecordColumns[] =
     "rid, owner_type, owner_id, kind, name, head, last_version, generation, epoch, state, reason, backoff_until, "
     "next_at, "
     "claim_until, labels, updated_at";
+constexpr char kOwnerKeyColumns[] = "owner_type, owner_id, key_version, term, destroyed, wrapped";
 constexpr char kVersionColumns[] = "rid, version, generation, role, pinned, shown_epoch, labels, created_at";
 
 // The map of a message, so that it is one column of any text.
@@ -142,7 +143,16 @@ std::vector<Migration> VaultMigrations() {
       "answer_side BIGINT NOT NULL, acquired_at BIGINT NOT NULL)",
       "CREATE INDEX lease_rid ON lease (rid)",
   };
-  return {{1, first}, {2, AuditOutbox::Schema()}};
+  // An owner may have several data keys from here on.
+  std::vector<std::string> several_keys = {
+      "CREATE TABLE data_key (owner_type TEXT NOT NULL, owner_id TEXT NOT NULL, key_version BIGINT NOT NULL, "
+      "term BIGINT NOT NULL, destroyed BIGINT NOT NULL, wrapped TEXT NOT NULL, "
+      "PRIMARY KEY (owner_type, owner_id, key_version))",
+      "INSERT INTO data_key SELECT owner_type, owner_id, key_version, term, destroyed, wrapped FROM owner_key",
+      "DROP TABLE owner_key",
+      "CREATE INDEX data_key_term ON data_key (term, owner_type, owner_id, key_version) WHERE destroyed = 0",
+  };
+  return {{1, first}, {2, AuditOutbox::Schema()}, {3, several_keys}};
 }
 
 absl::StatusOr<std::optional<RecordRow>> FindRecord(Transaction& tx, const RecordId& id) {
@@ -327,10 +337,21 @@ absl::Status EraseOldLeases(Transaction& tx, const std::string& rid, absl::Time 
       .status();
 }
 
-absl::StatusOr<std::optional<OwnerKeyRow>> FindOwnerKey(Transaction& tx, const Owner& owner) {
+absl::StatusOr<std::optional<OwnerKeyRow>> FindOwnerKey(Transaction& tx, const Owner& owner, uint32_t key_version) {
+  ASSIGN_OR_RETURN(
+      const auto row,
+      tx.QueryRow(absl::StrCat("SELECT ", kOwnerKeyColumns,
+                               " FROM data_key WHERE owner_type = :owner_type AND owner_id = :owner_id AND "
+                               "key_version = :key_version"),
+                  {{"owner_type", owner.type}, {"owner_id", owner.id}, {"key_version", key_version}}));
+  return row.has_value() ? std::make_optional(ToOwnerKey(*row)) : std::nullopt;
+}
+
+absl::StatusOr<std::optional<OwnerKeyRow>> FindNewestOwnerKey(Transaction& tx, const Owner& owner) {
   ASSIGN_OR_RETURN(const auto row,
-                   tx.QueryRow("SELECT owner_type, owner_id, key_version, term, destroyed, wrapped FROM owner_key "
-                               "WHERE owner_type = :owner_type AND owner_id = :owner_id",
+                   tx.QueryRow(absl::StrCat("SELECT ", kOwnerKeyColumns,
+                                            " FROM data_key WHERE owner_type = :owner_type AND owner_id = :owner_id "
+                                            "ORDER BY key_version DESC LIMIT 1"),
                                {{"owner_type", owner.type}, {"owner_id", owner.id}}));
   return row.has_value() ? std::make_optional(ToOwnerKey(*row)) : std::nullopt;
 }
@@ -338,10 +359,9 @@ absl::StatusOr<std::optional<OwnerKeyRow>> FindOwnerKey(Transaction& tx, const O
 absl::Status SaveOwnerKey(Transaction& tx, const OwnerKeyRow& row) {
   return tx
       .Exec(
-          "INSERT INTO owner_key (owner_type, owner_id, key_version, term, destroyed, wrapped) VALUES (:owner_type, "
-          ":owner_id, :key_version, :term, :destroyed, :wrapped) ON CONFLICT (owner_type, owner_id) DO UPDATE SET "
-          "key_version = excluded.key_version, term = excluded.term, destroyed = excluded.destroyed, "
-          "wrapped = excluded.wrapped",
+          "INSERT INTO data_key (owner_type, owner_id, key_version, term, destroyed, wrapped) VALUES (:owner_type, "
+          ":owner_id, :key_version, :term, :destroyed, :wrapped) ON CONFLICT (owner_type, owner_id, key_version) DO "
+          "UPDATE SET term = excluded.term, destroyed = excluded.destroyed, wrapped = excluded.wrapped",
           {{"owner_type", row.owner.type},
            {"owner_id", row.owner.id},
            {"key_version", row.key_version},
@@ -351,11 +371,47 @@ absl::Status SaveOwnerKey(Transaction& tx, const OwnerKeyRow& row) {
       .status();
 }
 
-absl::StatusOr<std::vector<OwnerKeyRow>> ListOwnerKeysNotUnder(Transaction& tx, uint32_t term, int limit) {
-  ASSIGN_OR_RETURN(const Rows rows,
-                   tx.Query("SELECT owner_type, owner_id, key_version, term, destroyed, wrapped FROM owner_key "
-                            "WHERE term <> :term AND destroyed = 0 ORDER BY owner_type, owner_id LIMIT :limit",
-                            {{"term", term}, {"limit", limit}}));
+absl::Status EraseOwnerKey(Transaction& tx, const OwnerKeyRow& row) {
+  return tx
+      .Exec(
+          "DELETE FROM data_key WHERE owner_type = :owner_type AND owner_id = :owner_id AND key_version = :key_version",
+          {{"owner_type", row.owner.type}, {"owner_id", row.owner.id}, {"key_version", row.key_version}})
+      .status();
+}
+
+absl::Status DestroyOwnerKeys(Transaction& tx, const Owner& owner) {
+  ASSIGN_OR_RETURN(auto newest, FindNewestOwnerKey(tx, owner));
+  if (!newest.has_value()) {
+    return absl::OkStatus();
+  }
+  const SqlParams whose = {{"owner_type", owner.type}, {"owner_id", owner.id}};
+  // Overwritten first: a row that is deleted may lie in its page for a while.
+  RETURN_IF_ERROR(
+      tx.Exec("UPDATE data_key SET wrapped = '' WHERE owner_type = :owner_type AND owner_id = :owner_id", whose)
+          .status());
+  RETURN_IF_ERROR(
+      tx.Exec("DELETE FROM data_key WHERE owner_type = :owner_type AND owner_id = :owner_id", whose).status());
+  newest->destroyed = true;
+  newest->wrapped.clear();
+  return SaveOwnerKey(tx, *newest);
+}
+
+absl::StatusOr<std::vector<OwnerKeyRow>> ListOwnerKeysBefore(Transaction& tx, uint32_t term,
+                                                             const std::optional<OwnerKeyRow>& after, int limit) {
+  SqlParams params = {{"term", term}, {"limit", limit}};
+  std::string beyond;
+  if (after.has_value()) {
+    beyond = "AND (term, owner_type, owner_id, key_version) > (:at_term, :at_type, :at_id, :at_version) ";
+    params.push_back({"at_term", after->term});
+    params.push_back({"at_type", after->owner.type});
+    params.push_back({"at_id", after->owner.id});
+    params.push_back({"at_version", after->key_version});
+  }
+  ASSIGN_OR_RETURN(
+      const Rows rows,
+      tx.Query(absl::StrCat("SELECT ", kOwnerKeyColumns, " FROM data_key WHERE term < :term AND destroyed = 0 ", beyond,
+                            "ORDER BY term, owner_type, owner_id, key_version LIMIT :limit"),
+               params));
   std::vector<OwnerKeyRow> out;
   for (const Row& row : rows) {
     out.push_back(ToOwnerKey(row));
@@ -363,11 +419,46 @@ absl::StatusOr<std::vector<OwnerKeyRow>> ListOwnerKeysNotUnder(Transaction& tx, 
   return out;
 }
 
-absl::StatusOr<int64_t> CountOwnerKeysNotUnder(Transaction& tx, uint32_t term) {
+absl::StatusOr<std::map<uint32_t, int64_t>> CountOwnerKeysByTerm(Transaction& tx) {
+  ASSIGN_OR_RETURN(const Rows rows,
+                   tx.Query("SELECT term, COUNT(*) AS n FROM data_key WHERE destroyed = 0 GROUP BY term"));
+  std::map<uint32_t, int64_t> out;
+  for (const Row& row : rows) {
+    out[static_cast<uint32_t>(row.Int("term"))] = row.Int("n");
+  }
+  return out;
+}
+
+absl::StatusOr<std::vector<OwnedVersion>> ListOwnedVersions(Transaction& tx, const Owner& owner,
+                                                            const std::pair<std::string, int64_t>& after, int limit) {
   ASSIGN_OR_RETURN(
-      const auto row,
-      tx.QueryRow("SELECT COUNT(*) AS n FROM owner_key WHERE term <> :term AND destroyed = 0", {{"term", term}}));
-  return row.has_value() ? row->Int("n") : 0;
+      const Rows rows,
+      tx.Query("SELECT r.kind AS kind, r.name AS name, v.rid AS rid, v.version AS version, v.generation AS generation, "
+               "v.role AS role, v.pinned AS pinned, v.shown_epoch AS shown_epoch, v.labels AS labels, v.sealed AS "
+               "sealed, v.created_at AS created_at FROM record r JOIN record_version v ON v.rid = r.rid WHERE "
+               "r.owner_type = :owner_type AND r.owner_id = :owner_id AND (v.rid, v.version) > (:rid, :version) ORDER "
+               "BY v.rid, v.version LIMIT :limit",
+               {{"owner_type", owner.type},
+                {"owner_id", owner.id},
+                {"rid", after.first},
+                {"version", after.second},
+                {"limit", limit}}));
+  std::vector<OwnedVersion> out;
+  for (const Row& row : rows) {
+    OwnedVersion owned = {{owner, row.Text("kind"), row.Text("name")}, ToVersion(row)};
+    owned.version.sealed = row.BytesAt("sealed");
+    out.push_back(std::move(owned));
+  }
+  return out;
+}
+
+absl::StatusOr<bool> ReplaceSealed(Transaction& tx, const VersionRow& row, const std::string& sealed) {
+  ASSIGN_OR_RETURN(
+      const int64_t changed,
+      tx.Exec("UPDATE record_version SET sealed = :new WHERE rid = :rid AND version = :version AND "
+              "sealed = :old",
+              {{"new", Bytes{sealed}}, {"rid", row.rid}, {"version", row.version}, {"old", Bytes{row.sealed}}}));
+  return changed == 1;
 }
 
 absl::StatusOr<std::vector<TermRow>> ListTerms(Transaction& tx) {
@@ -415,7 +506,7 @@ absl::Status SaveDeploymentId(Transaction& tx, const std::string& deployment_id)
 absl::StatusOr<bool> IsEmpty(Transaction& tx) {
   ASSIGN_OR_RETURN(const auto row,
                    tx.QueryRow("SELECT (SELECT COUNT(*) FROM vault_meta) + (SELECT COUNT(*) FROM keyring) "
-                               "+ (SELECT COUNT(*) FROM owner_key) + (SELECT COUNT(*) FROM record) + "
+                               "+ (SELECT COUNT(*) FROM data_key) + (SELECT COUNT(*) FROM record) + "
                                "(SELECT COUNT(*) FROM record_version) AS n"));
   return row.has_value() && row->Int("n") == 0;
 }

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -68,17 +69,18 @@ struct LeaseRow {
   absl::Time acquired_at = absl::InfinitePast();
 };
 
+// A data key. An owner has several while records under an older one are brought over; new writes take the newest.
 struct OwnerKeyRow {
   Owner owner;
   uint32_t key_version = 0;
   uint32_t term = 0;
-  bool destroyed = false;
+  bool destroyed = false;  // Left to tell which numbers are used up.
   std::string wrapped;
 };
 
 struct TermRow {
   uint32_t term = 0;
-  std::string state;  // "active", "decrypt_only", "destroyed"
+  std::string state;  // "active", "decrypt_only", "destroyed" (nothing wrapped is left)
   KeyEncryptionKey::Wrapped wrapped;
   absl::Time created_at = absl::InfinitePast();
 };
@@ -107,10 +109,29 @@ absl::Status SaveLease(Transaction& tx, const LeaseRow& row);
 // Leases of the record given before `ended_before` that are over, and before `open_before` that never were answered.
 absl::Status EraseOldLeases(Transaction& tx, const std::string& rid, absl::Time ended_before, absl::Time open_before);
 
-absl::StatusOr<std::optional<OwnerKeyRow>> FindOwnerKey(Transaction& tx, const Owner& owner);
+absl::StatusOr<std::optional<OwnerKeyRow>> FindOwnerKey(Transaction& tx, const Owner& owner, uint32_t key_version);
+absl::StatusOr<std::optional<OwnerKeyRow>> FindNewestOwnerKey(Transaction& tx, const Owner& owner);
 absl::Status SaveOwnerKey(Transaction& tx, const OwnerKeyRow& row);
-absl::StatusOr<std::vector<OwnerKeyRow>> ListOwnerKeysNotUnder(Transaction& tx, uint32_t term, int limit);
-absl::StatusOr<int64_t> CountOwnerKeysNotUnder(Transaction& tx, uint32_t term);
+absl::Status EraseOwnerKey(Transaction& tx, const OwnerKeyRow& row);
+// Erases all keys of the owner and leaves one row that tells the last number.
+absl::Status DestroyOwnerKeys(Transaction& tx, const Owner& owner);
+// Keys under terms before `term` that come after `after` (nullopt: from the start), in the order of term, owner and
+// version: where a job that was interrupted goes on, each step costs the same.
+absl::StatusOr<std::vector<OwnerKeyRow>> ListOwnerKeysBefore(Transaction& tx, uint32_t term,
+                                                             const std::optional<OwnerKeyRow>& after, int limit);
+// How many keys, not destroyed, are under each term.
+absl::StatusOr<std::map<uint32_t, int64_t>> CountOwnerKeysByTerm(Transaction& tx);
+
+// A version of an owner's record, to be sealed anew.
+struct OwnedVersion {
+  RecordId id;
+  VersionRow version;
+};
+// Versions of the owner's records, with the sealed bytes: at most `limit`, those after (rid, version) in this order.
+absl::StatusOr<std::vector<OwnedVersion>> ListOwnedVersions(Transaction& tx, const Owner& owner,
+                                                            const std::pair<std::string, int64_t>& after, int limit);
+// False if the version is not as it was any more.
+absl::StatusOr<bool> ReplaceSealed(Transaction& tx, const VersionRow& row, const std::string& sealed);
 
 // Oldest first.
 absl::StatusOr<std::vector<TermRow>> ListTerms(Transaction& tx);

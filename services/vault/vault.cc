@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -13,6 +14,7 @@
 #include "common/status_macros.h"
 #include "services/vault/envelope.h"
 #include "services/vault/errors.h"
+#include "services/vault/origins.h"
 
 namespace sallyport::vault {
 namespace {
@@ -45,6 +47,7 @@ absl::Status CheckPut(const v1::PutRequest& request) {
       (request.has_expected_version() || request.keep_generation() || request.only_if_changed() || request.pin())) {
     return InvalidField("lease", "cannot be combined with expected_version, keep_generation, only_if_changed or pin");
   }
+  RETURN_IF_ERROR(CheckOrigins(request.origins()));
   return CheckState(request.state());
 }
 
@@ -53,6 +56,9 @@ bool IsPartial(const v1::DeleteRequest& request) { return request.has_through_ve
 absl::Status CheckDelete(const v1::DeleteRequest& request) {
   if (IsPartial(request) && request.has_expected_version()) {
     return InvalidField("expected_version", "cannot be combined with through_version or labels");
+  }
+  if (IsPartial(request) && !request.lease().empty()) {
+    return InvalidField("lease", "cannot be combined with through_version or labels");
   }
   return absl::OkStatus();
 }
@@ -124,12 +130,14 @@ absl::StatusOr<v1::PutResponse> Vault::Put(const Caller& caller, const v1::PutRe
   RETURN_IF_ERROR(
       Recorded(leased ? CheckKind(caller, operation, id) : CheckAccess(caller, operation, id), caller, operation, id));
   v1::PutResponse response;
-  RETURN_IF_ERROR(Settled(Write([&](Transaction& tx) {
-                            response.Clear();
-                            return leased ? PutLeased(tx, caller, id, request, response)
-                                          : PutUnleased(tx, caller, id, request, response);
-                          }),
-                          caller, operation, id));
+  const absl::Status put = Settled(Write([&](Transaction& tx) {
+                                     response.Clear();
+                                     return leased ? PutLeased(tx, caller, id, request, response)
+                                                   : PutUnleased(tx, caller, id, request, response);
+                                   }),
+                                   caller, operation, id);
+  // What only the record itself can tell: that this is another's lease, or a binding which exists.
+  RETURN_IF_ERROR(absl::IsPermissionDenied(put) ? Recorded(put, caller, operation, id) : put);
   return response;
 }
 
@@ -143,15 +151,14 @@ absl::StatusOr<std::optional<VersionRow>> Vault::FindEqual(Transaction& tx, cons
   if (!version.has_value() || version->role != VersionRole::kValue) {
     return std::nullopt;
   }
-  const absl::StatusOr<Secret> stored = ledger_.Open(tx, row, *version);
+  const absl::StatusOr<OpenedRecord> stored = ledger_.Open(tx, row, *version);
   if (absl::IsDataLoss(stored.status()) && !Keyring::IsUnknownTerm(stored.status())) {
     return std::nullopt;  // Damaged: entering the secret again is the remedy, and must work.
   }
   RETURN_IF_ERROR(stored.status());
-  if (*stored != Secret::Copy(request.payload())) {
-    return std::nullopt;
-  }
-  return version;
+  const bool equal = stored->payload == Secret::Copy(request.payload()) && stored->bound &&
+                     stored->origins == ToOrigins(request.origins());
+  return equal ? version : std::nullopt;
 }
 
 absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const RecordId& id,
@@ -165,6 +172,10 @@ absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const Rec
   }
   if (request.has_expected_version() && request.expected_version() != row.head) {
     return error::VersionConflict();
+  }
+  if (id.kind == "app_binding" && row.head != 0) {
+    // What users have linked goes where it says: Rebind, and whoever may do that, changes it.
+    RETURN_IF_ERROR(CheckAccess(caller, Operation::kRebind, id));
   }
   ASSIGN_OR_RETURN(auto equal, FindEqual(tx, row, request));
   if (equal.has_value()) {
@@ -183,10 +194,16 @@ absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const Rec
   if (!request.keep_generation() || row.generation == 0) {
     RETURN_IF_ERROR(Ledger::BeginGeneration(tx, row));
   }
-  Ledger::Value value = {request.payload(), {request.labels().begin(), request.labels().end()}};
+  Ledger::Value value = {
+      request.payload(), ToOrigins(request.origins()), {request.labels().begin(), request.labels().end()}};
   value.next_at = request.has_next_at() ? FromTimestamp(request.next_at()) : absl::InfinitePast();
   value.state = request.state();
   value.pin = request.pin();
+  if (request.origins().empty() && IsSent(id)) {
+    // By a service of an earlier release, while others are new already: to be adopted with what it stored before.
+    ASSIGN_OR_RETURN(const bool adopted, keyring_.Adopted(tx));
+    value.unbound = !adopted;
+  }
   RETURN_IF_ERROR(ledger_.WriteHead(tx, row, row.last_version + 1, value, now));
   response.set_version(row.head);
   response.set_generation(row.generation);
@@ -205,25 +222,39 @@ absl::StatusOr<v1::GetResponse> Vault::Get(const Caller& caller, const v1::GetRe
   ASSIGN_OR_RETURN(const RecordId id, ParseRecordName(request.record()));
   RETURN_IF_ERROR(Recorded(CheckAccess(caller, Operation::kGet, id), caller, Operation::kGet, id));
   v1::GetResponse response;
-  Secret payload;
-  RETURN_IF_ERROR(Settled(Read([&](Transaction& tx) -> absl::Status {
-                            ASSIGN_OR_RETURN(const RecordRow row, Ledger::Find(tx, id));
-                            ASSIGN_OR_RETURN(
-                                const auto version,
-                                FindVersion(tx, row.rid, request.version() == 0 ? row.head : request.version()));
-                            if (!version.has_value() || version->role != VersionRole::kValue) {
-                              return request.version() == 0 ? error::TagMismatch() : error::RecordNotFound();
-                            }
-                            ASSIGN_OR_RETURN(payload, ledger_.Open(tx, row, *version));
-                            response.set_version(version->version);
-                            *response.mutable_metadata() = ToMetadata(row);
-                            return absl::OkStatus();
-                          }),
-                          caller, Operation::kGet, id));
+  OpenedRecord opened;
+  RETURN_IF_ERROR(
+      Settled(Read([&](Transaction& tx) -> absl::Status {
+                const absl::StatusOr<RecordRow> found = Ledger::Find(tx, id);
+                if (absl::IsNotFound(found.status()) && IsBinding(id)) {
+                  ASSIGN_OR_RETURN(const bool adopted, keyring_.Adopted(tx));
+                  return adopted ? found.status() : error::AdoptionPending();
+                }
+                RETURN_IF_ERROR(found.status());
+                const RecordRow& row = *found;
+                ASSIGN_OR_RETURN(const auto version,
+                                 FindVersion(tx, row.rid, request.version() == 0 ? row.head : request.version()));
+                if (!version.has_value() || version->role != VersionRole::kValue) {
+                  return request.version() == 0 ? error::TagMismatch() : error::RecordNotFound();
+                }
+                ASSIGN_OR_RETURN(opened, ledger_.Open(tx, row, *version));
+                response.set_bound(v1::BOUND);
+                if (!opened.bound) {
+                  // Of connectors' secrets authn's configuration file decides, and authn stores them
+                  // again whenever it starts.
+                  ASSIGN_OR_RETURN(const bool adopted, keyring_.Adopted(tx));
+                  response.set_bound(adopted && id.kind != "connector_secret" ? v1::UNBOUND : v1::ADOPTION_PENDING);
+                }
+                response.set_version(version->version);
+                *response.mutable_metadata() = ToMetadata(row);
+                return absl::OkStatus();
+              }),
+              caller, Operation::kGet, id));
   audit::v1::Event event = MakeEvent("secret.read", DECISION_ALLOWED, "get", caller);
   SetRecord(id, response.version(), response.metadata().generation(), event);
   RETURN_IF_ERROR(trail_.Record(std::move(event)));
-  response.set_payload(std::string(payload.Expose()));
+  response.set_payload(std::string(opened.payload.Expose()));
+  response.mutable_origins()->Assign(opened.origins.begin(), opened.origins.end());
   return response;
 }
 
@@ -253,13 +284,20 @@ absl::StatusOr<v1::ListResponse> Vault::List(const Caller& caller, const v1::Lis
 absl::StatusOr<v1::DeleteResponse> Vault::Delete(const Caller& caller, const v1::DeleteRequest& request) {
   ASSIGN_OR_RETURN(const RecordId id, ParseRecordName(request.record()));
   RETURN_IF_ERROR(CheckDelete(request));
-  RETURN_IF_ERROR(Recorded(CheckAccess(caller, Operation::kDelete, id), caller, Operation::kDelete, id));
+  const bool leased = !request.lease().empty();
+  RETURN_IF_ERROR(
+      Recorded(leased ? CheckKind(caller, Operation::kLease, id) : CheckAccess(caller, Operation::kDelete, id), caller,
+               Operation::kDelete, id));
   if (IsPartial(request)) {
     // Versions that others refer to are kept from pruning by their pins; whoever may drop them must be who sets pins.
     RETURN_IF_ERROR(Recorded(CheckAccess(caller, Operation::kPin, id), caller, Operation::kPin, id));
   }
   v1::DeleteResponse response;
   RETURN_IF_ERROR(Write([&](Transaction& tx) -> absl::Status {
+    if (leased) {
+      ASSIGN_OR_RETURN(const Held held, FindHeld(tx, caller, id, request.lease()));
+      RETURN_IF_ERROR(CheckCurrent(held));
+    }
     ASSIGN_OR_RETURN(auto row, FindRecord(tx, id));
     if (IsPartial(request) && row.has_value() && row->head != 0) {
       return DeleteVersions(tx, caller, *row, request, response);
@@ -380,7 +418,7 @@ absl::StatusOr<v1::DeleteOwnerResponse> Vault::DeleteOwner(const Caller& caller,
     for (RecordRow& row : rows) {
       RETURN_IF_ERROR(Ledger::Tombstone(tx, row, now));
     }
-    RETURN_IF_ERROR(Keyring::DestroyKey(tx, owner));
+    RETURN_IF_ERROR(DestroyOwnerKeys(tx, owner));
     return AppendWrite(tx, caller, "delete_owner", all, 0, 0);
   }));
   if (after_shred_) {
@@ -389,23 +427,39 @@ absl::StatusOr<v1::DeleteOwnerResponse> Vault::DeleteOwner(const Caller& caller,
   return v1::DeleteOwnerResponse();
 }
 
-absl::StatusOr<v1::GetCacheRootsResponse> Vault::GetCacheRoots(const Caller& caller) {
+absl::StatusOr<v1::GetCacheRootsResponse> Vault::GetCacheRoots(const Caller& caller,
+                                                               const v1::GetCacheRootsRequest& request) {
+  ASSIGN_OR_RETURN(const Owner owner, ParseOwner(request.owner_type(), request.owner_id()));
+  const RecordId id = {owner, "cache_root", "*"};
+  RETURN_IF_ERROR(Recorded(CheckCacheRoots(owner, caller), caller, Operation::kGet, id));
   v1::GetCacheRootsResponse response;
-  RETURN_IF_ERROR(Read([&](Transaction& tx) -> absl::Status {
+  const auto derive = [&](Transaction& tx, const OwnerKey& key) -> absl::Status {
     response.Clear();
     ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
-    ASSIGN_OR_RETURN(const OwnerKey key, keyring_.KeyForRead(tx, VaultOwner()));
     const int64_t today = absl::ToUnixSeconds(now) / 86400;
     for (const int64_t day : {today, today - 1}) {
       ASSIGN_OR_RETURN(const Secret root, CacheRoot(key.key, day));
       auto* out = response.add_roots();
       out->set_day(day);
       out->set_root(std::string(root.Expose()));
+      out->set_key_version(static_cast<int32_t>(key.key_version));
     }
     return absl::OkStatus();
-  }));
+  };
+  absl::Status read = Read([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const OwnerKey key, keyring_.NewestKey(tx, owner));
+    return derive(tx, key);
+  });
+  if (absl::IsNotFound(read) && owner.type == "org") {
+    // Before the organization has a first secret. A user without one has nothing that could be cached.
+    read = Write([&](Transaction& tx) -> absl::Status {
+      ASSIGN_OR_RETURN(const OwnerKey key, keyring_.KeyForWrite(tx, owner));
+      return derive(tx, key);
+    });
+  }
+  RETURN_IF_ERROR(read);
   audit::v1::Event event = MakeEvent("secret.read", DECISION_ALLOWED, "get_cache_roots", caller);
-  SetRecord({VaultOwner(), "cache_root", absl::StrCat(response.roots(0).day())}, 0, 0, event);
+  SetRecord({owner, "cache_root", absl::StrCat(response.roots(0).day())}, 0, 0, event);
   RETURN_IF_ERROR(trail_.Record(std::move(event)));
   return response;
 }

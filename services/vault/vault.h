@@ -50,6 +50,8 @@ class Vault {
   absl::StatusOr<v1::ListResponse> List(const Caller& caller, const v1::ListRequest& request);
   absl::StatusOr<v1::DeleteResponse> Delete(const Caller& caller, const v1::DeleteRequest& request);
   absl::StatusOr<v1::PinResponse> Pin(const Caller& caller, const v1::PinRequest& request);
+  absl::StatusOr<v1::RebindResponse> Rebind(const Caller& caller, const v1::RebindRequest& request);
+  absl::StatusOr<v1::AdoptResponse> Adopt(const Caller& caller, const v1::AdoptRequest& request);
 
   absl::StatusOr<v1::AcquireLeaseResponse> AcquireLease(const Caller& caller, const v1::AcquireLeaseRequest& request);
   absl::StatusOr<v1::ReleaseResponse> Release(const Caller& caller, const v1::ReleaseRequest& request);
@@ -57,7 +59,8 @@ class Vault {
 
   absl::StatusOr<v1::ListDueResponse> ListDue(const Caller& caller, const v1::ListDueRequest& request);
   absl::StatusOr<v1::DeleteOwnerResponse> DeleteOwner(const Caller& caller, const v1::DeleteOwnerRequest& request);
-  absl::StatusOr<v1::GetCacheRootsResponse> GetCacheRoots(const Caller& caller);
+  absl::StatusOr<v1::GetCacheRootsResponse> GetCacheRoots(const Caller& caller,
+                                                          const v1::GetCacheRootsRequest& request);
 
  private:
   using Work = std::function<absl::Status(Transaction&)>;
@@ -85,6 +88,9 @@ class Vault {
   absl::StatusOr<bool> IsRepeat(Transaction& tx, const RecordRow& row, const LeaseRow& lease,
                                 const v1::PutRequest& request);
   absl::Status DropExpiredFlows(Transaction& tx, absl::Time now);
+  // The version that is bound now; 0 if there is none.
+  absl::StatusOr<int64_t> AdoptOne(Transaction& tx, const Caller& caller, const RecordId& id,
+                                   const v1::AdoptRequest::Entry& entry);
 
   struct Held {
     RecordRow row;
@@ -92,7 +98,9 @@ class Vault {
   };
   // The lease of this caller on this record. LEASE_UNKNOWN, or PERMISSION_DENIED if it is another service's.
   absl::StatusOr<Held> FindHeld(Transaction& tx, const Caller& caller, const RecordId& id, const std::string& lease);
-  absl::Status Grant(Transaction& tx, const Caller& caller, const RecordId& id, absl::Duration ttl,
+  // ABORTED (wrong_generation, lease_lost) if the record was linked anew, or is another holder's by now.
+  static absl::Status CheckCurrent(const Held& held);
+  absl::Status Grant(Transaction& tx, const Caller& caller, const RecordId& id, const v1::AcquireLeaseRequest& request,
                      v1::AcquireLeaseResponse& response);
   absl::Status ShowSides(Transaction& tx, const RecordRow& row, v1::AcquireLeaseResponse::Lease& out);
 

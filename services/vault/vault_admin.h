@@ -16,16 +16,22 @@ namespace sallyport::vault {
 class VaultAdmin {
  public:
   VaultAdmin(Database& database, Keyring& keyring, AuditTrail& trail, const Clock& clock)
-      : database_(database), keyring_(keyring), trail_(trail), clock_(clock) {}
+      : database_(database), keyring_(keyring), trail_(trail), clock_(clock) {
+    NoteRemaining();
+  }
 
   // Answers while sealed, too.
   absl::StatusOr<v1::GetStatusResponse> GetStatus();
   absl::StatusOr<v1::RotateTermResponse> RotateTerm(const Caller& caller);
-  // At most 10,000 owner keys a call: `remaining` says whether to call again.
+  // At most 2,000 data keys a call: `remaining` says whether to call again.
   absl::StatusOr<v1::RewrapResponse> Rewrap(const Caller& caller);
+  absl::StatusOr<v1::DestroyTermResponse> DestroyTerm(const Caller& caller, const v1::DestroyTermRequest& request);
   absl::StatusOr<v1::SealResponse> Seal(const Caller& caller);
 
  private:
+  // Into the metric, which is there from the start.
+  void NoteRemaining();
+
   Database& database_;
   Keyring& keyring_;
   AuditTrail& trail_;

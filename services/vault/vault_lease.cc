@@ -63,22 +63,29 @@ void CountLease(const char* outcome) {
 absl::StatusOr<v1::AcquireLeaseResponse> Vault::AcquireLease(const Caller& caller,
                                                              const v1::AcquireLeaseRequest& request) {
   ASSIGN_OR_RETURN(const RecordId id, ParseRecordName(request.record()));
-  ASSIGN_OR_RETURN(const absl::Duration ttl, TtlOf(request));
-  RETURN_IF_ERROR(Recorded(CheckAccess(caller, Operation::kLease, id), caller, Operation::kLease, id));
+  RETURN_IF_ERROR(TtlOf(request).status());
+  // For maintenance it is the record's own time that authorises.
+  RETURN_IF_ERROR(Recorded(
+      request.maintenance() ? CheckKind(caller, Operation::kLease, id) : CheckAccess(caller, Operation::kLease, id),
+      caller, Operation::kLease, id));
   v1::AcquireLeaseResponse response;
   RETURN_IF_ERROR(Settled(Write([&](Transaction& tx) {
                             response.Clear();
-                            return Grant(tx, caller, id, ttl, response);
+                            return Grant(tx, caller, id, request, response);
                           }),
                           caller, Operation::kLease, id));
   CountLease(response.has_held() ? "held" : response.lease().took_over() ? "took_over" : "granted");
   return response;
 }
 
-absl::Status Vault::Grant(Transaction& tx, const Caller& caller, const RecordId& id, absl::Duration ttl,
-                          v1::AcquireLeaseResponse& response) {
+absl::Status Vault::Grant(Transaction& tx, const Caller& caller, const RecordId& id,
+                          const v1::AcquireLeaseRequest& request, v1::AcquireLeaseResponse& response) {
+  ASSIGN_OR_RETURN(const absl::Duration ttl, TtlOf(request));
   ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
   ASSIGN_OR_RETURN(RecordRow row, Ledger::Find(tx, id));
+  if (request.maintenance() && (row.next_at == absl::InfinitePast() || row.next_at > now)) {
+    return error::Denied("the record is not due", "not_due");
+  }
   if (row.claim_until > now) {
     *response.mutable_held()->mutable_retry_after() = ToProtoDuration(std::min(row.claim_until - now, kAskAgain));
     *response.mutable_held()->mutable_metadata() = ToMetadata(row);
@@ -86,7 +93,8 @@ absl::Status Vault::Grant(Transaction& tx, const Caller& caller, const RecordId&
   }
   auto& out = *response.mutable_lease();
   out.set_took_over(row.claim_until != absl::InfinitePast());
-  ASSIGN_OR_RETURN(const Secret payload, ledger_.OpenHead(tx, row));
+  ASSIGN_OR_RETURN(const OpenedRecord opened, ledger_.OpenHead(tx, row));
+  const Secret& payload = opened.payload;
   RETURN_IF_ERROR(EraseOldLeases(tx, row.rid, now - kEndedLeaseKept, now - kOpenLeaseKept));
 
   out.set_id(RandomToken("lse_"));
@@ -118,7 +126,8 @@ absl::Status Vault::Grant(Transaction& tx, const Caller& caller, const RecordId&
   out.set_payload(std::string(payload.Expose()));
   *out.mutable_metadata() = ToMetadata(row);
   *out.mutable_remaining() = ToProtoDuration(ttl);
-  audit::v1::Event event = MakeEvent("secret.read", audit::v1::DECISION_ALLOWED, "lease", caller);
+  audit::v1::Event event = MakeEvent("secret.read", audit::v1::DECISION_ALLOWED,
+                                     request.maintenance() ? "lease.maintenance" : "lease", caller);
   SetRecord(id, row.head, row.generation, event);
   return trail_.Append(tx, std::move(event));
 }
@@ -135,8 +144,8 @@ absl::Status Vault::ShowSides(Transaction& tx, const RecordRow& row, v1::Acquire
       continue;
     }
     ASSIGN_OR_RETURN(auto side, FindVersion(tx, row.rid, listed.version));
-    const absl::StatusOr<Secret> payload = ledger_.Open(tx, row, *side);
-    if (!payload.ok()) {
+    const absl::StatusOr<OpenedRecord> opened = ledger_.Open(tx, row, *side);
+    if (!opened.ok()) {
       Log(LogLevel::kError, "side_version_damaged", {{"rid", row.rid}, {"version", listed.version}});
       continue;
     }
@@ -144,7 +153,7 @@ absl::Status Vault::ShowSides(Transaction& tx, const RecordRow& row, v1::Acquire
     RETURN_IF_ERROR(SaveVersion(tx, *side));
     auto* shown = out.add_side();
     shown->set_version(side->version);
-    shown->set_payload(std::string(payload->Expose()));
+    shown->set_payload(std::string(opened->payload.Expose()));
     shown->mutable_labels()->insert(side->labels.begin(), side->labels.end());
   }
   return absl::OkStatus();
@@ -163,6 +172,14 @@ absl::StatusOr<Vault::Held> Vault::FindHeld(Transaction& tx, const Caller& calle
   return Held{*row, *found};
 }
 
+absl::Status Vault::CheckCurrent(const Held& held) {
+  if (held.lease.generation != held.row.generation) {
+    return error::WrongGeneration();
+  }
+  const bool current = held.lease.epoch == held.row.epoch && held.lease.state != LeaseState::kAnswered;
+  return current ? absl::OkStatus() : error::LeaseLost();
+}
+
 absl::StatusOr<bool> Vault::IsRepeat(Transaction& tx, const RecordRow& row, const LeaseRow& lease,
                                      const v1::PutRequest& request) {
   if (lease.state != LeaseState::kAnswered) {
@@ -172,8 +189,8 @@ absl::StatusOr<bool> Vault::IsRepeat(Transaction& tx, const RecordRow& row, cons
   if (!version.has_value()) {
     return true;  // Stored, and replaced since.
   }
-  const absl::StatusOr<Secret> stored = ledger_.Open(tx, row, *version);
-  return stored.ok() && *stored == Secret::Copy(request.payload());
+  const absl::StatusOr<OpenedRecord> stored = ledger_.Open(tx, row, *version);
+  return stored.ok() && stored->payload == Secret::Copy(request.payload());
 }
 
 absl::Status Vault::PutLeased(Transaction& tx, const Caller& caller, const RecordId& id, const v1::PutRequest& request,
@@ -204,7 +221,9 @@ absl::Status Vault::PutLeased(Transaction& tx, const Caller& caller, const Recor
     RETURN_IF_ERROR(EraseVersion(tx, row.rid, lease.version));
   }
 
-  Ledger::Value value = {request.payload(), {request.labels().begin(), request.labels().end()}};
+  Ledger::Value value = {request.payload(),
+                         {request.origins().begin(), request.origins().end()},
+                         {request.labels().begin(), request.labels().end()}};
   value.next_at = request.has_next_at() ? FromTimestamp(request.next_at()) : absl::InfinitePast();
   value.state = request.state();
   if (as_head) {
@@ -275,12 +294,7 @@ absl::StatusOr<v1::PutStatusResponse> Vault::PutStatus(const Caller& caller, con
     ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
     ASSIGN_OR_RETURN(Held held, FindHeld(tx, caller, id, request.lease()));
     RecordRow& row = held.row;
-    if (held.lease.generation != row.generation) {
-      return error::WrongGeneration();
-    }
-    if (held.lease.epoch != row.epoch || held.lease.state == LeaseState::kAnswered) {
-      return error::LeaseLost();
-    }
+    RETURN_IF_ERROR(CheckCurrent(held));
     if (NeedsUser(request.state())) {
       ASSIGN_OR_RETURN(const std::vector<VersionRow> versions, ListVersions(tx, row.rid));
       for (const VersionRow& version : versions) {

@@ -488,7 +488,7 @@ class World {
         if (version.role == VersionRole::kSide) {
           const auto opened = Ledger(*harness_.keyring).Open(tx, *row, **FindVersion(tx, row->rid, version.version));
           EXPECT_THAT(opened, IsOk());
-          known.insert(opened.ok() ? std::string(opened->Expose()) : "");
+          known.insert(opened.ok() ? std::string(opened->payload.Expose()) : "");
         }
       }
       return absl::OkStatus();

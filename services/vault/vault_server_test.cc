@@ -103,7 +103,7 @@ class VaultServerTest : public ::testing::Test {
     std::string wrapped;
     EXPECT_THAT((*database)->Read([&](Transaction& tx) -> absl::Status {
       ASSIGN_OR_RETURN(const auto row,
-                       tx.QueryRow("SELECT wrapped FROM owner_key WHERE owner_id = :user", {{"user", user}}));
+                       tx.QueryRow("SELECT wrapped FROM data_key WHERE owner_id = :user", {{"user", user}}));
       wrapped = row->Text("wrapped");
       return absl::OkStatus();
     }),

@@ -26,6 +26,17 @@ grpc::Status VaultService::Pin(grpc::ServerContext* context, const v1::PinReques
   return rpc_.Handle("Pin", context, response, [&](const Caller& caller) { return vault_.Pin(caller, *request); });
 }
 
+grpc::Status VaultService::Rebind(grpc::ServerContext* context, const v1::RebindRequest* request,
+                                  v1::RebindResponse* response) {
+  return rpc_.Handle("Rebind", context, response,
+                     [&](const Caller& caller) { return vault_.Rebind(caller, *request); });
+}
+
+grpc::Status VaultService::Adopt(grpc::ServerContext* context, const v1::AdoptRequest* request,
+                                 v1::AdoptResponse* response) {
+  return rpc_.Handle("Adopt", context, response, [&](const Caller& caller) { return vault_.Adopt(caller, *request); });
+}
+
 grpc::Status VaultService::AcquireLease(grpc::ServerContext* context, const v1::AcquireLeaseRequest* request,
                                         v1::AcquireLeaseResponse* response) {
   return rpc_.Handle("AcquireLease", context, response,
@@ -56,10 +67,10 @@ grpc::Status VaultService::DeleteOwner(grpc::ServerContext* context, const v1::D
                      [&](const Caller& caller) { return vault_.DeleteOwner(caller, *request); });
 }
 
-grpc::Status VaultService::GetCacheRoots(grpc::ServerContext* context, const v1::GetCacheRootsRequest* /*request*/,
+grpc::Status VaultService::GetCacheRoots(grpc::ServerContext* context, const v1::GetCacheRootsRequest* request,
                                          v1::GetCacheRootsResponse* response) {
   return rpc_.Handle("GetCacheRoots", context, response,
-                     [&](const Caller& caller) { return vault_.GetCacheRoots(caller); });
+                     [&](const Caller& caller) { return vault_.GetCacheRoots(caller, *request); });
 }
 
 grpc::Status VaultAdminService::GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest* /*request*/,
@@ -75,6 +86,12 @@ grpc::Status VaultAdminService::RotateTerm(grpc::ServerContext* context, const v
 grpc::Status VaultAdminService::Rewrap(grpc::ServerContext* context, const v1::RewrapRequest* /*request*/,
                                        v1::RewrapResponse* response) {
   return rpc_.Handle("Rewrap", context, response, [&](const Caller& caller) { return admin_.Rewrap(caller); });
+}
+
+grpc::Status VaultAdminService::DestroyTerm(grpc::ServerContext* context, const v1::DestroyTermRequest* request,
+                                            v1::DestroyTermResponse* response) {
+  return rpc_.Handle("DestroyTerm", context, response,
+                     [&](const Caller& caller) { return admin_.DestroyTerm(caller, *request); });
 }
 
 grpc::Status VaultAdminService::Seal(grpc::ServerContext* context, const v1::SealRequest* /*request*/,

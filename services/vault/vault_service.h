@@ -21,6 +21,10 @@ class VaultService final : public v1::Vault::Service {
   grpc::Status Delete(grpc::ServerContext* context, const v1::DeleteRequest* request,
                       v1::DeleteResponse* response) override;
   grpc::Status Pin(grpc::ServerContext* context, const v1::PinRequest* request, v1::PinResponse* response) override;
+  grpc::Status Rebind(grpc::ServerContext* context, const v1::RebindRequest* request,
+                      v1::RebindResponse* response) override;
+  grpc::Status Adopt(grpc::ServerContext* context, const v1::AdoptRequest* request,
+                     v1::AdoptResponse* response) override;
   grpc::Status AcquireLease(grpc::ServerContext* context, const v1::AcquireLeaseRequest* request,
                             v1::AcquireLeaseResponse* response) override;
   grpc::Status Release(grpc::ServerContext* context, const v1::ReleaseRequest* request,
@@ -49,6 +53,8 @@ class VaultAdminService final : public v1::VaultAdmin::Service {
                           v1::RotateTermResponse* response) override;
   grpc::Status Rewrap(grpc::ServerContext* context, const v1::RewrapRequest* request,
                       v1::RewrapResponse* response) override;
+  grpc::Status DestroyTerm(grpc::ServerContext* context, const v1::DestroyTermRequest* request,
+                           v1::DestroyTermResponse* response) override;
   grpc::Status Seal(grpc::ServerContext* context, const v1::SealRequest* request, v1::SealResponse* response) override;
 
  private:

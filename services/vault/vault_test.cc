@@ -199,7 +199,7 @@ TEST_P(VaultTest, OwnerKeySwappedBetweenUsersIsNoticed) {
   ASSERT_THAT(harness_->Put(Broker("corp:ada"), Connection("corp:ada"), "hers"), IsOk());
   ASSERT_THAT(harness_->Put(Broker("corp:eve"), Connection("corp:eve"), "his"), IsOk());
   harness_->Sql(
-      "UPDATE owner_key SET wrapped = (SELECT k.wrapped FROM owner_key k WHERE k.owner_id = 'corp:ada') WHERE owner_id "
+      "UPDATE data_key SET wrapped = (SELECT k.wrapped FROM data_key k WHERE k.owner_id = 'corp:ada') WHERE owner_id "
       "= "
       "'corp:eve'");
   EXPECT_THAT(harness_->Get(Broker("corp:eve"), Connection("corp:eve")), StatusIs(Code::kDataLoss));
@@ -231,7 +231,7 @@ TEST_P(VaultTest, ShreddedOwnerIsGoneForGood) {
 
   EXPECT_THAT(harness_->Get(Broker(), Connection()), StatusIs(Code::kNotFound));
   EXPECT_EQ(ReasonOf(harness_->PutLeased(Connection(), lease, "late").status()), "wrong_generation");
-  const Rows keys = harness_->Query("SELECT wrapped, destroyed FROM owner_key WHERE owner_id = 'corp:ada'");
+  const Rows keys = harness_->Query("SELECT wrapped, destroyed FROM data_key WHERE owner_id = 'corp:ada'");
   ASSERT_EQ(keys.size(), 1u);
   EXPECT_EQ(keys[0].Text("wrapped"), "");
   EXPECT_TRUE(keys[0].Bool("destroyed"));
@@ -239,7 +239,7 @@ TEST_P(VaultTest, ShreddedOwnerIsGoneForGood) {
   const auto again = harness_->Put(Broker(), Connection(), "new link");
   EXPECT_EQ(again->generation(), 3);
   EXPECT_EQ(harness_->Payload(Broker(), Connection()), "new link");
-  EXPECT_EQ(harness_->Query("SELECT key_version FROM owner_key WHERE owner_id = 'corp:ada'")[0].Int("key_version"), 2);
+  EXPECT_EQ(harness_->Query("SELECT key_version FROM data_key WHERE owner_id = 'corp:ada'")[0].Int("key_version"), 2);
 }
 
 TEST_P(VaultTest, ListShowsMetadataOfOneOwnerAndNoTombstones) {
@@ -290,8 +290,12 @@ TEST_P(VaultTest, DueRecordsComeOldestFirst) {
   EXPECT_THAT(harness_->vault->ListDue(Service("token_broker"), request), StatusIs(Code::kPermissionDenied));
 }
 
-TEST_P(VaultTest, CacheRootsAreOneADayAndStayTheSameAfterRotation) {
-  const auto before = harness_->vault->GetCacheRoots(Service("token_broker"));
+TEST_P(VaultTest, CacheRootsAreOneADayAndOfTheNewestKey) {
+  v1::GetCacheRootsRequest organization;
+  organization.set_owner_type(v1::ORG);
+  organization.set_owner_id("default");
+  const auto before = harness_->vault->GetCacheRoots(Service("token_broker"), organization);
+  ASSERT_THAT(before, IsOk());
   ASSERT_EQ(before->roots_size(), 2);
   EXPECT_EQ(before->roots(0).day(), before->roots(1).day() + 1);
   EXPECT_EQ(before->roots(0).root().size(), 32u);
@@ -299,7 +303,27 @@ TEST_P(VaultTest, CacheRootsAreOneADayAndStayTheSameAfterRotation) {
   ASSERT_THAT(harness_->admin->RotateTerm(Service("edge")), IsOk());
   ASSERT_THAT(harness_->admin->Rewrap(Service("edge")), IsOk());
   harness_->Restart();
-  EXPECT_EQ(harness_->vault->GetCacheRoots(Service("token_broker"))->roots(0).root(), before->roots(0).root());
+  const auto after = harness_->vault->GetCacheRoots(Service("token_broker"), organization);
+  EXPECT_NE(after->roots(0).root(), before->roots(0).root());
+  EXPECT_EQ(before->roots(0).key_version(), 1);
+  EXPECT_EQ(after->roots(0).key_version(), 2);
+}
+
+TEST_P(VaultTest, CacheRootsOfAUserAreTheirOwnAndNeedTheirPassport) {
+  v1::GetCacheRootsRequest request;
+  request.set_owner_type(v1::USER);
+  request.set_owner_id(testing::kUser);
+  EXPECT_THAT(harness_->vault->GetCacheRoots(Broker(), request), StatusIs(Code::kNotFound)) << "nothing is stored yet";
+  ASSERT_THAT(harness_->Put(Broker(), Connection(), "hers"), IsOk());
+  ASSERT_THAT(harness_->Put(Broker("corp:eve"), Connection("corp:eve"), "his"), IsOk());
+  const auto hers = harness_->vault->GetCacheRoots(Broker(), request);
+  ASSERT_THAT(hers, IsOk());
+  EXPECT_THAT(harness_->vault->GetCacheRoots(Service("token_broker"), request), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(harness_->vault->GetCacheRoots(Broker("corp:eve"), request), StatusIs(Code::kPermissionDenied));
+  request.set_owner_id("corp:eve");
+  const auto his = harness_->vault->GetCacheRoots(Broker("corp:eve"), request);
+  ASSERT_THAT(his, IsOk());
+  EXPECT_NE(hers->roots(0).root(), his->roots(0).root());
 }
 
 TEST_P(VaultTest, BoundsAreChecked) {

@@ -144,7 +144,7 @@ std::vector<Fault> FaultsOfServer(const std::string& program) {
   const std::map<std::string, std::vector<std::string>> peers = {
       {"vault", {"authn"}},
       {"registry", {"vault", "authn"}},
-      {"authn", {"vault", "registry"}},
+      {"authn", {"vault", "registry", "tokenBroker"}},
       {"token-broker", {"vault", "authn", "registry"}},
       {"edge", {"vault", "authn", "registry", "tokenBroker"}}};
   for (const std::string& peer : peers.at(program)) {

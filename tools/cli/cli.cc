@@ -34,6 +34,7 @@ struct Parsed {
   ErasedNames erased_names;
   std::string app;
   bool yes = false;
+  int32_t term = 0;
   bool is_diff = false;
 
   ApiCommand api_command;  // One of the two is set.
@@ -155,7 +156,15 @@ void AddVault(CLI::App& app, Parsed& parsed) {
   vault->require_subcommand(1);
   On(vault->add_subcommand("status", "State, key terms, what is left to re-wrap"), parsed, PrintVaultStatus);
   On(vault->add_subcommand("rotate", "Begin a new key term"), parsed, RotateVault);
-  On(vault->add_subcommand("rewrap", "Bring every key under the newest term and the current KEK"), parsed, RewrapVault);
+  On(vault->add_subcommand("rewrap", "Bring every record under the newest term, every term under the KEK"), parsed,
+     RewrapVault);
+  CLI::App* destroy = vault->add_subcommand("destroy-term", "Destroy a key term that nothing is under any more");
+  destroy->add_option("term", parsed.term, "Its number, as `sallyport vault status` shows it")->required();
+  destroy->add_flag("--yes", parsed.yes, "Required: there is no way back");
+  On(destroy, parsed, [&parsed](ApiClient& api, const Terminal& t) {
+    return parsed.yes ? DestroyVaultTerm(api, parsed.term, t)
+                      : absl::InvalidArgumentError("there is no way back from destroying a term: add --yes");
+  });
   CLI::App* seal = vault->add_subcommand("seal", "Wipe the keys from memory: no credential works until a restart");
   seal->add_flag("--yes", parsed.yes, "Required: calls through the gateway fail afterwards");
   On(seal, parsed, [&parsed](ApiClient& api, const Terminal& t) {

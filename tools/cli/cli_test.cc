@@ -239,11 +239,32 @@ TEST_F(CliTest, EraseNamesNamesWhose) {
 
 TEST_F(CliTest, RewrapGoesOnUntilNothingIsLeft) {
   SignIn();
-  Reply("/api/sallyport.vault.v1.VaultAdmin/Rewrap", R"({"rewrapped":"7"})");
+  Reply("/api/sallyport.vault.v1.VaultAdmin/Rewrap", R"({"rewrapped":"7","records":"9"})");
 
   EXPECT_EQ(Run({"vault", "rewrap"}), kDone);
 
-  EXPECT_THAT(out_.str(), HasSubstr("7 keys re-wrapped, 0 left"));
+  EXPECT_THAT(out_.str(), HasSubstr("7 keys brought over, with 9 records; 0 left"));
+}
+
+TEST_F(CliTest, RewrapTellsWhatIsDamaged) {
+  SignIn();
+  Reply("/api/sallyport.vault.v1.VaultAdmin/Rewrap", R"({"remaining":"2","damaged":"2"})");
+
+  EXPECT_NE(Run({"vault", "rewrap"}), kDone);
+
+  EXPECT_THAT(err_.str(), HasSubstr("2 keys cannot be brought over"));
+}
+
+TEST_F(CliTest, ATermIsDestroyedOnlyWithYes) {
+  SignIn();
+  Reply("/api/sallyport.vault.v1.VaultAdmin/DestroyTerm", "{}");
+
+  EXPECT_NE(Run({"vault", "destroy-term", "3"}), kDone);
+  EXPECT_TRUE(requests_.empty());
+  EXPECT_EQ(Run({"vault", "destroy-term", "3", "--yes"}), kDone);
+
+  ASSERT_EQ(requests_.size(), 1U);
+  EXPECT_THAT(requests_[0].body, HasSubstr(R"("term":3)"));
 }
 
 }  // namespace

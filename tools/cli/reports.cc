@@ -200,14 +200,20 @@ absl::Status PrintWhoAmI(ApiClient& api, const Terminal& terminal) {
 absl::Status PrintVaultStatus(ApiClient& api, const Terminal& terminal) {
   vault::v1::GetStatusResponse status;
   RETURN_IF_ERROR(api.Call(absl::StrCat(kVaultAdmin, "GetStatus"), vault::v1::GetStatusRequest(), &status));
-  terminal.out << "state       " << status.state() << (status.reason().empty() ? "" : " (" + status.reason() + ")")
-               << "\ndeployment  " << status.deployment_id() << "\nkek         " << status.kek_id() << "\nto rewrap   "
-               << status.rewrap_remaining() << "\n\n";
+  terminal.out
+      << "state       " << status.state() << (status.reason().empty() ? "" : " (" + status.reason() + ")")
+      << "\ndeployment  " << status.deployment_id() << "\nkek         " << status.kek_id() << "\nto rewrap   "
+      << status.rewrap_remaining()
+      << (status.state() != "ACTIVE" || status.adopted()
+              ? ""
+              : "\nadoption    under way: what an earlier release stored does not say yet where it may be sent")
+      << "\n\n";
   std::vector<std::vector<std::string>> rows;
   for (const auto& term : status.terms()) {
-    rows.push_back({absl::StrCat(term.term()), term.state(), TimeText(term.created_at()), term.kek_id()});
+    rows.push_back({absl::StrCat(term.term()), term.state(), absl::StrCat(term.data_keys()),
+                    TimeText(term.created_at()), term.kek_id()});
   }
-  terminal.out << FormatTable({"TERM", "STATE", "CREATED", "KEK"}, rows);
+  terminal.out << FormatTable({"TERM", "STATE", "DATA KEYS", "CREATED", "KEK"}, rows);
   return absl::OkStatus();
 }
 
@@ -221,12 +227,31 @@ absl::Status RotateVault(ApiClient& api, const Terminal& terminal) {
 
 absl::Status RewrapVault(ApiClient& api, const Terminal& terminal) {
   int64_t done = 0;
+  int64_t records = 0;
   vault::v1::RewrapResponse response;
-  do {
+  while (true) {
     RETURN_IF_ERROR(api.Call(absl::StrCat(kVaultAdmin, "Rewrap"), vault::v1::RewrapRequest(), &response));
     done += response.rewrapped();
-  } while (response.remaining() > 0 && response.rewrapped() > 0);
-  terminal.out << done << " keys re-wrapped, " << response.remaining() << " left\n";
+    records += response.records();
+    if (response.remaining() == 0 || response.rewrapped() == 0) break;
+    terminal.err << done << " keys brought over, " << response.remaining() << " left\n";
+  }
+  terminal.out << done << " keys brought over, with " << records << " records; " << response.remaining() << " left\n";
+  if (response.damaged() == 0) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat(response.damaged(),
+                   " keys cannot be brought over, because they or records under them are damaged: the vault's log "
+                   "(vault_rewrap_damaged) names their owners"));
+}
+
+absl::Status DestroyVaultTerm(ApiClient& api, int32_t term, const Terminal& terminal) {
+  vault::v1::DestroyTermRequest request;
+  request.set_term(term);
+  vault::v1::DestroyTermResponse response;
+  RETURN_IF_ERROR(api.Call(absl::StrCat(kVaultAdmin, "DestroyTerm"), request, &response));
+  terminal.out << "term " << term
+               << " is destroyed: backups of what was under it open nowhere once no copy of the "
+                  "keyring table from before is left\n";
   return absl::OkStatus();
 }
 

@@ -40,6 +40,7 @@ absl::Status PrintVaultStatus(ApiClient& api, const Terminal& terminal);
 absl::Status RotateVault(ApiClient& api, const Terminal& terminal);
 // Until nothing is left under an older term.
 absl::Status RewrapVault(ApiClient& api, const Terminal& terminal);
+absl::Status DestroyVaultTerm(ApiClient& api, int32_t term, const Terminal& terminal);
 absl::Status SealVault(ApiClient& api, const Terminal& terminal);
 
 }  // namespace sallyport::cli

@@ -10,6 +10,7 @@
 #include "common/error.h"
 #include "common/oauth/error.h"
 #include "common/status_macros.h"
+#include "common/text/utf8.h"
 #include "common/web/page.h"
 #include "services/authn/errors.h"
 #include "services/authn/groups_overage.h"
@@ -24,7 +25,7 @@ constexpr size_t kMaxShownName = 80;
 // What the client calls itself, shortened to what fits a title.
 std::string ShownName(const Client& client, absl::string_view redirect_uri) {
   std::string name = client.metadata.client_name.substr(0, kMaxShownName);
-  while (!IsUtf8(name)) {
+  while (!IsValidUtf8(name)) {
     name.pop_back();
   }
   return name.empty() ? RedirectHost(redirect_uri) : name;

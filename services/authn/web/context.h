@@ -24,8 +24,8 @@
 #include "services/authn/revocations.h"
 #include "services/authn/servers.h"
 #include "services/authn/sessions.h"
+#include "services/authn/sign_in_tokens.h"
 #include "services/authn/signing_keys.h"
-#include "services/authn/vault_client.h"
 #include "services/authn/web/clients.h"
 #include "services/authn/web/responses.h"
 #include "services/authn/web/transactions.h"
@@ -50,7 +50,7 @@ struct Parts {
   const AccessTokens& tokens;
   const SigningKeys& keys;
   const Passports& passports;
-  VaultClient& vault;
+  SignInTokens& sign_in_tokens;
   Audit& audit;
   OidcLogin::Fetch fetch;
   // Registered by configuration.

@@ -11,6 +11,7 @@
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/text/json.h"
+#include "common/text/utf8.h"
 #include "common/web/page.h"
 #include "services/authn/errors.h"
 #include "services/authn/groups_overage.h"
@@ -25,15 +26,10 @@ constexpr char kLocalForm[] = "local sign-in";
 constexpr char kLogoutForm[] = "sign-out";
 // The provider's own words, for whoever reads the page; longer ones are cut.
 constexpr size_t kMaxProviderText = 200;
-// When the broker renews a sign-in's tokens that nobody used since: default of TokenBrokerConfig.idle_refresh, which
-// counts from the first refresh on.
-constexpr absl::Duration kIdleRefresh = absl::Hours(24 * 7);
-// What the vault takes in one payload.
-constexpr size_t kMaxStoredTokens = 64 << 10;
 
 std::string Shortened(absl::string_view text) {
   std::string shortened(text.substr(0, kMaxProviderText));
-  while (!IsUtf8(shortened)) {
+  while (!IsValidUtf8(shortened)) {
     shortened.pop_back();
   }
   return shortened;
@@ -286,32 +282,10 @@ void LoginFlow::KeepTokens(const Connector& connector, const Session& session, c
   const auto store = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(const std::string passport,
                      context_.parts.passports.MintForSignIn(session.user.subject, session.id, now));
-    vault::v1::PutRequest put;
-    put.mutable_record()->set_owner_type(vault::v1::USER);
-    put.mutable_record()->set_owner_id(session.user.subject);
-    put.mutable_record()->set_kind("connection");
-    put.mutable_record()->set_name(absl::StrCat("sso:", connector.id()));
-    put.set_payload(signed_in.tokens.SerializeAsString());
-    if (put.payload().size() > kMaxStoredTokens) {
-      // An ID token with very many groups. Without it the access token can still be forwarded, and renewed.
-      token_broker::v1::TokenSet smaller = signed_in.tokens;
-      smaller.clear_id_token();
-      put.set_payload(smaller.SerializeAsString());
-    }
-    auto& labels = *put.mutable_labels();
-    if (!signed_in.tokens.refresh_token().empty()) {
-      *put.mutable_next_at() = ToTimestamp(now + kIdleRefresh);
-    }
-    labels["scope"] = absl::StrJoin(signed_in.tokens.scopes(), " ");
-    labels["app_uid"] = put.record().name();
-    labels["expires_at"] = absl::FormatTime(
-        absl::RFC3339_full, absl::FromUnixSeconds(signed_in.tokens.expires_at().seconds()), absl::UTCTimeZone());
-    ASSIGN_OR_RETURN(const vault::v1::PutResponse stored, context_.parts.vault.Put(put, passport));
-    RETURN_IF_ERROR(context_.ended_sign_ins.Clear(session.user.subject));
-    // What was rendered from the tokens before is not to be used on.
-    return stored.generation() > 1
-               ? context_.parts.revocations.PublishConnection(session.user.subject, put.record().name(), now)
-               : absl::OkStatus();
+    token_broker::v1::StoreTokensRequest tokens = signed_in.tokens;
+    tokens.set_connector(connector.id());
+    RETURN_IF_ERROR(context_.parts.sign_in_tokens.Store(tokens, passport));
+    return context_.ended_sign_ins.Clear(session.user.subject);
   };
   if (const absl::Status stored = store(); !stored.ok()) {
     Log(LogLevel::kError, "sign_in_tokens_not_stored", {{"connector", connector.id()}, {"status", stored}});

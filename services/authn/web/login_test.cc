@@ -93,36 +93,26 @@ TEST_F(LoginTest, ProviderSignInMakesASessionAndKeepsItsTokens) {
   EXPECT_EQ(Base64UrlEncode(Sha256(redeemed.Get("code_verifier"))), begun.Get("code_challenge"));
   EXPECT_EQ(redeemed.Get("redirect_uri"), "https://gw.example.com/oauth/callback/okta");
 
-  vault::v1::RecordName record;
-  record.set_owner_type(vault::v1::USER);
-  record.set_owner_id("okta:ann");
-  record.set_kind("connection");
-  record.set_name("sso:okta");
-  ASSERT_OK_AND_ASSIGN(const VaultClient::Value stored, world_.vault.Get(record));
-  token_broker::v1::TokenSet tokens;
-  ASSERT_TRUE(tokens.ParseFromString(std::string(stored.payload.Expose())));
+  ASSERT_EQ(world_.sign_in_tokens.stored().size(), 1U);
+  const auto [tokens, passport] = world_.sign_in_tokens.stored()[0];
+  EXPECT_EQ(tokens.connector(), "okta");
   EXPECT_EQ(tokens.access_token(), "idp-access");
   EXPECT_EQ(tokens.refresh_token(), "idp-refresh");
   EXPECT_EQ(tokens.expires_at().seconds(), absl::ToUnixSeconds(world_.clock.Now()) + 300);
+  PassportVerifier verifier(kPublicUrl, OwnKeySource(world_.keys));
+  ASSERT_OK_AND_ASSIGN(const Passport of, verifier.Verify(passport, world_.clock.Now()));
+  EXPECT_EQ(of.subject, "okta:ann");
+  EXPECT_EQ(of.purpose, Passport::Purpose::kSignIn);
   ASSERT_EQ(world_.Events("login").size(), 1U);
   EXPECT_EQ(world_.Events("login")[0].user_email(), "ann@example.com");
-  EXPECT_EQ(world_.vault.NextAt(record), world_.clock.Now() + absl::Hours(24 * 7)) << "when the broker renews it";
 }
 
-TEST_F(LoginTest, TokensThatCannotBeRenewedAreNeverDue) {
+TEST_F(LoginTest, ABrokerThatIsDownKeepsNobodyOut) {
+  world_.sign_in_tokens.Fail(absl::UnavailableError("down"));
   const Form begun = BeginOidc();
   Answer(begun);
-  nlohmann::json answer = nlohmann::json::parse(world_.token_endpoint.body);
-  answer.erase("refresh_token");
-  world_.token_endpoint.body = DumpJson(answer);
-  ASSERT_EQ(Finish(begun).status(), 303);
-  vault::v1::RecordName record;
-  record.set_owner_type(vault::v1::USER);
-  record.set_owner_id("okta:ann");
-  record.set_kind("connection");
-  record.set_name("sso:okta");
-  ASSERT_THAT(world_.vault.Get(record), IsOk());
-  EXPECT_EQ(world_.vault.NextAt(record), absl::InfinitePast());
+  EXPECT_EQ(Finish(begun).status(), 303);
+  EXPECT_TRUE(SignedIn());
 }
 
 // What an administrator took away must not live on in an older browser, token or API token of the same person.

@@ -84,8 +84,8 @@ TEST(MetadataBeforeConfigurationTest, IsUnavailableAndNotAbsent) {
   ControlStream empty(grpc::CreateChannel("127.0.0.1:1", grpc::InsecureChannelCredentials()), world.clock);
   Servers none(empty, world.roles, GroupNames());
   AuthnWeb web(Parts{kPublicUrl, absl::Hours(12), world.clock, *world.database, world.sessions, world.grants,
-                     world.revocations, none, *world.connectors, world.tokens, world.keys, world.passports, world.vault,
-                     world.audit, nullptr});
+                     world.revocations, none, *world.connectors, world.tokens, world.keys, world.passports,
+                     world.sign_in_tokens, world.audit, nullptr});
   WebRequest request;
   request.set_method("GET");
   request.set_path("/.well-known/oauth-protected-resource/mcp/github");

@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/text/utf8.h"
 #include "common/web/page.h"
 #include "services/authn/web/urls.h"
 
@@ -40,7 +41,7 @@ std::string ShortName(const Identity& user) {
     return name;
   }
   name.resize(kMax);
-  while (!name.empty() && !IsUtf8(name)) {
+  while (!name.empty() && !IsValidUtf8(name)) {
     name.pop_back();
   }
   return absl::StrCat(name, "…");

@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "common/files.h"
 #include "common/status_macros.h"
+#include "common/text/utf8.h"
 #include "services/authn/identity.h"
 #include "services/authn/web/local_programs.h"
 #include "services/authn/web/urls.h"
@@ -73,7 +74,7 @@ absl::Status CheckClient(const std::string& field, const RegisteredClient& clien
     refuse("clientId", "occurs twice");
   }
   const std::string& name = client.display_name();
-  if (name.size() > kMaxDisplayName || !IsUtf8(name) || std::any_of(name.begin(), name.end(), [](char c) {
+  if (name.size() > kMaxDisplayName || !IsValidUtf8(name) || std::any_of(name.begin(), name.end(), [](char c) {
         return absl::ascii_iscntrl(static_cast<unsigned char>(c));
       })) {
     refuse("displayName", "must be at most 80 bytes without control characters");

@@ -193,29 +193,6 @@ TEST_F(SignInEndedTest, ASignInWhoseTokensCannotBeStoredDoesNotGoRoundInCircles)
   EXPECT_THAT(Authorize(), Not(StartsWith("/login")));
 }
 
-TEST_F(SignInEndedTest, TokensTooLargeForTheVaultAreKeptWithoutTheIdToken) {
-  const Form begun = QueryOf(Location(browser_.Get("/login?connector=okta")));
-  const std::string id_token = world_.issuer.Token(
-      world_.clock.Now(), {{"aud", "gateway"}, {"nonce", begun.Get("nonce")}, {"padding", std::string(30'000, 'x')}},
-      "JWT");
-  world_.token_endpoint.body = DumpJson({{"access_token", std::string(40'000, 'a')},
-                                         {"id_token", id_token},
-                                         {"token_type", "Bearer"},
-                                         {"expires_in", 300}});
-  ASSERT_EQ(browser_.Get("/oauth/callback/okta?" + FormEncode({{"code", "c"}, {"state", begun.Get("state")}})).status(),
-            303);
-  vault::v1::RecordName record;
-  record.set_owner_type(vault::v1::USER);
-  record.set_owner_id("okta:ann");
-  record.set_kind("connection");
-  record.set_name("sso:okta");
-  ASSERT_OK_AND_ASSIGN(const VaultClient::Value stored, world_.vault.Get(record));
-  token_broker::v1::TokenSet kept;
-  ASSERT_TRUE(kept.ParseFromString(std::string(stored.payload.Expose())));
-  EXPECT_EQ(kept.access_token().size(), 40'000U);
-  EXPECT_EQ(kept.id_token(), "");
-}
-
 TEST_F(SignInEndedTest, ALocalAccountHasNoTokensThatCouldEnd) {
   browser_.SignIn("ann");
   const nlohmann::json tokens = Connect();

@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 
 #include "common/status_macros.h"
+#include "common/text/utf8.h"
 
 namespace sallyport::authn::web {
 namespace {
@@ -126,7 +127,7 @@ absl::StatusOr<Form> Form::Parse(absl::string_view encoded) {
   Form form;
   ASSIGN_OR_RETURN(form.fields_, FormDecode(encoded, kMaxParameters));
   for (const auto& [name, value] : form.fields_) {
-    if (!IsUtf8(name) || !IsUtf8(value)) {
+    if (!IsValidUtf8(name) || !IsValidUtf8(value)) {
       return absl::InvalidArgumentError("malformed parameter");
     }
   }
@@ -157,33 +158,6 @@ std::string Form::Duplicate(absl::string_view except) const {
     }
   }
   return "";
-}
-
-bool IsUtf8(absl::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const auto byte = [&](size_t k) { return i + k < text.size() ? static_cast<unsigned char>(text[i + k]) : 0U; };
-    const unsigned first = byte(0);
-    size_t length = 1;
-    unsigned lowest = 0x80;  // Of the second byte: overlong forms and surrogates are excluded here.
-    unsigned highest = 0xbf;
-    if (first >= 0x80) {
-      if (first < 0xc2 || first > 0xf4) {
-        return false;
-      }
-      length = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-      lowest = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-      highest = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-    }
-    for (size_t k = 1; k < length; ++k) {
-      if (byte(k) < lowest || byte(k) > highest) {
-        return false;
-      }
-      lowest = 0x80;
-      highest = 0xbf;
-    }
-    i += length;
-  }
-  return true;
 }
 
 std::string EncodeQuery(const FormFields& parameters) {

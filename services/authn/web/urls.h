@@ -28,8 +28,6 @@ class Form {
   FormFields fields_;
 };
 
-bool IsUtf8(absl::string_view text);
-
 // Form-encoded; parameters with an empty value are left out.
 std::string EncodeQuery(const FormFields& parameters);
 // `uri` with the parameters added to its query; it has no fragment.

@@ -120,8 +120,8 @@ class World {
         issuer(kIssuer),
         other_issuer(kOtherIssuer),
         web(Parts{kPublicUrl, absl::Hours(12), clock, *database, sessions, grants, revocations, servers, *connectors,
-                  tokens, keys, passports, vault, audit, [this](HttpRequest request) { return Fetch(request); },
-                  options.clients}) {
+                  tokens, keys, passports, sign_in_tokens, audit,
+                  [this](HttpRequest request) { return Fetch(request); }, options.clients}) {
     EXPECT_THAT(keys.Refresh(clock.Now()), testing::IsOk());
     EXPECT_THAT(stream.Seed(SnapshotOf(options.servers)), testing::IsOk());
     for (const TestIssuer* each : {&issuer, &other_issuer}) {
@@ -157,6 +157,7 @@ class World {
   FakeClock clock;
   std::unique_ptr<Database> database;
   MemoryVault vault;
+  MemorySignInTokens sign_in_tokens;
   FakeFetcher fetcher;
   JwksCache jwks;
   SigningKeys keys;

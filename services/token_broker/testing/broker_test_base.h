@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "common/crypto/random.h"
+#include "common/http/url.h"
 #include "common/proto_time.h"
 #include "common/rpc/server.h"
 #include "sallyport/token_broker/v1/token_broker.grpc.pb.h"
@@ -30,6 +31,8 @@ class BrokerTestBase : public ::testing::Test {
   static constexpr char kOrigin[] = "https://api.example.com";
   static constexpr char kServer[] = "srv_gh";
   static constexpr char kApp[] = "app_gh";
+  // Name of the app's binding, which allows kOrigin.
+  static constexpr char kBinding[] = "binding-of-gh";
 
   explicit BrokerTestBase(const Clock& clock)
       : clock_(clock), peers_(clock), provider_([](const HttpProvider::Request&) {
@@ -46,6 +49,8 @@ class BrokerTestBase : public ::testing::Test {
     app->add_default_scopes("repo");
     app->add_allowed_upstream_origins(kOrigin);
     app_ = app;
+    PutSecret("app_binding", absl::StrCat(kApp, "/binding"), kBinding, {kOrigin});
+    app->mutable_binding()->set_version(1);
     registry::v1::McpServer* server = AddServer(kServer, "gh");
     server->mutable_app_auth()->mutable_oauth_authorization()->set_app_uid(kApp);
     server->mutable_agent_auth()->mutable_interactive();
@@ -174,6 +179,11 @@ class BrokerTestBase : public ::testing::Test {
       provider.token_url = app_->token_url();
       provider.revocation_url = app_->revocation_url();
       (*put.mutable_labels())[kBoundTo] = BoundTo(provider);
+      // With a label of the test's own it is a connection of an earlier release.
+      if (labels.count(kBoundTo) == 0) {
+        *tokens.mutable_provenance() = MadeAt(provider, kBinding);
+        put.set_payload(tokens.SerializeAsString());
+      }
     }
     for (const auto& [name, value] : labels) (*put.mutable_labels())[name] = value;
     EXPECT_TRUE(peers_.vault.Put(put, "passport-of:" + subject).ok());
@@ -198,10 +208,16 @@ class BrokerTestBase : public ::testing::Test {
     }
     EXPECT_TRUE(Resolve(broker, request, "").ok());
   }
+  // May be sent to the upstream and to the provider, unless the test says otherwise.
   void PutSecret(const std::string& kind, const std::string& name, const std::string& value) {
+    PutSecret(kind, name, value, {kOrigin, Url::Parse(provider_.Url("/"))->origin()});
+  }
+  void PutSecret(const std::string& kind, const std::string& name, const std::string& value,
+                 const std::vector<std::string>& origins) {
     vault::v1::PutRequest put;
     *put.mutable_record() = OrganizationRecord(kind, name);
     put.set_payload(value);
+    put.mutable_origins()->Assign(origins.begin(), origins.end());
     EXPECT_TRUE(peers_.vault.Put(put, "").ok());
   }
 

@@ -60,9 +60,9 @@ class FakeVaultService final : public vault::v1::Vault::Service {
                        vault::v1::ListDueResponse* response) override {
     return Answer(vault_.ListDue(*request), response);
   }
-  grpc::Status GetCacheRoots(Context* /*context*/, const vault::v1::GetCacheRootsRequest* /*request*/,
+  grpc::Status GetCacheRoots(Context* context, const vault::v1::GetCacheRootsRequest* request,
                              vault::v1::GetCacheRootsResponse* response) override {
-    return Answer(vault_.GetCacheRoots(), response);
+    return Answer(vault_.GetCacheRoots(*request, PassportOf(context)), response);
   }
 
  private:
@@ -180,19 +180,6 @@ class FakeAuthn final : public authn::v1::Authn::Service {
   grpc::Status GetKeys(grpc::ServerContext* /*context*/, const authn::v1::GetKeysRequest* /*request*/,
                        authn::v1::GetKeysResponse* response) override {
     response->set_jwks_json(JwkSet({key_.public_key()}).ToJson());
-    return grpc::Status::OK;
-  }
-  grpc::Status MintMaintenancePassport(grpc::ServerContext* /*context*/,
-                                       const authn::v1::MintMaintenancePassportRequest* request,
-                                       authn::v1::MintMaintenancePassportResponse* response) override {
-    Passport passport;
-    passport.subject = request->record().owner_id();
-    passport.record =
-        absl::StrCat(request->record().owner_id(), "\n", request->record().kind(), "\n", request->record().name());
-    passport.purpose = request->purpose() == authn::v1::MintMaintenancePassportRequest::REVOKE
-                           ? Passport::Purpose::kMaintenanceRevoke
-                           : Passport::Purpose::kMaintenanceRefresh;
-    response->set_passport(Sign(passport));
     return grpc::Status::OK;
   }
   grpc::Status GetConnector(grpc::ServerContext* /*context*/, const authn::v1::GetConnectorRequest* /*request*/,

@@ -15,6 +15,7 @@
 #include "absl/strings/str_split.h"
 
 #include "common/clock.h"
+#include "common/crypto/crypto.h"
 #include "common/error.h"
 #include "common/mutex.h"
 #include "common/proto_time.h"
@@ -41,13 +42,21 @@ class FakeVault final : public VaultClient {
     if (down_) return Down();
     if (absl::Status status = CheckOwner(request.record(), passport); !status.ok()) return status;
     const auto found = records_.find(KeyOf(request.record()));
-    if (found == records_.end()) return absl::NotFoundError("no such record or version");
+    if (found == records_.end()) {
+      const absl::Status none = absl::NotFoundError("no such record or version");
+      const bool binding = absl::EndsWith(request.record().kind(), "_binding");
+      return binding && !adopted_ ? WithReason(none, "adoption_pending") : none;
+    }
     const Record& record = found->second;
     const int64_t version = request.version() == 0 ? record.head : request.version();
     const auto payload = record.versions.find(version);
     if (version == 0 || payload == record.versions.end()) return absl::NotFoundError("no such record or version");
     vault::v1::GetResponse response;
     response.set_payload(payload->second);
+    if (const auto origins = record.origins.find(version); origins != record.origins.end()) {
+      response.mutable_origins()->Assign(origins->second.begin(), origins->second.end());
+    }
+    response.set_bound(record.unbound ? adopted_ ? vault::v1::UNBOUND : vault::v1::ADOPTION_PENDING : vault::v1::BOUND);
     response.set_version(version);
     *response.mutable_metadata() = Metadata(record);
     return response;
@@ -83,7 +92,19 @@ class FakeVault final : public VaultClient {
                                                    const std::string& passport) override {
     MutexLock lock(mu_);
     if (down_) return Down();
-    if (absl::Status status = CheckOwner(request.record(), passport); !status.ok()) return status;
+    if (!request.lease().empty()) {
+      const auto lease = leases_.find(request.lease());
+      if (lease == leases_.end()) return WithReason(absl::AbortedError("no such lease"), "lease_unknown");
+      const Record& held = records_[lease->second.record];
+      if (lease->second.generation != held.generation) {
+        return WithReason(absl::AbortedError("linked anew"), "wrong_generation");
+      }
+      if (lease->second.epoch != held.epoch || lease->second.state == LeaseState::kAnswered) {
+        return WithReason(absl::AbortedError("no longer the holder"), "lease_lost");
+      }
+    } else if (absl::Status status = CheckOwner(request.record(), passport); !status.ok()) {
+      return status;
+    }
     const auto found = records_.find(KeyOf(request.record()));
     if (found == records_.end() || found->second.head == 0) return absl::NotFoundError("no such record or version");
     Record& record = found->second;
@@ -123,11 +144,16 @@ class FakeVault final : public VaultClient {
                                                                const std::string& passport) override {
     MutexLock lock(mu_);
     if (down_) return Down();
-    if (absl::Status status = CheckOwner(request.record(), passport); !status.ok()) return status;
+    if (!request.maintenance()) {
+      if (absl::Status status = CheckOwner(request.record(), passport); !status.ok()) return status;
+    }
     const auto found = records_.find(KeyOf(request.record()));
     if (found == records_.end() || found->second.head == 0) return absl::NotFoundError("no such record or version");
     Record& record = found->second;
     const absl::Time now = clock_.Now();
+    if (request.maintenance() && (record.next_at == absl::InfinitePast() || record.next_at > now)) {
+      return WithReason(absl::PermissionDeniedError("the record is not due"), "not_due");
+    }
     vault::v1::AcquireLeaseResponse response;
     if (record.claim_until > now) {
       response.mutable_held()->mutable_retry_after()->set_nanos(200'000'000);
@@ -206,9 +232,18 @@ class FakeVault final : public VaultClient {
     return response;
   }
 
-  absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots() override {
+  absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const vault::v1::GetCacheRootsRequest& request,
+                                                                 const std::string& passport) override {
+    MutexLock lock(mu_);
+    if (down_) return Down();
+    vault::v1::RecordName any;
+    any.set_owner_type(request.owner_type());
+    any.set_owner_id(request.owner_id());
+    if (absl::Status status = CheckOwner(any, passport); !status.ok()) return status;
     vault::v1::GetCacheRootsResponse response;
-    response.add_roots()->set_root(std::string(32, 'r'));
+    auto& root = *response.add_roots();
+    root.set_root(Sha256(absl::StrCat(request.owner_type(), request.owner_id(), data_key_)));
+    root.set_key_version(data_key_);
     return response;
   }
 
@@ -228,6 +263,20 @@ class FakeVault final : public VaultClient {
     return record.claim_until > clock_.Now()
                ? absl::StrCat("lease-", name.owner_id(), "-", name.name(), "-", record.epoch)
                : "";
+  }
+  // Everybody's data key is replaced.
+  void RotateDataKeys() {
+    MutexLock lock(mu_);
+    ++data_key_;
+  }
+  // What this record holds is of an earlier release, which sealed no origins.
+  void Unbind(const vault::v1::RecordName& name) {
+    MutexLock lock(mu_);
+    records_[KeyOf(name)].unbound = true;
+  }
+  void SetAdopted(bool adopted) {
+    MutexLock lock(mu_);
+    adopted_ = adopted;
   }
   void SetDown(bool down) {
     MutexLock lock(mu_);
@@ -310,6 +359,8 @@ class FakeVault final : public VaultClient {
   struct Record {
     vault::v1::RecordName name;
     std::map<int64_t, std::string> versions;
+    std::map<int64_t, std::vector<std::string>> origins;
+    bool unbound = false;
     std::vector<Side> sides;  // Oldest first.
     int64_t head = 0;
     int64_t last_version = 0;
@@ -370,6 +421,7 @@ class FakeVault final : public VaultClient {
 
   static void WriteHead(Record& record, int64_t version, const vault::v1::PutRequest& request) {
     record.versions[version] = request.payload();
+    record.origins[version] = {request.origins().begin(), request.origins().end()};
     record.head = version;
     record.last_version = std::max(record.last_version, version);
     record.state = request.state().empty() ? "OK" : request.state();
@@ -424,6 +476,8 @@ class FakeVault final : public VaultClient {
   std::map<std::string, Record> records_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, Lease> leases_ ABSL_GUARDED_BY(mu_);
   bool down_ ABSL_GUARDED_BY(mu_) = false;
+  bool adopted_ ABSL_GUARDED_BY(mu_) = false;
+  int data_key_ ABSL_GUARDED_BY(mu_) = 1;
   bool hang_ ABSL_GUARDED_BY(mu_) = false;
   int hanging_ ABSL_GUARDED_BY(mu_) = 0;
   std::condition_variable_any changed_;

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "services/registry/validation.h"
+
+// Rules that several kinds of resources share.
+namespace sallyport::registry {
+
+void ValidateSlug(absl::string_view slug, Findings& findings);
+void ValidateTexts(absl::string_view display_name, absl::string_view description, Findings& findings);
+void ValidateScopes(const google::protobuf::RepeatedPtrField<std::string>& scopes, const std::string& field,
+                    Findings& findings);
+
+}  // namespace sallyport::registry

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/token_broker/sign_in_store.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/error.h"
+#include "common/proto_time.h"
+#include "common/status_macros.h"
+#include "services/token_broker/connection.h"
+#include "services/token_broker/errors.h"
+
+namespace sallyport::token_broker {
+namespace {
+
+// What the vault takes in one payload.
+constexpr size_t kMaxStoredTokens = size_t{64} << 10;
+
+v1::TokenSet ToTokenSet(const v1::StoreTokensRequest& request) {
+  v1::TokenSet tokens;
+  tokens.set_access_token(request.access_token());
+  tokens.set_refresh_token(request.refresh_token());
+  tokens.set_id_token(request.id_token());
+  tokens.set_token_type("Bearer");
+  *tokens.mutable_scopes() = request.scopes();
+  if (request.has_expires_at()) {
+    *tokens.mutable_expires_at() = request.expires_at();
+  }
+  *tokens.mutable_obtained_at() = request.obtained_at();
+  *tokens.mutable_linked_at() = request.obtained_at();
+  if (tokens.ByteSizeLong() > kMaxStoredTokens) {
+    tokens.clear_id_token();
+  }
+  return tokens;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::StoreTokensResponse> SignInStore::Store(const v1::StoreTokensRequest& request,
+                                                           const std::optional<Passport>& passport) {
+  if (!passport.has_value() || passport->purpose != Passport::Purpose::kSignIn) {
+    return error::PassportMismatch();
+  }
+  if (request.connector().empty() || passport->subject.substr(0, passport->subject.find(':')) != request.connector()) {
+    return InvalidField("connector", "must be the one the person signs in with");
+  }
+  const ConnectionKey key = {passport->subject, absl::StrCat("sso:", request.connector())};
+  const v1::TokenSet tokens = ToTokenSet(request);
+  vault::v1::PutRequest put;
+  *put.mutable_record() = ConnectionRecord(key.subject, key.connection);
+  put.set_payload(tokens.SerializeAsString());
+  for (const auto& [name, value] : LabelsOf(tokens, key.connection)) {
+    (*put.mutable_labels())[name] = value;
+  }
+  const absl::Time now = clock_.Now();
+  if (!tokens.refresh_token().empty()) {
+    *put.mutable_next_at() = ToTimestamp(now + idle_refresh_);
+  }
+  ASSIGN_OR_RETURN(const vault::v1::PutResponse stored, vault_.Put(put, passport->jwt));
+  if (stored.generation() > 1) {
+    // What was made from the tokens before is not to be used on.
+    invalidations_.Connection(key, stored.generation(), now);
+  }
+  return v1::StoreTokensResponse();
+}
+
+}  // namespace sallyport::token_broker
