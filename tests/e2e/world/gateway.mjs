@@ -190,7 +190,7 @@ class Gateway {
       server: server('registry'), peers: peers('vault', 'authn'), database: database('registry'), deployment, ...this.settings.registry,
     });
     await add('authn', 'sallyport-authn', {
-      server: server('authn'), peers: peers('vault', 'registry'), database: database('authn'), deployment, connectors: this.connectors,
+      server: server('authn'), peers: peers('vault', 'registry', 'token_broker'), database: database('authn'), deployment, connectors: this.connectors,
       clients: this.clients, roles, dataDirectory: dir('authn-data'), accessTokenLifetime, sessionLifetime, ...this.settings.authn,
     });
     const broker = (name, data) => add(name, 'sallyport-token-broker', {
