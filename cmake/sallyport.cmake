@@ -34,13 +34,14 @@ target_compile_options(sallyport_warnings INTERFACE
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety -Wno-missing-field-initializers>)
 
 # Precompiled headers: `base` (standard library, Abseil), `grpc` (base, protobuf, gRPC), `asio` (base, Boost.Asio).
-# A target reuses one by PCH <name>; all share one set of flags.
+# A target reuses one by PCH <name>; all share one set of flags. They are included by a path below the include directory, since with an
+# absolute one their bytes would differ from clone to clone, and with them everything in the compiler cache.
 foreach(kind base grpc asio)
   add_library(sallyport_pch_${kind} STATIC ${PROJECT_SOURCE_DIR}/cmake/pch/empty.cc)
   target_link_libraries(sallyport_pch_${kind} PUBLIC sallyport_flags absl::base absl::status absl::statusor absl::strings
     absl::time absl::flat_hash_map absl::synchronization Threads::Threads)
   target_link_libraries(sallyport_pch_${kind} PRIVATE sallyport_warnings)
-  target_precompile_headers(sallyport_pch_${kind} PRIVATE ${PROJECT_SOURCE_DIR}/cmake/pch/${kind}.h)
+  target_precompile_headers(sallyport_pch_${kind} PRIVATE "<cmake/pch/${kind}.h>")
 endforeach()
 target_link_libraries(sallyport_pch_grpc PUBLIC gRPC::grpc++ protobuf::libprotobuf)
 target_link_libraries(sallyport_pch_asio PUBLIC OpenSSL::SSL)
