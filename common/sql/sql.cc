@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/sql/sql.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +19,8 @@
 namespace sallyport {
 namespace {
 
+// PostgreSQL takes 65,535 parameters; names are looked up one by one, so that many rows cost more than their number.
+constexpr size_t kRowsPerStatement = 40;
 constexpr int64_t kInfiniteFutureMicros = std::numeric_limits<int64_t>::max();
 constexpr int64_t kInfinitePastMicros = std::numeric_limits<int64_t>::min();
 
@@ -32,12 +35,12 @@ absl::Time TimeFromMicros(int64_t micros) {
   return absl::FromUnixMicros(micros);
 }
 
-absl::Status CheckText(const SqlParam& param) {
-  const auto* text = std::get_if<std::string>(&param.value.variant());
+absl::Status CheckText(absl::string_view name, const SqlValue& value) {
+  const auto* text = std::get_if<std::string>(&value.variant());
   if (text == nullptr) return absl::OkStatus();
   if (text->find('\0') != std::string::npos || !IsValidUtf8(*text)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("sql parameter ", param.name, ": text must be UTF-8 without NUL; use Bytes for binary"));
+        absl::StrCat("sql parameter ", name, ": text must be UTF-8 without NUL; use Bytes for binary"));
   }
   return absl::OkStatus();
 }
@@ -49,19 +52,55 @@ struct Bound {
   soci::indicator indicator = soci::i_ok;
 };
 
-void Bind(soci::statement& statement, const SqlParam& param, Bound& bound) {
-  const SqlValue::Variant& value = param.value.variant();
-  if (const auto* number = std::get_if<int64_t>(&value); number != nullptr) {
+bool IsNumber(const SqlValue& value) { return std::holds_alternative<int64_t>(value.variant()); }
+bool IsText(const SqlValue& value) { return std::holds_alternative<std::string>(value.variant()); }
+
+void Assign(const SqlValue& value, Bound& bound) {
+  bound.indicator = soci::i_ok;
+  if (const auto* number = std::get_if<int64_t>(&value.variant()); number != nullptr) {
     bound.number = *number;
-    statement.exchange(soci::use(bound.number, bound.indicator, param.name));
-    return;
-  }
-  if (const auto* text = std::get_if<std::string>(&value); text != nullptr) {
+  } else if (const auto* text = std::get_if<std::string>(&value.variant()); text != nullptr) {
     bound.text = *text;
   } else {
     bound.indicator = soci::i_null;
   }
-  statement.exchange(soci::use(bound.text, bound.indicator, param.name));
+}
+
+void Bind(soci::statement& statement, const SqlParam& param, Bound& bound) {
+  Assign(param.value, bound);
+  if (IsNumber(param.value)) {
+    statement.exchange(soci::use(bound.number, bound.indicator, param.name));
+  } else {
+    statement.exchange(soci::use(bound.text, bound.indicator, param.name));
+  }
+}
+
+std::string ColumnName(size_t column) { return absl::StrCat("c", column); }
+
+// ":<first>, :<second>, …", as `name` calls the columns.
+template <typename Name>
+std::string Placeholders(size_t columns, const Name& name) {
+  std::string list;
+  for (size_t i = 0; i < columns; ++i) absl::StrAppend(&list, i == 0 ? ":" : ", :", name(i));
+  return list;
+}
+
+absl::Status CheckRows(const std::vector<std::vector<SqlValue>>& rows) {
+  for (const auto& row : rows) {
+    if (row.size() != rows[0].size() || row.empty()) {
+      return absl::InvalidArgumentError("sql: rows of one INSERT need a value for each column");
+    }
+    for (size_t i = 0; i < row.size(); ++i) RETURN_IF_ERROR(CheckText(ColumnName(i), row[i]));
+  }
+  for (size_t i = 0; i < rows[0].size(); ++i) {
+    const bool number = std::any_of(rows.begin(), rows.end(), [i](const auto& row) { return IsNumber(row[i]); });
+    const bool text = std::any_of(rows.begin(), rows.end(), [i](const auto& row) { return IsText(row[i]); });
+    if (number && text) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("sql parameter ", ColumnName(i), ": is a number in one row and text in another"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 SqlValue::Variant ReadValue(const soci::row& row, size_t index) {
@@ -149,7 +188,7 @@ SqlDialect Transaction::dialect() const { return session_.dialect; }
 absl::StatusOr<Rows> Transaction::Run(const std::string& sql, const SqlParams& params, bool want_rows,
                                       int64_t* affected) {
   if (!failed_.ok()) return failed_;  // PostgreSQL would say so; SQLite would go on.
-  for (const SqlParam& param : params) RETURN_IF_ERROR(failed_ = CheckText(param));
+  for (const SqlParam& param : params) RETURN_IF_ERROR(failed_ = CheckText(param.name, param.value));
   Rows rows;
   failed_ = CatchSqlErrors(session_.soci, session_.dialect, [&] {
     std::deque<Bound> bound(params.size());
@@ -182,6 +221,60 @@ absl::StatusOr<int64_t> Transaction::Exec(const std::string& sql, const SqlParam
   int64_t affected = 0;
   RETURN_IF_ERROR(Run(sql, params, false, &affected).status());
   return affected;
+}
+
+absl::StatusOr<int64_t> Transaction::Insert(const std::string& into, const std::vector<std::vector<SqlValue>>& rows,
+                                            const std::string& on_conflict) {
+  if (!failed_.ok()) return failed_;
+  if (rows.empty()) return 0;
+  RETURN_IF_ERROR(failed_ = CheckRows(rows));
+  if (session_.dialect == SqlDialect::kSqlite) return InsertOneByOne(into, rows, on_conflict);
+  int64_t inserted = 0;
+  for (size_t begin = 0; begin < rows.size(); begin += kRowsPerStatement) {
+    std::string sql = absl::StrCat("INSERT INTO ", into, " VALUES ");
+    SqlParams params;
+    for (size_t i = begin; i < std::min(begin + kRowsPerStatement, rows.size()); ++i) {
+      const auto name = [&](size_t column) { return absl::StrCat(ColumnName(column), "_", i - begin); };
+      absl::StrAppend(&sql, i == begin ? "(" : ", (", Placeholders(rows[i].size(), name), ")");
+      for (size_t column = 0; column < rows[i].size(); ++column) params.push_back({name(column), rows[i][column]});
+    }
+    ASSIGN_OR_RETURN(const int64_t affected, Exec(absl::StrCat(sql, " ", on_conflict), params));
+    inserted += affected;
+  }
+  return inserted;
+}
+
+absl::StatusOr<int64_t> Transaction::InsertOneByOne(const std::string& into,
+                                                    const std::vector<std::vector<SqlValue>>& rows,
+                                                    const std::string& on_conflict) {
+  const size_t columns = rows[0].size();
+  std::vector<bool> numbers(columns);
+  for (size_t i = 0; i < columns; ++i) {
+    numbers[i] = std::any_of(rows.begin(), rows.end(), [i](const auto& row) { return IsNumber(row[i]); });
+  }
+  int64_t inserted = 0;
+  failed_ = CatchSqlErrors(session_.soci, session_.dialect, [&] {
+    std::vector<Bound> bound(columns);
+    soci::statement statement(session_.soci);
+    for (size_t i = 0; i < columns; ++i) {
+      if (numbers[i]) {
+        statement.exchange(soci::use(bound[i].number, bound[i].indicator, ColumnName(i)));
+      } else {
+        statement.exchange(soci::use(bound[i].text, bound[i].indicator, ColumnName(i)));
+      }
+    }
+    statement.alloc();
+    statement.prepare(
+        absl::StrCat("INSERT INTO ", into, " VALUES (", Placeholders(columns, ColumnName), ") ", on_conflict));
+    statement.define_and_bind();
+    for (const auto& row : rows) {
+      for (size_t i = 0; i < columns; ++i) Assign(row[i], bound[i]);
+      statement.execute(true);
+      inserted += statement.get_affected_rows();
+    }
+  });
+  RETURN_IF_ERROR(failed_);
+  return inserted;
 }
 
 absl::StatusOr<Rows> Transaction::Query(const std::string& sql, const SqlParams& params) {

@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "common/status_macros.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/postgres.h"
 #include "tests/testing/status_matchers.h"
@@ -149,6 +150,49 @@ TEST_P(SqlTest, AffectedRowsAreCounted) {
     return absl::OkStatus();
   }),
               IsOk());
+}
+
+TEST_P(SqlTest, InsertStoresEveryRowAndCountsTheNewOnes) {
+  std::vector<std::vector<SqlValue>> rows;
+  for (int i = 0; i < 1000; ++i) {
+    rows.push_back({i, i % 2 == 0 ? SqlValue(nullptr) : SqlValue(absl::StrCat("n", i)), Bytes{std::string(3, '\xff')},
+                    i % 3 == 0 ? SqlValue(nullptr) : SqlValue(i)});
+  }
+  const auto insert = [&](const std::string& on_conflict) {
+    int64_t inserted = -1;
+    const absl::Status status = database_->Write([&](Transaction& tx) -> absl::Status {
+      ASSIGN_OR_RETURN(inserted, tx.Insert("item (id, name, data, at)", rows, on_conflict));
+      return absl::OkStatus();
+    });
+    EXPECT_THAT(status, IsOk());
+    return inserted;
+  };
+  EXPECT_EQ(insert(""), 1000);
+  const Rows stored = Query("SELECT id, name, data, at FROM item ORDER BY id");
+  ASSERT_EQ(stored.size(), 1000U);
+  for (int i = 0; i < 1000; ++i) {
+    const Row& row = stored[static_cast<size_t>(i)];
+    EXPECT_EQ(row.OptText("name"), i % 2 == 0 ? std::nullopt : std::optional<std::string>(absl::StrCat("n", i)));
+    EXPECT_EQ(row.BytesAt("data"), "\xff\xff\xff");
+    EXPECT_EQ(row.OptInt("at"), i % 3 == 0 ? std::nullopt : std::optional<int64_t>(i));
+  }
+  rows[7][0] = 5000;
+  rows[7][1] = nullptr;
+  EXPECT_EQ(insert("ON CONFLICT DO NOTHING"), 1);
+  EXPECT_EQ(insert("ON CONFLICT (id) DO UPDATE SET at = excluded.at"), 1000);
+  rows.clear();
+  EXPECT_EQ(insert(""), 0);
+}
+
+TEST_P(SqlTest, InsertThatFailsStoresNothingAndItsRowsMustBeAlike) {
+  const auto insert = [this](const std::vector<std::vector<SqlValue>>& rows) {
+    return database_->Write([&](Transaction& tx) { return tx.Insert("item (id, name)", rows).status(); });
+  };
+  EXPECT_THAT(insert({{1, "a"}, {2, "b"}, {1, "c"}}), StatusIs(absl::StatusCode::kAlreadyExists));
+  EXPECT_THAT(insert({{1, "a"}, {2}}), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(insert({{1, "a"}, {2, "b\xff"}}), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(insert({{1, "a"}, {2, 3}}), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_TRUE(Query("SELECT id FROM item").empty());
 }
 
 TEST_P(SqlTest, ReturningGivesTheRowsAndHappensOnce) {

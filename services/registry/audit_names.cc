@@ -40,63 +40,27 @@ struct Client {
   bool used = false;
 };
 
-// Adds ":<column><n>" to a row of values.
-void AddValue(absl::string_view column, size_t n, SqlValue value, std::string& sql, SqlParams& params) {
-  std::string name = absl::StrCat(column, n);
-  absl::StrAppend(&sql, absl::EndsWith(sql, "(") ? ":" : ", :", name);
-  params.push_back({std::move(name), std::move(value)});
-}
-
-// One statement for every kRowsPerStatement rows: `insert` (…), (…) `on_conflict`.
-template <typename Rows, typename AddRow>
-absl::Status InsertRows(Transaction& tx, const std::string& insert, const Rows& rows, const AddRow& add_row,
-                        const std::string& on_conflict) {
-  for (auto next = rows.begin(); next != rows.end();) {
-    std::string sql = insert;
-    SqlParams params;
-    for (size_t n = 0; n < kRowsPerStatement && next != rows.end(); ++n, ++next) {
-      absl::StrAppend(&sql, n == 0 ? " (" : ", (");
-      add_row(n, *next, sql, params);
-      absl::StrAppend(&sql, ")");
-    }
-    RETURN_IF_ERROR(tx.Exec(sql + on_conflict, params).status());
-  }
-  return absl::OkStatus();
-}
-
 // An empty text says nothing about the one that is known; the next event of the person may have it.
 constexpr char kOnKnownPerson[] =
-    " ON CONFLICT (subject) DO UPDATE SET "
+    "ON CONFLICT (subject) DO UPDATE SET "
     "name = CASE WHEN excluded.name = '' THEN audit_person.name ELSE excluded.name END, "
     "email = CASE WHEN excluded.email = '' THEN audit_person.email ELSE excluded.email END, "
     "at = excluded.at WHERE excluded.at > audit_person.at";
 constexpr char kOnKnownClient[] =
-    " ON CONFLICT (client_id) DO UPDATE SET name = excluded.name, at = excluded.at, "
+    "ON CONFLICT (client_id) DO UPDATE SET name = excluded.name, at = excluded.at, "
     "used = CASE WHEN audit_client.used > excluded.used THEN audit_client.used ELSE excluded.used END "
     "WHERE excluded.at > audit_client.at";
 
 absl::Status SavePeople(Transaction& tx, const std::map<std::string, Person>& people) {
-  return InsertRows(
-      tx, "INSERT INTO audit_person (subject, name, email, at) VALUES", people,
-      [](size_t n, const auto& row, std::string& sql, SqlParams& params) {
-        AddValue("subject", n, row.first, sql, params);
-        AddValue("name", n, row.second.name, sql, params);
-        AddValue("email", n, row.second.email, sql, params);
-        AddValue("at", n, row.second.at, sql, params);
-      },
-      kOnKnownPerson);
+  std::vector<std::vector<SqlValue>> rows;
+  for (const auto& [subject, person] : people) rows.push_back({subject, person.name, person.email, person.at});
+  return tx.Insert("audit_person (subject, name, email, at)", rows, kOnKnownPerson).status();
 }
 
 absl::Status SaveClients(Transaction& tx, const std::map<std::string, Client>& clients, int max_unused) {
-  RETURN_IF_ERROR(InsertRows(
-      tx, "INSERT INTO audit_client (client_id, name, at, used) VALUES", clients,
-      [](size_t n, const auto& row, std::string& sql, SqlParams& params) {
-        AddValue("client_id", n, row.first, sql, params);
-        AddValue("name", n, row.second.name, sql, params);
-        AddValue("at", n, row.second.at, sql, params);
-        AddValue("used", n, row.second.used, sql, params);
-      },
-      kOnKnownClient));
+  std::vector<std::vector<SqlValue>> rows;
+  for (const auto& [id, client] : clients) rows.push_back({id, client.name, client.at, client.used});
+  RETURN_IF_ERROR(tx.Insert("audit_client (client_id, name, at, used)", rows, kOnKnownClient).status());
   if (std::all_of(clients.begin(), clients.end(), [](const auto& row) { return row.second.used; })) {
     return absl::OkStatus();
   }
@@ -115,7 +79,9 @@ absl::Status ForEachKnown(Transaction& tx, const std::string& select, const std:
     std::string sql = absl::StrCat(select, " IN (");
     SqlParams params;
     for (size_t n = 0; n < kRowsPerStatement && next != keys.end(); ++n, ++next) {
-      AddValue("key", n, *next, sql, params);
+      std::string name = absl::StrCat("key", n);
+      absl::StrAppend(&sql, n == 0 ? ":" : ", :", name);
+      params.push_back({std::move(name), *next});
     }
     ASSIGN_OR_RETURN(const Rows rows, tx.Query(sql + ")", params));
     for (const Row& row : rows) use(row);
@@ -166,12 +132,15 @@ absl::Status AuditNames::Learn(Transaction& tx, const audit::v1::AppendRequest& 
   return SaveClients(tx, clients, max_unused_clients);
 }
 
-audit::v1::Event AuditNames::WithoutNames(const audit::v1::Event& event) {
+std::string AuditNames::SerializeWithoutNames(const audit::v1::Event& event) {
+  if (event.user_name().empty() && event.user_email().empty() && event.client_name().empty()) {
+    return event.SerializeAsString();
+  }
   audit::v1::Event stored = event;
   stored.clear_user_name();
   stored.clear_user_email();
   stored.clear_client_name();
-  return stored;
+  return stored.SerializeAsString();
 }
 
 absl::Status AuditNames::Fill(Transaction& tx, audit::v1::ListEventsResponse& events) {

@@ -30,8 +30,8 @@ class AuditNames {
   // Takes up the names in a batch of authn's, which alone knows them; those in other services' events are not believed.
   static absl::Status Learn(Transaction& tx, const audit::v1::AppendRequest& batch,
                             int max_unused_clients = kMaxUnusedClients);
-  // The event as it is stored.
-  static audit::v1::Event WithoutNames(const audit::v1::Event& event);
+  // The event as it is stored, serialized.
+  static std::string SerializeWithoutNames(const audit::v1::Event& event);
   // Fills in what is known now.
   static absl::Status Fill(Transaction& tx, audit::v1::ListEventsResponse& events);
   // Whether there was one. INVALID_ARGUMENT unless exactly one of subject and client_id is set.

@@ -19,7 +19,6 @@ namespace sallyport::registry {
 namespace {
 
 constexpr int kMaxBatch = 1000;
-constexpr int kRowsPerStatement = 40;
 constexpr int kMaxPage = 1000;
 constexpr int kDefaultPage = 100;
 
@@ -53,32 +52,17 @@ std::string Searchable(const std::string& text) {
   return absl::StrReplaceAll(text, {{absl::string_view("\0", 1), "?"}});
 }
 
-// Events begin..end-1 in one statement: most of what a row costs is reading its SQL. How many were not there yet.
-absl::StatusOr<int64_t> Insert(Transaction& tx, const audit::v1::AppendRequest& request, int begin, int end) {
-  std::string sql =
-      "INSERT INTO audit_event (source, boot, sequence, at, type, subject, server_uid, server_slug, decision, body) "
-      "VALUES ";
-  SqlParams params = {{"source", request.events(begin).source()}, {"boot", request.events(begin).boot()}};
-  for (int i = begin; i < end; ++i) {
-    const audit::v1::Event& event = request.events(i);
-    const std::string n = absl::StrCat(i - begin);
-    absl::StrAppend(&sql, i == begin ? "" : ", ", "(:source, :boot");
-    const auto add = [&](absl::string_view column, SqlValue value) {
-      std::string name = absl::StrCat(column, n);
-      absl::StrAppend(&sql, ", :", name);
-      params.push_back({std::move(name), std::move(value)});
-    };
-    add("sequence", event.sequence());
-    add("at", FromTimestamp(event.at()));
-    add("type", Searchable(event.type()));
-    add("subject", Searchable(event.subject()));
-    add("uid", Searchable(event.server_uid()));
-    add("slug", Searchable(event.server_slug()));
-    add("decision", static_cast<int64_t>(event.decision()));
-    add("body", Bytes{AuditNames::WithoutNames(event).SerializeAsString()});
-    sql += ')';
+// How many were not there yet.
+absl::StatusOr<int64_t> Insert(Transaction& tx, const audit::v1::AppendRequest& request) {
+  std::vector<std::vector<SqlValue>> rows;
+  rows.reserve(static_cast<size_t>(request.events_size()));
+  for (const audit::v1::Event& event : request.events()) {
+    rows.push_back({event.source(), event.boot(), event.sequence(), FromTimestamp(event.at()), Searchable(event.type()),
+                    Searchable(event.subject()), Searchable(event.server_uid()), Searchable(event.server_slug()),
+                    event.decision(), Bytes{AuditNames::SerializeWithoutNames(event)}});
   }
-  return tx.Exec(sql + " ON CONFLICT DO NOTHING", params);
+  return tx.Insert("audit_event (source, boot, sequence, at, type, subject, server_uid, server_slug, decision, body)",
+                   rows, "ON CONFLICT DO NOTHING");
 }
 
 // Some of the batch were there already. As a rule they were sent twice; but a source whose database was restored from a
@@ -177,12 +161,7 @@ absl::StatusOr<audit::v1::AppendResponse> AuditStore::Append(const audit::v1::Ap
       const int64_t from = event.type() == "lost" ? static_cast<int64_t>(event.lost_from()) : sequence;
       if (from <= stored_through + 1 && sequence > stored_through) stored_through = sequence;
     }
-    int64_t inserted = 0;
-    for (int begin = 0; begin < request.events_size(); begin += kRowsPerStatement) {
-      ASSIGN_OR_RETURN(const int64_t rows,
-                       Insert(tx, request, begin, std::min(begin + kRowsPerStatement, request.events_size())));
-      inserted += rows;
-    }
+    ASSIGN_OR_RETURN(const int64_t inserted, Insert(tx, request));
     if (inserted < request.events_size()) RETURN_IF_ERROR(RefuseReused(tx, request));
     RETURN_IF_ERROR(AuditNames::Learn(tx, request));
     response.set_stored_through(static_cast<uint64_t>(stored_through));
