@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <string>
+#include <unistd.h>
 
 #include "services/edge/http/header_rules.h"
 #include "services/edge/http/response_rules.h"
@@ -17,7 +18,7 @@ constexpr Millis kLookout = 500;
 
 }  // namespace
 
-Connection::Connection(WorkerImpl& worker) : worker_(worker), stream_(worker.io, *this) {}
+Connection::Connection(WorkerImpl& worker) : worker_(worker), stream_(worker.io, worker.poller, *this) {}
 
 Connection::~Connection() {
   if (ref_target_ != nullptr) {
@@ -27,7 +28,7 @@ Connection::~Connection() {
 
 Worker& Connection::worker() { return worker_; }
 
-void Connection::Start(int fd, bool v6, const NetworkAddress& peer) {
+void Connection::Start(int fd, const NetworkAddress& peer) {
   peer_ = peer;
   opened_ = worker_.now();
   // Up to a tenth more, so that the clients of a restart do not come back all at once.
@@ -38,7 +39,8 @@ void Connection::Start(int fd, bool v6, const NetworkAddress& peer) {
   parser_.Reset();
   head_deadline_ = kNever;
   phase_ = Phase::kHead;
-  if (!stream_.Open(fd, v6)) {
+  if (!stream_.Open(fd)) {
+    ::close(fd);
     CloseStream();
     return;
   }

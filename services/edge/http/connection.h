@@ -29,7 +29,7 @@ class Connection final : public Exchange, public StreamOwner, public UpstreamCli
   ~Connection() override;
 
   // Takes an accepted non-blocking socket.
-  void Start(int fd, bool v6, const NetworkAddress& peer);
+  void Start(int fd, const NetworkAddress& peer);
   // Has the gateway's attention been on this exchange long enough that the client's departure should be noticed?
   void StartWatching();
   void CloseIdle();

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 #include <poll.h>
+#include <unistd.h>
 
 #include <openssl/err.h>
 #include <sys/socket.h>
@@ -33,17 +34,17 @@ std::string_view Coalesce(const iovec* parts, size_t count) {
 }  // namespace
 
 template <typename T>
-struct Stream::WaitAllocator {
+struct Stream::PostAllocator {
   using value_type = T;
-  WaitMemory* memory;
+  PostMemory* memory;
 
-  explicit WaitAllocator(WaitMemory* wait_memory) : memory(wait_memory) {}
+  explicit PostAllocator(PostMemory* post_memory) : memory(post_memory) {}
   template <typename U>
-  WaitAllocator(const WaitAllocator<U>& other)  // NOLINT(google-explicit-constructor): an allocator must convert.
+  PostAllocator(const PostAllocator<U>& other)  // NOLINT(google-explicit-constructor): an allocator must convert.
       : memory(other.memory) {}
   T* allocate(size_t count) {
     const size_t size = count * sizeof(T);
-    if (!memory->taken && size <= WaitMemory::kBytes) {
+    if (!memory->taken && size <= PostMemory::kBytes) {
       memory->taken = true;
       return reinterpret_cast<T*>(memory->bytes);
     }
@@ -57,29 +58,36 @@ struct Stream::WaitAllocator {
     }
   }
   template <typename U>
-  bool operator==(const WaitAllocator<U>& other) const {
+  bool operator==(const PostAllocator<U>& other) const {
     return memory == other.memory;
   }
 };
 
-struct Stream::WaitHandler {
-  using allocator_type = WaitAllocator<char>;
+struct Stream::PostHandler {
+  using allocator_type = PostAllocator<char>;
   Stream* stream;
   Direction direction;
 
   allocator_type get_allocator() const { return allocator_type(&stream->memory_[direction]); }
-  void operator()(const boost::system::error_code& error) const { stream->OnWait(direction, !error); }
+  void operator()() const { stream->OnPosted(direction); }
 };
 
-bool Stream::Open(int fd, bool v6) {
-  boost::system::error_code error;
-  socket_.assign(v6 ? Tcp::v6() : Tcp::v4(), fd, error);
-  if (error) {
+Stream::~Stream() {
+  if (open_) {
+    poller_.Remove(ticket_);
+    ::close(fd_);
+  }
+}
+
+bool Stream::Open(int fd) {
+  ticket_ = poller_.Add(fd, *this);
+  if (ticket_ == Poller::kNone) {
     return false;
   }
   fd_ = fd;
   open_ = true;
-  drained_ = true;
+  ended_ = false;
+  ready_[kReading] = ready_[kWriting] = false;
   crossed_[kReading] = crossed_[kWriting] = false;
   return true;
 }
@@ -105,6 +113,11 @@ ssize_t Stream::TlsResult(Direction direction, int result) {
   }
   const int error = SSL_get_error(ssl_.get(), result);
   ERR_clear_error();
+  if (error == SSL_ERROR_WANT_READ) {
+    ready_[kReading] = false;
+  } else if (error == SSL_ERROR_WANT_WRITE) {
+    ready_[kWriting] = false;
+  }
   crossed_[direction] = error == (direction == kReading ? SSL_ERROR_WANT_WRITE : SSL_ERROR_WANT_READ);
   if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) {
     return kAgain;
@@ -120,20 +133,27 @@ ssize_t Stream::Handshake() {
 ssize_t Stream::Read(char* data, size_t size) {
   if (ssl_ != nullptr) {
     ERR_clear_error();
-    const ssize_t result =
-        TlsResult(kReading, SSL_read(ssl_.get(), data, static_cast<int>(std::min(size, size_t{1} << 30))));
-    drained_ = result == kAgain;
-    return result;
+    return TlsResult(kReading, SSL_read(ssl_.get(), data, static_cast<int>(std::min(size, size_t{1} << 30))));
   }
-  while (true) {
-    const ssize_t result = ::recv(fd_, data, size, MSG_DONTWAIT);
-    if (result >= 0) {
-      return result;
-    }
-    if (errno != EINTR) {
-      return errno == EAGAIN ? kAgain : kFailed;
-    }
+  ssize_t result = 0;
+  do {
+    result = ::recv(fd_, data, size, MSG_DONTWAIT);
+  } while (result < 0 && errno == EINTR);
+  return PlainResult(kReading, result, size);
+}
+
+ssize_t Stream::PlainResult(Direction direction, ssize_t result, size_t asked) {
+  if (result < 0) {
+    const bool again = errno == EAGAIN;
+    ready_[direction] = ready_[direction] && !again;
+    return again ? kAgain : kFailed;
   }
+  // Less than asked for: the kernel has no more, and the poller tells of what comes (epoll(7)). Of an end it has told
+  // already.
+  if (static_cast<size_t>(result) < asked && !ended_) {
+    ready_[direction] = false;
+  }
+  return result;
 }
 
 ssize_t Stream::Write(const iovec* parts, size_t count) {
@@ -146,66 +166,80 @@ ssize_t Stream::Write(const iovec* parts, size_t count) {
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(parts);  // NOLINT: sendmsg does not write to it.
   message.msg_iovlen = count;
-  while (true) {
-    const ssize_t result = ::sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (result >= 0) {
-      return result;
-    }
-    if (errno != EINTR) {
-      return errno == EAGAIN ? kAgain : kFailed;
-    }
+  ssize_t result = 0;
+  do {
+    result = ::sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  } while (result < 0 && errno == EINTR);
+  size_t asked = 0;
+  for (size_t i = 0; i < count; ++i) {
+    asked += parts[i].iov_len;
   }
+  return PlainResult(kWriting, result, asked);
 }
 
-void Stream::WaitRead() {
-  if (waiting_[kReading] || !open_) {
+void Stream::WaitRead() { Wait(kReading); }
+
+void Stream::WaitWrite() { Wait(kWriting); }
+
+void Stream::Wait(Direction direction) {
+  if (waiting_[direction] || !open_) {
     return;
   }
-  if (ssl_ != nullptr && !drained_ && SSL_has_pending(ssl_.get()) == 1) {
-    // Bytes that TLS has already taken from the socket make no socket readable.
-    waiting_[kReading] = true;
-    boost::asio::post(socket_.get_executor(), [this] { OnWait(kReading, true); });
-    return;
-  }
-  Wait(kReading, crossed_[kReading] ? TcpSocket::wait_write : TcpSocket::wait_read);
-}
-
-void Stream::WaitWrite() {
-  if (!waiting_[kWriting] && open_) {
-    Wait(kWriting, crossed_[kWriting] ? TcpSocket::wait_read : TcpSocket::wait_write);
-  }
-}
-
-void Stream::Wait(Direction direction, boost::asio::socket_base::wait_type type) {
   waiting_[direction] = true;
-  socket_.async_wait(type, WaitHandler{this, direction});
+  const Direction needed = crossed_[direction] ? static_cast<Direction>(1 - direction) : direction;
+  // Of TLS a read seldom tells that the socket is empty, and the owner must not be called for nothing.
+  if (ready_[needed] && (ssl_ == nullptr || needed != kReading || PeekReadable())) {
+    Post(direction);  // Not at once: our caller is in the middle of its work.
+  }
 }
 
-void Stream::OnWait(Direction direction, bool ok) {
-  waiting_[direction] = false;
-  if (!open_) {
-    ReportClosed();
-  } else if (!ok) {
+void Stream::OnReady(bool readable, bool writable, bool ended) {
+  ended_ = ended_ || ended;
+  ready_[kReading] = ready_[kReading] || readable;
+  ready_[kWriting] = ready_[kWriting] || writable;
+  Deliver(kReading);
+  Deliver(kWriting);
+}
+
+void Stream::Deliver(Direction direction) {
+  const Direction needed = crossed_[direction] ? static_cast<Direction>(1 - direction) : direction;
+  if (!open_ || !waiting_[direction] || posted_[direction] || !ready_[needed]) {
     return;
-  } else if (direction == kReading) {
+  }
+  waiting_[direction] = false;
+  if (direction == kReading) {
     owner_.OnReadable();
   } else {
     owner_.OnWritable();
   }
 }
 
-void Stream::ReportClosed() {
-  if (!waiting_[kReading] && !waiting_[kWriting]) {
+void Stream::Post(Direction direction) {
+  if (!posted_[direction]) {
+    posted_[direction] = true;
+    boost::asio::post(io_, PostHandler{this, direction});
+  }
+}
+
+void Stream::OnPosted(Direction direction) {
+  posted_[direction] = false;
+  if (open_) {
+    Deliver(direction);
+  } else if (!posted_[kReading] && !posted_[kWriting]) {
     owner_.OnClosed();
   }
 }
 
-bool Stream::PeekReadable() const {
+bool Stream::PeekReadable() {
   if (ssl_ != nullptr && SSL_has_pending(ssl_.get()) == 1) {
     return true;
   }
   char byte = 0;
-  return !(::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN);
+  if (::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN) {
+    ready_[kReading] = false;
+    return false;
+  }
+  return true;
 }
 
 bool Stream::PeerGone() const {
@@ -238,14 +272,13 @@ void Stream::Close() {
     return;
   }
   open_ = false;
+  waiting_[kReading] = waiting_[kWriting] = false;
   ssl_.reset();
-  boost::system::error_code ignored;
-  socket_.close(ignored);
+  poller_.Remove(ticket_);
+  ::close(fd_);
   fd_ = -1;
-  if (!waiting_[kReading] && !waiting_[kWriting]) {
-    // Not at once: our caller is still using the owner.
-    waiting_[kWriting] = true;
-    boost::asio::post(socket_.get_executor(), [this] { OnWait(kWriting, false); });
+  if (!posted_[kReading]) {
+    Post(kWriting);  // Not at once: our caller is still using the owner.
   }
 }
 

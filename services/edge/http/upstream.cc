@@ -7,7 +7,7 @@
 
 namespace sallyport::edge {
 
-Upstream::Upstream(WorkerImpl& worker) : worker_(worker), stream_(worker.io, *this) {}
+Upstream::Upstream(WorkerImpl& worker) : worker_(worker), stream_(worker.io, worker.poller, *this) {}
 Upstream::~Upstream() = default;
 
 void Upstream::Reuse(UpstreamClient& client, const UpstreamRequest& request) {

@@ -112,7 +112,7 @@ bool Upstream::Connect(const NetworkAddress& address) {
     ::close(fd);
     return false;
   }
-  if (!stream_.Open(fd, v6)) {
+  if (!stream_.Open(fd)) {
     ::close(fd);
     return false;
   }

@@ -136,6 +136,7 @@ WorkerImpl::WorkerImpl(EngineShared& engine_shared, Gateway& the_gateway, size_t
       shared(engine_shared),
       limits(engine_shared.options.limits),
       gateway(the_gateway),
+      poller(io),
       resolver(io),
       upstreams(*this),
       index_(worker_index),
@@ -151,6 +152,10 @@ WorkerImpl::WorkerImpl(EngineShared& engine_shared, Gateway& the_gateway, size_t
 WorkerImpl::~WorkerImpl() = default;
 
 absl::Status WorkerImpl::Listen(int fd, bool v6) {
+  if (!poller.ok()) {
+    ::close(fd);
+    return absl::UnavailableError("listen: the kernel gives no epoll instance");
+  }
   boost::system::error_code error;
   acceptor_.assign(v6 ? Tcp::v6() : Tcp::v4(), fd, error);
   if (error) {
@@ -335,7 +340,7 @@ void WorkerImpl::Accept() {
     free_connections_.pop_back();
     counters.accepted.Add();
     counters.open.Add();
-    connection.Start(fd, peer.ss_family == AF_INET6, FromSockaddr(peer));
+    connection.Start(fd, FromSockaddr(peer));
   }
   WaitAccept();
 }
@@ -386,6 +391,7 @@ void WorkerImpl::Cut() {
     connection->Cut();
   }
   upstreams.CloseIdle();
+  poller.Stop();
   resolver.Cancel();
   tasks_.clear();
   tick_.cancel();

@@ -15,6 +15,7 @@
 #include "common/mutex.h"
 #include "services/edge/http/buffers.h"
 #include "services/edge/http/engine.h"
+#include "services/edge/http/poller.h"
 #include "services/edge/http/process_memory.h"
 #include "services/edge/http/resolver.h"
 #include "services/edge/http/stream.h"
@@ -119,6 +120,7 @@ class WorkerImpl final : public Worker {
   WorkerCounters counters;
   Pool<RequestBuffer> request_buffers{256};
   Pool<ResponseBuffer> response_buffers{256};
+  Poller poller;
   Resolver resolver;
   UpstreamPool upstreams;
   std::string scratch;  // For rendering a head that is sent at once.
