@@ -15,9 +15,6 @@
 namespace sallyport::token_broker {
 namespace {
 
-// What the vault takes in one payload.
-constexpr size_t kMaxTokenSetBytes = 64 << 10;
-
 v1::TokenSet Updated(const v1::TokenSet& old, const TokenAnswer& answer, absl::Time now) {
   v1::TokenSet tokens = old;
   tokens.set_access_token(std::string(answer.access_token.Expose()));

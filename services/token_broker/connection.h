@@ -18,6 +18,9 @@
 
 namespace sallyport::token_broker {
 
+// What the vault takes in one payload.
+inline constexpr size_t kMaxTokenSetBytes = size_t{64} << 10;
+
 // Whose account of what: subject and "<app uid>" or "sso:<connector>".
 struct ConnectionKey {
   std::string subject;

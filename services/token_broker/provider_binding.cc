@@ -9,17 +9,16 @@
 namespace sallyport::token_broker {
 namespace {
 
-// Empty if there is none.
-std::string OriginOf(const std::string& url) {
-  const absl::StatusOr<Url> parsed = Url::Parse(url);
-  return parsed.ok() ? parsed->origin() : "";
-}
-
 bool IsSignIn(const Provenance& provenance, const Provider& provider) {
   return provenance.token_origin().empty() && absl::StartsWith(provider.connection, "sso:");
 }
 
 }  // namespace
+
+std::string OriginOf(const std::string& url) {
+  const absl::StatusOr<Url> parsed = Url::Parse(url);
+  return parsed.ok() ? parsed->origin() : "";
+}
 
 std::string BoundTo(const Provider& provider) {
   return absl::StrCat(OriginOf(provider.token_url), " ", OriginOf(provider.revocation_url));

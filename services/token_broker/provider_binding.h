@@ -15,6 +15,9 @@ namespace sallyport::token_broker {
 using Provenance = v1::TokenSet::Provenance;
 using Labels = google::protobuf::Map<std::string, std::string>;
 
+// Empty if it is no URL.
+std::string OriginOf(const std::string& url);
+
 // Label of a connection: "<origin of the token endpoint> <origin of the revocation endpoint>", the second empty if none
 // was known. For lists, which open nothing; and what counts in a connection that an earlier release has stored, until
 // it is stored again.

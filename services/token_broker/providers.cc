@@ -26,11 +26,6 @@ constexpr absl::Duration kFailureKept = absl::Seconds(10);
 
 constexpr oauth::FetchTiming kMetadataTiming = {kMetadataKept, kFailureKept, kFailureKept, absl::InfiniteDuration()};
 
-std::string OriginOf(const std::string& url) {
-  const absl::StatusOr<Url> parsed = Url::Parse(url);
-  return parsed.ok() ? parsed->origin() : "";
-}
-
 prometheus::Gauge& FindingGauge(const std::string& app) {
   return MetricGauge("sallyport_broker_app_findings", "Settings of apps that contradict what their issuer announces",
                      {{"app", app}, {"setting", "client_auth"}});

@@ -35,13 +35,16 @@ const RefreshMetrics& Metrics() {
   return metrics;
 }
 
+// Of background work: somebody else was faster.
+bool IsNotDue(const absl::StatusOr<SharedConnection>& result) { return ReasonOf(result.status()) == "not_due"; }
+
 void CountRefresh(const absl::StatusOr<SharedConnection>& result, const RefreshFlight::Report& report) {
   const RefreshMetrics& metrics = Metrics();
-  prometheus::Counter& outcome = report.renewed                                           ? metrics.renewed
-                                 : report.adopted                                         ? metrics.adopted
-                                 : report.marked                                          ? metrics.needs_user
-                                 : !result.ok() && ReasonOf(result.status()) != "not_due" ? metrics.failed
-                                                                                          : metrics.not_needed;
+  prometheus::Counter& outcome = report.renewed                      ? metrics.renewed
+                                 : report.adopted                    ? metrics.adopted
+                                 : report.marked                     ? metrics.needs_user
+                                 : !result.ok() && !IsNotDue(result) ? metrics.failed
+                                                                     : metrics.not_needed;
   outcome.Increment();
 }
 
@@ -220,9 +223,7 @@ void Refresher::Ring(const std::string& doorbell_key) {
 void Refresher::End(const FlightPtr& flight, const absl::StatusOr<SharedConnection>& result,
                     const RefreshFlight::Report& report) {
   CountRefresh(result, report);
-  // Of background work: somebody else was faster.
-  const bool not_due = ReasonOf(result.status()) == "not_due";
-  if (!report.failure.empty() || (!result.ok() && !not_due)) {
+  if (!report.failure.empty() || (!result.ok() && !IsNotDue(result))) {
     Log(LogLevel::kWarning, "refresh_failed",
         {{"connection", flight->key.connection},
          {"failure", report.failure},

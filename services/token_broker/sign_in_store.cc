@@ -14,9 +14,6 @@
 namespace sallyport::token_broker {
 namespace {
 
-// What the vault takes in one payload.
-constexpr size_t kMaxStoredTokens = size_t{64} << 10;
-
 v1::TokenSet ToTokenSet(const v1::StoreTokensRequest& request) {
   v1::TokenSet tokens;
   tokens.set_access_token(request.access_token());
@@ -29,7 +26,7 @@ v1::TokenSet ToTokenSet(const v1::StoreTokensRequest& request) {
   }
   *tokens.mutable_obtained_at() = request.obtained_at();
   *tokens.mutable_linked_at() = request.obtained_at();
-  if (tokens.ByteSizeLong() > kMaxStoredTokens) {
+  if (tokens.ByteSizeLong() > kMaxTokenSetBytes) {
     tokens.clear_id_token();
   }
   return tokens;

@@ -35,15 +35,6 @@ prometheus::Gauge& SealedGauge() {
   return gauge;
 }
 
-uint32_t ActiveTerm(const std::vector<TermRow>& terms) {
-  for (const TermRow& term : terms) {
-    if (term.state == "active") {
-      return term.term;
-    }
-  }
-  return 0;
-}
-
 }  // namespace
 
 Keyring::State Keyring::state() const {

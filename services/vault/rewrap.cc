@@ -15,12 +15,6 @@ namespace {
 constexpr int kKeys = 100;
 constexpr int kVersions = 200;
 
-uint32_t ActiveTerm(const std::vector<TermRow>& terms) {
-  const auto active =
-      std::find_if(terms.begin(), terms.end(), [](const TermRow& term) { return term.state == "active"; });
-  return active == terms.end() ? 0 : active->term;
-}
-
 void Report(const OwnerKeyRow& row, const absl::Status& status) {
   Log(LogLevel::kError, "vault_rewrap_damaged",
       {{"owner_type", row.owner.type}, {"owner", row.owner.id}, {"key_version", row.key_version}, {"status", status}});

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/vault/store.h"
 
+#include <algorithm>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -116,6 +118,12 @@ std::map<std::string, std::string> ParseAnnotations(absl::string_view bytes) {
 }
 
 }  // namespace
+
+uint32_t ActiveTerm(const std::vector<TermRow>& terms) {
+  const auto active =
+      std::find_if(terms.begin(), terms.end(), [](const TermRow& term) { return term.state == "active"; });
+  return active == terms.end() ? 0 : active->term;
+}
 
 std::vector<Migration> VaultMigrations() {
   std::vector<std::string> first = {

@@ -85,6 +85,9 @@ struct TermRow {
   absl::Time created_at = absl::InfinitePast();
 };
 
+// 0 if there is none.
+uint32_t ActiveTerm(const std::vector<TermRow>& terms);
+
 // Including the tables of the audit outbox.
 std::vector<Migration> VaultMigrations();
 
