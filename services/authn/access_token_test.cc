@@ -34,7 +34,7 @@ class AccessTokenTest : public ::testing::Test {
     return *SignJwt(claims, typ, **keys_.Active());
   }
 
-  MemoryVault vault_;
+  FakeVaultClient vault_;
   SigningKeys keys_;
   AccessTokens tokens_;
 };
@@ -66,7 +66,7 @@ TEST_F(AccessTokenTest, EndsAtItsExpiryWithoutLeeway) {
 }
 
 TEST_F(AccessTokenTest, AnotherGatewaysKeyIsWorthNothing) {
-  MemoryVault other_vault;
+  FakeVaultClient other_vault;
   SigningKeys other_keys(other_vault, absl::Hours(1));
   ASSERT_THAT(other_keys.Refresh(kNow), IsOk());
   const AccessTokens other(kUrl, other_keys, absl::Hours(1));

@@ -171,7 +171,7 @@ class AuthenticatorTest : public ::testing::Test {
   TestIssuer idp_;
   FakeFetcher fetcher_;
   JwksCache jwks_;
-  MemoryVault vault_;
+  FakeVaultClient vault_;
   std::unique_ptr<Database> database_;
   SigningKeys keys_;
   AccessTokens tokens_;

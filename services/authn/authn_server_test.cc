@@ -11,16 +11,16 @@
 
 #include "common/crypto/crypto.h"
 #include "common/text/base64url.h"
-#include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/authn/v1/issuers.grpc.pb.h"
-#include "sallyport/registry/v1/registry.grpc.pb.h"
-#include "sallyport/vault/v1/vault.grpc.pb.h"
 #include "sallyport/web/v1/web.grpc.pb.h"
 #include "services/authn/admin_token.h"
 #include "services/authn/authn_service.h"
 #include "services/authn/authn_testing.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/fakes/fake_audit.h"
+#include "tests/testing/fakes/fake_registry.h"
+#include "tests/testing/fakes/in_process.h"
 #include "tests/testing/http_server.h"
 #include "tests/testing/status_matchers.h"
 
@@ -34,95 +34,6 @@ using ::testing::ElementsAre;
 
 constexpr char kUrl[] = "https://gw.example";
 constexpr char kIssuer[] = "https://idp.example";
-
-class VaultService final : public vault::v1::Vault::Service {
- public:
-  explicit VaultService(MemoryVault& vault) : vault_(vault) {}
-  grpc::Status Get(grpc::ServerContext* /*context*/, const vault::v1::GetRequest* request,
-                   vault::v1::GetResponse* response) override {
-    auto value = vault_.Get(request->record());
-    if (value.ok()) {
-      response->set_payload(std::string(value->payload.Expose()));
-      response->set_version(value->version);
-    }
-    return ToGrpcStatus(value.status());
-  }
-  grpc::Status Put(grpc::ServerContext* /*context*/, const vault::v1::PutRequest* request,
-                   vault::v1::PutResponse* response) override {
-    auto put = vault_.Put(*request, "");
-    if (put.ok()) {
-      *response = *put;
-    }
-    return ToGrpcStatus(put.status());
-  }
-
- private:
-  MemoryVault& vault_;
-};
-
-class RegistryService final : public registry::v1::Registry::Service {
- public:
-  explicit RegistryService(std::string snapshot) : snapshot_(std::move(snapshot)) {}
-  grpc::Status Watch(grpc::ServerContext* context, const registry::v1::WatchRequest* /*request*/,
-                     grpc::ServerWriter<registry::v1::WatchEvent>* writer) override {
-    registry::v1::WatchEvent event;
-    event.ParseFromString(snapshot_);
-    writer->Write(event);
-    while (!context->IsCancelled() && !stopped_) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    return grpc::Status::OK;
-  }
-  grpc::Status PublishInvalidations(grpc::ServerContext* /*context*/,
-                                    const registry::v1::PublishInvalidationsRequest* request,
-                                    registry::v1::PublishInvalidationsResponse* /*response*/) override {
-    MutexLock lock(mu_);
-    if (failing_) {
-      return {grpc::StatusCode::UNAVAILABLE, "down"};
-    }
-    for (const auto& invalidation : request->invalidations()) {
-      published_.push_back(absl::StrCat(invalidation.kind(), " ", invalidation.key()));
-    }
-    return grpc::Status::OK;
-  }
-  std::vector<std::string> published() {
-    MutexLock lock(mu_);
-    return published_;
-  }
-  void set_failing(bool failing) {
-    MutexLock lock(mu_);
-    failing_ = failing;
-  }
-  void Stop() { stopped_ = true; }
-
- private:
-  const std::string snapshot_;
-  std::atomic<bool> stopped_{false};
-  Mutex mu_;
-  bool failing_ ABSL_GUARDED_BY(mu_) = false;
-  std::vector<std::string> published_ ABSL_GUARDED_BY(mu_);
-};
-
-class AuditService final : public audit::v1::Audit::Service {
- public:
-  grpc::Status Append(grpc::ServerContext* /*context*/, const audit::v1::AppendRequest* request,
-                      audit::v1::AppendResponse* response) override {
-    MutexLock lock(mu_);
-    for (const auto& event : request->events()) {
-      types_.push_back(event.type());
-      response->set_stored_through(event.sequence());
-    }
-    return grpc::Status::OK;
-  }
-  std::vector<std::string> types() {
-    MutexLock lock(mu_);
-    return types_;
-  }
-
- private:
-  Mutex mu_;
-  std::vector<std::string> types_ ABSL_GUARDED_BY(mu_);
-};
 
 registry::v1::McpServer Server(const std::string& slug, const std::string& group) {
   registry::v1::McpServer server;
@@ -141,15 +52,9 @@ registry::v1::McpServer Server(const std::string& slug, const std::string& group
 
 class AuthnServerTest : public ::testing::Test {
  protected:
-  AuthnServerTest()
-      : idp_(kIssuer),
-        vault_service_(vault_),
-        registry_service_(SnapshotOf({Server("a", "team"), Server("b", "nobody")})) {
-    grpc::ServerBuilder builder;
-    builder.RegisterService(&vault_service_);
-    builder.RegisterService(&registry_service_);
-    builder.RegisterService(&audit_service_);
-    peers_ = builder.BuildAndStart();
+  AuthnServerTest() : idp_(kIssuer), vault_service_(vault_, "authn"), peers_({&vault_service_, &registry_, &audit_}) {
+    registry_.Put(Server("a", "team"));
+    registry_.Put(Server("b", "nobody"));
     config_.mutable_database()->set_sqlite(directory_.path() + "/authn.db");
     config_.mutable_deployment()->set_public_url(kUrl);
     config_.set_data_directory(directory_.path());
@@ -159,15 +64,10 @@ class AuthnServerTest : public ::testing::Test {
     corp.mutable_oidc()->set_issuer(kIssuer);
     corp.mutable_oidc()->set_jwks_file(directory_.path() + "/jwks");
   }
-  ~AuthnServerTest() override {
-    server_.reset();
-    registry_service_.Stop();
-    peers_->Shutdown(std::chrono::system_clock::now());
-  }
+  ~AuthnServerTest() override { server_.reset(); }
 
   void Start() {
-    auto started = AuthnServer::Start(
-        config_, clock_, {peers_->InProcessChannel({}), peers_->InProcessChannel({}), peers_->InProcessChannel({})});
+    auto started = AuthnServer::Start(config_, clock_, {peers_.channel(), peers_.channel(), peers_.channel()});
     ASSERT_THAT(started, IsOk());
     server_ = *std::move(started);
   }
@@ -215,11 +115,11 @@ class AuthnServerTest : public ::testing::Test {
   FakeClock clock_{absl::FromUnixSeconds(absl::ToUnixSeconds(absl::Now()))};
   TempDirectory directory_;
   TestIssuer idp_;
-  MemoryVault vault_;
-  VaultService vault_service_;
-  RegistryService registry_service_;
-  AuditService audit_service_;
-  std::unique_ptr<grpc::Server> peers_;
+  FakeVaultClient vault_;
+  sallyport::testing::FakeVaultService vault_service_;
+  sallyport::testing::FakeRegistry registry_;
+  sallyport::testing::FakeAudit audit_;
+  sallyport::testing::InProcessServer peers_;
   config::v1::AuthnConfig config_;
   std::unique_ptr<AuthnServer> server_;
 };
@@ -243,8 +143,8 @@ TEST_F(AuthnServerTest, DecisionsAboutKnownCallersReachTheAuditStore) {
               StatusIs(absl::StatusCode::kPermissionDenied));
   EXPECT_THAT(Authenticate("a", "garbage"), StatusIs(absl::StatusCode::kUnauthenticated));
 
-  ASSERT_TRUE(Eventually([this] { return audit_service_.types().size() >= 2; }));
-  EXPECT_THAT(audit_service_.types(), ElementsAre("mcp.admitted", "mcp.denied"));
+  ASSERT_TRUE(Eventually([this] { return audit_.types().size() >= 2; }));
+  EXPECT_THAT(audit_.types(), ElementsAre("mcp.admitted", "mcp.denied"));
 }
 
 TEST_F(AuthnServerTest, RefusedTokensSayWhichCheckFailed) {
@@ -295,7 +195,7 @@ TEST_F(AuthnServerTest, AnAdministratorComesInOnceAndMayRevoke) {
   EXPECT_EQ(me.subject(), kBootstrapSubject);
   EXPECT_THAT(me.roles(), Contains(v1::ADMIN));
 
-  registry_service_.set_failing(true);
+  registry_.SetPublishFails(true);
   v1::RevokeUserRequest request;
   request.set_subject("corp:ann");
   v1::RevokeUserResponse response;
@@ -303,9 +203,11 @@ TEST_F(AuthnServerTest, AnAdministratorComesInOnceAndMayRevoke) {
       As("edge")->RevokeUser(MakeClientContext(absl::Minutes(1), passport).get(), request, &response);
   EXPECT_TRUE(status.ok()) << status.error_message();
   // A registry that was down hears of it later.
-  registry_service_.set_failing(false);
-  EXPECT_TRUE(Eventually([this] { return !registry_service_.published().empty(); }));
-  EXPECT_THAT(registry_service_.published(), ElementsAre("3 corp:ann"));
+  registry_.SetPublishFails(false);
+  EXPECT_TRUE(Eventually([this] { return !registry_.invalidations().empty(); }));
+  ASSERT_EQ(registry_.invalidations().size(), 1U);
+  EXPECT_EQ(registry_.invalidations()[0].kind(), registry::v1::Invalidation::SUBJECT);
+  EXPECT_EQ(registry_.invalidations()[0].key(), "corp:ann");
 }
 
 TEST_F(AuthnServerTest, RevokingAUserRefusesTokensOfConnectorsIssuedBefore) {
@@ -319,7 +221,7 @@ TEST_F(AuthnServerTest, RevokingAUserRefusesTokensOfConnectorsIssuedBefore) {
   ASSERT_TRUE(As("edge")->RevokeUser(MakeClientContext(absl::Minutes(1), passport).get(), request, &response).ok());
 
   EXPECT_THAT(Authenticate("a", old), StatusIs(absl::StatusCode::kUnauthenticated));
-  EXPECT_TRUE(Eventually([this] { return !registry_service_.published().empty(); })) << "edges forget what they know";
+  EXPECT_TRUE(Eventually([this] { return !registry_.invalidations().empty(); })) << "edges forget what they know";
   clock_.Advance(absl::Seconds(2));
   EXPECT_THAT(Authenticate("a", idp_.Token(clock_.Now(), {{"groups", {"team"}}})), IsOk());
 }

@@ -15,8 +15,8 @@
 #include "common/files.h"
 #include "common/jose/jwt.h"
 #include "common/mutex.h"
-#include "common/proto_time.h"
 #include "common/sql/sql.h"
+#include "common/status_macros.h"
 #include "common/text/json.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/authn/authn_store.h"
@@ -24,87 +24,41 @@
 #include "services/authn/sign_in_tokens.h"
 #include "services/authn/vault_client.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/fakes/fake_vault.h"
 #include "tests/testing/postgres.h"
 #include "tests/testing/status_matchers.h"
 
 // Test doubles of authn's seams: vault, network, database file.
 namespace sallyport::authn {
 
-// Records in memory with the vault's rules for expected_version and only_if_changed.
-class MemoryVault final : public VaultClient {
+// The fake vault as authn calls it.
+class FakeVaultClient final : public VaultClient, public ::sallyport::testing::FakeVault {
  public:
-  absl::StatusOr<Value> Get(const vault::v1::RecordName& record) override {
-    MutexLock lock(mu_);
-    if (!error_.ok()) {
-      return error_;
-    }
-    auto it = records_.find(Key(record));
-    if (it == records_.end()) {
-      return absl::NotFoundError("no such record");
-    }
-    return Value{Secret::Copy(it->second.payload), it->second.version};
-  }
+  using Base = ::sallyport::testing::FakeVault;
+  FakeVaultClient() : Base(Standing()) {}
 
+  absl::StatusOr<VaultClient::Value> Get(const vault::v1::RecordName& record) override {
+    vault::v1::GetRequest request;
+    *request.mutable_record() = record;
+    ASSIGN_OR_RETURN(const vault::v1::GetResponse response, Base::Get({"authn", ""}, request));
+    return VaultClient::Value{Secret::Copy(response.payload()), response.version()};
+  }
   absl::StatusOr<vault::v1::PutResponse> Put(const vault::v1::PutRequest& request,
                                              const std::string& passport) override {
-    MutexLock lock(mu_);
-    if (!error_.ok()) {
-      return error_;
-    }
-    Record& record = records_[Key(request.record())];
-    vault::v1::PutResponse response;
-    if (request.has_expected_version() && request.expected_version() != record.version) {
-      return absl::AbortedError("another version is current");
-    }
-    if (request.only_if_changed() && record.version > 0 && record.payload == request.payload()) {
-      response.set_unchanged(true);
-    } else {
-      record.payload = request.payload();
-      record.passport = passport;
-      record.next_at = request.has_next_at() ? FromTimestamp(request.next_at()) : absl::InfinitePast();
-      ++record.version;
-      ++writes_;
-    }
-    response.set_version(record.version);
-    return response;
+    return Base::Put({"authn", passport}, request);
   }
-
-  absl::Status Delete(const vault::v1::RecordName& record, const std::string& /*passport*/) override {
-    MutexLock lock(mu_);
-    records_.erase(Key(record));
-    return error_;
-  }
-
-  // What every call answers from now on; OK to work again.
-  void Fail(absl::Status error) {
-    MutexLock lock(mu_);
-    error_ = std::move(error);
-  }
-  // When ListDue gives it; in the infinite past: never.
-  absl::Time NextAt(const vault::v1::RecordName& record) {
-    MutexLock lock(mu_);
-    return records_[Key(record)].next_at;
-  }
-  int writes() const {
-    MutexLock lock(mu_);
-    return writes_;
+  absl::Status Delete(const vault::v1::RecordName& record, const std::string& passport) override {
+    vault::v1::DeleteRequest request;
+    *request.mutable_record() = record;
+    return Base::Delete({"authn", passport}, request).status();
   }
 
  private:
-  struct Record {
-    std::string payload;
-    std::string passport;
-    absl::Time next_at = absl::InfinitePast();
-    int64_t version = 0;
-  };
-  static std::string Key(const vault::v1::RecordName& record) {
-    return absl::StrCat(record.owner_type(), "/", record.owner_id(), "/", record.kind(), "/", record.name());
+  // Nothing authn stores depends on the time.
+  static const Clock& Standing() {
+    static const FakeClock clock;
+    return clock;
   }
-
-  mutable Mutex mu_;
-  std::map<std::string, Record> records_ ABSL_GUARDED_BY(mu_);
-  absl::Status error_ ABSL_GUARDED_BY(mu_);
-  int writes_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 // What was handed to the broker, by connector and passport.

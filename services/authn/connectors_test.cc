@@ -50,7 +50,7 @@ class ConnectorsTest : public ::testing::Test {
   TestIssuer idp_;
   FakeFetcher fetcher_;
   JwksCache jwks_;
-  MemoryVault vault_;
+  FakeVaultClient vault_;
   google::protobuf::RepeatedPtrField<config::v1::Connector> config_;
   std::unique_ptr<Connectors> connectors_;
 };

@@ -74,7 +74,7 @@ class IssuerCheckTest : public ::testing::Test {
  protected:
   RefusingFetcher fetcher_;
   JwksCache jwks_{fetcher_};
-  MemoryVault vault_;
+  FakeVaultClient vault_;
   std::unique_ptr<Connectors> connectors_ = *Connectors::Create(ConnectorsWith({"https://idp.corp"}), jwks_, vault_);
   IssuerCheck check_;
 };

@@ -104,7 +104,7 @@ TEST(RefusalsTest, AForeignIssuerIsLoggedWithBothStringsAndTheRemedy) {
   TestIssuer idp("https://idp.example/tenant/");
   FakeFetcher fetcher;
   JwksCache jwks(fetcher);
-  MemoryVault vault;
+  FakeVaultClient vault;
   google::protobuf::RepeatedPtrField<config::v1::Connector> config;
   config.Add()->set_id("corp");
   config[0].mutable_oidc()->set_issuer("https://idp.example/tenant");

@@ -89,7 +89,7 @@ class RsaKeysTest : public ::testing::TestWithParam<Algorithm> {
   EvpPkeyPtr pkey_;
   FakeFetcher fetcher_;
   JwksCache jwks_;
-  MemoryVault vault_;
+  FakeVaultClient vault_;
 };
 
 TEST_P(RsaKeysTest, AConnectorTakesThem) {

@@ -63,7 +63,7 @@ TEST(AdvanceKeysetTest, AFormerKeyVerifiesUntilTheLastTokenItSignedIsOver) {
 }
 
 TEST(SigningKeysTest, ReplicasShareOneKeyset) {
-  MemoryVault vault;
+  FakeVaultClient vault;
   SigningKeys one(vault, absl::Hours(1));
   SigningKeys two(vault, absl::Hours(1));
   ASSERT_THAT(one.Refresh(kNow), IsOk());
@@ -74,7 +74,7 @@ TEST(SigningKeysTest, ReplicasShareOneKeyset) {
 }
 
 TEST(SigningKeysTest, PublishesNoPrivateHalf) {
-  MemoryVault vault;
+  FakeVaultClient vault;
   SigningKeys keys(vault, absl::Hours(1));
   ASSERT_THAT(keys.Refresh(kNow), IsOk());
   ASSERT_OK_AND_ASSIGN(std::string jwks, keys.Jwks());
@@ -84,7 +84,7 @@ TEST(SigningKeysTest, PublishesNoPrivateHalf) {
 }
 
 TEST(SigningKeysTest, WithoutTheVaultThereAreNoKeysAndHeldOnesStay) {
-  MemoryVault vault;
+  FakeVaultClient vault;
   vault.Fail(absl::UnavailableError("sealed"));
   SigningKeys keys(vault, absl::Hours(1));
   EXPECT_THAT(keys.Refresh(kNow), StatusIs(absl::StatusCode::kUnavailable));
@@ -122,7 +122,7 @@ TEST(EdgeKeysTest, TheKeyBeforeThePreviousIsForgotten) {
 }
 
 TEST(EdgeKeysTest, ReplicasGiveTheSameKeysAndKeepThemWhileTheVaultIsDown) {
-  MemoryVault vault;
+  FakeVaultClient vault;
   EdgeKeys one(vault);
   EdgeKeys two(vault);
   ASSERT_OK_AND_ASSIGN(EdgeKeys::Answer a, one.Get(kNow));
@@ -142,7 +142,7 @@ class PassportsTest : public ::testing::Test {
     EXPECT_THAT(keys_.Refresh(kNow), IsOk());
     passport_.subject = "corp:ann";
   }
-  MemoryVault vault_;
+  FakeVaultClient vault_;
   SigningKeys keys_;
   Passports passports_;
   Passport passport_;

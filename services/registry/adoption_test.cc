@@ -63,7 +63,7 @@ class AdoptionTest : public CatalogTest {
     std::vector<std::string> unbound;
     const auto check = [&](const std::string& kind, const std::string& record, int64_t version,
                            const std::vector<std::string>& origins) {
-      const FakeVault::Record found = vault_.Get(kind + " " + record);
+      const FakeVault::Held found = vault_.Look(kind + " " + record);
       const auto bound = found.origins.find(version);
       if (bound == found.origins.end() || bound->second != origins) unbound.push_back(record);
     };
@@ -106,7 +106,7 @@ TEST_P(AdoptionTest, SealsOriginsToEverySecretAndGivesResourcesTheirBindings) {
   for (const char* slug : {"a", "gh", "f"}) ASSERT_THAT(catalog_->Delete<v1::McpServer>(slug, 0, chief_), IsOk());
   ASSERT_THAT(catalog_->Delete<v1::App>("github", 0, chief_), IsOk());
   ASSERT_THAT(catalog_->Delete<v1::Credential>("c", 0, chief_), IsOk());
-  EXPECT_THAT(vault_.Live(), IsEmpty()) << "erased with their resources";
+  EXPECT_THAT(vault_.Keys(), IsEmpty()) << "erased with their resources";
 }
 
 TEST_P(AdoptionTest, RetiredSecretsAreBoundTooSoThatSwitchingBackWorks) {
@@ -117,7 +117,7 @@ TEST_P(AdoptionTest, RetiredSecretsAreBoundTooSoThatSwitchingBackWorks) {
   Adoption adoption(*database_, vault_client_);
   Finish(adoption);
   ASSERT_THAT(Update<v1::McpServer>(kBearerNoValue), IsOk());
-  EXPECT_THAT(vault_.Get(key).origins.at(1), ElementsAre("https://api.example.com"));
+  EXPECT_THAT(vault_.Look(key).origins.at(1), ElementsAre("https://api.example.com"));
 }
 
 TEST_P(AdoptionTest, NothingIsSaidToBeCompleteWhileTheVaultIsDown) {
@@ -138,7 +138,7 @@ TEST_P(AdoptionTest, ABindingThatWasMadeAndNotSavedIsFoundAgain) {
   Adoption adoption(*database_, vault_client_);
   Finish(adoption);
   EXPECT_THAT(Unbound(), IsEmpty());
-  EXPECT_EQ(vault_.Get("app_binding " + record).versions.size(), 1U);
+  EXPECT_EQ(vault_.Look("app_binding " + record).versions.size(), 1U);
 }
 
 TEST_P(AdoptionTest, SavingGoesOnMeanwhile) {

@@ -24,13 +24,13 @@ class BindingTest : public CatalogTest {
   template <typename T>
   std::vector<std::string> Bound(const T& resource) {
     const std::string kind(ResourceTraits<T>::kBindingKind);
-    const FakeVault::Record record = vault_.Get(kind + " " + resource.binding().vault_record());
+    const FakeVault::Held record = vault_.Look(kind + " " + resource.binding().vault_record());
     const int64_t version = resource.binding().version();
     if (!record.versions.contains(version) || record.pinned.count(version) == 0) return {"LOST"};
     return record.origins.at(version);
   }
   std::vector<std::string> OriginsOf(const std::string& key, int64_t version) {
-    const FakeVault::Record record = vault_.Get(key);
+    const FakeVault::Held record = vault_.Look(key);
     return record.origins.contains(version) ? record.origins.at(version) : std::vector<std::string>{"NONE"};
   }
   static v1::McpServer At(const std::string& url) {
@@ -62,7 +62,7 @@ TEST_P(BindingTest, AnEqualValueGivenForAnotherOriginIsANewVersion) {
   ASSERT_OK_AND_ASSIGN(const auto written, catalog_->Update(moved, false, admin_));
   EXPECT_EQ(written.resource.app_auth().bearer().token().version(), 2);
   EXPECT_THAT(OriginsOf(BearerKey(), 2), ElementsAre("https://other.example.com"));
-  EXPECT_THAT(vault_.Get(BearerKey()).pinned, ElementsAre(2));
+  EXPECT_THAT(vault_.Look(BearerKey()).pinned, ElementsAre(2));
 }
 
 TEST_P(BindingTest, AServerThatForwardsTokensHasOneAndNoAnswerShowsIt) {
@@ -93,7 +93,7 @@ TEST_P(BindingTest, AServersBindingFollowsItAndIsKeptForSwitchingBack) {
   EXPECT_EQ(Stored().mcp_servers(0).binding().version(), 1) << "same origin";
   ASSERT_THAT(catalog_->Update(At("https://other.example.com/mcp"), false, admin_), IsOk());
   EXPECT_THAT(Bound(Stored().mcp_servers(0)), ElementsAre("https://other.example.com"));
-  EXPECT_THAT(vault_.Get(key).pinned, ElementsAre(2));
+  EXPECT_THAT(vault_.Look(key).pinned, ElementsAre(2));
 
   auto silent = At("https://other.example.com/mcp");
   silent.clear_outbound_headers();
@@ -104,9 +104,9 @@ TEST_P(BindingTest, AServersBindingFollowsItAndIsKeptForSwitchingBack) {
   ASSERT_THAT(catalog_->Update(silent, false, admin_), IsOk());
   ASSERT_THAT(catalog_->Update(At("https://api.example.com/mcp"), false, admin_), IsOk());
   EXPECT_THAT(Bound(Stored().mcp_servers(0)), ElementsAre("https://api.example.com"));
-  EXPECT_THAT(vault_.Get(key).pinned, ElementsAre(3)) << "the former one is erased";
+  EXPECT_THAT(vault_.Look(key).pinned, ElementsAre(3)) << "the former one is erased";
   ASSERT_THAT(catalog_->Delete<v1::McpServer>("a", 0, admin_), IsOk());
-  EXPECT_THAT(vault_.Live(), IsEmpty());
+  EXPECT_THAT(vault_.Keys(), IsEmpty());
   EXPECT_THAT(Ledger(), IsEmpty());
 }
 
@@ -117,7 +117,7 @@ TEST_P(BindingTest, TheFirstServersOriginMakesTheAppsBindingInTheSameSave) {
   EXPECT_THAT(Bound(Stored().apps(0)), ElementsAre("https://api.example.com"));
   ASSERT_THAT(catalog_->Delete<v1::McpServer>("gh", 0, admin_), IsOk());
   ASSERT_THAT(catalog_->Delete<v1::App>("github", 0, admin_), IsOk());
-  EXPECT_THAT(vault_.Live(), IsEmpty());
+  EXPECT_THAT(vault_.Keys(), IsEmpty());
 }
 
 TEST_P(BindingTest, AnAppsBindingKeepsItsNameWhenItsOriginsChange) {
@@ -125,13 +125,13 @@ TEST_P(BindingTest, AnAppsBindingKeepsItsNameWhenItsOriginsChange) {
   app.add_allowed_upstream_origins("https://api.example.com");
   ASSERT_THAT(catalog_->Create(app, false, chief_), IsOk());
   const std::string key = "app_binding " + Stored().apps(0).binding().vault_record();
-  const std::string name = vault_.Get(key).versions.at(1);
+  const std::string name = vault_.Look(key).versions.at(1);
   app.add_allowed_upstream_origins("https://b.example.com");
   ASSERT_THAT(catalog_->Update(app, false, chief_), IsOk());
   EXPECT_EQ(Stored().apps(0).binding().version(), 2);
   EXPECT_THAT(Bound(Stored().apps(0)), ElementsAre("https://api.example.com", "https://b.example.com"));
-  EXPECT_EQ(vault_.Get(key).versions.at(2), name);
-  EXPECT_THAT(vault_.Get(key).pinned, ElementsAre(2));
+  EXPECT_EQ(vault_.Look(key).versions.at(2), name);
+  EXPECT_THAT(vault_.Look(key).pinned, ElementsAre(2));
 }
 
 TEST_P(BindingTest, WhatADeadWriterLeftDoesNotHoldUpAnAppsFirstBinding) {
@@ -144,7 +144,7 @@ TEST_P(BindingTest, WhatADeadWriterLeftDoesNotHoldUpAnAppsFirstBinding) {
   before_step_ = nullptr;
   ASSERT_THAT(catalog_->Create(FromJson<v1::McpServer>(kOAuth), false, admin_), IsOk());
   EXPECT_THAT(Bound(Stored().apps(0)), ElementsAre("https://api.example.com"));
-  EXPECT_THAT(vault_.Get("app_binding " + Stored().apps(0).binding().vault_record()).pinned,
+  EXPECT_THAT(vault_.Look("app_binding " + Stored().apps(0).binding().vault_record()).pinned,
               ElementsAre(Stored().apps(0).binding().version()));
 }
 
@@ -162,7 +162,7 @@ TEST_P(BindingTest, ACredentialsNewOriginsAreSealedWithoutItsValue) {
   const v1::Credential after = Stored().credentials(0);
   EXPECT_EQ(after.value().version(), 2);
   EXPECT_EQ(after.value().updated_at().seconds(), before.value().updated_at().seconds());
-  const FakeVault::Record record = vault_.Get("credential " + after.value().vault_record());
+  const FakeVault::Held record = vault_.Look("credential " + after.value().vault_record());
   EXPECT_EQ(record.versions.at(2), "k");
   EXPECT_THAT(record.origins.at(2), ElementsAre("https://b.example.com"));
   EXPECT_THAT(record.pinned, ElementsAre(2));
@@ -171,7 +171,7 @@ TEST_P(BindingTest, ACredentialsNewOriginsAreSealedWithoutItsValue) {
 TEST_P(BindingTest, AVaultThatRefusesABindingLeavesNothingBehind) {
   ASSERT_THAT(Create<v1::Credential>(kCredential), IsOk());
   Writer nobody = chief_;
-  nobody.passport = "passport-of-nobody";  // The vault believes no claim of the registry.
+  nobody.passport = sallyport::testing::FakePassport("local:nobody");  // The vault believes no claim of the registry.
   auto credential = FromJson<v1::Credential>(kCredential);
   credential.clear_value();
   credential.set_allowed_upstream_origins(0, "https://evil.example.com");
@@ -180,7 +180,7 @@ TEST_P(BindingTest, AVaultThatRefusesABindingLeavesNothingBehind) {
   nobody.passport = "";
   EXPECT_THAT(catalog_->Create(FromJson<v1::McpServer>(kForwards), false, nobody), StatusIs(Code::kPermissionDenied));
   EXPECT_THAT(Stored().mcp_servers(), IsEmpty());
-  EXPECT_THAT(vault_.Live(), Not(Contains(::testing::HasSubstr("server_binding"))));
+  EXPECT_THAT(vault_.Keys(), Not(Contains(::testing::HasSubstr("server_binding"))));
 }
 
 }  // namespace

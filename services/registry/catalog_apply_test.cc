@@ -23,7 +23,7 @@ TEST_P(CatalogApplyTest, CredentialsAreForCredentialAdminsInAFileToo) {
   other.replace(other.find("\"k\""), 3, "\"evil\"");
   EXPECT_THAT(Apply(File({}, {}, {other}), admin_), StatusIs(Code::kPermissionDenied))
       << "the value of an existing one is theirs as well";
-  EXPECT_EQ(vault_.Get(vault_.Live()[0]).versions.at(1), "k");
+  EXPECT_EQ(vault_.Look(vault_.Keys()[0]).versions.at(1), "k");
 }
 
 TEST_P(CatalogApplyTest, ApplyIsIdempotentInAnyOrderOfTheFile) {
@@ -114,7 +114,7 @@ TEST_P(CatalogApplyTest, ApplyIsAllOrNothingAndNamesEveryRefusalByItsPlaceInTheF
               UnorderedElementsAre("apps[1].authorizationUrl", "apps[1].tokenUrl", "apps[1].clientId",
                                    "mcpServers[1].upstreamUrl", "mcpServers[1].agentAuth", "mcpServers[1].appAuth"));
   EXPECT_EQ(Revision(), 0);
-  EXPECT_THAT(vault_.Live(), IsEmpty());
+  EXPECT_THAT(vault_.Keys(), IsEmpty());
   EXPECT_THAT(Refused(Apply(File({}, {kOpen, kOpen}), chief_).status()), ElementsAre("mcpServers[1].slug"));
 }
 
@@ -144,7 +144,7 @@ TEST_P(CatalogApplyTest, AFileThatNamesAVersionMayBeAppliedTwice) {
   EXPECT_THAT(Actions(catalog_->Apply(file, chief_)), ElementsAre("McpServer a UNCHANGED")) << "the vault compares";
   token.set_value("hunter3");
   EXPECT_THAT(catalog_->Apply(file, chief_), StatusIs(Code::kAborted)) << "this would change it";
-  EXPECT_EQ(vault_.Get(BearerKey()).versions, (std::map<int64_t, std::string>{{1, "hunter2"}})) << "taken back";
+  EXPECT_EQ(vault_.Look(BearerKey()).versions, (std::map<int64_t, std::string>{{1, "hunter2"}})) << "taken back";
   token.set_value("hunter2");
   file.mutable_mcp_servers(0)->set_description("y");
   const int puts = vault_.puts();

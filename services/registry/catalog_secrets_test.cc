@@ -22,14 +22,14 @@ TEST_P(CatalogSecretsTest, ANewValuePinsTheNewVersionAndReleasesTheOld) {
   ASSERT_OK_AND_ASSIGN(const auto written, Update<v1::McpServer>(next));
   EXPECT_EQ(written.resource.version(), 2);
   EXPECT_EQ(written.resource.app_auth().bearer().token().version(), 2);
-  EXPECT_THAT(vault_.Get(BearerKey()).pinned, ElementsAre(2));
+  EXPECT_THAT(vault_.Look(BearerKey()).pinned, ElementsAre(2));
 }
 
 TEST_P(CatalogSecretsTest, SwitchingTypeAndBackWithinThirtyDaysRestoresTheSecret) {
   ASSERT_THAT(Create<v1::McpServer>(kBearer), IsOk());
   const std::string key = BearerKey();
   ASSERT_THAT(Update<v1::McpServer>(kOpen), IsOk());
-  EXPECT_THAT(vault_.Get(key).pinned, ElementsAre(1)) << "kept";
+  EXPECT_THAT(vault_.Look(key).pinned, ElementsAre(1)) << "kept";
   clock_.Advance(absl::Hours(24 * 29));
   ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
   ASSERT_OK_AND_ASSIGN(const auto back, Update<v1::McpServer>(kBearerNoValue));
@@ -37,7 +37,7 @@ TEST_P(CatalogSecretsTest, SwitchingTypeAndBackWithinThirtyDaysRestoresTheSecret
   EXPECT_EQ(back.resource.app_auth().bearer().token().version(), 1);
   clock_.Advance(absl::Hours(24 * 31));
   ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
-  EXPECT_EQ(vault_.Get(key).versions.at(1), "hunter2") << "in use again: no longer on the list";
+  EXPECT_EQ(vault_.Look(key).versions.at(1), "hunter2") << "in use again: no longer on the list";
 }
 
 TEST_P(CatalogSecretsTest, AfterThirtyDaysAFormerSecretIsErasedAndMustBeGivenAgain) {
@@ -46,9 +46,9 @@ TEST_P(CatalogSecretsTest, AfterThirtyDaysAFormerSecretIsErasedAndMustBeGivenAga
   clock_.Advance(absl::Hours(24 * 30));
   EXPECT_THAT(Refused(Update<v1::McpServer>(kBearerNoValue).status()), ElementsAre("appAuth.bearer.token"));
   ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
-  EXPECT_THAT(vault_.Live(), IsEmpty());
+  EXPECT_THAT(vault_.Keys(), IsEmpty());
   ASSERT_THAT(Update<v1::McpServer>(kBearer), IsOk());
-  EXPECT_THAT(vault_.Live(), SizeIs(1));
+  EXPECT_THAT(vault_.Keys(), SizeIs(1));
 }
 
 TEST_P(CatalogSecretsTest, AFormerSecretCannotBeCarriedToAnotherOrigin) {
@@ -68,10 +68,10 @@ TEST_P(CatalogSecretsTest, ANewValueAtSwitchingBackReleasesTheFormerVersion) {
   std::string other = kBearer;
   other.replace(other.find("hunter2"), 7, "hunter3");
   ASSERT_THAT(Update<v1::McpServer>(other), IsOk());
-  EXPECT_THAT(vault_.Get(BearerKey()).pinned, ElementsAre(2));
+  EXPECT_THAT(vault_.Look(BearerKey()).pinned, ElementsAre(2));
   clock_.Advance(absl::Hours(24 * 31));
   ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
-  EXPECT_THAT(vault_.Live(), SizeIs(1));
+  EXPECT_THAT(vault_.Keys(), SizeIs(1));
 }
 
 TEST_P(CatalogSecretsTest, ClearRemovesFromTheVaultEvenIfItIsDownAtFirst) {
@@ -81,11 +81,11 @@ TEST_P(CatalogSecretsTest, ClearRemovesFromTheVaultEvenIfItIsDownAtFirst) {
   vault_.SetDown(true);
   ASSERT_OK_AND_ASSIGN(const auto written, catalog_->Update(app, false, chief_));
   EXPECT_FALSE(written.resource.client_secret().set());
-  EXPECT_THAT(vault_.Live(), SizeIs(1));
+  EXPECT_THAT(vault_.Keys(), SizeIs(1));
   EXPECT_FALSE(catalog_->EraseUnusedSecrets().ok());
   vault_.SetDown(false);
   ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
-  EXPECT_THAT(vault_.Live(), IsEmpty());
+  EXPECT_THAT(vault_.Keys(), IsEmpty());
 }
 
 TEST_P(CatalogSecretsTest, ASealedVaultStopsAWriteWithASecretAndNothingIsStored) {
@@ -103,9 +103,9 @@ TEST_P(CatalogSecretsTest, DeletingErasesAllSecretsAndTheNextOfThatSlugInheritsN
       "agentAuth": {"interactive": {"allow": {"everyone": true}}},
       "appAuth": {"apiKey": {"name": "X-Key", "value": {"value": "k"}}}})"),
               IsOk());
-  EXPECT_THAT(vault_.Live(), SizeIs(2)) << "one in use, one of the former type";
+  EXPECT_THAT(vault_.Keys(), SizeIs(2)) << "one in use, one of the former type";
   ASSERT_THAT(catalog_->Delete<v1::McpServer>("a", 0, admin_), IsOk());
-  EXPECT_THAT(vault_.Live(), IsEmpty());
+  EXPECT_THAT(vault_.Keys(), IsEmpty());
   EXPECT_THAT(catalog_->Delete<v1::McpServer>("a", 0, admin_), StatusIs(Code::kNotFound));
   EXPECT_THAT(Refused(Create<v1::McpServer>(kBearerNoValue).status()), ElementsAre("appAuth.bearer.token"));
   ASSERT_THAT(Create<v1::McpServer>(kBearer), IsOk());
@@ -116,10 +116,10 @@ TEST_P(CatalogSecretsTest, WhatTheVaultCouldNotEraseAtDeletionIsErasedLater) {
   ASSERT_THAT(Create<v1::McpServer>(kBearer), IsOk());
   vault_.SetDown(true);
   ASSERT_THAT(catalog_->Delete<v1::McpServer>("a", 0, admin_), IsOk());
-  EXPECT_THAT(vault_.Live(), SizeIs(1));
+  EXPECT_THAT(vault_.Keys(), SizeIs(1));
   vault_.SetDown(false);
   ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
-  EXPECT_THAT(vault_.Live(), IsEmpty());
+  EXPECT_THAT(vault_.Keys(), IsEmpty());
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ TEST_P(CatalogTest, CreatesWithTheSecretInTheVaultAndNowhereElse) {
   const v1::McpServer stored = Stored().mcp_servers(0);
   EXPECT_EQ(stored.app_auth().bearer().token().vault_record(), stored.uid() + "/app_auth.bearer.token");
   EXPECT_EQ(stored.SerializeAsString().find("hunter2"), std::string::npos);
-  const FakeVault::Record record = vault_.Get(BearerKey());
+  const FakeVault::Held record = vault_.Look(BearerKey());
   EXPECT_EQ(record.versions.at(1), "hunter2");
   EXPECT_THAT(record.pinned, ElementsAre(1));
   EXPECT_EQ(record.passport, chief_.passport) << "the vault's audit names the administrator";
@@ -88,7 +88,7 @@ TEST_P(CatalogTest, RefusalsNameEveryFieldAndStoreNothing) {
       Refused(Create<v1::McpServer>(R"({"slug": "oauth", "appAuth": {"bearer": {"token": {"value": "v"}}}})").status()),
       UnorderedElementsAre("slug", "upstreamUrl", "agentAuth"));
   EXPECT_THAT(Stored().mcp_servers(), IsEmpty());
-  EXPECT_THAT(vault_.Live(), IsEmpty());
+  EXPECT_THAT(vault_.Keys(), IsEmpty());
   EXPECT_EQ(Revision(), 0);
   EXPECT_THAT(Create<v1::McpServer>(kOpen), IsOk());
   EXPECT_THAT(Create<v1::McpServer>(kOpen), StatusIs(Code::kAlreadyExists));
@@ -228,7 +228,7 @@ TEST_P(CatalogTest, SlugsMayBeTakenByTwoRacingCreatorsOnceOnly) {
   for (auto& thread : threads) thread.join();
   EXPECT_EQ(won, 1);
   EXPECT_EQ(lost, 3);
-  EXPECT_THAT(vault_.Live(), ElementsAre(BearerKey())) << "who lost leaves nothing in the vault";
+  EXPECT_THAT(vault_.Keys(), ElementsAre(BearerKey())) << "who lost leaves nothing in the vault";
 }
 
 }  // namespace

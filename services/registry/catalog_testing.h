@@ -41,10 +41,10 @@ class CatalogTest : public EngineTest {
     catalog_ = MakeCatalog(*database_);
     admin_.subject = "local:ada";
     admin_.client_id = "cli";
-    admin_.passport = "passport-of-ada";
+    admin_.passport = sallyport::testing::FakePassport("local:ada", {"admin"});
     chief_ = admin_;
     chief_.credential_admin = true;
-    chief_.passport = std::string("passport-of-ada ") + kCredentialAdmin;
+    chief_.passport = sallyport::testing::FakePassport("local:ada", {"admin", "credential-admin"});
   }
   std::unique_ptr<Catalog> MakeCatalog(Database& database) {
     Catalog::Options options;
@@ -148,7 +148,7 @@ class CatalogTest : public EngineTest {
   }
 
   FakeVault vault_;
-  InProcessFake vault_server_{vault_};
+  sallyport::testing::InProcessServer vault_server_{{&vault_.service()}};
   SecretVault vault_client_{vault_server_.channel()};
   StepHook before_step_;
   std::unique_ptr<AuditOutbox> audit_;

@@ -8,12 +8,12 @@
 
 #include "common/caller/passport.h"
 #include "common/error.h"
-#include "common/jose/jwk.h"
 #include "common/proto_time.h"
 #include "common/rpc/control_stream.h"
 #include "sallyport/audit/v1/audit.grpc.pb.h"
 #include "sallyport/registry/v1/registry.grpc.pb.h"
 #include "services/registry/registry_testing.h"
+#include "tests/testing/fakes/fake_authn.h"
 
 namespace sallyport::registry {
 namespace {
@@ -27,27 +27,6 @@ using Code = absl::StatusCode;
 constexpr char kPublicUrl[] = "https://gw.example.com";
 constexpr char kServer[] = R"({"slug": "a", "upstreamUrl": "https://api.example.com/mcp",
     "agentAuth": {"interactive": {"allow": {"everyone": true}}}, "appAuth": {"bearer": {"token": {"value": "hunter2"}}}})";
-
-class FakeAuthn final : public authn::v1::Authn::Service {
- public:
-  FakeAuthn() : key_(*PrivateKey::GenerateP256()) {}
-  grpc::Status GetKeys(grpc::ServerContext* /*context*/, const authn::v1::GetKeysRequest* /*request*/,
-                       authn::v1::GetKeysResponse* response) override {
-    response->set_jwks_json("{\"keys\":[" + key_.public_key().ToJwk() + "]}");
-    return grpc::Status::OK;
-  }
-  grpc::Status ListConnectors(grpc::ServerContext* /*context*/, const authn::v1::ListConnectorsRequest* /*request*/,
-                              authn::v1::ListConnectorsResponse* response) override {
-    auto& connector = *response->add_connectors();
-    connector.set_id("users");
-    connector.set_type("local");
-    return grpc::Status::OK;
-  }
-  const PrivateKey& key() const { return key_; }
-
- private:
-  PrivateKey key_;
-};
 
 class RegistryServerTest : public ::testing::Test {
  protected:
@@ -73,7 +52,7 @@ class RegistryServerTest : public ::testing::Test {
     passport.roles = roles;
     passport.client_id = "console";
     passport.purpose = purpose;
-    return *SignPassport(passport, kPublicUrl, authn_.key(), clock_.Now());
+    return authn_.Sign(passport);
   }
   absl::Status Create(const std::string& caller, const std::string& passport, v1::McpServer* out = nullptr) {
     v1::CreateMcpServerRequest request;
@@ -112,10 +91,10 @@ class RegistryServerTest : public ::testing::Test {
 
   FakeClock clock_{absl::Now()};
   sallyport::testing::TempDirectory directory_;
-  FakeVault vault_;
-  InProcessFake vault_server_{vault_};
-  FakeAuthn authn_;
-  InProcessFake authn_server_{authn_};
+  FakeVault vault_{clock_};
+  sallyport::testing::InProcessServer vault_server_{{&vault_.service()}};
+  sallyport::testing::FakeAuthn authn_{clock_, kPublicUrl};
+  sallyport::testing::InProcessServer authn_server_{{&authn_}};
   config::v1::RegistryConfig config_;
   std::unique_ptr<RegistryServer> server_;
 };
@@ -171,6 +150,22 @@ TEST_F(RegistryServerTest, OnlyServicesThatNeedItWatchAndInvalidate) {
     const auto context = MakeClientContext(absl::Minutes(1));
     EXPECT_EQ(As(caller)->PublishInvalidations(context.get(), request, &response).ok(), allowed) << caller;
   }
+}
+
+TEST_F(RegistryServerTest, AStoreOfAnEarlierReleaseIsAdoptedWhenItStarts) {
+  ASSERT_THAT(Create("edge", PassportWith({"admin", "credential-admin"})), IsOk());
+  ASSERT_THAT(vault_.Keys(), SizeIs(1));
+  const std::string key = vault_.Keys()[0];
+  server_.reset();
+  vault_.MakeOld();
+  ASSERT_THAT(vault_.Look(key).origins, IsEmpty());
+  server_ = Start();
+  const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+  while (!vault_.adopted() && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+  ASSERT_TRUE(vault_.adopted());
+  const FakeVault::Held held = vault_.Look(key);
+  EXPECT_THAT(held.versions, SizeIs(1)) << "the same version, with its origins";
+  EXPECT_EQ(held.origins, (std::map<int64_t, std::vector<std::string>>{{held.head, {"https://api.example.com"}}}));
 }
 
 TEST_F(RegistryServerTest, NobodyAuditsInAnothersName) {

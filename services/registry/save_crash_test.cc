@@ -103,8 +103,8 @@ class SaveCrashTest : public CatalogTest {
     for (const auto& credential : stored.credentials()) add(credential);
     AddRetired(expected);
     std::set<std::string> pinned;
-    for (const std::string& key : vault_.Live()) {
-      const FakeVault::Record record = vault_.Get(key);
+    for (const std::string& key : vault_.Keys()) {
+      const FakeVault::Held record = vault_.Look(key);
       for (const int64_t version : record.pinned) {
         EXPECT_TRUE(record.versions.contains(version)) << key;
         pinned.insert(absl::StrCat(key, " ", version));

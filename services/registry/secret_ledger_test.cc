@@ -39,7 +39,7 @@ class SecretLedgerTest : public EngineTest {
   }
   void Put(int count = 1, const std::string& write = "w") {
     for (int i = 0; i < count; ++i) {
-      ASSERT_THAT(vault_client_.Put("server_secret", kRecord, {"v", {kOrigin}, 0, write}, "p"), IsOk());
+      ASSERT_THAT(vault_client_.Put("server_secret", kRecord, {"v", {kOrigin}, 0, write}, ""), IsOk());
     }
   }
   absl::Status Settle(const std::string& write, size_t announced, const std::vector<Version>& live) {
@@ -67,10 +67,10 @@ class SecretLedgerTest : public EngineTest {
                 IsOk());
     return lines;
   }
-  std::set<int64_t> Pinned() { return vault_.Get(absl::StrCat("server_secret ", kRecord)).pinned; }
+  std::set<int64_t> Pinned() { return vault_.Look(absl::StrCat("server_secret ", kRecord)).pinned; }
 
   FakeVault vault_;
-  InProcessFake vault_server_{vault_};
+  sallyport::testing::InProcessServer vault_server_{{&vault_.service()}};
   SecretVault vault_client_{vault_server_.channel()};
 };
 INSTANTIATE_ENGINES(SecretLedgerTest);
@@ -126,7 +126,7 @@ TEST_P(SecretLedgerTest, OneWriteMayMakeTheOthersOfItsRecordGiveWay) {
   ASSERT_THAT(Ledger().Announce({WrittenBy("mine")}), IsOk());
   ASSERT_THAT(Ledger().Announce({WrittenBy("other", "srv_b/x")}), IsOk());
   Put();
-  ASSERT_THAT(Ledger().AbandonOthers(kRecord, "mine", "p"), IsOk());
+  ASSERT_THAT(Ledger().AbandonOthers(kRecord, "mine", ""), IsOk());
   EXPECT_THAT(Pinned(), IsEmpty());
   EXPECT_THAT(Settle("w", 2, {}), StatusIs(Code::kAborted));
   EXPECT_THAT(Settle("mine", 1, {}), IsOk());

@@ -37,7 +37,7 @@ class SecretRaceTest : public CatalogTest {
     for (const v1::McpServer& server : stored.mcp_servers()) {
       if (server.slug() != "a") continue;
       const common::v1::Secret& secret = server.app_auth().bearer().token();
-      const FakeVault::Record record = vault_.Get("server_secret " + secret.vault_record());
+      const FakeVault::Held record = vault_.Look("server_secret " + secret.vault_record());
       const auto version = record.versions.find(secret.version());
       if (version == record.versions.end()) return "LOST";
       return record.pinned.count(secret.version()) > 0 ? version->second : "NOT PINNED";
@@ -47,8 +47,8 @@ class SecretRaceTest : public CatalogTest {
   // Every value the vault holds for the server.
   std::vector<std::string> Held() {
     std::vector<std::string> values;
-    for (const std::string& key : vault_.Live()) {
-      for (const auto& [version, value] : vault_.Get(key).versions) values.push_back(value);
+    for (const std::string& key : vault_.Keys()) {
+      for (const auto& [version, value] : vault_.Look(key).versions) values.push_back(value);
     }
     return values;
   }
@@ -93,7 +93,7 @@ TEST_P(SecretRaceTest, AClearedSecretsErasureSparesTheValueThatFollows) {
   ASSERT_THAT(catalog_->Update(cleared, false, chief_), IsOk());
   const common::v1::Secret secret = Stored().apps(0).client_secret();
   EXPECT_EQ(secret.version(), 2);
-  EXPECT_EQ(vault_.Get("app_secret " + secret.vault_record()).versions,
+  EXPECT_EQ(vault_.Look("app_secret " + secret.vault_record()).versions,
             (std::map<int64_t, std::string>{{2, "s3cret"}}));
 }
 
@@ -194,9 +194,9 @@ TEST_P(SecretRaceTest, WhatAWriterDidNotUnpinHousekeepingDoes) {
   vault_.AfterPut([this] { vault_.SetDown(true); });  // As for a writer that dies after its commit.
   ASSERT_THAT(UpdateAt(WithValue("new"), 1), IsOk());
   vault_.SetDown(false);
-  EXPECT_THAT(vault_.Get(BearerKey()).pinned, ElementsAre(1, 2));
+  EXPECT_THAT(vault_.Look(BearerKey()).pinned, ElementsAre(1, 2));
   ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
-  EXPECT_THAT(vault_.Get(BearerKey()).pinned, ElementsAre(2));
+  EXPECT_THAT(vault_.Look(BearerKey()).pinned, ElementsAre(2));
   EXPECT_EQ(InUse(), "new");
   EXPECT_THAT(Replaced(), IsEmpty()) << "and not again every ten minutes";
 }

@@ -151,6 +151,7 @@ TEST_F(AccountsTest, ResolveWithoutUserIsNoWayToListOrDisconnect) {
 class BackgroundTest : public AccountsTest {
  protected:
   void SetUp() override {
+    AccountsTest::SetUp();
     HttpClient::Options options;
     options.policy = policy_;
     http_ = *HttpClient::Create(std::move(options));

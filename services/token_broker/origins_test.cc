@@ -131,7 +131,7 @@ TEST_F(OriginsTest, WithoutABindingNothingGoesOut) {
   PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
   vault::v1::DeleteRequest erase;
   *erase.mutable_record() = OrganizationRecord("app_binding", absl::StrCat(kApp, "/binding"));
-  ASSERT_THAT(peers_.vault.Delete(erase, ""), IsOk());
+  ASSERT_THAT(peers_.vault.Delete(testing::FakeVaultClient::Registry(), erase), IsOk());
   const auto refused = Resolve(StartBroker(), At(kServer, kOrigin), Ada(kServer));
   EXPECT_THAT(refused, StatusIs(Code::kFailedPrecondition));
   EXPECT_EQ(ReasonOf(refused.status()), "credential_missing");
@@ -142,14 +142,13 @@ TEST_F(OriginsTest, AConnectionOfAnEarlierReleaseIsSealedAnewAtItsFirstUse) {
   provider.token_url = app_->token_url();
   PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1), "rt0", {{kBoundTo, BoundTo(provider)}});
   TokenBrokerServer& broker = StartBroker();
+  const int writes = peers_.vault.writes();
   ASSERT_OK_AND_ASSIGN(const auto first, Resolve(broker, At(kServer, kOrigin), Ada(kServer)));
   ASSERT_EQ(first.pieces_size(), 1);
   const auto record = ConnectionRecord("corp:ada", kApp);
+  ASSERT_TRUE(peers_.vault.AwaitWrites(writes + 1));
   v1::TokenSet tokens;
-  for (int i = 0; i < 5'000 && tokens.provenance().binding().empty(); ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    ASSERT_TRUE(tokens.ParseFromString(peers_.vault.Head(record)));
-  }
+  ASSERT_TRUE(tokens.ParseFromString(peers_.vault.Head(record)));
   EXPECT_EQ(tokens.provenance().binding(), kBinding);
   EXPECT_EQ(tokens.provenance().token_origin(), Url::Parse(app_->token_url())->origin());
   EXPECT_EQ(tokens.refresh_token(), "rt0");

@@ -62,7 +62,7 @@ class ProvidersTest : public ::testing::Test {
     put.set_payload("s3cret");
     put.add_origins("https://provider.example");
     put.add_origins(Url::Parse(issuer_.Url("/"))->origin());
-    EXPECT_TRUE(peers_.vault.Put(put, "").ok());
+    EXPECT_TRUE(peers_.vault.Put(testing::FakeVaultClient::Registry(), put).ok());
     app_.mutable_client_secret()->set_set(true);
     app_.mutable_client_secret()->set_version(1);
     app_.mutable_client_secret()->set_vault_record("app_1/client_secret");

@@ -8,7 +8,7 @@
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "services/token_broker/provider_trouble.h"
-#include "services/token_broker/testing/fake_vault.h"
+#include "services/token_broker/testing/fake_vault_client.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/status_matchers.h"
 
@@ -101,7 +101,7 @@ class RefreshFlightTest : public ::testing::Test {
   }
 
   FakeClock clock_;
-  testing::FakeVault vault_{clock_};
+  testing::FakeVaultClient vault_{clock_};
   // Answers each refresh with it until told otherwise, whatever backoff says.
   void AnswerWith(const ProviderError& error) {
     endpoint_.answer_ = [error] { return TokenResult(error); };

@@ -12,14 +12,14 @@
 #include "common/proto_time.h"
 #include "services/token_broker/provider_binding.h"
 #include "services/token_broker/refresh_flight.h"
-#include "services/token_broker/testing/fake_vault.h"
+#include "services/token_broker/testing/fake_vault_client.h"
 #include "services/token_broker/testing/model_provider.h"
 #include "tests/testing/fake_clock.h"
 
 namespace sallyport::token_broker {
 namespace {
 
-using testing::FakeVault;
+using testing::FakeVaultClient;
 using testing::ModelProvider;
 using Mode = ModelProvider::Mode;
 
@@ -323,7 +323,7 @@ class World {
   int passport_ = 0;
   std::array<int, kProcesses> holds_ = {};
   FakeClock clock_;
-  FakeVault vault_;
+  FakeVaultClient vault_;
   ModelProvider provider_;
   std::array<std::unique_ptr<RefreshFlight>, kProcesses> flights_;
   int started_ = 0;

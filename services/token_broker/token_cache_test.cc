@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "services/token_broker/testing/fake_vault.h"
+#include "services/token_broker/testing/fake_vault_client.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/redis.h"
 #include "tests/testing/status_matchers.h"
@@ -80,9 +80,14 @@ TEST(CacheSealerTest, EveryChangedByteIsNoticedAndNothingShows) {
 
 class TokenCacheTest : public ::testing::Test {
  protected:
-  TokenCacheTest() : cache_(vault_, nullptr, clock_) {}
+  // Whose values are cached has a connection, and with it a key of their own.
+  TokenCacheTest() : cache_(vault_, nullptr, clock_) {
+    vault::v1::PutRequest put;
+    *put.mutable_record() = ConnectionRecord("corp:ada", "app_1");
+    EXPECT_TRUE(vault_.Put(put, kPassport).ok());
+  }
   FakeClock clock_{absl::Now()};
-  testing::FakeVault vault_{clock_};
+  testing::FakeVaultClient vault_{clock_};
   TokenCache cache_;
 };
 

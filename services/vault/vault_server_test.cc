@@ -6,15 +6,14 @@
 
 #include <gtest/gtest.h>
 
-#include "common/caller/passport.h"
 #include "common/error.h"
-#include "common/jose/jwk.h"
 #include "common/rpc/server.h"
 #include "common/status_macros.h"
-#include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/vault/v1/vault.grpc.pb.h"
 #include "services/vault/testing/harness.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/fakes/fake_authn.h"
+#include "tests/testing/fakes/in_process.h"
 
 namespace sallyport::vault {
 namespace {
@@ -25,32 +24,9 @@ using Code = absl::StatusCode;
 
 constexpr char kPublicUrl[] = "https://gw.example.com";
 
-// Only what the vault asks of authn.
-class FakeAuthn final : public authn::v1::Authn::Service {
- public:
-  grpc::Status GetKeys(grpc::ServerContext* /*context*/, const authn::v1::GetKeysRequest* /*request*/,
-                       authn::v1::GetKeysResponse* response) override {
-    response->set_jwks_json(JwkSet({key_.public_key()}).ToJson());
-    return grpc::Status::OK;
-  }
-  std::string Passport(const std::string& subject, absl::Time now, const std::vector<std::string>& roles = {}) {
-    sallyport::Passport passport;
-    passport.subject = subject;
-    passport.roles = roles;
-    passport.purpose = roles.empty() ? sallyport::Passport::Purpose::kCall : sallyport::Passport::Purpose::kApi;
-    return *SignPassport(passport, kPublicUrl, key_, now);
-  }
-
- private:
-  PrivateKey key_ = *PrivateKey::GenerateP256();
-};
-
 class VaultServerTest : public ::testing::Test {
  protected:
   VaultServerTest() {
-    grpc::ServerBuilder builder;
-    builder.RegisterService(&authn_);
-    authn_server_ = builder.BuildAndStart();
     config_.mutable_database()->set_sqlite(directory_.File("vault.db"));
     config_.mutable_kek()->set_directory(directory_.File("kek"));
     config_.mutable_deployment()->set_public_url(kPublicUrl);
@@ -58,7 +34,7 @@ class VaultServerTest : public ::testing::Test {
   void SetUp() override { Start(); }
   void Start() {
     server_.reset();
-    auto server = VaultServer::Start(config_, clock_, {authn_server_->InProcessChannel({}), nullptr});
+    auto server = VaultServer::Start(config_, clock_, {authn_server_.channel(), nullptr});
     ASSERT_THAT(server, IsOk());
     server_ = *std::move(server);
   }
@@ -113,14 +89,14 @@ class VaultServerTest : public ::testing::Test {
 
   testing::TempDirectory directory_;
   FakeClock clock_{absl::Now()};
-  FakeAuthn authn_;
-  std::unique_ptr<grpc::Server> authn_server_;
+  sallyport::testing::FakeAuthn authn_{clock_, kPublicUrl};
+  sallyport::testing::InProcessServer authn_server_{{&authn_}};
   config::v1::VaultConfig config_;
   std::unique_ptr<VaultServer> server_;
 };
 
 TEST_F(VaultServerTest, UserSecretGoesInAndOutWithThatUsersPassport) {
-  const std::string passport = authn_.Passport("corp:ada", clock_.Now());
+  const std::string passport = authn_.SignFor("corp:ada");
   ASSERT_THAT(Put("token_broker", testing::Connection("corp:ada"), "rt", passport), IsOk());
   const auto got = Get("token_broker", testing::Connection("corp:ada"), passport);
   ASSERT_THAT(got, IsOk());
@@ -128,16 +104,16 @@ TEST_F(VaultServerTest, UserSecretGoesInAndOutWithThatUsersPassport) {
 }
 
 TEST_F(VaultServerTest, AnotherUsersPassportIsRefused) {
-  ASSERT_THAT(Put("token_broker", testing::Connection("corp:ada"), "rt", authn_.Passport("corp:ada", clock_.Now())),
-              IsOk());
-  EXPECT_THAT(Get("token_broker", testing::Connection("corp:ada"), authn_.Passport("corp:eve", clock_.Now())),
+  ASSERT_THAT(Put("token_broker", testing::Connection("corp:ada"), "rt", authn_.SignFor("corp:ada")), IsOk());
+  EXPECT_THAT(Get("token_broker", testing::Connection("corp:ada"), authn_.SignFor("corp:eve")),
               StatusIs(Code::kPermissionDenied));
   EXPECT_THAT(Get("token_broker", testing::Connection("corp:ada")), StatusIs(Code::kPermissionDenied));
 }
 
 TEST_F(VaultServerTest, PassportThatDoesNotVerifyIsRefusedEvenWhereNoneIsNeeded) {
   EXPECT_THAT(Put("registry", testing::ServerSecret(), "x", "not.a.passport"), StatusIs(Code::kUnauthenticated));
-  const std::string old = authn_.Passport("corp:ada", clock_.Now() - absl::Hours(1));
+  const std::string old = authn_.SignFor("corp:ada");
+  clock_.Advance(absl::Hours(1));
   EXPECT_THAT(Put("token_broker", testing::Connection("corp:ada"), "x", old), StatusIs(Code::kUnauthenticated));
 }
 
@@ -151,17 +127,16 @@ TEST_F(VaultServerTest, RegistryWritesWhatOnlyTheBrokerReads) {
 
 TEST_F(VaultServerTest, AdminMethodsNeedTheEdgeAndAnAdmin) {
   EXPECT_FALSE(Status("").ok());
-  EXPECT_THAT(Status(authn_.Passport("corp:ada", clock_.Now())), StatusIs(Code::kPermissionDenied));
-  EXPECT_THAT(Status(authn_.Passport("corp:ada", clock_.Now(), {"auditor", "credential-admin"})),
-              StatusIs(Code::kPermissionDenied));
-  const auto status = Status(authn_.Passport("corp:root", clock_.Now(), {"admin"}));
+  EXPECT_THAT(Status(authn_.SignFor("corp:ada")), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(Status(authn_.SignFor("corp:ada", {"auditor", "credential-admin"})), StatusIs(Code::kPermissionDenied));
+  const auto status = Status(authn_.SignFor("corp:root", {"admin"}));
   ASSERT_THAT(status, IsOk());
   EXPECT_EQ(status->state(), "ACTIVE");
   ASSERT_EQ(status->terms_size(), 1);
   EXPECT_EQ(status->terms(0).state(), "active");
 
   v1::SealResponse response;
-  const auto context = MakeClientContext(absl::Minutes(1), authn_.Passport("corp:root", clock_.Now(), {"admin"}));
+  const auto context = MakeClientContext(absl::Minutes(1), authn_.SignFor("corp:root", {"admin"}));
   EXPECT_THAT(FromGrpcStatus(AdminAs("token_broker")->Seal(context.get(), {}, &response)),
               StatusIs(Code::kPermissionDenied));
 }
@@ -176,7 +151,7 @@ TEST_F(VaultServerTest, SealedVaultIsNotReadyAndSaysWhy) {
   EXPECT_THAT(got, StatusIs(Code::kUnavailable));
   EXPECT_EQ(ReasonOf(got.status()), "vault_sealed");
   EXPECT_GT(DetailOf(got.status()).retry_after, absl::ZeroDuration());
-  const auto status = Status(authn_.Passport("corp:root", clock_.Now(), {"admin"}));
+  const auto status = Status(authn_.SignFor("corp:root", {"admin"}));
   ASSERT_THAT(status, IsOk());
   EXPECT_EQ(status->state(), "SEALED");
   EXPECT_EQ(status->reason(), "kek_missing");
@@ -190,7 +165,7 @@ TEST_F(VaultServerTest, SecretsSurviveARestart) {
 }
 
 TEST_F(VaultServerTest, NothingOfAShreddedUserIsLeftInTheFiles) {
-  const std::string passport = authn_.Passport("corp:ada", clock_.Now());
+  const std::string passport = authn_.SignFor("corp:ada");
   ASSERT_THAT(Put("token_broker", testing::Connection("corp:ada"), "rt", passport), IsOk());
   const std::string wrapped = WrappedKeyOf("corp:ada");
   ASSERT_EQ(wrapped.size(), 80u);

@@ -156,7 +156,7 @@ class World {
   TempDirectory directory;
   FakeClock clock;
   std::unique_ptr<Database> database;
-  MemoryVault vault;
+  FakeVaultClient vault;
   MemorySignInTokens sign_in_tokens;
   FakeFetcher fetcher;
   JwksCache jwks;

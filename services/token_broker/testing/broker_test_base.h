@@ -16,6 +16,7 @@
 #include "common/rpc/server.h"
 #include "sallyport/token_broker/v1/token_broker.grpc.pb.h"
 #include "sallyport/web/v1/web.grpc.pb.h"
+#include "services/token_broker/connection.h"
 #include "services/token_broker/provider_binding.h"
 #include "services/token_broker/testing/fake_peers.h"
 #include "services/token_broker/testing/http_provider.h"
@@ -49,12 +50,13 @@ class BrokerTestBase : public ::testing::Test {
     app->add_default_scopes("repo");
     app->add_allowed_upstream_origins(kOrigin);
     app_ = app;
-    PutSecret("app_binding", absl::StrCat(kApp, "/binding"), kBinding, {kOrigin});
     app->mutable_binding()->set_version(1);
     registry::v1::McpServer* server = AddServer(kServer, "gh");
     server->mutable_app_auth()->mutable_oauth_authorization()->set_app_uid(kApp);
     server->mutable_agent_auth()->mutable_interactive();
   }
+  // Not before: the clock is a member of the fixture.
+  void SetUp() override { PutSecret("app_binding", absl::StrCat(kApp, "/binding"), kBinding, {kOrigin}); }
   // Before the members of a fixture go, the clock above all, which the brokers' threads read.
   void TearDown() override { brokers_.clear(); }
   ~BrokerTestBase() override {
@@ -218,7 +220,7 @@ class BrokerTestBase : public ::testing::Test {
     *put.mutable_record() = OrganizationRecord(kind, name);
     put.set_payload(value);
     put.mutable_origins()->Assign(origins.begin(), origins.end());
-    EXPECT_TRUE(peers_.vault.Put(put, "").ok());
+    EXPECT_TRUE(peers_.vault.Put(FakeVaultClient::Registry(), put).ok());
   }
 
   const Clock& clock_;

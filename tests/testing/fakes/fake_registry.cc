@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/testing/fakes/fake_registry.h"
+
+#include <chrono>
+#include <utility>
+
+namespace sallyport::testing {
+namespace {
+
+constexpr char kStoreId[] = "store";
+// How often a stream looks whether its watcher has gone.
+constexpr std::chrono::milliseconds kLook{20};
+
+}  // namespace
+
+grpc::Status FakeRegistry::Watch(grpc::ServerContext* context, const registry::v1::WatchRequest* /*request*/,
+                                 grpc::ServerWriter<registry::v1::WatchEvent>* writer) {
+  registry::v1::WatchEvent next;
+  size_t sent = 0;
+  uint64_t epoch = 0;
+  {
+    MutexLock lock(mu_);
+    if (down_) return {grpc::StatusCode::UNAVAILABLE, "down"};
+    epoch = epoch_;
+    sent = events_.size();
+    next = Snapshot();
+  }
+  writer->Write(next);
+  while (!context->IsCancelled()) {
+    {
+      MutexLock lock(mu_);
+      if (epoch != epoch_) return {grpc::StatusCode::UNAVAILABLE, "cut"};
+      if (sent == events_.size()) {
+        changed_.wait_for(mu_, kLook);
+        continue;
+      }
+      next = events_[sent++];
+    }
+    writer->Write(next);
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeRegistry::PublishInvalidations(grpc::ServerContext* /*context*/,
+                                                const registry::v1::PublishInvalidationsRequest* request,
+                                                registry::v1::PublishInvalidationsResponse* /*response*/) {
+  MutexLock lock(mu_);
+  if (publish_fails_) return {grpc::StatusCode::UNAVAILABLE, "down"};
+  registry::v1::WatchEvent event;
+  *event.mutable_delta()->mutable_invalidations() = request->invalidations();
+  Push(std::move(event));
+  return grpc::Status::OK;
+}
+
+registry::v1::McpServer* FakeRegistry::AddServer() {
+  MutexLock lock(mu_);
+  return snapshot_.add_mcp_servers();
+}
+
+registry::v1::App* FakeRegistry::AddApp() {
+  MutexLock lock(mu_);
+  return snapshot_.add_apps();
+}
+
+void FakeRegistry::Put(const registry::v1::McpServer& server) {
+  MutexLock lock(mu_);
+  *snapshot_.add_mcp_servers() = server;
+  registry::v1::WatchEvent event;
+  *event.mutable_delta()->add_mcp_servers() = server;
+  Push(std::move(event));
+}
+
+void FakeRegistry::PutApp(const registry::v1::App& app) {
+  MutexLock lock(mu_);
+  *snapshot_.add_apps() = app;
+  registry::v1::WatchEvent event;
+  *event.mutable_delta()->add_apps() = app;
+  Push(std::move(event));
+}
+
+void FakeRegistry::Change(const std::function<void(registry::v1::WatchEvent::Snapshot&)>& how) {
+  MutexLock lock(mu_);
+  how(snapshot_);
+  registry::v1::WatchEvent event;
+  *event.mutable_snapshot() = snapshot_;
+  Push(std::move(event));
+}
+
+void FakeRegistry::Invalidate(registry::v1::Invalidation::Kind kind, const std::string& key, int64_t generation) {
+  MutexLock lock(mu_);
+  registry::v1::WatchEvent event;
+  auto& invalidation = *event.mutable_delta()->add_invalidations();
+  invalidation.set_kind(kind);
+  invalidation.set_key(key);
+  invalidation.set_generation(generation);
+  Push(std::move(event));
+}
+
+void FakeRegistry::Heartbeat() {
+  MutexLock lock(mu_);
+  registry::v1::WatchEvent event;
+  event.set_store_id(kStoreId);
+  event.set_revision(revision_);
+  event.mutable_heartbeat();
+  events_.push_back(std::move(event));
+  changed_.notify_all();
+}
+
+void FakeRegistry::SetDown(bool down) {
+  MutexLock lock(mu_);
+  down_ = down;
+  ++epoch_;
+  changed_.notify_all();
+}
+
+void FakeRegistry::SetPublishFails(bool fails) {
+  MutexLock lock(mu_);
+  publish_fails_ = fails;
+}
+
+std::vector<registry::v1::Invalidation> FakeRegistry::invalidations() const {
+  MutexLock lock(mu_);
+  return invalidations_;
+}
+
+void FakeRegistry::Push(registry::v1::WatchEvent event) {
+  event.set_store_id(kStoreId);
+  event.set_revision(++revision_);
+  for (const auto& invalidation : event.delta().invalidations()) invalidations_.push_back(invalidation);
+  events_.push_back(std::move(event));
+  changed_.notify_all();
+}
+
+registry::v1::WatchEvent FakeRegistry::Snapshot() const {
+  registry::v1::WatchEvent event;
+  event.set_store_id(kStoreId);
+  event.set_revision(revision_);
+  *event.mutable_snapshot() = snapshot_;
+  return event;
+}
+
+}  // namespace sallyport::testing
