@@ -21,6 +21,7 @@ struct WorkerData {
   std::shared_ptr<const RouteTable> routes;
   OpenStreams::List streams;
   uint64_t routes_generation = 0;
+  TokenHash token_hash;
   absl::flat_hash_map<PrincipalKey, PrincipalPtr> principals;  // In front of the process's table.
   static constexpr size_t kMaxPrincipals = 20'000;
 };

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who may come in: the token, and what authn says of it.
-#include <openssl/evp.h>
-
-#include "common/crypto/openssl.h"
 #include "services/edge/edge_state.h"
 #include "services/edge/mcp/mcp_handler.h"
 #include "services/edge/mcp/own_token.h"
@@ -69,14 +66,6 @@ bool McpHandler::ReadToken(Exchange& exchange, McpCall& call) {
   return true;
 }
 
-PrincipalKey McpHandler::KeyOf(const McpCall& call) const {
-  PrincipalKey key;
-  unsigned int size = 0;
-  EVP_Digest(call.token.data(), call.token.size(), key.digest.data(), &size, GetAlgorithms().sha256, nullptr);
-  key.server_serial = call.entry->serial;
-  return key;
-}
-
 void McpHandler::DoorOne(Exchange& exchange, McpCall& call) {
   OpenStreams::Began(exchange, call);
   const absl::Time now = clock_.Now();  // Not call.started: the body may have taken its time.
@@ -86,8 +75,8 @@ void McpHandler::DoorOne(Exchange& exchange, McpCall& call) {
     call.principal = call.memo_principal;
     return Admitted(exchange, call);
   }
-  const PrincipalKey key = KeyOf(call);
   WorkerData& data = DataOf(exchange);
+  const PrincipalKey key = {data.token_hash.Of(call.token), call.entry->serial};
   const auto own = data.principals.find(key);
   if (own != data.principals.end() && doors_.Usable(own->second, *call.entry, call.token, now)) {
     call.principal = own->second;

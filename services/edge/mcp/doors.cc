@@ -20,6 +20,11 @@
 namespace sallyport::edge {
 namespace {
 
+std::string DigestText(const Principal& principal) {
+  const TokenHash::Value& digest = principal.key.digest;
+  return HexEncode(absl::string_view(reinterpret_cast<const char*>(digest.data()), digest.size()));
+}
+
 constexpr absl::Duration kAuthenticateTimeout = absl::Seconds(5);
 // A resolve may wait for a refresh at a provider.
 constexpr absl::Duration kResolveTimeout = absl::Seconds(25);
@@ -262,19 +267,15 @@ void Doors::Resolve(const ServerEntry& entry, const PrincipalPtr& principal, Res
 }
 
 void Doors::AskBroker(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done) {
-  const std::string flight =
-      PrincipalScoped(entry, principal)
-          ? absl::StrCat(entry.serial, " ",
-                         HexEncode(absl::string_view(reinterpret_cast<const char*>(principal->key.digest.data()), 32)))
-          : absl::StrCat(entry.serial);
+  const std::string flight = PrincipalScoped(entry, principal) ? absl::StrCat(entry.serial, " ", DigestText(*principal))
+                                                               : absl::StrCat(entry.serial);
   if (resolving_.Join(flight, std::move(done))) CallResolve(entry, principal, nullptr, flight);
 }
 
 void Doors::Refresh(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet& refused,
                     ResolveDone done) {
-  const std::string flight =
-      absl::StrCat("refused ", entry.serial, " ", refused.generation, " ", refused.version, " ",
-                   HexEncode(absl::string_view(reinterpret_cast<const char*>(principal->key.digest.data()), 32)));
+  const std::string flight = absl::StrCat("refused ", entry.serial, " ", refused.generation, " ", refused.version, " ",
+                                          DigestText(*principal));
   if (resolving_.Join(flight, std::move(done))) CallResolve(entry, principal, &refused, flight);
 }
 

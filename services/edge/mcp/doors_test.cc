@@ -52,7 +52,7 @@ class DoorsTest : public ::testing::Test {
   static PrincipalKey Key(const std::string& token, const ServerEntry& entry) {
     PrincipalKey key;
     for (size_t i = 0; i < token.size(); ++i)
-      key.digest[i % 32] = static_cast<uint8_t>(key.digest[i % 32] * 31 + token[i]);
+      key.digest[i % 16] = static_cast<uint8_t>(key.digest[i % 16] * 31 + token[i]);
     key.server_serial = entry.serial;
     return key;
   }

@@ -87,7 +87,6 @@ class McpHandler {
   void Retry(Exchange& exchange, McpCall& call);
   // From the route on, as if the request had come just now.
   void StartAnew(Exchange& exchange, McpCall& call);
-  PrincipalKey KeyOf(const McpCall& call) const;
 
   // Unlinked users (link_flow.cc).
   bool ResumeIfAsked(Exchange& exchange, McpCall& call);

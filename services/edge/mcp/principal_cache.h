@@ -15,12 +15,13 @@
 #include "common/mutex.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/edge/mcp/credentials.h"
+#include "services/edge/mcp/token_hash.h"
 
 namespace sallyport::edge {
 
-// A caller as authn verified them for one server version: SHA-256 of the whole token and the server's serial.
+// A caller as authn verified them for one server version: the whole token's hash and the server's serial.
 struct PrincipalKey {
-  std::array<uint8_t, 32> digest{};
+  TokenHash::Value digest{};
   uint64_t server_serial = 0;
 
   friend bool operator==(const PrincipalKey&, const PrincipalKey&) = default;
