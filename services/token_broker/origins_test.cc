@@ -3,14 +3,20 @@
 // another place, and gets nothing there.
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
 #include <gtest/gtest.h>
 
+#include "common/crypto/random.h"
 #include "common/error.h"
+#include "common/mutex.h"
 #include "services/token_broker/testing/broker_test_base.h"
 #include "tests/testing/fake_clock.h"
 
@@ -180,6 +186,156 @@ TEST_F(OriginsTest, AClientSecretGoesToTheProviderItWasEnteredFor) {
   });
   EXPECT_FALSE(Resolve(StartBroker(), At(kServer, kOrigin), Ada(kServer)).ok());
   EXPECT_EQ(asked, 0);
+}
+
+// Calls `use` for every field that is set, whatever message it is in.
+void ForEachField(
+    google::protobuf::Message& message,
+    const std::function<void(google::protobuf::Message&, const google::protobuf::FieldDescriptor&, int)>& use) {
+  const google::protobuf::Reflection& reflection = *message.GetReflection();
+  std::vector<const google::protobuf::FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  for (const google::protobuf::FieldDescriptor* field : fields) {
+    const int count = field->is_repeated() ? reflection.FieldSize(message, field) : 1;
+    for (int i = 0; i < count; ++i) {
+      // A server of another uid or version is one the caller does not ask for, and the broker waits until it hears of
+      // it.
+      const bool names_server = message.GetDescriptor() == registry::v1::McpServer::descriptor() &&
+                                (field->name() == "uid" || field->name() == "version");
+      if (names_server) continue;
+      if (field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE) {
+        use(message, *field, i);
+      } else if (field->is_repeated()) {
+        ForEachField(*reflection.MutableRepeatedMessage(&message, field, i), use);
+      } else {
+        ForEachField(*reflection.MutableMessage(&message, field), use);
+      }
+    }
+  }
+}
+
+// A registry that says whatever it likes: each field of a configuration with every kind of credential is set to a place
+// of the thief's, or to the name of another thing.
+class AnyConfigurationTest : public OriginsTest {
+ protected:
+  using Snapshot = registry::v1::WatchEvent::Snapshot;
+
+  AnyConfigurationTest()
+      : thief_([this](const testing::HttpProvider::Request& request) -> testing::HttpProvider::Response {
+          MutexLock lock(mu_);
+          absl::StrAppend(&stolen_, request.path, " ", request.authorization);
+          for (const auto& [name, value] : request.form) absl::StrAppend(&stolen_, " ", name, "=", value);
+          return {200, R"({"access_token":"thief","expires_in":3600})"};
+        }) {}
+  void Configure() {
+    BearerServer(absl::StrCat(kOrigin, "/mcp"), {kOrigin});
+    ForwardSignIns();
+    PutSecret("server_binding", "srv_f/binding", "name", {kOrigin});
+    PutSecret("app_secret", "app_gh/client_secret", "canary", {Url::Parse(provider_.Url("/"))->origin()});
+    common::v1::Secret* secret = app_->mutable_client_secret();
+    secret->set_set(true);
+    secret->set_version(1);
+    secret->set_vault_record("app_gh/client_secret");
+    provider_.SetHandler([](const testing::HttpProvider::Request&) -> testing::HttpProvider::Response {
+      return {200, R"({"access_token":"at0-of-renewed","refresh_token":"refresh-canary","expires_in":3600})"};
+    });
+    peers_.registry.Change([this](Snapshot& snapshot) { configured_ = snapshot; });
+  }
+  // Texts to put in a field's place.
+  std::vector<std::string> OthersFor(const std::string& text) {
+    if (absl::StrContains(text, "://")) return {thief_.Url("/mcp"), thief_.Url(""), ""};
+    std::vector<std::string> others = {"", thief_.Url("")};
+    for (const char* name : {"srv_gh", "srv_b", "srv_f", "app_gh", "srv_b/app_auth.bearer.token",
+                             "app_gh/client_secret", "app_gh/binding", "srv_f/binding", "github"}) {
+      if (text != name) others.emplace_back(name);
+    }
+    return others;
+  }
+  void Apply(TokenBrokerServer& broker, const Snapshot& edited) {
+    const std::string marker = MakeUid("srv_");
+    peers_.registry.Change([&](Snapshot& snapshot) {
+      snapshot = edited;
+      registry::v1::McpServer* server = snapshot.add_mcp_servers();  // Shows that it has arrived.
+      server->set_uid(marker);
+      server->set_slug(marker.substr(4));
+      server->set_version(1);
+      server->set_upstream_url(absl::StrCat(kOrigin, "/mcp"));
+      server->mutable_app_auth()->mutable_passthrough();
+    });
+    const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    while (!Resolve(broker, At(marker, kOrigin), "").ok() && std::chrono::steady_clock::now() < until) {
+      std::this_thread::yield();
+    }
+  }
+  // As a caller whom nobody has served yet: their token has ended, and is to be renewed.
+  void Call(TokenBrokerServer& broker, const std::string& what) {
+    const std::string subject = absl::StrCat("corp:u", ++callers_);
+    PutConnection(subject, kApp, absl::Hours(2), absl::Hours(1), "refresh-canary");
+    PutConnection(subject, "sso:corp", absl::Minutes(1), absl::Hours(1), "refresh-canary");
+    const std::string evil = Url::Parse(thief_.Url("/"))->origin();
+    for (const std::string server : {"srv_gh", "srv_b", "srv_f"}) {
+      for (const std::string& origin : {evil, std::string(kOrigin)}) {
+        const auto response = Resolve(broker, At(server, origin), peers_.authn.Sign(CallPassport(subject, server)));
+        if (!response.ok() || origin != evil) continue;
+        for (const auto& piece : response->pieces()) {
+          EXPECT_FALSE(absl::StrContains(piece.value(), "canary") || absl::StrContains(piece.value(), "at0-of-"))
+              << what << ": " << server << " gets " << piece.value();
+        }
+      }
+    }
+    MutexLock lock(mu_);
+    EXPECT_FALSE(absl::StrContains(stolen_, "canary")) << what << ": " << stolen_;
+  }
+
+  Mutex mu_;
+  std::string stolen_ ABSL_GUARDED_BY(mu_);
+  testing::HttpProvider thief_;
+  Snapshot configured_;
+  int callers_ = 0;
+};
+
+TEST_F(AnyConfigurationTest, SendsNothingThatIsKeptToAnotherPlace) {
+  Configure();
+  TokenBrokerServer& broker = StartBroker();
+  Call(broker, "unedited");
+  int fields = 0;
+  ForEachField(configured_, [&](auto&, const auto&, int) { ++fields; });
+  EXPECT_GE(fields, 24);
+  int edits = 0;
+  for (int chosen = 0; chosen < fields && !HasFailure(); ++chosen) {
+    // How many values the field can take is known when it is found.
+    for (size_t value = 0, values = 1; value < values && !HasFailure(); ++value) {
+      Snapshot edited = configured_;
+      std::string what;
+      int at = 0;
+      ForEachField(
+          edited, [&](google::protobuf::Message& message, const google::protobuf::FieldDescriptor& field, int i) {
+            if (at++ != chosen) return;
+            const google::protobuf::Reflection& reflection = *message.GetReflection();
+            what = absl::StrCat(field.full_name(), " edited");
+            if (field.cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_STRING) {
+              std::string scratch;
+              const std::string text = field.is_repeated()
+                                           ? reflection.GetRepeatedStringReference(message, &field, i, &scratch)
+                                           : reflection.GetStringReference(message, &field, &scratch);
+              const std::vector<std::string> others = OthersFor(text);
+              values = others.size();
+              if (field.is_repeated()) {
+                reflection.SetRepeatedString(&message, &field, i, others[value]);
+              } else {
+                reflection.SetString(&message, &field, others[value]);
+              }
+              absl::StrAppend(&what, " to \"", others[value], "\"");
+            } else if (!field.is_repeated()) {
+              reflection.ClearField(&message, &field);
+            }
+          });
+      Apply(broker, edited);
+      Call(broker, what);
+      ++edits;
+    }
+  }
+  EXPECT_GE(edits, 100);
 }
 
 }  // namespace
