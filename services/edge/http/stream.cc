@@ -133,7 +133,11 @@ ssize_t Stream::Handshake() {
 ssize_t Stream::Read(char* data, size_t size) {
   if (ssl_ != nullptr) {
     ERR_clear_error();
-    return TlsResult(kReading, SSL_read(ssl_.get(), data, static_cast<int>(std::min(size, size_t{1} << 30))));
+    const ssize_t taken =
+        TlsResult(kReading, SSL_read(ssl_.get(), data, static_cast<int>(std::min(size, size_t{1} << 30))));
+    // What TLS has taken from the socket makes no socket readable.
+    ready_[kReading] = ready_[kReading] || (taken > 0 && SSL_has_pending(ssl_.get()) == 1);
+    return taken;
   }
   ssize_t result = 0;
   do {
@@ -145,7 +149,9 @@ ssize_t Stream::Read(char* data, size_t size) {
 ssize_t Stream::PlainResult(Direction direction, ssize_t result, size_t asked) {
   if (result < 0) {
     const bool again = errno == EAGAIN;
-    ready_[direction] = ready_[direction] && !again;
+    if (again) {
+      ready_[direction] = false;
+    }
     return again ? kAgain : kFailed;
   }
   // Less than asked for: the kernel has no more, and the poller tells of what comes (epoll(7)). Of an end it has told
