@@ -267,7 +267,7 @@ class AnyConfigurationTest : public OriginsTest {
       std::this_thread::yield();
     }
   }
-  // As a caller whom nobody has served yet: their token has ended, and is to be renewed.
+  // As a caller who has not called before, with a token that has ended and must be renewed.
   void Call(TokenBrokerServer& broker, const std::string& what) {
     const std::string subject = absl::StrCat("corp:u", ++callers_);
     PutConnection(subject, kApp, absl::Hours(2), absl::Hours(1), "refresh-canary");

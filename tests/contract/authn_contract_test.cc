@@ -160,7 +160,7 @@ TEST_P(AuthnContractTest, AnAdmittedCallerHasASubjectAPassportAndAnEnd) {
   EXPECT_LE(FromTimestamp(admitted.valid_until()), FromTimestamp(admitted.principal().expires_at()));
 }
 
-TEST_P(AuthnContractTest, WhoIsKnownAndNotAdmittedIsToldApartFromWhoIsNot) {
+TEST_P(AuthnContractTest, ACallerWhoIsNotAdmittedIsToldFromAnUnknownOne) {
   EXPECT_THAT(Authenticate(subject_->Token("stranger")), StatusIs(Code::kPermissionDenied));
   EXPECT_THAT(Authenticate("garbage"), StatusIs(Code::kUnauthenticated));
   EXPECT_THAT(Authenticate(""), StatusIs(Code::kUnauthenticated));
@@ -200,7 +200,7 @@ TEST_P(AuthnContractTest, EdgesAreGivenKeysAndTheTimeToAskAgain) {
   EXPECT_GT(FromTimestamp(keys.refresh_after()), subject_->clock().Now());
 }
 
-TEST_P(AuthnContractTest, NobodysSignInCannotEnd) {
+TEST_P(AuthnContractTest, EndSignInNeedsAPassport) {
   authn::v1::EndSignInResponse response;
   const auto context = MakeClientContext(absl::Minutes(1));
   EXPECT_THAT(FromGrpcStatus(subject_->As("token_broker")->EndSignIn(context.get(), {}, &response)),

@@ -152,7 +152,7 @@ class VaultContractTest : public ::testing::Test {
 };
 
 // Every service, with every passport, does everything to a record of every kind.
-TEST_F(VaultContractTest, WhoMayDoWhat) {
+TEST_F(VaultContractTest, ServicesMayDoTheSame) {
   for (const RecordName& record : Records()) {
     for (const std::string service : kServices) {
       for (const auto& [passport, jwt] : passports_) {

@@ -29,22 +29,27 @@ enum EventField : uint32_t {
   kTraceId = 18,
 };
 
+// At most ten bytes.
+char* PutVarint(uint64_t value, char* at) {
+  for (; value >= 0x80; value >>= 7) *at++ = static_cast<char>(value | 0x80);
+  *at++ = static_cast<char>(value);
+  return at;
+}
 void AppendVarint(uint64_t value, std::string& out) {
-  while (value >= 0x80) {
-    out.push_back(static_cast<char>(value | 0x80));
-    value >>= 7;
-  }
-  out.push_back(static_cast<char>(value));
+  char bytes[10];
+  out.append(bytes, static_cast<size_t>(PutVarint(value, bytes) - bytes));
+}
+// A field's key and its value, or its length.
+void AppendPair(uint64_t key, uint64_t value, std::string& out) {
+  char bytes[20];
+  out.append(bytes, static_cast<size_t>(PutVarint(value, PutVarint(key, bytes)) - bytes));
 }
 void AppendNumber(uint32_t field, uint64_t value, std::string& out) {
-  if (value == 0) return;
-  AppendVarint(field << 3, out);
-  AppendVarint(value, out);
+  if (value != 0) AppendPair(field << 3, value, out);
 }
 void AppendText(uint32_t field, std::string_view text, std::string& out) {
   if (text.empty()) return;
-  AppendVarint((field << 3) | 2, out);
-  AppendVarint(text.size(), out);
+  AppendPair((field << 3) | 2, text.size(), out);
   out.append(text);
 }
 

@@ -9,10 +9,9 @@
 
 namespace sallyport::edge {
 
-// 128 bits that stand for a token in this process's caches: SipHash-2-4 under a key that the process draws at start and
-// tells nobody. Whoever does not know the key cannot make two tokens that are taken for one. It is computed for each
-// call of a caller whose connection did not bring the same token before; SHA-256 takes five times as long. One
-// thread's.
+// 128 bits that stand for a token in this process's caches: SipHash-2-4 under a random key that never leaves the
+// process. Without the key, no two tokens can be made that are taken for one. It is computed for each call whose
+// connection did not bring the same token before; SHA-256 takes five times as long. For one thread.
 class TokenHash {
  public:
   using Value = std::array<uint8_t, 16>;
