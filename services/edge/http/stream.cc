@@ -148,11 +148,11 @@ ssize_t Stream::Read(char* data, size_t size) {
 
 ssize_t Stream::PlainResult(Direction direction, ssize_t result, size_t asked) {
   if (result < 0) {
-    const bool again = errno == EAGAIN;
-    if (again) {
-      ready_[direction] = false;
+    if (errno != EAGAIN) {
+      return kFailed;
     }
-    return again ? kAgain : kFailed;
+    ready_[direction] = false;
+    return kAgain;
   }
   // Less than asked for: the kernel has no more, and the poller tells of what comes (epoll(7)). Of an end it has told
   // already.
@@ -192,7 +192,7 @@ void Stream::Wait(Direction direction) {
     return;
   }
   waiting_[direction] = true;
-  const Direction needed = crossed_[direction] ? static_cast<Direction>(1 - direction) : direction;
+  const Direction needed = NeededFor(direction);
   // Of TLS a read seldom tells that the socket is empty, and the owner must not be called for nothing.
   if (ready_[needed] && (ssl_ == nullptr || needed != kReading || PeekReadable())) {
     Post(direction);  // Not at once: our caller is in the middle of its work.
@@ -208,7 +208,7 @@ void Stream::OnReady(bool readable, bool writable, bool ended) {
 }
 
 void Stream::Deliver(Direction direction) {
-  const Direction needed = crossed_[direction] ? static_cast<Direction>(1 - direction) : direction;
+  const Direction needed = NeededFor(direction);
   if (!open_ || !waiting_[direction] || posted_[direction] || !ready_[needed]) {
     return;
   }

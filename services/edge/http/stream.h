@@ -86,6 +86,10 @@ class Stream {
     void operator()(SSL* ssl) const { SSL_free(ssl); }
   };
 
+  // The readiness that a direction waits for.
+  Direction NeededFor(Direction direction) const {
+    return crossed_[direction] ? static_cast<Direction>(1 - direction) : direction;
+  }
   void Wait(Direction direction);
   // Calls the owner if it waits for what the socket is ready for.
   void Deliver(Direction direction);
