@@ -54,7 +54,7 @@ class AuthnServerTest : public ::testing::Test {
  protected:
   AuthnServerTest() : idp_(kIssuer), vault_service_(vault_, "authn"), peers_({&vault_service_, &registry_, &audit_}) {
     registry_.Put(Server("a", "team"));
-    registry_.Put(Server("b", "nobody"));
+    registry_.Put(Server("b", "other-team"));
     config_.mutable_database()->set_sqlite(directory_.path() + "/authn.db");
     config_.mutable_deployment()->set_public_url(kUrl);
     config_.set_data_directory(directory_.path());

@@ -170,15 +170,15 @@ TEST_P(BindingTest, ACredentialsNewOriginsAreSealedWithoutItsValue) {
 
 TEST_P(BindingTest, AVaultThatRefusesABindingLeavesNothingBehind) {
   ASSERT_THAT(Create<v1::Credential>(kCredential), IsOk());
-  Writer nobody = chief_;
-  nobody.passport = sallyport::testing::FakePassport("local:nobody");  // The vault believes no claim of the registry.
+  Writer visitor = chief_;
+  visitor.passport = sallyport::testing::FakePassport("local:visitor");  // The vault believes no claim of the registry.
   auto credential = FromJson<v1::Credential>(kCredential);
   credential.clear_value();
   credential.set_allowed_upstream_origins(0, "https://evil.example.com");
-  EXPECT_THAT(catalog_->Update(credential, false, nobody), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(catalog_->Update(credential, false, visitor), StatusIs(Code::kPermissionDenied));
   EXPECT_THAT(Stored().credentials(0).allowed_upstream_origins(), ElementsAre("https://api.example.com"));
-  nobody.passport = "";
-  EXPECT_THAT(catalog_->Create(FromJson<v1::McpServer>(kForwards), false, nobody), StatusIs(Code::kPermissionDenied));
+  visitor.passport = "";
+  EXPECT_THAT(catalog_->Create(FromJson<v1::McpServer>(kForwards), false, visitor), StatusIs(Code::kPermissionDenied));
   EXPECT_THAT(Stored().mcp_servers(), IsEmpty());
   EXPECT_THAT(vault_.Keys(), Not(Contains(::testing::HasSubstr("server_binding"))));
 }
