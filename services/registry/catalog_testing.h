@@ -35,20 +35,11 @@ class CatalogTest : public EngineTest {
   void SetUp() override {
     EngineTest::SetUp();
     if (IsSkipped()) return;
-    AuditOutbox::Options options;
-    options.source = "registry";
-    audit_ = std::make_unique<AuditOutbox>(*database_, clock_, options);
+    audit_ = std::make_unique<AuditOutbox>(*database_, clock_, OutboxOptions());
     catalog_ = MakeCatalog(*database_);
-    admin_.subject = "local:ada";
-    admin_.client_id = "cli";
-    admin_.passport = sallyport::testing::FakePassport("local:ada", {"admin"});
-    chief_ = admin_;
-    chief_.credential_admin = true;
-    chief_.passport = sallyport::testing::FakePassport("local:ada", {"admin", "credential-admin"});
   }
   std::unique_ptr<Catalog> MakeCatalog(Database& database) {
-    Catalog::Options options;
-    options.upstream_networks = {"10.0.0.0/8"};
+    Catalog::Options options = CatalogOptions();
     options.connectors = [this] {
       ++connector_questions_;
       return connectors_;
@@ -153,12 +144,12 @@ class CatalogTest : public EngineTest {
   StepHook before_step_;
   std::unique_ptr<AuditOutbox> audit_;
   std::unique_ptr<Catalog> catalog_;
-  Writer admin_;
-  Writer chief_;
-  std::optional<Connectors> connectors_ = Connectors{{"okta", {"oidc"}}};
+  Writer admin_ = Admin();
+  Writer chief_ = CredentialAdmin();
+  std::optional<Connectors> connectors_ = CatalogOptions().connectors();
   std::atomic<int> connector_questions_ = 0;  // Writers ask from threads of their own.
   std::vector<std::string> asked_issuers_;
-  absl::StatusOr<std::vector<std::string>> announced_ = absl::UnavailableError("nobody answers");
+  absl::StatusOr<std::vector<std::string>> announced_ = CatalogOptions().issuer_auth_methods("");
 };
 
 }  // namespace sallyport::registry

@@ -19,6 +19,7 @@
 #include "common/sql/sql.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "sallyport/vault/v1/vault.grpc.pb.h"
+#include "services/registry/setup_testing.h"
 #include "services/registry/store.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/fakes/fake_vault.h"
@@ -135,7 +136,6 @@ class FakeVault final : public sallyport::testing::FakeVault {
   sallyport::testing::FakeVaultService service_;
 };
 
-enum class Engine { kSqlite, kPostgresql };
 inline std::string EngineName(const ::testing::TestParamInfo<Engine>& info) {
   return info.param == Engine::kSqlite ? "Sqlite" : "Postgresql";
 }
@@ -153,16 +153,12 @@ class EngineTest : public ::testing::TestWithParam<Engine> {
   }
   // Another handle on the same database, as a second replica has.
   std::unique_ptr<Database> Open() {
-    Database::Options options;
-    options.clock = &clock_;
-    if (GetParam() == Engine::kPostgresql) {
-      options.postgresql = connection_;
-    } else {
-      options.sqlite_path = directory_.path() + "/registry.db";
-    }
-    auto database = Database::Open(std::move(options));
+    auto database = Database::Open(DatabaseOptions(GetParam(), DatabaseAddress(), clock_));
     EXPECT_THAT(database, sallyport::testing::IsOk());
     return *std::move(database);
+  }
+  std::string DatabaseAddress() const {
+    return GetParam() == Engine::kPostgresql ? connection_ : directory_.File("registry.db");
   }
   absl::Status Write(const std::function<absl::Status(Transaction&)>& work) { return database_->Write(work); }
 
