@@ -259,7 +259,7 @@ absl::Status Batch::StoreAll() {
       if (!change->unchanged()) RETURN_IF_ERROR(Save(tx, *change));
     }
     for (const auto& change : changes_) RETURN_IF_ERROR(CheckAppStillThere(tx, *change));
-    return absl::OkStatus();
+    return parts_.ledger.Step("commit transaction");
   });
 }
 

@@ -98,7 +98,8 @@ absl::Status Catalog::Delete(const std::string& slug, int64_t version, const Wri
     audit::v1::Event event = ConfigEvent("config.deleted", {ResourceTraits<T>::kKind, stored->uid, slug}, writer);
     event.set_decision(audit::v1::DECISION_ALLOWED);
     event.set_rule("admin");
-    return audit_.Append(tx, std::move(event));
+    RETURN_IF_ERROR(audit_.Append(tx, std::move(event)));
+    return ledger_.Step("commit transaction");
   }));
   audit_.Kick();
   if (records.empty()) return absl::OkStatus();

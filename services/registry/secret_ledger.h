@@ -18,8 +18,8 @@
 
 namespace sallyport::registry {
 
-// Called before each step of a save; an error stops it there, as the death of the process would. For tests; may be
-// empty.
+// Called before each step of a save, "commit transaction" within the transaction that is about to be committed; an
+// error stops it there, as the death of the process would. For tests; may be empty.
 using StepHook = std::function<absl::Status(absl::string_view step)>;
 
 // The table of every version of a secret or binding that is in the vault or may be, and what is to become of it. The
