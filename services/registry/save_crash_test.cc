@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <csignal>
+#include <memory>
 #include <set>
+#include <string>
+#include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include <grpcpp/grpcpp.h>
 
+#include "common/files.h"
 #include "services/registry/catalog_testing.h"
 #include "services/registry/secret_fields.h"
 #include "services/registry/secret_ledger.h"
+#include "tests/testing/process.h"
 
 namespace sallyport::registry {
 namespace {
@@ -15,50 +24,70 @@ using ::testing::AnyOf;
 using ::testing::Each;
 using ::testing::HasSubstr;
 
-// A writer that dies before its n-th step, for every n: what is left afterwards is all of the save or nothing of it,
-// and the vault holds exactly what the store refers to.
+// A process that is killed before the n-th step of its save, for every n: what is left afterwards is all of the save or
+// nothing of it, and the vault holds exactly what the store refers to. The process is a program of its own; the
+// database and the vault, which outlive it, are those of the test.
 class SaveCrashTest : public CatalogTest {
  protected:
   struct Scenario {
-    const char* before;  // A file; "%" stands for the round, so that each has resources of its own.
+    std::vector<const char*> before;  // Files; "%" stands for the round, so that each has resources of its own.
     const char* after;
   };
 
+  void SetUp() override {
+    CatalogTest::SetUp();
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort(vault_address_, grpc::InsecureServerCredentials());
+    builder.RegisterService(&vault_.service());
+    vault_socket_ = builder.BuildAndStart();
+    ASSERT_NE(vault_socket_, nullptr);
+  }
+
   void Try(const Scenario& scenario) {
     for (int round = 1;; ++round) {
-      SCOPED_TRACE(absl::StrCat("dies before step ", round));
-      const std::string suffix = absl::StrCat(round);
-      const std::string before = absl::StrReplaceAll(scenario.before, {{"%", suffix}});
-      const std::string after = absl::StrReplaceAll(scenario.after, {{"%", suffix}});
-      ASSERT_THAT(Apply(before, chief_), IsOk());
-      const bool died = Kill(round, [&] { (void)Apply(after, chief_); });
+      SCOPED_TRACE(absl::StrCat("killed before step ", round));
+      const auto file = [&](const char* text) { return absl::StrReplaceAll(text, {{"%", absl::StrCat(round)}}); };
+      for (const char* before : scenario.before) ASSERT_THAT(Apply(file(before), chief_), IsOk());
+      const std::string after = file(scenario.after);
+      const auto request = FromJson<v1::ApplyRequest>(after);
+      const bool killed = Kill(round, {"apply", directory_.Write("request", request.SerializeAsString())});
       Recover();
       ExpectVaultHoldsWhatTheStoreRefersTo();
       ExpectWhole(after);
       ExpectVaultHoldsWhatTheStoreRefersTo();
       if (HasFailure()) return;
-      if (!died) {
-        EXPECT_GT(round, 3) << "has several steps to die at";
+      if (!killed) {
+        EXPECT_GT(round, 2) << "has several steps to be killed at";
         return;
       }
     }
   }
 
-  // True if `work` came as far as that step. From there on nothing of it happens any more.
-  bool Kill(int at, const std::function<void()>& work) {
-    int steps = 0;
-    before_step_ = [&](absl::string_view /*step*/) {
-      return ++steps >= at ? absl::CancelledError("killed") : absl::OkStatus();
-    };
-    work();
-    before_step_ = nullptr;
-    return steps >= at;
+  // Runs the save in a process of its own, which is killed before that step. False if the save has fewer and is stored.
+  bool Kill(int step, const std::vector<std::string>& save) {
+    const std::string log = directory_.Write("log", "");
+    std::vector<std::string> argv = {SALLYPORT_KILLED_SAVE,
+                                     GetParam() == Engine::kPostgresql ? "postgresql" : "sqlite",
+                                     DatabaseAddress(),
+                                     vault_address_,
+                                     absl::StrCat(absl::ToUnixMicros(clock_.Now())),
+                                     absl::StrCat(step)};
+    argv.insert(argv.end(), save.begin(), save.end());
+    const absl::StatusOr<pid_t> pid = sallyport::testing::Spawn(argv, log);
+    EXPECT_THAT(pid, IsOk());
+    if (!pid.ok()) return false;
+    const absl::StatusOr<int> code = sallyport::testing::WaitForExit(*pid, absl::Minutes(2));
+    EXPECT_THAT(code, IsOk());
+    const std::string said = ReadFile(log).value_or("");
+    const bool killed = code.value_or(-1) == 128 + SIGKILL;
+    EXPECT_TRUE(killed || code.value_or(-1) == 0) << code.value_or(-1) << ": " << said;
+    EXPECT_EQ(killed, absl::StrContains(said, absl::StrCat("SIGKILL before step ", step, ": "))) << said;
+    return killed;
   }
 
   // Another process takes over, an hour later.
   void Recover() {
     clock_.Advance(absl::Minutes(61));
-    catalog_ = MakeCatalog(*database_);
     ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
     ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk()) << "once more changes nothing";
     EXPECT_THAT(Ledger(), Each(AnyOf(HasSubstr(" LIVE"), HasSubstr(" RETIRED"))));
@@ -123,6 +152,9 @@ class SaveCrashTest : public CatalogTest {
     }),
                 IsOk());
   }
+
+  const std::string vault_address_ = "unix:" + directory_.File("vault.sock");
+  std::unique_ptr<grpc::Server> vault_socket_;
 };
 INSTANTIATE_ENGINES(SaveCrashTest);
 
@@ -156,31 +188,17 @@ constexpr char kBack[] = R"({
         "agentAuth": {"interactive": {"allow": {"everyone": true}}}, "appAuth": {"bearer": {}},
         "outboundHeaders": [{"name": "X-Token", "forwardCallerToken": {}}]}]})";
 
-TEST_P(SaveCrashTest, Creating) { Try({kNothing, kFull}); }
-TEST_P(SaveCrashTest, ReplacingValuesAndMovingOrigins) { Try({kFull, kOther}); }
-TEST_P(SaveCrashTest, ClearingAndSwitchingType) { Try({kFull, kLess}); }
-
-TEST_P(SaveCrashTest, SwitchingBack) {
-  for (int round = 1; round < 4; ++round) {
-    SCOPED_TRACE(round);
-    const auto file = [&](const char* text) { return absl::StrReplaceAll(text, {{"%", absl::StrCat(round)}}); };
-    ASSERT_THAT(Apply(file(kFull), chief_), IsOk());
-    ASSERT_THAT(Apply(file(kLess), chief_), IsOk());
-    Kill(round, [&] { (void)Apply(file(kBack), chief_); });
-    Recover();
-    ExpectVaultHoldsWhatTheStoreRefersTo();
-    ExpectWhole(file(kBack));
-    ExpectVaultHoldsWhatTheStoreRefersTo();
-  }
-}
+TEST_P(SaveCrashTest, Creating) { Try({{kNothing}, kFull}); }
+TEST_P(SaveCrashTest, ReplacingValuesAndMovingOrigins) { Try({{kFull}, kOther}); }
+TEST_P(SaveCrashTest, ClearingAndSwitchingType) { Try({{kFull}, kLess}); }
+TEST_P(SaveCrashTest, SwitchingBack) { Try({{kFull, kLess}, kBack}); }
 
 TEST_P(SaveCrashTest, Deleting) {
-  bool died = true;
-  for (int round = 1; died; ++round) {
-    SCOPED_TRACE(round);
-    const std::string slug = absl::StrCat("a", round);
+  bool killed = true;
+  for (int round = 1; killed; ++round) {
+    SCOPED_TRACE(absl::StrCat("killed before step ", round));
     ASSERT_THAT(Apply(absl::StrReplaceAll(kFull, {{"%", absl::StrCat(round)}}), chief_), IsOk());
-    died = Kill(round, [&] { (void)catalog_->Delete<v1::McpServer>(slug, 0, chief_); });
+    killed = Kill(round, {"delete", absl::StrCat("a", round)});
     Recover();
     ExpectVaultHoldsWhatTheStoreRefersTo();
     ASSERT_FALSE(HasFailure());

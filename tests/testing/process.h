@@ -16,7 +16,7 @@ void RemoveTree(const std::string& directory);
 
 // Starts a program with output to `log`; as `user` when we are root. It is killed when this process dies.
 absl::StatusOr<pid_t> Spawn(const std::vector<std::string>& argv, const std::string& log, const std::string& user = "");
-// Exit code, or an error if it does not end in time (it is killed then).
+// Exit code, 128 + n for one that signal n ended, or an error if it does not end in time (it is killed then).
 absl::StatusOr<int> WaitForExit(pid_t pid, absl::Duration timeout);
 // SIGTERM (or `signal`), and SIGKILL after 5 s.
 void Terminate(pid_t pid, int signal);
