@@ -57,8 +57,10 @@ BindingPlan PlanBinding(const T* before, const ResourceUrls& before_urls, const 
     plan.version = former->version;
   } else {
     plan.step = Step::kPut;
-    plan.first = Traits::kBindingIsKept;
     plan.missing = plan.origins == had;
+    // A binding that is merely not referred to is there already, for other origins perhaps: whoever edited the row must
+    // not have the next administrator who saves it seal another.
+    plan.first = Traits::kBindingIsKept || plan.missing;
   }
   return plan;
 }

@@ -84,7 +84,9 @@ class CredentialPath {
   std::string provider_saw() const { return Take(provider_saw_); }
   std::string thief_saw() const { return Take(thief_saw_); }
   const Clock& clock() const { return clock_; }
-  std::string SignAdmin() const { return authn_.SignFor("local:root", {"admin", "credential-admin"}); }
+  std::string SignAdmin(const std::vector<std::string>& roles = {"admin", "credential-admin"}) const {
+    return authn_.SignFor("local:root", roles);
+  }
   // As the services themselves call it.
   const std::shared_ptr<grpc::Channel>& vault_for_registry() const { return vault_for_registry_; }
   const std::shared_ptr<grpc::Channel>& vault_for_broker() const { return vault_for_broker_; }

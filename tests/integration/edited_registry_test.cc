@@ -267,6 +267,31 @@ TEST_P(EditedRegistryTest, ASecretGoesToEveryOriginItWasEnteredFor) {
   }
 }
 
+// An administrator saves what the registry shows, without a look at the address: nothing is sealed for it.
+TEST_P(EditedRegistryTest, SavingAnEditedServerSealsNoSignInsForIt) {
+  registry::v1::McpServer server = *std::find_if(unedited_.mcp_servers().begin(), unedited_.mcp_servers().end(),
+                                                 [](const auto& one) { return one.slug() == "forward"; });
+  server.set_upstream_url(evil_ + "/mcp");
+  server.clear_binding();
+  ASSERT_THAT(database_->Write([&](Transaction& tx) {
+    return tx
+        .Exec("UPDATE resource SET body = :body WHERE uid = :uid",
+              {{"body", Bytes{server.SerializeAsString()}}, {"uid", server.uid()}})
+        .status();
+  }),
+              IsOk());
+  registry::v1::UpdateMcpServerRequest update;
+  *update.mutable_mcp_server() = server;
+  update.mutable_mcp_server()->set_description("Another description");
+  registry::v1::WriteMcpServerResponse response;
+  const auto context = MakeClientContext(absl::Minutes(1), path_->SignAdmin({"admin"}));
+  const auto stub = registry::v1::Registry::NewStub(registry_->InProcessChannel("edge"));
+  ASSERT_THAT(FromGrpcStatus(stub->UpdateMcpServer(context.get(), update, &response)), IsOk());
+  for (const CredentialPath::Snapshot& snapshot : Streamed(*registry_)) {
+    EXPECT_THAT(Call(snapshot).leaks, ::testing::IsEmpty());
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Engines, EditedRegistryTest, ::testing::Values(SqlDialect::kSqlite, SqlDialect::kPostgresql),
                          [](const auto& test) { return test.param == SqlDialect::kSqlite ? "Sqlite" : "Postgresql"; });
 
