@@ -12,6 +12,7 @@ namespace sallyport::authn {
 namespace {
 
 constexpr char kGroups[] = "groups";
+constexpr char kUserId[] = "user_id";
 
 struct Value {
   std::string text;
@@ -22,10 +23,24 @@ Value Fault(v1::ClaimFault fault) { return {"", fault}; }
 
 nlohmann::json OrNull(const std::string& text) { return text.empty() ? nlohmann::json() : nlohmann::json(text); }
 
+// The identity provider's own value in a subject, raw.
+std::string UserIdOf(const Identity& identity) {
+  const std::string& subject = identity.subject;
+  if (!identity.connector.empty()) {
+    return subject.substr(subject.find(':') + 1);
+  }
+  // "server-<uid>:<iss>|<value>"; an issuer may hold colons, and any of them a bar.
+  const size_t value = subject.find(':') + 1 + identity.issuer.size() + 1;
+  return value <= subject.size() ? subject.substr(value) : "";
+}
+
 // Null if the sign-in did not tell it.
 nlohmann::json ClaimOf(const Identity& identity, const std::string& claim) {
   if (claim == "sub") {
     return OrNull(identity.subject);
+  }
+  if (claim == kUserId) {
+    return OrNull(UserIdOf(identity));
   }
   if (claim == "email") {
     return OrNull(identity.email);
@@ -87,12 +102,11 @@ Value Render(const nlohmann::json& value, bool json) {
 
 }  // namespace
 
-std::set<WantedClaim> WantedClaims(const registry::v1::McpServer& server) {
+std::set<WantedClaim> WantedClaims(const registry::v1::CredentialPlan& plan) {
   std::set<WantedClaim> wanted;
-  for (const auto& header : server.outbound_headers()) {
-    if (header.has_caller_identity()) {
-      wanted.insert({header.caller_identity().claim(),
-                     header.caller_identity().format() == registry::v1::OutboundHeader::CallerIdentity::JSON});
+  for (const auto& piece : plan.pieces()) {
+    if (piece.has_claim()) {
+      wanted.insert({piece.claim().name(), piece.claim().json()});
     }
   }
   return wanted;
@@ -108,6 +122,9 @@ void AddCallerClaims(const std::set<WantedClaim>& wanted, const Identity& identi
     } else if (const nlohmann::json* member = JsonMember(jwt->json(), want.claim.c_str()); member != nullptr) {
       const bool is_list = want.claim == kGroups || want.claim == groups_claim;
       value = is_list && member->is_string() ? nlohmann::json::array({*member}) : *member;
+    } else if (want.claim == kUserId) {
+      // A token that has such a claim is asked first: it is the identity provider's own word, too.
+      value = ClaimOf(identity, want.claim);
     }
     Value rendered = Render(value, want.json);
     if (rendered.fault != v1::CLAIM_FAULT_UNSPECIFIED) {

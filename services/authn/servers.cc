@@ -17,11 +17,23 @@ namespace {
 
 constexpr absl::Duration kVersionWait = absl::Seconds(1);
 
-bool ForwardsSignInToken(const registry::v1::McpServer& server) {
-  const auto& headers = server.outbound_headers();
-  return server.agent_auth().has_interactive() && std::any_of(headers.begin(), headers.end(), [](const auto& header) {
-           return header.has_forward_caller_token();
-         });
+using Piece = registry::v1::CredentialPlan::Piece;
+
+bool ForwardsSignInToken(const registry::v1::CredentialPlan& plan) {
+  return std::any_of(plan.pieces().begin(), plan.pieces().end(), [](const Piece& piece) {
+    return piece.callers() == registry::v1::CredentialPlan::SIGNED_IN &&
+           (piece.has_sign_in_token() || piece.has_exchanged_token());
+  });
+}
+
+// Of the account that its users must have linked; "" if none.
+const std::string& AppUidOf(const registry::v1::McpServer& server) {
+  for (const Piece& piece : server.credential_plan().pieces()) {
+    if (piece.has_user_connection()) {
+      return piece.user_connection().app_uid();
+    }
+  }
+  return Piece::default_instance().user_connection().app_uid();
 }
 
 absl::StatusOr<std::shared_ptr<const JwkSet>> InlineJwks(const registry::v1::McpServer& server) {
@@ -40,9 +52,11 @@ ServerView::ServerView(RegistrySnapshot::Server server, const GroupNames& names)
       enabled(!config->has_enabled() || config->enabled()),
       interactive(config->agent_auth().has_interactive()),
       policy(config->agent_auth().interactive().allow(), names),
-      claims(WantedClaims(*config)),
-      forwards_sign_in_token(ForwardsSignInToken(*config)),
+      claims(WantedClaims(config->credential_plan())),
+      forwards_sign_in_token(ForwardsSignInToken(config->credential_plan())),
       inline_jwks(InlineJwks(*config)) {}
+
+const std::string& ServerView::app_uid() const { return AppUidOf(*config); }
 
 std::shared_ptr<const ServerView> Servers::View(const RegistrySnapshot::Server& server) const {
   {
@@ -118,7 +132,7 @@ std::vector<std::shared_ptr<const ServerView>> Servers::OfApp(absl::string_view 
   }
   auto snapshot = stream_.snapshot();
   for (const auto& [uid, server] : snapshot->servers_by_uid) {
-    if (server->app_auth().oauth_authorization().app_uid() != app_uid) {
+    if (AppUidOf(*server) != app_uid) {
       continue;
     }
     auto view = View(server);

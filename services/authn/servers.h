@@ -30,9 +30,9 @@ struct ServerView {
   const bool interactive;
   // Admits nobody unless interactive.
   const AccessPolicy policy;
-  // Claims that caller_identity rules name.
+  // Claims that go upstream.
   const std::set<WantedClaim> claims;
-  // Some outbound header forwards the token of the caller's sign-in.
+  // The token of the caller's sign-in goes upstream, or is exchanged for one that does.
   const bool forwards_sign_in_token;
   // Parsed jwt_validation.jwks_json; an error if it does not parse (the server then admits nobody).
   const absl::StatusOr<std::shared_ptr<const JwkSet>> inline_jwks;
@@ -42,7 +42,7 @@ struct ServerView {
   // display_name, or the slug.
   const std::string& name() const { return config->display_name().empty() ? config->slug() : config->display_name(); }
   // App that every user must have linked (OAuth authorization), or "".
-  const std::string& app_uid() const { return config->app_auth().oauth_authorization().app_uid(); }
+  const std::string& app_uid() const;
 };
 
 // Servers of the control stream. Thread-safe.

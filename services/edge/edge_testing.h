@@ -25,6 +25,7 @@
 #include "tests/testing/fakes/fake_registry.h"
 #include "tests/testing/fakes/gate.h"
 #include "tests/testing/fakes/in_process.h"
+#include "tests/testing/fakes/lowered.h"
 
 // The services around an edge, as small as its tests need them. All thread-safe.
 namespace sallyport::edge {

@@ -73,7 +73,7 @@ class AdoptionTest : public CatalogTest {
       ForEachSecret(resource, [&](const SecretField& field) {
         if (!field.secret->set()) return;
         check(std::string(Traits::kSecretKind), field.secret->vault_record(), field.secret->version(),
-              Traits::SecretOrigins(resource, urls));
+              Traits::ReachOf(field, resource, urls).origins);
       });
       if constexpr (Bindable<decltype(resource)>) {
         const Origins origins = Traits::BindingOrigins(resource, urls);

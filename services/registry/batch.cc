@@ -11,6 +11,7 @@
 #include "common/status_macros.h"
 #include "services/registry/diff.h"
 #include "services/registry/errors.h"
+#include "services/registry/references.h"
 #include "services/registry/store.h"
 
 namespace sallyport::registry {
@@ -25,7 +26,9 @@ absl::Status LoadKind(Transaction& tx, std::map<std::string, T>& into) {
   into.clear();
   ASSIGN_OR_RETURN(const auto stored, Store::List(tx, ResourceTraits<T>::kKind));
   for (const Store::Resource& resource : stored) {
-    if (!into[resource.slug].ParseFromString(resource.body)) return error::DamagedResource();
+    T& message = into[resource.slug];
+    // Records in the vault go by the uid: a body that carries another one was not written here.
+    if (!message.ParseFromString(resource.body) || message.uid() != resource.uid) return error::DamagedResource();
   }
   return absl::OkStatus();
 }
@@ -63,10 +66,8 @@ ValidationContext Batch::Context() {
   ValidationContext context;
   context.upstream_networks = parts_.options.upstream_networks;
   context.oauth_networks = parts_.options.oauth_networks;
-  context.app = [this](absl::string_view slug) -> const v1::App* {
-    const auto app = Working<v1::App>().find(std::string(slug));
-    return app == Working<v1::App>().end() ? nullptr : &app->second;
-  };
+  context.app = [this](absl::string_view slug) { return Find<v1::App>(slug); };
+  context.credential = [this](absl::string_view slug) { return Find<v1::Credential>(slug); };
   context.connectors = connectors_;
   context.announced_methods = [this](const std::string& issuer) -> std::optional<std::vector<std::string>> {
     if (issuer_silent_) return std::nullopt;  // One time-out a file is enough.
@@ -156,7 +157,7 @@ absl::Status Batch::Draft(const T& input, Mode mode, const std::string& prefix) 
   Report(*change, findings);
   change->warnings = std::move(findings.warnings);
   Working<T>()[input.slug()] = std::get<T>(change->after);
-  ResolveApp(*change);  // An app that changes with it stands before it.
+  ResolveReferences(*change);  // What changes with it stands before it.
   changes_.push_back(std::move(change));
   return absl::OkStatus();
 }
@@ -176,14 +177,35 @@ absl::Status Batch::Admit(const absl::Status& drafted, std::vector<Denial>* deni
   return refused;
 }
 
-// Servers refer to their app by uid.
-void Batch::ResolveApp(Change& change) {
+// Servers refer to apps and credentials by uid.
+void Batch::ResolveReferences(Change& change) {
   auto* server = std::get_if<v1::McpServer>(&change.after);
-  if (server == nullptr || !server->app_auth().has_oauth_authorization()) return;
-  auto* oauth = server->mutable_app_auth()->mutable_oauth_authorization();
-  const auto app = Working<v1::App>().find(oauth->app());
-  oauth->set_app_uid(app == Working<v1::App>().end() ? "" : app->second.uid());
-  AllowFirstOrigin(oauth->app(), change.urls->Origin("upstreamUrl"));
+  if (server == nullptr) return;
+  ForEachReference(*server, [this](const Reference& reference) {
+    if (reference.kind == ResourceTraits<v1::App>::kKind) {
+      const v1::App* app = Find<v1::App>(reference.slug);
+      *reference.uid = app == nullptr ? "" : app->uid();
+    } else {
+      const v1::Credential* credential = Find<v1::Credential>(reference.slug);
+      *reference.uid = credential == nullptr ? "" : credential->uid();
+    }
+  });
+  ChooseForms(*server);
+  if (server->app_auth().has_oauth_authorization()) {
+    AllowFirstOrigin(server->app_auth().oauth_authorization().app(), change.urls->Origin("upstreamUrl"));
+  }
+}
+
+// How a stored credential is written, where the server leaves it open.
+void Batch::ChooseForms(v1::McpServer& server) {
+  using Stored = v1::OutboundHeader::StoredCredential;
+  for (v1::OutboundHeader& header : *server.mutable_outbound_headers()) {
+    if (!header.has_stored_credential() || header.stored_credential().form() != Stored::FORM_UNSPECIFIED) continue;
+    const v1::Credential* credential = Find<v1::Credential>(header.stored_credential().credential());
+    const bool basic = credential != nullptr && credential->kind() == v1::Credential::PASSWORD &&
+                       !credential->username().empty() && header.prefix().empty();
+    header.mutable_stored_credential()->set_form(basic ? Stored::BASIC : Stored::VALUE);
+  }
 }
 
 // An app without origins takes that of the first server that uses it: until then its tokens could go nowhere.
@@ -244,14 +266,19 @@ absl::Status Batch::Preview() {
   return absl::OkStatus();
 }
 
-// The drafts were checked against what was there when they were loaded; an app deleted since must not be referred to.
-absl::Status Batch::CheckAppStillThere(Transaction& tx, const Change& change) {
-  const auto* server = std::get_if<v1::McpServer>(&change.after);
-  if (server == nullptr || !server->app_auth().has_oauth_authorization()) return absl::OkStatus();
-  const auto& oauth = server->app_auth().oauth_authorization();
-  ASSIGN_OR_RETURN(const auto app, Store::FindBySlug(tx, ResourceTraits<v1::App>::kKind, oauth.app()));
-  if (app && app->uid == oauth.app_uid()) return absl::OkStatus();
-  return absl::AbortedError(absl::StrCat("app ", oauth.app(), " was deleted meanwhile: read it again"));
+// The drafts were checked against what was there when they were loaded; what was deleted since must not be referred to.
+absl::Status Batch::CheckReferencesStillThere(Transaction& tx, Change& change) {
+  auto* server = std::get_if<v1::McpServer>(&change.after);
+  absl::Status status;
+  if (server == nullptr) return status;
+  ForEachReference(*server, [&](const Reference& reference) {
+    const auto found = Store::FindBySlug(tx, reference.kind, reference.slug);
+    if (!status.ok() || (found.ok() && *found && (*found)->uid == *reference.uid)) return;
+    status = found.ok() ? absl::AbortedError(absl::StrCat(reference.kind, " ", reference.slug,
+                                                          " was deleted meanwhile: read it again"))
+                        : found.status();
+  });
+  return status;
 }
 
 template absl::Status Batch::Draft(const v1::McpServer&, Mode, const std::string&);

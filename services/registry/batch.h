@@ -97,6 +97,12 @@ class Batch {
   // Fills `changes` of every draft. ABORTED if one that would change was made from another version than is stored;
   // values that only the vault can compare count as equal.
   absl::Status Diff();
+  // Among what is stored and drafted; nullptr if it is not there.
+  template <typename T>
+  const T* Find(absl::string_view slug) {
+    const auto found = Working<T>().find(std::string(slug));
+    return found == Working<T>().end() ? nullptr : &found->second;
+  }
   template <typename T>
   Resources<T>& Working() {
     return std::get<Resources<T>>(working_);
@@ -110,7 +116,8 @@ class Batch {
   ValidationContext Context();
   // Former versions that may be taken into use again.
   RetiredVersion Retired() const;
-  void ResolveApp(Change& change);
+  void ResolveReferences(Change& change);
+  void ChooseForms(v1::McpServer& server);
   void AllowFirstOrigin(const std::string& app_slug, const std::string& origin);
   // Lists what this write is about to store in the vault, so that it is taken back should the write not be stored.
   absl::Status Announce();
@@ -123,7 +130,7 @@ class Batch {
   void Stamp(Change& change) const;
   absl::Status StoreAll();
   absl::Status Save(Transaction& tx, Change& change);
-  absl::Status CheckAppStillThere(Transaction& tx, const Change& change);
+  absl::Status CheckReferencesStillThere(Transaction& tx, Change& change);
   absl::Status Record(Transaction& tx, const Change& change);
   void KeepAdopted(Change& change, const std::string& body) const;
   // This write is certain not to be stored: what it has put into the vault, and nobody else's, goes. Where the vault

@@ -80,28 +80,35 @@ absl::Status Batch::Announce() {
 }
 
 absl::Status Batch::PutSecrets(Change& change) {
-  std::map<std::string, int64_t> stored;
+  struct Stored {
+    int64_t version;
+    const SecretPlan::Put* put;
+  };
+  std::map<std::string, Stored> stored;
   const std::string kind(change.vault_kind);
   for (const SecretPlan::Put& put : change.plan.puts) {
     RETURN_IF_ERROR(parts_.ledger.Step(absl::StrCat("put ", put.record)));
     ASSIGN_OR_RETURN(
         const SecretVault::Stored answer,
-        parts_.vault.Put(kind, put.record, {put.value, change.plan.origins, put.base, write_}, writer_.passport));
-    stored[put.path] = answer.version;
+        parts_.vault.Put(kind, put.record, {put.value, put.reach.origins, put.base, write_}, writer_.passport));
+    stored[put.path] = {answer.version, &put};
   }
   ForEachSecret(MessageOf(change.after), [&](const SecretField& field) {
     const auto entry = stored.find(field.path);
     if (entry == stored.end()) return;
     const std::string record = absl::StrCat(change.uid, "/", field.path);
-    if (!field.secret->set() || field.secret->version() != entry->second) {
+    const auto& [version, put] = entry->second;
+    if (!field.secret->set() || field.secret->version() != version) {
       field.secret->Clear();
       field.secret->set_set(true);
-      field.secret->set_version(entry->second);
+      field.secret->set_version(version);
       field.secret->set_vault_record(record);
+      field.secret->set_public_jwk(put->public_jwk);
       *field.secret->mutable_updated_at() = ToTimestamp(now_);
     }
-    change.live.push_back({record, kind, entry->second, SecretLedger::State::kLive, "", change.plan.origins,
-                           absl::InfinitePast(), FromTimestamp(field.secret->updated_at())});
+    change.live.push_back({record, kind, version, SecretLedger::State::kLive, "", put->reach.origins,
+                           absl::InfinitePast(), FromTimestamp(field.secret->updated_at()), put->reach.onward,
+                           put->public_jwk});
   });
   change.plan.puts.clear();  // The values are in the vault now; the diff goes by versions.
   return absl::OkStatus();
@@ -133,12 +140,11 @@ absl::Status Batch::Bind(Change& change) {
   std::map<std::string, int64_t> rebound;
   for (const SecretLedger::Version& kept : change.plan.rebind) {
     RETURN_IF_ERROR(parts_.ledger.Step(absl::StrCat("rebind ", kept.record)));
-    ASSIGN_OR_RETURN(rebound[kept.record], parts_.vault.Rebind(kind, kept.record, kept.version, change.plan.origins,
-                                                               write_, writer_.passport));
+    ASSIGN_OR_RETURN(rebound[kept.record],
+                     parts_.vault.Rebind(kind, kept.record, kept.version, kept.origins, write_, writer_.passport));
     SecretLedger::Version version = kept;
     version.kind = kind;
     version.version = rebound[kept.record];
-    version.origins = change.plan.origins;
     change.live.push_back(std::move(version));
   }
   // The value is the one that was given then: only its version is another.
@@ -244,6 +250,13 @@ absl::Status Batch::Save(Transaction& tx, Change& change) {
   for (const SecretLedger::Version& version : change.plan.resumed) {
     RETURN_IF_ERROR(SecretLedger::Resume(tx, version.record, version.version));
   }
+  if (change.before && change.kind == ResourceTraits<v1::Credential>::kKind) {
+    // What edges keep of it is not theirs to tell from what it is now: no server's version changes with it.
+    google::protobuf::RepeatedPtrField<v1::Invalidation> invalidations;
+    invalidations.Add()->set_kind(v1::Invalidation::SECRET);
+    invalidations.Mutable(0)->set_key(change.uid);
+    RETURN_IF_ERROR(Store::AppendInvalidations(tx, invalidations));
+  }
   return Record(tx, change);
 }
 
@@ -258,7 +271,7 @@ absl::Status Batch::StoreAll() {
     for (const auto& change : changes_) {
       if (!change->unchanged()) RETURN_IF_ERROR(Save(tx, *change));
     }
-    for (const auto& change : changes_) RETURN_IF_ERROR(CheckAppStillThere(tx, *change));
+    for (const auto& change : changes_) RETURN_IF_ERROR(CheckReferencesStillThere(tx, *change));
     return parts_.ledger.Step("commit transaction");
   });
 }

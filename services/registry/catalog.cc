@@ -10,6 +10,7 @@
 #include "common/status_macros.h"
 #include "services/registry/config_event.h"
 #include "services/registry/errors.h"
+#include "services/registry/references.h"
 
 namespace sallyport::registry {
 namespace {
@@ -17,14 +18,16 @@ namespace {
 constexpr int kMaxPage = 1000;
 constexpr int kDefaultPage = 100;
 
-// Servers that name this app: it cannot go before they do.
-absl::StatusOr<std::vector<std::string>> UsersOf(Transaction& tx, const std::string& app_uid) {
+// Servers that name it: it cannot go before they do.
+absl::StatusOr<std::vector<std::string>> UsersOf(Transaction& tx, const std::string& uid) {
   std::vector<std::string> users;
   ASSIGN_OR_RETURN(const auto all, Store::List(tx, ResourceTraits<v1::McpServer>::kKind));
   for (const Store::Resource& stored : all) {
     v1::McpServer server;
     server.ParseFromString(stored.body);
-    if (server.app_auth().oauth_authorization().app_uid() == app_uid) users.push_back(server.slug());
+    bool uses = false;
+    ForEachReference(server, [&](const Reference& reference) { uses = uses || *reference.uid == uid; });
+    if (uses) users.push_back(server.slug());
   }
   return users;
 }
@@ -85,7 +88,7 @@ absl::Status Catalog::Delete(const std::string& slug, int64_t version, const Wri
       return absl::AbortedError(absl::StrCat(slug, " is at version ", stored->version, ": read it again"));
     }
     if (!T().ParseFromString(stored->body)) return error::DamagedResource();
-    if constexpr (std::is_same_v<T, v1::App>) {
+    if constexpr (!std::is_same_v<T, v1::McpServer>) {
       ASSIGN_OR_RETURN(const std::vector<std::string> users, UsersOf(tx, stored->uid));
       if (!users.empty()) {
         return absl::FailedPreconditionError(

@@ -41,31 +41,34 @@ struct SecretPlan {
     std::string record;
     std::string value;
     int64_t base = 0;  // The version referred to so far; 0: none.
+    SecretReach reach;
+    std::string public_jwk;  // Of private keys.
   };
-  std::vector<Put> puts;  // Values given.
-  Origins origins;        // Where they, and those of `rebind`, may be sent.
+  std::vector<Put> puts;  // Values given, and keys made.
   // Of stored values; `kind` is not filled in.
-  std::vector<SecretLedger::Version> rebind;   // Kept, with other origins.
+  std::vector<SecretLedger::Version> rebind;   // Kept, with these other origins.
   std::vector<SecretLedger::Version> retire;   // Of a former type: kept, so that switching back works.
   std::vector<SecretLedger::Version> erase;    // Cleared.
   std::vector<SecretLedger::Version> resumed;  // Retired before, and referred to again.
 };
 
-// What happens to stored values whose resource comes to name other origins.
+// What happens to a stored value whose resource comes to name other origins.
 struct MoveRule {
   enum Outcome { kGiveAgain, kRebind };
-  std::string fields;  // Those that moved, for the message.
+  std::string field;  // That names where it goes, for the message.
   Outcome outcome = kGiveAgain;
+  std::string onward;  // The same of what is got with it.
 };
 
-// Where the secrets of a resource may be sent, before and after.
+// Where the secrets of a resource go, before and after.
 struct SecretMove {
-  Origins before;
-  Origins after;
-  MoveRule rule;
+  std::function<SecretReach(const SecretField&)> before;
+  std::function<SecretReach(const SecretField&)> after;
+  std::function<MoveRule(const SecretField&)> rule;
 };
 
-// Fills the secret references of `after` from `before` (null: creation) and from retired ones, and plans the rest.
+// Fills the secret references of `after` from `before` (null: creation) and from retired ones, makes private keys that
+// are missing, and plans the rest.
 // Refuses: a required value that is nowhere, `clear: false`, values that cannot be sent, and carrying a value over to
 // other origins where the rule says so.
 SecretPlan PlanSecrets(const google::protobuf::Message* before, google::protobuf::Message& after,
@@ -73,9 +76,12 @@ SecretPlan PlanSecrets(const google::protobuf::Message* before, google::protobuf
                        Findings& findings);
 
 template <typename T>
-SecretPlan PlanSecrets(const Draft<T>& draft, const MoveRule& rule, Findings& findings) {
-  SecretMove move{{}, ResourceTraits<T>::SecretOrigins(draft.after, draft.urls), rule};
-  if (draft.before != nullptr) move.before = ResourceTraits<T>::SecretOrigins(*draft.before, draft.before_urls);
+SecretPlan PlanSecrets(const Draft<T>& draft, const std::function<MoveRule(const SecretField&)>& rule,
+                       Findings& findings) {
+  const auto reach = [](const T* resource, const ResourceUrls& urls) {
+    return [resource, &urls](const SecretField& field) { return ResourceTraits<T>::ReachOf(field, *resource, urls); };
+  };
+  const SecretMove move{reach(draft.before, draft.before_urls), reach(&draft.after, draft.urls), rule};
   return PlanSecrets(draft.before, draft.after, draft.uid, move, draft.retired, findings);
 }
 

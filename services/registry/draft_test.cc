@@ -20,11 +20,13 @@ class PlanSecretsTest : public ::testing::Test {
  protected:
   SecretPlan Plan(const v1::McpServer* before, v1::McpServer& after) {
     findings_ = {};
-    const auto origins = [](const v1::McpServer& server) {
-      return ResourceTraits<v1::McpServer>::SecretOrigins(server, ResourceUrls(server));
+    const auto reach = [](const v1::McpServer* server) {
+      return [server](const SecretField& field) {
+        return ResourceTraits<v1::McpServer>::ReachOf(field, *server, ResourceUrls(*server));
+      };
     };
     return PlanSecrets(
-        before, after, kUid, {before != nullptr ? origins(*before) : Origins(), origins(after), {"upstreamUrl"}},
+        before, after, kUid, {reach(before), reach(&after), [](const SecretField&) { return MoveRule{"upstreamUrl"}; }},
         [this](const std::string& record) {
           const auto found = retired_.find(record);
           return found == retired_.end() ? std::nullopt : std::optional<SecretLedger::Version>(found->second);
@@ -39,6 +41,19 @@ class PlanSecretsTest : public ::testing::Test {
     return Bearer(R"({"set": true, "version": "4", "vaultRecord": "srv_a/app_auth.bearer.token",
                       "updatedAt": "2026-01-01T00:00:00Z"})",
                   host);
+  }
+  // All secrets of a resource go from there to here.
+  static SecretMove Moves(const Origins& before, const Origins& after,
+                          MoveRule::Outcome outcome = MoveRule::kGiveAgain) {
+    return {[before](const SecretField&) {
+              return SecretReach{before, {}};
+            },
+            [after](const SecretField&) {
+              return SecretReach{after, {}};
+            },
+            [outcome](const SecretField&) {
+              return MoveRule{"x", outcome};
+            }};
   }
   std::vector<std::string> Refused() const {
     std::vector<std::string> fields;
@@ -68,7 +83,7 @@ TEST_F(PlanSecretsTest, ARequiredValueThatIsNowhereIsRefused) {
   v1::App app;
   Findings findings;
   PlanSecrets(
-      nullptr, app, "app_a", {}, [](const std::string&) { return std::nullopt; }, findings);
+      nullptr, app, "app_a", Moves({}, {}), [](const std::string&) { return std::nullopt; }, findings);
   EXPECT_THAT(findings.violations, IsEmpty()) << "public clients have no secret";
 }
 
@@ -132,7 +147,7 @@ TEST_F(PlanSecretsTest, ClearErasesOptionalSecretsOnly) {
   auto cleared = FromJson<v1::App>(R"({"clientSecret": {"clear": true}})");
   Findings findings;
   const SecretPlan plan = PlanSecrets(
-      &app, cleared, "app_a", {}, [](const std::string&) { return std::nullopt; }, findings);
+      &app, cleared, "app_a", Moves({}, {}), [](const std::string&) { return std::nullopt; }, findings);
   EXPECT_THAT(findings.violations, IsEmpty());
   ASSERT_THAT(plan.erase, SizeIs(1));
   EXPECT_EQ(plan.erase[0].record, "app_a/client_secret");
@@ -140,7 +155,7 @@ TEST_F(PlanSecretsTest, ClearErasesOptionalSecretsOnly) {
 
   auto untrue = FromJson<v1::App>(R"({"clientSecret": {"clear": false}})");
   PlanSecrets(
-      &app, untrue, "app_a", {}, [](const std::string&) { return std::nullopt; }, findings);
+      &app, untrue, "app_a", Moves({}, {}), [](const std::string&) { return std::nullopt; }, findings);
   ASSERT_THAT(findings.violations, SizeIs(1));
   EXPECT_EQ(findings.violations[0].field, "clientSecret.clear");
 }
@@ -206,13 +221,13 @@ TEST_F(PlanSecretsTest, AValueThatMayMoveIsKeptAndBoundAnew) {
       "updatedAt": "2026-01-01T00:00:00Z"}, "allowedUpstreamOrigins": ["https://a.example.com"]})");
   auto after = FromJson<v1::Credential>(R"({"allowedUpstreamOrigins": ["https://b.example.com"]})");
   const SecretPlan plan = PlanSecrets(
-      &before, after, "crd_a", {{"https://a.example.com"}, {"https://b.example.com"}, {"x", MoveRule::kRebind}},
+      &before, after, "crd_a", Moves({"https://a.example.com"}, {"https://b.example.com"}, MoveRule::kRebind),
       [](const std::string&) { return std::nullopt; }, findings_);
   EXPECT_THAT(Refused(), IsEmpty());
   ASSERT_THAT(plan.rebind, SizeIs(1));
   EXPECT_EQ(plan.rebind[0].record, "crd_a/value");
   EXPECT_EQ(plan.rebind[0].version, 3);
-  EXPECT_THAT(plan.origins, ElementsAre("https://b.example.com"));
+  EXPECT_THAT(plan.rebind[0].origins, ElementsAre("https://b.example.com"));
   EXPECT_EQ(after.value().version(), 3);
 }
 

@@ -30,6 +30,12 @@ bool IsConnectionScheme(std::string_view scheme) {
   return std::find(kSchemes.begin(), kSchemes.end(), normalized) != kSchemes.end();
 }
 
+std::string WithSchemeSpace(const std::string& prefix) {
+  static constexpr std::array<std::string_view, 3> kSchemes = {"basic", "bearer", "token"};
+  const bool is_scheme = std::find(kSchemes.begin(), kSchemes.end(), NormalizeFieldName(prefix)) != kSchemes.end();
+  return is_scheme ? prefix + " " : prefix;
+}
+
 bool IsHeaderGlob(std::string_view glob) {
   return !glob.empty() && glob.size() <= kMaxHeaderName &&
          std::all_of(glob.begin(), glob.end(), [](char c) { return IsTokenChar(c) || c == '?'; });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 namespace sallyport::registry {
@@ -21,6 +22,10 @@ bool IsReservedOutboundName(std::string_view name);
 // A scheme (RFC 9110 section 11.1) that authenticates the connection instead of the request. Connections to an upstream
 // are shared by callers. White space around it does not matter.
 bool IsConnectionScheme(std::string_view scheme);
+
+// A prefix that is a scheme of Authorization alone ("Bearer", "Basic", "Token", however spelt) with the blank that
+// parts it from what follows (RFC 9110 section 11.4); others as they are.
+std::string WithSchemeSpace(const std::string& prefix);
 
 // What may stand in restricted_inbound_headers: 1 to kMaxHeaderName token characters, '*' and '?'.
 bool IsHeaderGlob(std::string_view glob);

@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/registry/resource.h"
 
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+#include "services/registry/credentials/credentials.h"
 #include "services/registry/draft.h"
 #include "services/registry/group_names.h"
+#include "services/registry/header_names.h"
 
 namespace sallyport::registry {
 namespace {
@@ -53,6 +60,21 @@ void CheckEndpoints(const v1::App& before, const v1::App& after, bool has_secret
   }
 }
 
+// The field beside it that names the token endpoint a client's credential is for; empty for other secrets.
+std::string TokenEndpointOf(const SecretField& field) {
+  const size_t dot = field.json_path.rfind('.');
+  const std::string name = field.json_path.substr(dot + 1);
+  if (dot == std::string::npos || (name != "clientSecret" && name != "privateKey")) return "";
+  const std::string parent = field.json_path.substr(0, dot);
+  return absl::StrCat(parent, absl::EndsWith(parent, ".onBehalfOf") ? ".exchangeUrl" : ".tokenUrl");
+}
+
+// Whichever of them moved: the message names both.
+MoveRule MovedFieldsOf(const SecretField& field) {
+  const std::string endpoint = TokenEndpointOf(field);
+  return {endpoint.empty() ? "upstreamUrl" : endpoint, MoveRule::kGiveAgain, endpoint.empty() ? "" : "upstreamUrl"};
+}
+
 // Asks issuers, which may be slow or down: only of apps whose issuer or client_auth this write sets.
 void CompareWithIssuer(const Draft<v1::App>& draft, Findings& findings) {
   const v1::App& app = draft.after;
@@ -64,21 +86,37 @@ void CompareWithIssuer(const Draft<v1::App>& draft, Findings& findings) {
 
 }  // namespace
 
-Origins ResourceTraits<v1::McpServer>::SecretOrigins(const v1::McpServer& /*server*/, const ResourceUrls& urls) {
-  return MakeOrigins({urls.Origin("upstreamUrl")});
+SecretReach ResourceTraits<v1::McpServer>::ReachOf(const SecretField& field, const v1::McpServer& /*server*/,
+                                                   const ResourceUrls& urls) {
+  const Origins upstream = MakeOrigins({urls.Origin("upstreamUrl")});
+  const std::string endpoint = TokenEndpointOf(field);
+  if (endpoint.empty()) return {upstream, {}};
+  return {MakeOrigins({urls.Origin(endpoint)}), upstream};
 }
 
 Origins ResourceTraits<v1::McpServer>::BindingOrigins(const v1::McpServer& server, const ResourceUrls& urls) {
-  for (const v1::OutboundHeader& header : server.outbound_headers()) {
-    if (header.has_forward_caller_token()) return MakeOrigins({urls.Origin("upstreamUrl")});
-  }
-  return {};
+  const v1::CredentialPlan plan = LowerCredentials(server);
+  const bool sends_tokens = std::any_of(plan.pieces().begin(), plan.pieces().end(), [](const auto& piece) {
+    return piece.has_sign_in_token() || piece.has_service_token() || piece.has_exchanged_token();
+  });
+  // A server of an earlier release that forwards what callers present has one, too: taking it away would change
+  // nothing.
+  const bool forwards = std::any_of(server.outbound_headers().begin(), server.outbound_headers().end(),
+                                    [](const auto& header) { return header.has_forward_caller_token(); });
+  return sends_tokens || forwards ? MakeOrigins({urls.Origin("upstreamUrl")}) : Origins();
 }
 
 void ResourceTraits<v1::McpServer>::Normalize(const std::optional<Connectors>& connectors,
                                               const v1::McpServer* /*before*/, v1::McpServer& after,
                                               Findings& findings) {
   if (!after.has_enabled()) after.set_enabled(true);
+  for (v1::OutboundHeader& header : *after.mutable_outbound_headers()) {
+    header.set_prefix(WithSchemeSpace(header.prefix()));
+  }
+  if (after.app_auth().has_api_key()) {
+    auto* key = after.mutable_app_auth()->mutable_api_key();
+    key->set_prefix(WithSchemeSpace(key->prefix()));
+  }
   QualifyGroups(connectors, after, findings);
 }
 
@@ -89,12 +127,14 @@ void ResourceTraits<v1::McpServer>::NormalizeStored(const std::optional<Connecto
 
 SecretPlan ResourceTraits<v1::McpServer>::Check(const Draft<v1::McpServer>& draft, Findings& findings) {
   ValidateMcpServer(draft.after, draft.urls, draft.context, findings);
-  return PlanSecrets(draft, {"upstreamUrl"}, findings);
+  return PlanSecrets(
+      draft, [](const SecretField& field) { return MovedFieldsOf(field); }, findings);
 }
 
 // The client's secret, codes and refresh tokens go where the app's own URLs say, and where its issuer's metadata does.
-Origins ResourceTraits<v1::App>::SecretOrigins(const v1::App& /*app*/, const ResourceUrls& urls) {
-  return MakeOrigins({urls.Origin("issuer"), urls.Origin("tokenUrl"), urls.Origin("revocationUrl")});
+SecretReach ResourceTraits<v1::App>::ReachOf(const SecretField& /*field*/, const v1::App& /*app*/,
+                                             const ResourceUrls& urls) {
+  return {MakeOrigins({urls.Origin("issuer"), urls.Origin("tokenUrl"), urls.Origin("revocationUrl")}), {}};
 }
 
 Origins ResourceTraits<v1::App>::BindingOrigins(const v1::App& app, const ResourceUrls& /*urls*/) {
@@ -113,7 +153,8 @@ void ResourceTraits<v1::App>::Normalize(const std::optional<Connectors>& /*conne
 SecretPlan ResourceTraits<v1::App>::Check(const Draft<v1::App>& draft, Findings& findings) {
   ValidateApp(draft.after, draft.urls, draft.context, findings);
   CheckWhoSetsOrigins(draft, findings);
-  SecretPlan plan = PlanSecrets(draft, {MovedField(draft)}, findings);
+  SecretPlan plan = PlanSecrets(
+      draft, [&](const SecretField&) { return MoveRule{MovedField(draft)}; }, findings);
   const bool has_secret = draft.after.client_secret().set() || !plan.puts.empty();
   ValidateAppClient(draft.after, has_secret, findings);
   if (draft.before != nullptr && !draft.credential_admin) {
@@ -123,14 +164,20 @@ SecretPlan ResourceTraits<v1::App>::Check(const Draft<v1::App>& draft, Findings&
   return plan;
 }
 
-Origins ResourceTraits<v1::Credential>::SecretOrigins(const v1::Credential& credential, const ResourceUrls& /*urls*/) {
-  return OriginsOf(credential.allowed_upstream_origins());
+SecretReach ResourceTraits<v1::Credential>::ReachOf(const SecretField& /*field*/, const v1::Credential& credential,
+                                                    const ResourceUrls& /*urls*/) {
+  return {OriginsOf(credential.allowed_upstream_origins()), {}};
 }
 
 SecretPlan ResourceTraits<v1::Credential>::Check(const Draft<v1::Credential>& draft, Findings& findings) {
   ValidateCredential(draft.after, findings);
   CheckWhoSetsOrigins(draft, findings);
-  return PlanSecrets(draft, {"allowedUpstreamOrigins", MoveRule::kRebind}, findings);
+  return PlanSecrets(
+      draft,
+      [](const SecretField&) {
+        return MoveRule{"allowedUpstreamOrigins", MoveRule::kRebind};
+      },
+      findings);
 }
 
 }  // namespace sallyport::registry

@@ -13,6 +13,7 @@
 
 namespace sallyport::registry {
 
+struct SecretField;
 struct SecretPlan;
 template <typename T>
 struct Draft;
@@ -26,8 +27,15 @@ inline const google::protobuf::Message& MessageOf(const AnyResource& resource) {
   return std::visit([](const auto& message) -> const google::protobuf::Message& { return message; }, resource);
 }
 
+// Where a secret goes.
+struct SecretReach {
+  Origins origins;  // Itself; sealed with it.
+  Origins onward;   // Tokens that are got with it; empty if none are.
+  friend bool operator==(const SecretReach&, const SecretReach&) = default;
+};
+
 // What one kind of resource has of its own, so that storing, drafting, diffing and streaming are written once:
-//   SecretOrigins    where the vault may let its secrets be sent
+//   ReachOf          where the vault may let one of its secrets be sent, and where what is got with it goes
 //   Check            validates a draft, refuses what its writer may not do, and plans its secrets
 //   Normalize        (not of every kind) fills in what was left out
 //   NormalizeStored  (not of every kind) brings what an earlier release stored into today's form, so that another
@@ -45,7 +53,7 @@ struct ResourceTraits<v1::McpServer> {
   // Nothing holds on to the name that is in it: another origin is another binding.
   static constexpr bool kBindingIsKept = false;
 
-  static Origins SecretOrigins(const v1::McpServer& server, const ResourceUrls& urls);
+  static SecretReach ReachOf(const SecretField& field, const v1::McpServer& server, const ResourceUrls& urls);
   static Origins BindingOrigins(const v1::McpServer& server, const ResourceUrls& urls);
   static void Normalize(const std::optional<Connectors>& connectors, const v1::McpServer* before, v1::McpServer& after,
                         Findings& findings);
@@ -61,7 +69,7 @@ struct ResourceTraits<v1::App> {
   // Users' connections hold the name that is in it: they outlive a change of its origins.
   static constexpr bool kBindingIsKept = true;
 
-  static Origins SecretOrigins(const v1::App& app, const ResourceUrls& urls);
+  static SecretReach ReachOf(const SecretField& field, const v1::App& app, const ResourceUrls& urls);
   static Origins BindingOrigins(const v1::App& app, const ResourceUrls& urls);
   static void Normalize(const std::optional<Connectors>& connectors, const v1::App* before, v1::App& after,
                         Findings& findings);
@@ -73,7 +81,7 @@ struct ResourceTraits<v1::Credential> {
   static constexpr absl::string_view kUidPrefix = "crd_";
   static constexpr absl::string_view kSecretKind = "credential";
 
-  static Origins SecretOrigins(const v1::Credential& credential, const ResourceUrls& urls);
+  static SecretReach ReachOf(const SecretField& field, const v1::Credential& credential, const ResourceUrls& urls);
   static SecretPlan Check(const Draft<v1::Credential>& draft, Findings& findings);
 };
 

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/http/field.h"
+#include "sallyport/common/v1/options.pb.h"
 #include "sallyport/registry/v1/mcp_server.pb.h"
 
 namespace sallyport::registry {
@@ -24,9 +25,20 @@ struct Path {
   }
 };
 
-// An optional secret of an otherwise complete resource: public OAuth clients have none.
-bool IsRequired(const FieldDescriptor* field) {
-  return field->name() != "client_secret" && field->name() != "client_cert";
+using Presence = SecretField::Presence;
+
+bool IsPrivateKey(const FieldDescriptor* field) { return field->options().GetExtension(common::v1::private_key_pem); }
+
+// A client that can have either proves itself with the one that its way to authenticate names. OAuth apps may be public
+// clients, which have none.
+Presence PresenceOf(const Message& message, const FieldDescriptor* field) {
+  if (field->name() == "client_cert" || message.GetDescriptor() == v1::App::descriptor()) return Presence::kOptional;
+  const FieldDescriptor* key = message.GetDescriptor()->FindFieldByName("private_key");
+  if (key == nullptr) return Presence::kRequired;
+  const FieldDescriptor* auth = message.GetDescriptor()->FindFieldByName("client_auth");
+  const bool by_key = message.GetReflection()->GetEnumValue(message, auth) == v1::PRIVATE_KEY_JWT;
+  if (IsPrivateKey(field) != by_key) return Presence::kUnused;
+  return by_key ? Presence::kGenerated : Presence::kRequired;
 }
 
 void Walk(Message& message, const Path& path, const Visit& visit);
@@ -58,7 +70,8 @@ void Walk(Message& message, const Path& path, const Visit& visit) {
     Message* child = reflection->MutableMessage(&message, field);
     const Path child_path = path.Child(field);
     if (is_secret) {
-      visit({child_path.record, child_path.json, IsRequired(field), dynamic_cast<common::v1::Secret*>(child)});
+      visit({child_path.record, child_path.json, PresenceOf(message, field), IsPrivateKey(field),
+             dynamic_cast<common::v1::Secret*>(child)});
     } else {
       Walk(*child, child_path, visit);
     }

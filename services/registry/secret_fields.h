@@ -18,8 +18,15 @@ struct SecretField {
   std::string path;
   // As the user wrote it: "outboundHeaders[0].literal.secretValue".
   std::string json_path;
-  // A resource without a value here is incomplete.
-  bool required = false;
+  enum class Presence {
+    kOptional,
+    kRequired,   // A resource without a value here is incomplete.
+    kGenerated,  // A private key: one is made where there is none.
+    kUnused,     // Of another way to authenticate than the one that was chosen.
+  };
+  Presence presence = Presence::kOptional;
+  // A private key in PEM.
+  bool private_key = false;
   common::v1::Secret* secret = nullptr;
 };
 

@@ -45,12 +45,16 @@ Version FromRow(const Row& row) {
   version.origins = SplitOrigins(row.Text("origins"));
   version.until = row.TimeAt("until");
   version.updated_at = row.TimeAt("updated_at");
+  version.onward = SplitOrigins(row.Text("onward"));
+  version.public_jwk = row.Text("public_jwk");
   return version;
 }
 
 constexpr char kInsert[] =
-    "INSERT INTO secret_version (record, version, kind, state, write, origins, until, updated_at) VALUES (:record, "
-    ":version, :kind, :state, :write, :origins, :until, :updated_at) ON CONFLICT (record, version, write) DO ";
+    "INSERT INTO secret_version (record, version, kind, state, write, origins, until, updated_at, onward, public_jwk) "
+    "VALUES (:record, :version, :kind, :state, :write, :origins, :until, :updated_at, :onward, :public_jwk) ON "
+    "CONFLICT "
+    "(record, version, write) DO ";
 
 absl::Status Insert(Transaction& tx, const Version& version, absl::string_view otherwise) {
   return tx
@@ -61,7 +65,9 @@ absl::Status Insert(Transaction& tx, const Version& version, absl::string_view o
                                                {"write", version.write},
                                                {"origins", JoinOrigins(version.origins)},
                                                {"until", version.until},
-                                               {"updated_at", version.updated_at}})
+                                               {"updated_at", version.updated_at},
+                                               {"onward", JoinOrigins(version.onward)},
+                                               {"public_jwk", version.public_jwk}})
       .status();
 }
 
@@ -71,7 +77,8 @@ absl::Status Put(Transaction& tx, Version version, State state, absl::Time until
   version.write.clear();
   return Insert(tx, version,
                 "UPDATE SET kind = excluded.kind, state = excluded.state, origins = excluded.origins, until = "
-                "excluded.until, updated_at = excluded.updated_at");
+                "excluded.until, updated_at = excluded.updated_at, onward = excluded.onward, public_jwk = "
+                "excluded.public_jwk");
 }
 
 // `version` is referred to now.
@@ -101,12 +108,14 @@ absl::Status RecordReferencesOf(Transaction& tx) {
       continue;
     }
     std::vector<Version> live;
-    const Origins origins = ResourceTraits<T>::SecretOrigins(resource, ResourceUrls(resource));
+    const ResourceUrls urls(resource);
     ForEachSecret(resource, [&](const SecretField& field) {
       const auto& secret = *field.secret;
       if (!secret.set()) return;
+      const SecretReach reach = ResourceTraits<T>::ReachOf(field, resource, urls);
       live.push_back({secret.vault_record(), std::string(ResourceTraits<T>::kSecretKind), secret.version(),
-                      State::kLive, "", origins, absl::InfinitePast(), FromTimestamp(secret.updated_at())});
+                      State::kLive, "", reach.origins, absl::InfinitePast(), FromTimestamp(secret.updated_at()),
+                      reach.onward, secret.public_jwk()});
     });
     for (const Version& version : live) RETURN_IF_ERROR(Insert(tx, version, "NOTHING"));
   }
@@ -135,6 +144,11 @@ std::vector<std::string> SecretLedger::Schema() {
       "DROP TABLE replaced_secret",
       "DROP TABLE secret_write",
   };
+}
+
+std::vector<std::string> SecretLedger::ClientSchema() {
+  return {"ALTER TABLE secret_version ADD COLUMN onward TEXT NOT NULL DEFAULT ''",
+          "ALTER TABLE secret_version ADD COLUMN public_jwk TEXT NOT NULL DEFAULT ''"};
 }
 
 absl::Status SecretLedger::RecordReferences(Transaction& tx) {

@@ -44,6 +44,9 @@ class SecretLedger {
     // kWritten: the write is given up then. kRetired: kept until then. kErasing: stays on the list at least until then.
     absl::Time until = absl::InfinitePast();
     absl::Time updated_at = absl::InfinitePast();  // When the value was given.
+    // Where tokens go that are got with it: it cannot be resumed where they would go elsewhere.
+    Origins onward;
+    std::string public_jwk;  // Of private keys.
   };
 
   // A write whose outcome is unknown after this long is given up.
@@ -57,6 +60,8 @@ class SecretLedger {
 
   // Creates the table with every row of its three predecessors, and drops them.
   static std::vector<std::string> Schema();
+  // Adds what a client's credentials have besides.
+  static std::vector<std::string> ClientSchema();
   // Adds what the stored resources refer to: an earlier release kept no rows of that. Idempotent; before anything else.
   static absl::Status RecordReferences(Transaction& tx);
 

@@ -93,8 +93,9 @@ absl::Status AppendChange(Transaction& tx, int64_t revision, int64_t part, absl:
 }  // namespace
 
 std::vector<Migration> Store::Migrations() {
-  return {{1, CatalogSchema()},        {2, AuditOutbox::Schema()}, {3, AuditStore::Schema()},  {4, SecretWriteSchema()},
-          {5, ReplacedSecretSchema()}, {6, AuditNames::Schema()},  {7, SecretLedger::Schema()}};
+  return {{1, CatalogSchema()},        {2, AuditOutbox::Schema()},       {3, AuditStore::Schema()},
+          {4, SecretWriteSchema()},    {5, ReplacedSecretSchema()},      {6, AuditNames::Schema()},
+          {7, SecretLedger::Schema()}, {8, SecretLedger::ClientSchema()}};
 }
 
 absl::StatusOr<std::string> Store::StoreId(Transaction& tx) {

@@ -32,7 +32,16 @@ Origins MakeOrigins(std::vector<std::string> origins) {
 std::string JoinOrigins(const Origins& origins) { return absl::StrJoin(origins, " "); }
 Origins SplitOrigins(const std::string& text) { return MakeOrigins(absl::StrSplit(text, ' ')); }
 
-ResourceUrls::ResourceUrls(const v1::McpServer& server) { Add("upstreamUrl", server.upstream_url()); }
+ResourceUrls::ResourceUrls(const v1::McpServer& server) {
+  Add("upstreamUrl", server.upstream_url());
+  Add("appAuth.clientCredentials.tokenUrl", server.app_auth().client_credentials().token_url());
+  for (int i = 0; i < server.outbound_headers_size(); ++i) {
+    const v1::OutboundHeader& header = server.outbound_headers(i);
+    const std::string field = absl::StrCat("outboundHeaders[", i, "]");
+    Add(field + ".oauth2ServiceToken.tokenUrl", header.oauth2_service_token().token_url());
+    Add(field + ".onBehalfOf.exchangeUrl", header.on_behalf_of().exchange_url());
+  }
+}
 ResourceUrls::ResourceUrls(const v1::App& app) {
   Add("issuer", app.issuer());
   Add("authorizationUrl", app.authorization_url());

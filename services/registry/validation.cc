@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/http/field.h"
 #include "services/registry/validation_parts.h"
 
 namespace sallyport::registry {
@@ -34,18 +35,6 @@ int64_t Characters(absl::string_view text) {
 bool IsScope(absl::string_view scope) {
   return !scope.empty() && std::all_of(scope.begin(), scope.end(),
                                        [](char c) { return c > ' ' && c < 0x7f && c != '"' && c != '\\' && c != ','; });
-}
-
-void ValidateParams(const google::protobuf::Map<std::string, std::string>& params, const std::string& field,
-                    Findings& findings) {
-  static constexpr std::array<absl::string_view, 14> kOurs = {
-      "client_id", "client_secret", "code",  "code_challenge", "code_challenge_method", "code_verifier", "grant_type",
-      "nonce",     "redirect_uri",  "scope", "state",          "refresh_token",         "response_type", "assertion"};
-  for (const auto& [name, value] : params) {
-    if (std::find(kOurs.begin(), kOurs.end(), name) != kOurs.end()) {
-      findings.Refuse(absl::StrCat(field, ".", name), "is set by the protocol and may not be given");
-    }
-  }
 }
 
 void ValidateOrigins(const google::protobuf::RepeatedPtrField<std::string>& origins, Findings& findings) {
@@ -94,6 +83,18 @@ void ValidateScopes(const google::protobuf::RepeatedPtrField<std::string>& scope
   }
 }
 
+void ValidateParams(const google::protobuf::Map<std::string, std::string>& params, const std::string& field,
+                    Findings& findings) {
+  static constexpr std::array<absl::string_view, 14> kOurs = {
+      "client_id", "client_secret", "code",  "code_challenge", "code_challenge_method", "code_verifier", "grant_type",
+      "nonce",     "redirect_uri",  "scope", "state",          "refresh_token",         "response_type", "assertion"};
+  for (const auto& [name, value] : params) {
+    if (std::find(kOurs.begin(), kOurs.end(), name) != kOurs.end()) {
+      findings.Refuse(absl::StrCat(field, ".", name), "is set by the protocol and may not be given");
+    }
+  }
+}
+
 void ValidateApp(const v1::App& app, const ResourceUrls& urls, const ValidationContext& context, Findings& findings) {
   RefuseUnsupported(app, "", findings);
   ValidateSlug(app.slug(), findings);
@@ -109,6 +110,9 @@ void ValidateApp(const v1::App& app, const ResourceUrls& urls, const ValidationC
   endpoint("tokenUrl", true);
   endpoint("revocationUrl", false);
   if (app.client_id().empty()) findings.Refuse("clientId", "is required");
+  if (app.client_auth() == v1::PRIVATE_KEY_JWT) {
+    findings.Refuse("clientAuth", "must be BASIC, POST or NONE: an app has no private key");
+  }
   if (app.scope_separator().size() > 1) findings.Refuse("scopeSeparator", "must be one character");
   ValidateScopes(app.default_scopes(), "defaultScopes", findings);
   ValidateParams(app.authorization_params(), "authorizationParams", findings);
@@ -170,6 +174,13 @@ void ValidateCredential(const v1::Credential& credential, Findings& findings) {
     findings.Refuse("allowedUpstreamOrigins", "is required: the origins this credential may be sent to");
   }
   ValidateOrigins(credential.allowed_upstream_origins(), findings);
+  const std::string& username = credential.username();
+  if (!username.empty() && credential.kind() != v1::Credential::PASSWORD) {
+    findings.Refuse("username", "goes with kind PASSWORD only: leave it out");
+  }
+  if (username.find(':') != std::string::npos || !IsTrimmedFieldValue(username)) {
+    findings.Refuse("username", "must not hold ':' or control characters (RFC 7617 section 2)");
+  }
 }
 
 }  // namespace sallyport::registry

@@ -27,8 +27,9 @@ struct ValidationContext {
   // CIDR blocks; see config.v1.Egress. Loopback counts as reachable only when one of the blocks holds it.
   std::vector<std::string> upstream_networks;
   std::vector<std::string> oauth_networks;
-  // Looks an app up by slug; nullptr if there is none.
+  // Look up by slug; nullptr if there is none.
   std::function<const v1::App*(absl::string_view slug)> app;
+  std::function<const v1::Credential*(absl::string_view slug)> credential;
   // nullopt while authn cannot be asked (then connector names are not checked).
   std::optional<Connectors> connectors;
   // How clients may authenticate at the token endpoint of `issuer`, as it announces (RFC 8414 section 2); nullopt if

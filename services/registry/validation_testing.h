@@ -19,8 +19,11 @@ class ValidationTest : public ::testing::Test {
   ValidationTest() {
     context_.upstream_networks = {"10.0.0.0/8", "127.0.0.0/8"};
     context_.app = [this](absl::string_view slug) { return slug == "github" ? &app_ : nullptr; };
+    context_.credential = [this](absl::string_view slug) { return slug == "key" ? &credential_ : nullptr; };
     context_.connectors = Connectors{{"okta", {"oidc"}}, {"users", {"local"}}};
     app_ = FromJson<v1::App>(R"({"slug": "github", "uid": "app_1"})");
+    credential_ = FromJson<v1::Credential>(R"({"slug": "key", "uid": "crd_1", "kind": "API_KEY",
+        "allowedUpstreamOrigins": ["https://api.example.com"]})");
   }
   // A valid server with the fields of `json` on top (a field given replaces the default one).
   static v1::McpServer Server(const std::string& json = "{}") {
@@ -70,6 +73,7 @@ class ValidationTest : public ::testing::Test {
   }
 
   v1::App app_;
+  v1::Credential credential_;
   ValidationContext context_;
   Findings findings_;
 };

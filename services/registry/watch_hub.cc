@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/status_macros.h"
+#include "services/registry/credentials/credentials.h"
 #include "services/registry/errors.h"
 #include "services/registry/event_parts.h"
 #include "services/registry/store.h"
@@ -87,6 +88,7 @@ void WatchHub::Poll() {
   }
   last_heartbeat_ = now;
   revision_ = event->revision();
+  LowerServers(*event);
   for (Watcher* watcher : watchers_) watcher->OnEvent(event);
 }
 
@@ -114,7 +116,9 @@ absl::Status WatchHub::Subscribe(Watcher* watcher, const std::string& store_id, 
     missed = std::make_shared<v1::WatchEvent>();
     return since(revision_, true, *missed);
   }));
+  LowerServers(*event);
   if (missed != nullptr) {
+    LowerServers(*missed);
     for (Watcher* other : watchers_) other->OnEvent(missed);
   }
   revision_ = event->revision();

@@ -11,6 +11,7 @@
 
 #include "common/crypto/random.h"
 #include "common/error.h"
+#include "common/http/url.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/text/hex.h"
@@ -82,14 +83,16 @@ absl::StatusOr<v1::StartLinkResponse> Accounts::StartLink(const v1::StartLinkReq
   if (passport.purpose != Passport::Purpose::kCall || passport.server_uid != request.server_uid()) {
     return error::PassportMismatch();
   }
-  if (server == nullptr || app == nullptr || server->app_auth().oauth_authorization().app_uid() != app->uid()) {
+  const UserConnection* account = server == nullptr ? nullptr : AccountOf(*server);
+  if (account == nullptr || app == nullptr || account->app_uid() != app->uid()) {
     return absl::NotFoundError("this server does not use this app");
   }
   const absl::Time expires_at = clock_.Now() + kLinkLifetime;
   ASSIGN_OR_RETURN(const Secret ticket_key, key_.For(kTicketPurpose));
   v1::StartLinkResponse response;
   response.set_url(absl::StrCat(public_url_, "/connect/", server->slug(),
-                                "?for=", MakeTicket(ticket_key, passport.subject, server->uid(), expires_at)));
+                                "?for=", MakeTicket(ticket_key, passport.subject, server->uid(), expires_at),
+                                "&connector=", PercentEncode(passport.subject.substr(0, passport.subject.find(':')))));
   response.set_elicitation_id(RandomUuid());
   response.set_message(absl::StrCat("Connect your ", NameOf(*app), " account to continue."));
   if (request.has_call()) {
@@ -125,9 +128,10 @@ absl::StatusOr<v1::ResumeLinkResponse> Accounts::ResumeLink(const v1::ResumeLink
     return record.status();
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<ConnectionView> view, ViewOf(*record));
-  response.set_linked(server != nullptr && app != nullptr && view->state == ConnectionView::State::kLinked &&
+  const UserConnection* account = server == nullptr ? nullptr : AccountOf(*server);
+  response.set_linked(account != nullptr && app != nullptr && view->state == ConnectionView::State::kLinked &&
                       !providers_.HasMoved(*app, view->provenance.token_origin()) &&
-                      MissingScopes(view->scopes, NeededScopes(*app, *server)).empty());
+                      MissingScopes(view->scopes, NeededScopes(*app, *account)).empty());
   return response;
 }
 

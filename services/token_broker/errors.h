@@ -15,6 +15,11 @@ namespace sallyport::token_broker::error {
 inline absl::Status CredentialMissing(absl::string_view message) {
   return WithReason(absl::FailedPreconditionError(message), "credential_missing");
 }
+// FAILED_PRECONDITION reason credential_refused: the upstream refuses it, and no newer one would be another.
+inline absl::Status CredentialRefused() {
+  return WithReason(absl::FailedPreconditionError("the upstream refuses this credential, newly fetched as it is"),
+                    "credential_refused");
+}
 // PERMISSION_DENIED reason origin_not_allowed: it was not meant to go where it is asked for.
 inline absl::Status OriginNotAllowed(absl::string_view what) {
   return WithReason(absl::PermissionDeniedError(

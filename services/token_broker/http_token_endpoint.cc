@@ -5,15 +5,20 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/crypto/random.h"
 #include "common/error.h"
+#include "common/jose/assertion_key.h"
 #include "common/json_log.h"
+#include "common/status_macros.h"
 #include "common/text/base64url.h"
+#include "common/text/json.h"
 
 namespace sallyport::token_broker {
 namespace {
 
 constexpr absl::Duration kDeadline = absl::Seconds(10);
 constexpr absl::Duration kRejectedFor = absl::Seconds(60);
+constexpr absl::Duration kAssertionLife = absl::Minutes(2);
 
 // RFC 6749 section 2.3.1: id and secret are form-encoded before they go into the header.
 std::string FormValue(absl::string_view text) {
@@ -21,7 +26,23 @@ std::string FormValue(absl::string_view text) {
   return field.substr(2);
 }
 
-HttpRequest ClientRequest(const Provider& provider, const std::string& url, FormFields fields) {
+// RFC 7523 section 2.2. The audience is the endpoint it is sent to: nobody else can use it.
+absl::StatusOr<std::string> Assertion(const Provider& provider, const std::string& url, absl::Time now) {
+  ASSIGN_OR_RETURN(const AssertionKey key, AssertionKey::FromPem(*provider.client_secret));
+  const int64_t seconds = absl::ToUnixSeconds(now);
+  const nlohmann::json claims = {{"iss", provider.client_id},
+                                 {"sub", provider.client_id},
+                                 {"aud", url},
+                                 {"jti", RandomToken("", 16)},
+                                 {"iat", seconds},
+                                 {"exp", seconds + absl::ToInt64Seconds(kAssertionLife)}};
+  return key.SignJws(DumpJson(claims), "JWT");
+}
+
+}  // namespace
+
+absl::StatusOr<HttpRequest> HttpTokenEndpoint::ClientRequest(const Provider& provider, const std::string& url,
+                                                             FormFields fields) const {
   HttpRequest request;
   request.method = "POST";
   request.url = url;
@@ -32,6 +53,11 @@ HttpRequest ClientRequest(const Provider& provider, const std::string& url, Form
     const std::string pair =
         absl::StrCat(FormValue(provider.client_id), ":", FormValue(provider.client_secret->Expose()));
     request.headers.emplace_back("authorization", absl::StrCat("Basic ", Base64Encode(pair)));
+  } else if (provider.client_auth == Provider::ClientAuth::kPrivateKeyJwt && provider.client_secret != nullptr) {
+    ASSIGN_OR_RETURN(std::string assertion, Assertion(provider, url, clock_.Now()));
+    fields.emplace_back("client_id", provider.client_id);
+    fields.emplace_back("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+    fields.emplace_back("client_assertion", std::move(assertion));
   } else {
     fields.emplace_back("client_id", provider.client_id);
     if (provider.client_auth == Provider::ClientAuth::kPost && provider.client_secret != nullptr) {
@@ -41,6 +67,8 @@ HttpRequest ClientRequest(const Provider& provider, const std::string& url, Form
   request.body = FormEncode(fields);
   return request;
 }
+
+namespace {
 
 ProviderError TransportError(const absl::Status& status) {
   const std::string reason = ReasonOf(status);
@@ -80,7 +108,11 @@ TokenResult HttpTokenEndpoint::Ask(const Provider& provider, GrantKind kind, For
   for (const auto& [name, value] : provider.token_params) {
     fields.emplace_back(name, value);
   }
-  absl::StatusOr<HttpResponse> response = http_.Fetch(ClientRequest(provider, provider.token_url, std::move(fields)));
+  absl::StatusOr<HttpRequest> request = ClientRequest(provider, provider.token_url, std::move(fields));
+  if (!request.ok()) {
+    return ProviderError{.failure = ProviderFailure::kNotSent, .code = "client_key_unusable"};
+  }
+  absl::StatusOr<HttpResponse> response = http_.Fetch(*std::move(request));
   if (!response.ok()) {
     return TransportError(response.status());
   }
@@ -109,13 +141,20 @@ TokenResult HttpTokenEndpoint::Refresh(const Provider& provider, const Secret& r
              {{"grant_type", "refresh_token"}, {"refresh_token", std::string(refresh_token.Expose())}});
 }
 
+TokenResult HttpTokenEndpoint::Ask(const Provider& provider, const FormFields& fields) {
+  return Ask(provider, GrantKind::kCode, fields);
+}
+
 RevocationResult HttpTokenEndpoint::Revoke(const Provider& provider, const Secret& token, absl::string_view hint) {
   if (provider.revocation_url.empty()) {
     return RevocationResult::kUnsupported;
   }
   FormFields fields = {{"token", std::string(token.Expose())}, {"token_type_hint", std::string(hint)}};
-  absl::StatusOr<HttpResponse> response =
-      http_.Fetch(ClientRequest(provider, provider.revocation_url, std::move(fields)));
+  absl::StatusOr<HttpRequest> request = ClientRequest(provider, provider.revocation_url, std::move(fields));
+  if (!request.ok()) {
+    return RevocationResult::kRetry;
+  }
+  absl::StatusOr<HttpResponse> response = http_.Fetch(*std::move(request));
   if (!response.ok()) {
     return RevocationResult::kRetry;
   }

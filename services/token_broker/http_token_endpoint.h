@@ -15,7 +15,7 @@
 namespace sallyport::token_broker {
 
 // Over HTTP. A client a provider has rejected is not presented to it again for 60 s.
-class HttpTokenEndpoint final : public TokenEndpoint {
+class HttpTokenEndpoint final : public TokenEndpoint, public ClientGrants {
  public:
   // Both outlive this.
   HttpTokenEndpoint(HttpClient& http, const Clock& clock) : http_(http), clock_(clock) {}
@@ -24,9 +24,11 @@ class HttpTokenEndpoint final : public TokenEndpoint {
                            const Secret& code_verifier) override;
   TokenResult Refresh(const Provider& provider, const Secret& refresh_token) override;
   RevocationResult Revoke(const Provider& provider, const Secret& token, absl::string_view hint) override;
+  TokenResult Ask(const Provider& provider, const FormFields& fields) override;
 
  private:
   TokenResult Ask(const Provider& provider, GrantKind kind, FormFields fields);
+  absl::StatusOr<HttpRequest> ClientRequest(const Provider& provider, const std::string& url, FormFields fields) const;
   // How long this client is still not presented there.
   absl::Duration RejectedFor(const Provider& provider);
   void SetRejected(const Provider& provider);

@@ -17,10 +17,19 @@ void AddNew(const Scopes& scopes, std::vector<std::string>* all) {
 
 }  // namespace
 
-std::vector<std::string> NeededScopes(const registry::v1::App& app, const registry::v1::McpServer& server) {
+const UserConnection* AccountOf(const registry::v1::McpServer& server) {
+  for (const auto& piece : server.credential_plan().pieces()) {
+    if (piece.has_user_connection()) {
+      return &piece.user_connection();
+    }
+  }
+  return nullptr;
+}
+
+std::vector<std::string> NeededScopes(const registry::v1::App& app, const UserConnection& account) {
   std::vector<std::string> scopes;
   AddNew(app.default_scopes(), &scopes);
-  AddNew(server.app_auth().oauth_authorization().scopes(), &scopes);
+  AddNew(account.scopes(), &scopes);
   return scopes;
 }
 
@@ -31,8 +40,9 @@ std::vector<std::string> ScopesToAsk(const registry::v1::App& app, const Registr
   for (const std::string& uid : server_uids) {
     const registry::v1::McpServer* server = snapshot.ServerByUid(uid);
     const bool enabled = server != nullptr && (!server->has_enabled() || server->enabled());
-    if (enabled && server->app_auth().oauth_authorization().app_uid() == app.uid()) {
-      AddNew(server->app_auth().oauth_authorization().scopes(), &scopes);
+    const UserConnection* account = enabled ? AccountOf(*server) : nullptr;
+    if (account != nullptr && account->app_uid() == app.uid()) {
+      AddNew(account->scopes(), &scopes);
     }
   }
   return scopes;

@@ -9,8 +9,13 @@
 
 namespace sallyport::token_broker {
 
-// What one server needs of an app: the app's default scopes and the server's own. Without duplicates, in order.
-std::vector<std::string> NeededScopes(const registry::v1::App& app, const registry::v1::McpServer& server);
+using UserConnection = registry::v1::CredentialPlan::UserConnection;
+
+// The account that a server's callers must have; null if it needs none.
+const UserConnection* AccountOf(const registry::v1::McpServer& server);
+
+// What a server needs of an app: the app's default scopes and the server's own. Without duplicates, in order.
+std::vector<std::string> NeededScopes(const registry::v1::App& app, const UserConnection& account);
 
 // What a link asks for: the union over those of `server_uids` that are enabled and use this app.
 std::vector<std::string> ScopesToAsk(const registry::v1::App& app, const RegistrySnapshot& snapshot,

@@ -77,6 +77,7 @@ absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& pa
   flow.set_server_uid(start.server->uid());
   flow.set_redirect_uri(absl::StrCat(public_url_, "/callback/", start.app->slug()));
   flow.set_txn(start.txn);
+  flow.set_return_to(start.return_to);
   flow.set_token_url(provider.token_url);
   *flow.mutable_scopes() = {start.scopes.begin(), start.scopes.end()};
   *flow.mutable_expires_at() = ToTimestamp(expires_at);
@@ -196,6 +197,7 @@ absl::Status Linker::Complete(const Return& returned, const Passport& passport, 
   ASSIGN_OR_RETURN(const v1::LinkFlow flow, Consume(returned, passport, provider));
   outcome->txn = flow.txn();
   outcome->server_uid = flow.server_uid();
+  outcome->return_to = flow.return_to();
   if (const std::string error = Parameter(returned.parameters, "error"); !error.empty()) {
     const std::string code = oauth::SafeErrorCode(error);
     RETURN_IF_ERROR(Refuse(returned, passport, code));

@@ -36,6 +36,7 @@ class Linker {
     const registry::v1::McpServer* server = nullptr;
     std::vector<std::string> scopes;
     std::string txn;
+    std::string return_to;  // Checked by the caller; empty: nowhere.
     std::string client_address;
   };
   // Where the browser goes. The pending link is in the vault before this returns.
@@ -50,6 +51,7 @@ class Linker {
   struct Outcome {
     std::string txn;
     std::string server_uid;
+    std::string return_to;
     // Asked and not granted.
     std::vector<std::string> missing_scopes;
   };

@@ -14,6 +14,11 @@ namespace sallyport::token_broker {
 inline constexpr char kProviderUnavailable[] = "provider_unavailable";
 inline constexpr char kProviderRejectsClient[] = "provider_rejects_client";
 inline constexpr char kRenewedTokenRefused[] = "renewed_token_refused";
+// A token endpoint gives the gateway's client no token, and asking again would not change that.
+inline constexpr char kTokenRefused[] = "token_refused";
+inline constexpr char kNeedsInteraction[] = "interaction_required";
+inline constexpr char kAppOnlyToken[] = "app_only_token";
+inline constexpr char kExchangeInvalid[] = "exchange_response_invalid";
 
 // Words of ours beside the providers' error codes.
 inline constexpr char kRenewalUnderWay[] = "renewal_under_way";

@@ -120,7 +120,7 @@ TEST_F(ResolveGoldenTest, AccountsAndSignInsOfTheCaller) {
               ::testing::ElementsAre(R"(piece: "app_auth" scope: USER location: HEADER name: "Authorization" )"
                                      R"(value: "Bearer at0-of-corp:ada" uid: "app_gh" generation: 1 version: 1 )"
                                      R"(connection: "app_gh" expires_at { seconds: 1700002970 } )"
-                                     R"(renew_at { seconds: 1700002655 nanos: 846000000 } )"));
+                                     R"(renew_at { seconds: 1700002655 nanos: 846000000 } renewable: true )"));
   EXPECT_THAT(Answer(kServer, "corp:bob"),
               ::testing::ElementsAre(R"(app_uid: "app_gh" app_slug: "github" app_display_name: "GitHub" )"
                                      R"(reason: NOT_LINKED )"));
@@ -129,7 +129,7 @@ TEST_F(ResolveGoldenTest, AccountsAndSignInsOfTheCaller) {
       ::testing::ElementsAre(R"(piece: "outbound_headers[x-token]" scope: TOKEN location: HEADER name: "X-Token" )"
                              R"(value: "Bearer at0-of-corp:ada" uid: "sso:corp" generation: 1 version: 1 )"
                              R"(connection: "sso:corp" expires_at { seconds: 1700002970 } )"
-                             R"(renew_at { seconds: 1700002644 nanos: 26000000 } )"));
+                             R"(renew_at { seconds: 1700002644 nanos: 26000000 } renewable: true )"));
 }
 
 TEST_F(ResolveGoldenTest, WhatTheEdgeRendersItselfIsNoneOfTheBrokers) {

@@ -3,54 +3,106 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 
 #include "common/error.h"
 #include "common/http/field.h"
 #include "common/http/url.h"
 #include "common/proto_time.h"
+#include "common/proto_unknown.h"
 #include "common/status_macros.h"
 #include "common/text/base64url.h"
 #include "common/text/string_view.h"
-#include "common/text/utf8.h"
 #include "services/token_broker/errors.h"
-#include "services/token_broker/jwt_expiry.h"
-#include "services/token_broker/link_scopes.h"
-#include "services/token_broker/names.h"
-#include "services/token_broker/provider_trouble.h"
 
 namespace sallyport::token_broker {
 namespace {
 
-using registry::v1::AppAuth;
-using registry::v1::OutboundHeader;
+using registry::v1::CredentialPlan;
 
 constexpr absl::Duration kConfigWait = absl::Seconds(1);
 constexpr absl::Duration kConfigPoll = absl::Milliseconds(25);
-// An upstream that refuses so many renewed tokens in a row, 30 s apart, has not only stumbled: perhaps another account
-// helps.
-constexpr int kRenewalsBeforeLink = 5;
 
-std::string PieceOf(const OutboundHeader& header) {
-  return absl::StrCat("outbound_headers[", absl::AsciiStrToLower(header.name()), "]");
+bool IsFor(const CredentialPlan::Piece& piece, const std::optional<Passport>& passport) {
+  switch (piece.callers()) {
+    case CredentialPlan::SIGNED_IN:
+      return passport.has_value() && !passport->session_id.empty();
+    case CredentialPlan::WITH_OWN_TOKEN:
+      return passport.has_value() && passport->session_id.empty();
+    default:
+      return true;
+  }
 }
 
-// The account is linked, and its provider renews it: connecting it again would change nothing.
-absl::Status RenewedTokenRefused(const std::string& app, absl::Duration retry_after) {
-  return WithDetail(
-      absl::UnavailableError(absl::StrCat("the server refuses the token that ", Utf8Prefix(app, 64),
-                                          " has just renewed; your account is still connected, try again")),
-      {.reason = kRenewedTokenRefused, .retry_after = std::max(retry_after, absl::Seconds(1))});
+v1::Scope ScopeOf(const CredentialPlan::Piece& piece) {
+  switch (piece.scope()) {
+    case CredentialPlan::ORG:
+      return v1::ORG;
+    case CredentialPlan::USER:
+      return v1::USER;
+    case CredentialPlan::TOKEN:
+      return v1::TOKEN;
+    default:
+      return v1::REQUEST;
+  }
 }
 
-// A sign-in's token that has ended, and cannot be renewed. One that an upstream refused although it is good at the
-// provider is none: signing in again would bring another just like it, and an upstream could send people to sign in for
-// ever.
-bool HasEnded(const SharedConnection& view) {
-  return view->state != ConnectionView::State::kLinked && !view->refused_again;
+// The header or parameter as it goes out. What is stored with a line break in it fails the request; it is never
+// cleaned.
+absl::StatusOr<std::string> Render(const CredentialPlan::Piece& piece, const Value& value) {
+  const absl::string_view secret = value.secret->Expose();
+  if (piece.location() == CredentialPlan::HEADER && !IsFieldValue(ToStd(secret))) {
+    if (value.renewable) {
+      return WithReason(absl::InternalError("a stored token is no header value"), "credential_unencodable");
+    }
+    return error::CredentialMissing(absl::StrCat(piece.id(), " holds bytes no header may have; enter it again"));
+  }
+  if (piece.encoding() == CredentialPlan::BASIC) {
+    const std::string& username = value.username.empty() ? piece.username() : value.username;
+    return absl::StrCat("Basic ", Base64Encode(absl::StrCat(username, ":", secret)));
+  }
+  return absl::StrCat(piece.prefix(), secret);
+}
+
+absl::Status AddPiece(const CredentialPlan::Piece& piece, const Value& value,
+                      v1::ResolveCredentialsResponse* response) {
+  ASSIGN_OR_RETURN(std::string rendered, Render(piece, value));
+  v1::ResolveCredentialsResponse::Piece* added = response->add_pieces();
+  added->set_piece(piece.id());
+  added->set_scope(ScopeOf(piece));
+  added->set_location(piece.location() == CredentialPlan::QUERY ? v1::ResolveCredentialsResponse::QUERY
+                                                                : v1::ResolveCredentialsResponse::HEADER);
+  added->set_name(piece.name());
+  added->set_value(std::move(rendered));
+  added->set_uid(value.uid);
+  added->set_generation(value.generation);
+  added->set_version(value.version);
+  added->set_connection(value.connection);
+  added->set_renewable(value.renewable);
+  if (value.expires_at != absl::InfiniteFuture()) {
+    *added->mutable_expires_at() = ToTimestamp(value.expires_at);
+  }
+  if (value.renew_at != absl::InfiniteFuture()) {
+    *added->mutable_renew_at() = ToTimestamp(value.renew_at);
+  }
+  return absl::OkStatus();
+}
+
+// What the upstream refused of this piece. An older edge names one version: that of app authentication where there is
+// an account.
+void SetRefused(const v1::ResolveCredentialsRequest& request, bool has_account, Need& need) {
+  for (const auto& refused : request.refused_pieces()) {
+    if (refused.piece() != need.piece->id()) continue;
+    need.refused_generation = refused.generation();
+    need.refused_version = refused.version();
+  }
+  const bool meant = need.piece->has_user_connection() || (need.piece->has_sign_in_token() && !has_account);
+  if (request.refused_pieces().empty() && meant) {
+    need.refused_generation = request.refused_generation();
+    need.refused_version = request.refused_version();
+  }
 }
 
 }  // namespace
@@ -59,53 +111,32 @@ struct Resolver::Call {
   v1::ResolveCredentialsRequest request;
   std::optional<Passport> passport;
   v1::ResolveCredentialsResponse* response = nullptr;
+  std::function<bool()> abandoned;
   std::function<void(absl::Status)> done;
   absl::Time give_up_at;
   std::shared_ptr<const RegistrySnapshot> snapshot;
   const registry::v1::McpServer* server = nullptr;
-  const registry::v1::App* app = nullptr;
-  std::shared_ptr<const SecretReader::Binding> binding;  // The app's.
 
-  struct UserPiece {
-    Connections::Need need;
-    std::string piece;
-    std::string name;
-    std::string prefix;
-    v1::Scope scope = v1::SCOPE_UNSPECIFIED;
-    std::string uid;
+  struct Step {
+    Source* source;
+    std::shared_ptr<const Need> need;
   };
-  std::vector<UserPiece> user_pieces;
+  std::vector<Step> steps;
   size_t next = 0;
-
-  void AddPiece(const std::string& piece, v1::Scope scope, const std::string& name, std::string value, bool in_query,
-                const std::string& uid, int64_t version) {
-    v1::ResolveCredentialsResponse::Piece* added = response->add_pieces();
-    added->set_piece(piece);
-    added->set_scope(scope);
-    added->set_location(in_query ? v1::ResolveCredentialsResponse::QUERY : v1::ResolveCredentialsResponse::HEADER);
-    added->set_name(name);
-    added->set_value(std::move(value));
-    added->set_uid(uid);
-    added->set_version(version);
-  }
 };
 
-Resolver::Resolver(const ControlStream& control, SecretReader& secrets, Connections& connections, SignIns& sign_ins,
-                   const AuditLog& audit, TaskRunner& runner, const Clock& clock)
-    : control_(control),
-      secrets_(secrets),
-      connections_(connections),
-      sign_ins_(sign_ins),
-      audit_(audit),
-      runner_(runner),
-      clock_(clock) {}
+Resolver::Resolver(const ControlStream& control, const Sources& sources, const AuditLog& audit, TaskRunner& runner,
+                   const Clock& clock)
+    : control_(control), sources_(sources), audit_(audit), runner_(runner), clock_(clock) {}
 
 void Resolver::Resolve(const v1::ResolveCredentialsRequest& request, const std::optional<Passport>& passport,
-                       v1::ResolveCredentialsResponse* response, std::function<void(absl::Status)> done) {
+                       v1::ResolveCredentialsResponse* response, std::function<bool()> abandoned,
+                       std::function<void(absl::Status)> done) {
   auto call = std::make_shared<Call>();
   call->request = request;
   call->passport = passport;
   call->response = response;
+  call->abandoned = std::move(abandoned);
   call->done = std::move(done);
   call->give_up_at = clock_.Now() + kConfigWait;
   if (!runner_.Post([this, call] { Begin(call); })) {
@@ -116,6 +147,9 @@ void Resolver::Resolve(const v1::ResolveCredentialsRequest& request, const std::
 void Resolver::Begin(const CallPtr& call) {
   absl::StatusOr<std::shared_ptr<const RegistrySnapshot>> snapshot =
       control_.WaitForServerVersion(call->request.server_uid(), call->request.server_version(), absl::ZeroDuration());
+  if (snapshot.ok() && (*snapshot)->revision < call->request.credentials_revision()) {
+    snapshot = WithReason(absl::UnavailableError("a stored credential has changed"), "config_behind");
+  }
   if (absl::IsUnavailable(snapshot.status()) && clock_.Now() < call->give_up_at) {
     // Behind the caller's configuration: the stream brings it in a moment, and until then no thread waits.
     return runner_.PostAfter(kConfigPoll, [this, call] { Begin(call); });
@@ -127,14 +161,10 @@ void Resolver::Begin(const CallPtr& call) {
     status = Admit(*call);
   }
   if (status.ok()) {
-    status = AddStaticPieces(*call);
-  }
-  if (status.ok()) {
-    status = PlanUserPieces(*call);
+    status = MakeSteps(*call);
   }
   if (!status.ok()) {
-    call->response->Clear();
-    return call->done(status);
+    return End(call, status);
   }
   Continue(call);
 }
@@ -153,232 +183,83 @@ absl::Status Resolver::Admit(Call& call) const {
   }
   if (call.passport.has_value() &&
       (call.passport->purpose != Passport::Purpose::kCall || call.passport->server_uid != call.request.server_uid())) {
-    Deny(call, "passport_mismatch");
     return error::PassportMismatch();
   }
   const absl::StatusOr<Url> upstream = Url::Parse(call.server->upstream_url());
   if (!upstream.ok() || upstream->origin() != call.request.upstream_origin()) {
-    Deny(call, "origin_not_allowed");
     return error::OriginNotAllowed("credentials of this server");
   }
   return absl::OkStatus();
 }
 
-absl::Status Resolver::AddSecret(Call& call, const std::string& piece, const std::string& name,
-                                 const std::string& prefix, const common::v1::Secret& secret, bool in_query) {
-  if (!secret.set() || secret.vault_record().empty()) {
-    return error::CredentialMissing(absl::StrCat(piece, " has no stored value; enter it again"));
+absl::Status Resolver::MakeSteps(Call& call) const {
+  const CredentialPlan& plan = call.server->credential_plan();
+  if (HasUnknownFields(plan)) {
+    return error::CredentialMissing("this server needs a credential of a kind this broker does not know");
   }
-  const absl::StatusOr<std::shared_ptr<const Secret>> read = secrets_.Read(
-      OrganizationRecord("server_secret", secret.vault_record()), secret.version(), {call.request.upstream_origin()});
-  if (absl::IsPermissionDenied(read.status())) {
-    Deny(call, "origin_not_allowed");
+  const bool has_account = std::any_of(plan.pieces().begin(), plan.pieces().end(),
+                                       [](const auto& piece) { return piece.has_user_connection(); });
+  const auto presented = call.request.presented_token().empty()
+                             ? nullptr
+                             : std::make_shared<const Secret>(std::move(*call.request.mutable_presented_token()));
+  bool has_app_auth = false;
+  for (const CredentialPlan::Piece& piece : plan.pieces()) {
+    has_app_auth = has_app_auth || piece.id() == "app_auth";
+    if (piece.renderer() == CredentialPlan::EDGE) continue;
+    Source* source = sources_.Find(piece.source_case());
+    if (source == nullptr) {
+      return error::CredentialMissing(absl::StrCat(piece.id(), " is not configured"));
+    }
+    if (!IsFor(piece, call.passport)) continue;
+    if (piece.scope() != CredentialPlan::ORG && !call.passport.has_value()) {
+      return absl::UnauthenticatedError("this server needs to know its caller");
+    }
+    auto need = std::make_shared<Need>();
+    need->snapshot = call.snapshot;
+    need->server = call.server;
+    need->piece = &piece;
+    need->upstream_origin = call.request.upstream_origin();
+    need->passport = call.passport;
+    need->abandoned = call.abandoned;
+    if (piece.has_exchanged_token()) need->presented_token = presented;
+    SetRefused(call.request, has_account, *need);
+    call.steps.push_back({source, std::move(need)});
   }
-  RETURN_IF_ERROR(read.status());
-  const std::shared_ptr<const Secret>& value = *read;
-  // What is stored with a line break in it fails the request; it is never cleaned.
-  if (!in_query && !IsFieldValue(ToStd(value->Expose()))) {
-    return error::CredentialMissing(absl::StrCat(piece, " holds bytes no header may have; enter it again"));
+  if (!has_app_auth) {
+    return error::CredentialMissing("app_auth is not configured");
   }
-  call.AddPiece(piece, v1::ORG, name, absl::StrCat(prefix, value->Expose()), in_query, call.server->uid(),
-                secret.version());
+  std::stable_partition(call.steps.begin(), call.steps.end(),
+                        [](const auto& step) { return step.need->piece->scope() == CredentialPlan::ORG; });
   return absl::OkStatus();
 }
 
-absl::Status Resolver::AddStaticPieces(Call& call) {
-  const AppAuth& auth = call.server->app_auth();
-  switch (auth.method_case()) {
-    case AppAuth::kApiKey: {
-      const bool in_query = auth.api_key().location() == registry::v1::QUERY;
-      RETURN_IF_ERROR(AddSecret(call, "app_auth", auth.api_key().name(), in_query ? "" : auth.api_key().prefix(),
-                                auth.api_key().value(), in_query));
-      break;
-    }
-    case AppAuth::kBearer:
-      RETURN_IF_ERROR(AddSecret(call, "app_auth", "Authorization", "Bearer ", auth.bearer().token(), false));
-      break;
-    case AppAuth::kBasic: {
-      RETURN_IF_ERROR(AddSecret(call, "app_auth", "Authorization", absl::StrCat(auth.basic().username(), ":"),
-                                auth.basic().password(), false));
-      std::string* value = call.response->mutable_pieces(call.response->pieces_size() - 1)->mutable_value();
-      *value = absl::StrCat("Basic ", Base64Encode(*value));
-      break;
-    }
-    case AppAuth::kOauthAuthorization:
-    case AppAuth::kPassthrough:
-      break;
-    default:
-      return error::CredentialMissing("app_auth is not configured");
-  }
-  for (const OutboundHeader& header : call.server->outbound_headers()) {
-    if (header.source_case() == OutboundHeader::kLiteral) {
-      if (header.literal().has_secret_value()) {
-        RETURN_IF_ERROR(
-            AddSecret(call, PieceOf(header), header.name(), header.prefix(), header.literal().secret_value(), false));
-      } else {
-        call.AddPiece(PieceOf(header), v1::ORG, header.name(), absl::StrCat(header.prefix(), header.literal().value()),
-                      false, call.server->uid(), 0);
-      }
-    } else if (header.source_case() != OutboundHeader::kForwardCallerToken &&
-               header.source_case() != OutboundHeader::kCallerIdentity) {
-      return error::CredentialMissing(absl::StrCat(PieceOf(header), " is not configured"));
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Resolver::PlanUserPieces(Call& call) {
-  const AppAuth& auth = call.server->app_auth();
-  absl::Status anonymous = absl::UnauthenticatedError("this server needs to know its caller");
-  if (auth.method_case() == AppAuth::kOauthAuthorization) {
-    if (!call.passport.has_value()) {
-      return anonymous;
-    }
-    call.app = call.snapshot->AppByUid(auth.oauth_authorization().app_uid());
-    if (call.app == nullptr) {
-      return error::CredentialMissing("the app of this server is gone");
-    }
-    const auto& allowed = call.app->allowed_upstream_origins();
-    ASSIGN_OR_RETURN(call.binding, secrets_.ReadBinding("app_binding", call.app->uid(), call.app->binding().version()));
-    // What is sealed bounds what the configuration says.
-    if (std::find(allowed.begin(), allowed.end(), call.request.upstream_origin()) == allowed.end() ||
-        !call.binding->Allows(call.request.upstream_origin())) {
-      Deny(call, "origin_not_allowed");
-      return error::OriginNotAllowed("tokens of this app");
-    }
-    Call::UserPiece piece{.piece = "app_auth", .name = "Authorization", .prefix = "Bearer ", .scope = v1::USER};
-    piece.uid = call.app->uid();
-    piece.need.key = {call.passport->subject, call.app->uid()};
-    piece.need.refused_generation = call.request.refused_generation();
-    piece.need.refused_version = call.request.refused_version();
-    call.user_pieces.push_back(std::move(piece));
-  }
-  for (const OutboundHeader& header : call.server->outbound_headers()) {
-    // A token that was presented is the edge's to forward; ours stands for the sign-in behind it. Only ours have a
-    // session.
-    const bool ours =
-        call.passport.has_value() && !call.passport->session_id.empty() && call.server->agent_auth().has_interactive();
-    if (header.source_case() != OutboundHeader::kForwardCallerToken || !ours) {
-      continue;
-    }
-    ASSIGN_OR_RETURN(const auto binding,
-                     secrets_.ReadBinding("server_binding", call.server->uid(), call.server->binding().version()));
-    if (!binding->Allows(call.request.upstream_origin())) {
-      Deny(call, "origin_not_allowed");
-      return error::OriginNotAllowed("tokens of sign-ins");
-    }
-    const std::string connector = call.passport->subject.substr(0, call.passport->subject.find(':'));
-    Call::UserPiece piece{
-        .piece = PieceOf(header), .name = header.name(), .prefix = header.prefix(), .scope = v1::TOKEN};
-    piece.uid = absl::StrCat("sso:", connector);
-    piece.need.key = {call.passport->subject, piece.uid};
-    piece.need.id_token = header.forward_caller_token().token() == registry::v1::ID;
-    if (auth.method_case() != AppAuth::kOauthAuthorization) {
-      // Else it is the app's token that was refused: a request names one version.
-      piece.need.refused_generation = call.request.refused_generation();
-      piece.need.refused_version = call.request.refused_version();
-    }
-    call.user_pieces.push_back(std::move(piece));
-  }
-  for (Call::UserPiece& piece : call.user_pieces) {
-    piece.need.passport = call.passport->jwt;
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Resolver::AddUserPiece(Call& call, const SharedConnection& view) {
-  const Call::UserPiece& piece = call.user_pieces[call.next];
-  const bool is_app = piece.piece == "app_auth";
-  // Linked when another binding said where its tokens may go: one that was made anew does not speak for it.
-  const std::string& linked_under = view->provenance.binding();
-  const bool stranger = is_app && view->state == ConnectionView::State::kLinked && !linked_under.empty() &&
-                        !call.binding->pending && linked_under != call.binding->name;
-  if (is_app && !stranger && view->state == ConnectionView::State::kLinked && linked_under.empty() &&
-      !call.binding->pending) {
-    SealBehind(call);
-  }
-  const bool dead = stranger || view->state != ConnectionView::State::kLinked || view->refused_again;
-  if (dead && !is_app) {
-    return NoCallerToken();
-  }
-  const bool renewed = view->state == ConnectionView::State::kLinked && view->refused_again;
-  if (renewed && view->forced_in_a_row < kRenewalsBeforeLink) {
-    return RenewedTokenRefused(NameOf(*call.app), view->forced_next - clock_.Now());
-  }
-  const std::vector<std::string> needed = is_app ? NeededScopes(*call.app, *call.server) : std::vector<std::string>();
-  const bool missing_scope = !dead && !MissingScopes(view->scopes, needed).empty();
-  if (dead || missing_scope) {
-    v1::LinkRequired* link = call.response->mutable_link();
-    link->set_app_uid(call.app->uid());
-    link->set_app_slug(call.app->slug());
-    link->set_app_display_name(NameOf(*call.app));
-    link->set_reason(missing_scope                                   ? v1::LinkRequired::MISSING_SCOPE
-                     : view->state == ConnectionView::State::kAbsent ? v1::LinkRequired::NOT_LINKED
-                                                                     : v1::LinkRequired::NEEDS_REAUTH);
-    return absl::OkStatus();
-  }
-  const Secret& token = piece.need.id_token ? view->id_token : view->access_token;
-  if (!IsFieldValue(ToStd(token.Expose()))) {
-    return WithReason(absl::InternalError("a stored token is no header value"), "credential_unencodable");
-  }
-  call.AddPiece(piece.piece, piece.scope, piece.name, absl::StrCat(piece.prefix, token.Expose()), false, piece.uid,
-                view->version);
-  v1::ResolveCredentialsResponse::Piece* added = call.response->mutable_pieces(call.response->pieces_size() - 1);
-  added->set_generation(view->generation);
-  added->set_connection(piece.need.key.connection);
-  TokenTimes times = view->times;
-  if (piece.need.id_token) {
-    times.expires_at = JwtExpiry(token.Expose());
-  }
-  if (times.expires_at != absl::InfiniteFuture()) {
-    const absl::Time now = clock_.Now();
-    // The end a receiver may rely on: it keeps no skew of its own.
-    const absl::Time end = times.expires_at - ExpirySkew(times);
-    const absl::Time renew = times.expires_at - RenewalLead(times, piece.need.key.ToString());
-    *added->mutable_expires_at() = ToTimestamp(end);
-    // While a renewal is under way it is asked for again, but not at once.
-    *added->mutable_renew_at() =
-        ToTimestamp(std::min(end, std::max(renew, now + std::min(absl::Seconds(5), (end - now) / 2))));
-  }
-  return absl::OkStatus();
-}
-
-void Resolver::SealBehind(const Call& call) {
-  const Call::UserPiece& piece = call.user_pieces[call.next];
-  // Not while the caller waits; and if there is no room now, at the next call.
-  (void)runner_.Post([this, key = piece.need.key, passport = piece.need.passport, binding = call.binding->name] {
-    connections_.SealProvenance(key, passport, binding);
-  });
-}
-
-void Resolver::EndSignIn(const CallPtr& call) {
-  // Not on the thread that brought the news: it may be one of those that renew.
-  const bool posted = runner_.Post([this, call] {
+void Resolver::End(const CallPtr& call, const absl::Status& status) const {
+  if (!status.ok()) {
     call->response->Clear();
-    call->done(sign_ins_.End(call->passport->jwt));
-  });
-  if (!posted) {
-    call->response->Clear();
-    call->done(WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1)));
+    const std::string reason = ReasonOf(status);
+    if (reason == "origin_not_allowed" || reason == "passport_mismatch") Deny(*call, reason);
   }
+  call->done(status);
 }
 
 void Resolver::Continue(const CallPtr& call) {
-  if (call->next == call->user_pieces.size()) {
-    return call->done(absl::OkStatus());
+  if (call->next == call->steps.size()) {
+    return End(call, absl::OkStatus());
   }
-  connections_.Current(call->user_pieces[call->next].need, [this, call](absl::StatusOr<SharedConnection> view) {
-    const Call::UserPiece& piece = call->user_pieces[call->next];
-    if (view.ok() && piece.piece != "app_auth" && HasEnded(*view)) {
-      return EndSignIn(call);
+  if (call->abandoned()) {
+    return End(call, absl::CancelledError("nobody waits any more"));
+  }
+  const Call::Step& step = call->steps[call->next];
+  step.source->Get(step.need, [this, call](absl::StatusOr<Outcome> outcome) {
+    if (!outcome.ok()) {
+      return End(call, outcome.status());
     }
-    const std::string name = piece.piece == "app_auth"
-                                 ? NameOf(*call->app)
-                                 : absl::StrCat("the identity provider ", absl::StripPrefix(piece.uid, "sso:"));
-    const absl::Status status = view.ok() ? AddUserPiece(*call, *view) : NameProvider(view.status(), name);
-    if (!status.ok()) {
-      call->response->Clear();
-      return call->done(status);
+    if (auto* link = std::get_if<v1::LinkRequired>(&*outcome); link != nullptr) {
+      *call->response->mutable_link() = std::move(*link);
+    } else if (const absl::Status added =
+                   AddPiece(*call->steps[call->next].need->piece, std::get<Value>(*outcome), call->response);
+               !added.ok()) {
+      return End(call, added);
     }
     ++call->next;
     Continue(call);

@@ -3,8 +3,8 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 
@@ -13,47 +13,39 @@
 #include "common/rpc/control_stream.h"
 #include "sallyport/token_broker/v1/token_broker.pb.h"
 #include "services/token_broker/audit_log.h"
-#include "services/token_broker/connections.h"
-#include "services/token_broker/secret_reader.h"
-#include "services/token_broker/sign_ins.h"
+#include "services/token_broker/sources/sources.h"
 #include "services/token_broker/task_runner.h"
 
 namespace sallyport::token_broker {
 
-// Door two for one server and caller: which credential goes out. Thread-safe.
+// Door two for one server and caller: carries out the server's plan, piece by piece. Thread-safe.
 class Resolver {
  public:
   // All outlive this.
-  Resolver(const ControlStream& control, SecretReader& secrets, Connections& connections, SignIns& sign_ins,
-           const AuditLog& audit, TaskRunner& runner, const Clock& clock);
+  Resolver(const ControlStream& control, const Sources& sources, const AuditLog& audit, TaskRunner& runner,
+           const Clock& clock);
 
-  // Returns at once; `done` runs exactly once, `response` having been filled before. Errors as in the proto.
+  // Returns at once; `done` runs exactly once, `response` having been filled before. Errors as in the proto. Nothing
+  // more is begun once `abandoned` says that nobody waits.
   void Resolve(const v1::ResolveCredentialsRequest& request, const std::optional<Passport>& passport,
-               v1::ResolveCredentialsResponse* response, std::function<void(absl::Status)> done);
+               v1::ResolveCredentialsResponse* response, std::function<bool()> abandoned,
+               std::function<void(absl::Status)> done);
 
  private:
   struct Call;
   using CallPtr = std::shared_ptr<Call>;
 
   void Begin(const CallPtr& call);
+  absl::Status Admit(Call& call) const;
+  // Which pieces this caller needs, those of the organization first.
+  absl::Status MakeSteps(Call& call) const;
   // Goes on with the next piece until one must be waited for.
   void Continue(const CallPtr& call);
-  absl::Status Admit(Call& call) const;
-  absl::Status AddStaticPieces(Call& call);
-  absl::Status AddSecret(Call& call, const std::string& piece, const std::string& name, const std::string& prefix,
-                         const common::v1::Secret& secret, bool in_query);
-  absl::Status PlanUserPieces(Call& call);
-  absl::Status AddUserPiece(Call& call, const SharedConnection& view);
-  // Has the connection of the next piece, of an earlier release, sealed anew with where it came from.
-  void SealBehind(const Call& call);
-  // Ends `call` with what authn makes of a sign-in that has no tokens any more.
-  void EndSignIn(const CallPtr& call);
+  void End(const CallPtr& call, const absl::Status& status) const;
   void Deny(const Call& call, const std::string& rule) const;
 
   const ControlStream& control_;
-  SecretReader& secrets_;
-  Connections& connections_;
-  SignIns& sign_ins_;
+  const Sources& sources_;
   const AuditLog& audit_;
   TaskRunner& runner_;
   const Clock& clock_;

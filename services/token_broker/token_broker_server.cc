@@ -38,6 +38,13 @@
 #include "services/token_broker/revoker.h"
 #include "services/token_broker/secret_reader.h"
 #include "services/token_broker/sign_ins.h"
+#include "services/token_broker/sources/exchanged_token.h"
+#include "services/token_broker/sources/service_token.h"
+#include "services/token_broker/sources/sign_in_token.h"
+#include "services/token_broker/sources/sources.h"
+#include "services/token_broker/sources/stored_credential.h"
+#include "services/token_broker/sources/stored_secret.h"
+#include "services/token_broker/sources/user_connection.h"
 #include "services/token_broker/task_runner.h"
 #include "services/token_broker/token_broker_service.h"
 #include "services/token_broker/token_cache.h"
@@ -50,6 +57,7 @@ constexpr absl::Duration kRefreshGrace = absl::Seconds(20);
 // What waits at a time, and the threads of what nobody waits for.
 constexpr size_t kMaxQueue = 20'000;
 constexpr int kBehindThreads = 4;
+constexpr int kFetcherThreads = 64;
 
 // As the client has it: an IPv6 address stands without brackets.
 absl::Status CheckRedisAddress(const std::string& address) {
@@ -139,6 +147,9 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<Connections> connections;
   std::unique_ptr<SignIns> sign_ins;
   std::unique_ptr<SignInStore> sign_in_store;
+  std::unique_ptr<TokenClient> token_client;
+  Sources sources;
+  std::unique_ptr<TaskRunner> fetchers;  // After what its tasks use: it stops first.
   std::unique_ptr<Resolver> resolver;
   std::unique_ptr<Revoker> revoker;
   std::unique_ptr<Linker> linker;
@@ -151,6 +162,7 @@ struct TokenBrokerServer::Parts {
 
   absl::Status Build(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
   absl::Status OpenAudit(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
+  void AddSources(const Clock& clock);
   absl::Status ConnectRedis(const config::v1::TokenBrokerConfig& config);
   absl::Status Listen(const config::v1::TokenBrokerConfig& config, const Clock& clock);
   void Observe(const ConnectionKey& connection, const absl::StatusOr<SharedConnection>& result,
@@ -286,7 +298,10 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   connections = std::make_unique<Connections>(*vault, *cache, *refresher, *providers, control.get(), clock);
   sign_ins = std::make_unique<SignIns>(peers.authn);
   sign_in_store = std::make_unique<SignInStore>(*vault, *invalidations, clock, refreshing.flight.idle_refresh);
-  resolver = std::make_unique<Resolver>(*control, *secrets, *connections, *sign_ins, *audit, *runner, clock);
+  token_client = std::make_unique<TokenClient>(*secrets, *endpoint, clock);
+  fetchers = std::make_unique<TaskRunner>(kFetcherThreads, kMaxQueue);
+  AddSources(clock);
+  resolver = std::make_unique<Resolver>(*control, sources, *audit, *runner, clock);
   revoker = std::make_unique<Revoker>(*vault, *endpoint, *invalidations, clock);
   linker = std::make_unique<Linker>(public_url, *vault, *secrets, *providers, *endpoint, *invalidations, *audit, clock,
                                     refreshing.flight.idle_refresh);
@@ -296,6 +311,21 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
       std::make_unique<Background>(*vault, *connections, *refresher, *revoker, *behind, clock, absl::Seconds(30));
   control->AddListener([this](const ControlUpdate& update) { Obey(update); });
   return absl::OkStatus();
+}
+
+// What a plan may name, and who gives it.
+void TokenBrokerServer::Parts::AddSources(const Clock& clock) {
+  using Piece = Plan::Piece;
+  sources.Add(Piece::kLiteral, std::make_unique<LiteralSource>());
+  sources.Add(Piece::kStoredSecret, std::make_unique<StoredSecretSource>(*secrets));
+  sources.Add(Piece::kUserConnection, std::make_unique<UserConnectionSource>(*secrets, *connections, *runner, clock));
+  sources.Add(Piece::kServiceToken,
+              std::make_unique<ServiceTokenSource>(*secrets, *token_client, *fetchers, cache.get(), clock));
+  sources.Add(Piece::kStoredCredential, std::make_unique<StoredCredentialSource>(*secrets));
+  auto sign_in_tokens = std::make_unique<SignInTokenSource>(*secrets, *connections, *sign_ins, *runner, clock);
+  sources.Add(Piece::kExchangedToken,
+              std::make_unique<ExchangedTokenSource>(*secrets, *token_client, *sign_in_tokens, *fetchers, clock));
+  sources.Add(Piece::kSignInToken, std::move(sign_in_tokens));
 }
 
 absl::Status TokenBrokerServer::Parts::Listen(const config::v1::TokenBrokerConfig& config, const Clock& clock) {
@@ -391,7 +421,7 @@ void TokenBrokerServer::Shutdown(absl::Duration grace) {
   if (parts_->control != nullptr) {
     parts_->control->Stop();
   }
-  for (const std::unique_ptr<TaskRunner>* runner : {&parts_->runner, &parts_->behind}) {
+  for (const std::unique_ptr<TaskRunner>* runner : {&parts_->fetchers, &parts_->runner, &parts_->behind}) {
     if (*runner != nullptr) {
       (*runner)->Stop();
     }

@@ -33,7 +33,8 @@ grpc::ServerUnaryReactor* TokenBrokerService::ResolveCredentials(grpc::CallbackS
                                                                  const v1::ResolveCredentialsRequest* request,
                                                                  v1::ResolveCredentialsResponse* response) {
   return rpc_.HandleAsync("ResolveCredentials", context, [&](const Caller& caller, RpcHandler::Done done) {
-    resolver_.Resolve(*request, caller.passport, response, std::move(done));
+    resolver_.Resolve(
+        *request, caller.passport, response, [context] { return context->IsCancelled(); }, std::move(done));
   });
 }
 

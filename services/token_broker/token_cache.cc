@@ -166,7 +166,7 @@ std::shared_ptr<const CacheSealer> TokenCache::SealerOf(const std::string& subje
   {
     MutexLock lock(mu_);
     const auto found = sealers_.find(subject);
-    if (passport.empty()) {
+    if (passport.empty() && !subject.empty()) {
       return found == sealers_.end() ? nullptr : found->second.made;
     }
     if (found != sealers_.end() &&
@@ -179,8 +179,9 @@ std::shared_ptr<const CacheSealer> TokenCache::SealerOf(const std::string& subje
     sealers_[subject].retry = now + kRootRetry;
   }
   vault::v1::GetCacheRootsRequest request;
-  request.set_owner_type(vault::v1::USER);
-  request.set_owner_id(subject);
+  // The organization's own root opens by the broker's identity.
+  request.set_owner_type(subject.empty() ? vault::v1::ORG : vault::v1::USER);
+  request.set_owner_id(subject.empty() ? "default" : subject);
   absl::StatusOr<vault::v1::GetCacheRootsResponse> roots = vault_.GetCacheRoots(request, passport);
   if (!roots.ok() || roots->roots().empty() || roots->roots(0).root().size() != 32) {
     return nullptr;

@@ -68,8 +68,8 @@ class TokenCache {
 
   // In memory, not older than `max_age`; null if there is none.
   SharedConnection Get(const ConnectionKey& key, absl::Duration max_age) const;
-  // From Redis, with a passport of key.subject; null on any trouble, for a generation older than one heard of, and for
-  // a token that has ended.
+  // From Redis, with a passport of key.subject (the organization's own, whose subject is "", needs none); null on any
+  // trouble, for a generation older than one heard of, and for a token that has ended.
   SharedConnection GetShared(const ConnectionKey& key, const std::string& passport);
   // Keeps it here and, with `share`, in Redis; rings the doorbell for waiting replicas. Without a passport (nobody is
   // calling) it is shared only if the user's root is known here.

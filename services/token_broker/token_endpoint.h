@@ -11,13 +11,14 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
+#include "common/http/url.h"
 #include "common/secret.h"
 
 namespace sallyport::token_broker {
 
 // An OAuth client at a provider: what it takes to ask for tokens. Client secrets are handed in, never kept.
 struct Provider {
-  enum class ClientAuth { kPost, kBasic, kNone };
+  enum class ClientAuth { kPost, kBasic, kNone, kPrivateKeyJwt };
 
   // "<app uid>" or "sso:<connector>".
   std::string connection;
@@ -30,7 +31,7 @@ struct Provider {
   // configuration says. Nothing is concluded from what they lack.
   bool metadata_missing = false;
   std::string client_id;
-  std::shared_ptr<const Secret> client_secret;  // Null for public clients.
+  std::shared_ptr<const Secret> client_secret;  // Null for public clients. Of kPrivateKeyJwt the key, in PEM.
   ClientAuth client_auth = ClientAuth::kPost;
   std::map<std::string, std::string> token_params;
 };
@@ -42,6 +43,7 @@ struct TokenAnswer {
   Secret id_token;
   std::optional<std::vector<std::string>> scopes;  // Absent: as asked.
   std::optional<absl::Duration> expires_in;        // Absent: not said, or not believable.
+  std::string issued_token_type;                   // RFC 8693 section 2.2.1; empty: not said.
 };
 
 enum class ProviderFailure {
@@ -90,6 +92,14 @@ class TokenEndpoint {
   virtual TokenResult Refresh(const Provider& provider, const Secret& refresh_token) = 0;
   // RFC 7009. `hint` is "refresh_token" or "access_token".
   virtual RevocationResult Revoke(const Provider& provider, const Secret& token, absl::string_view hint) = 0;
+};
+
+// The same seam for grants that are lost without loss: what they gave can be asked for again.
+class ClientGrants {
+ public:
+  virtual ~ClientGrants() = default;
+  // `fields` are the grant's; what the client authenticates with is added.
+  virtual TokenResult Ask(const Provider& provider, const FormFields& fields) = 0;
 };
 
 }  // namespace sallyport::token_broker

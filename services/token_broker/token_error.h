@@ -11,7 +11,7 @@ namespace sallyport::token_broker {
 
 // What an answer is the answer to.
 enum class GrantKind {
-  // Nothing depends on it yet: anything odd is an error and nothing is stored.
+  // Of a code, or of a client itself. Nothing depends on it yet: anything odd is an error and nothing is stored.
   kCode,
   // It may hold the only copy of a rotated refresh token: what can be kept is kept, with or without an access token.
   kRefresh,

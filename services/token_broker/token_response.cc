@@ -91,6 +91,7 @@ TokenResult ReadTokens(GrantKind kind, const nlohmann::json& object) {
   answer.id_token = ReadToken(object, "id_token");
   answer.scopes = ReadScopes(object);
   answer.expires_in = ReadExpiresIn(object);
+  answer.issued_token_type = JsonString(object, "issued_token_type").value_or("");
   const TokenType type = ReadTokenType(object);
   const bool usable = type == TokenType::kBearer || (refresh && type == TokenType::kOther);
   if (!usable && !refresh) {

@@ -17,6 +17,7 @@
 #include "common/web/responses.h"
 #include "common/web/same_origin.h"
 #include "services/token_broker/error_pages.h"
+#include "services/token_broker/link_return.h"
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/link_ticket.h"
 #include "services/token_broker/names.h"
@@ -30,7 +31,7 @@ using web::WebResponse;
 
 constexpr int kFound = 302;
 
-// Only ever to our own origin: targets begin with "/".
+// To our own origin: targets begin with "/".
 WebResponse Redirect(const std::string& target) { return web::Redirect(target, kFound); }
 
 std::string FieldOf(const std::map<std::string, std::string>& fields, const std::string& name) {
@@ -56,6 +57,8 @@ struct WebPages::Visit {
   const registry::v1::McpServer* server = nullptr;
   const registry::v1::App* app = nullptr;
   std::string txn;
+  // Allowed by the server's policy; empty: nowhere.
+  std::string return_to;
 };
 
 WebPages::WebPages(std::string public_url, const ControlStream& control, const PassportVerifier* verifier,
@@ -93,7 +96,10 @@ WebResponse WebPages::Handle(const WebRequest& request) {
   if (request.passport().empty()) {
     const std::string target =
         request.query().empty() ? request.path() : absl::StrCat(request.path(), "?", request.query());
-    return Redirect(absl::StrCat("/login?return_to=", PercentEncode(target)));
+    // The way they have signed in where the link was made: nobody is asked for it.
+    const std::string connector = connect ? FieldOf(*fields, "connector") : "";
+    return Redirect(absl::StrCat("/login?return_to=", PercentEncode(target),
+                                 connector.empty() ? "" : absl::StrCat("&connector=", PercentEncode(connector))));
   }
   absl::StatusOr<Passport> passport = verifier_->Verify(request.passport(), clock_.Now());
   if (!passport.ok() || passport->purpose != Passport::Purpose::kLink) {
@@ -114,7 +120,14 @@ WebResponse WebPages::Handle(const WebRequest& request) {
     return Message(400, host_, "Not understood",
                    "The address of this page is damaged. Begin again where you came from.");
   }
-  visit.app = visit.snapshot->AppByUid(visit.server->app_auth().oauth_authorization().app_uid());
+  visit.return_to = FieldOf(visit.fields, "return_to");
+  if (!visit.return_to.empty() && !MayReturnTo(*visit.server, visit.return_to)) {
+    return Message(400, host_, "No way back there",
+                   "The address that this link leads back to is not one that the server's administrator has allowed "
+                   "(policy.returnOrigins). Begin again where you came from.");
+  }
+  const UserConnection* account = AccountOf(*visit.server);
+  visit.app = account == nullptr ? nullptr : visit.snapshot->AppByUid(account->app_uid());
   return path.size() == 4 ? Done(visit) : Connect(visit);
 }
 
@@ -134,6 +147,10 @@ WebResponse WebPages::Connect(const Visit& visit) {
     WebResponse response = CheckLink(visit, ticket, &refused);
     if (refused) {
       return response;
+    }
+    // The platform they came from has told them what it is for, and made this link for them alone.
+    if (!visit.return_to.empty() && visit.request->method() == "GET") {
+      return IsComplete(visit) ? Redirect(visit.return_to) : LeaveForProvider(visit);
     }
   }
   return visit.request->method() == "POST" ? BeginLink(visit) : ShowConnect(visit);
@@ -178,7 +195,7 @@ bool WebPages::IsComplete(const Visit& visit) {
     return false;
   }
   const bool alive = (*view)->can_refresh || IsUsable((*view)->times, clock_.Now());
-  return alive && MissingScopes((*view)->scopes, NeededScopes(*visit.app, *visit.server)).empty();
+  return alive && MissingScopes((*view)->scopes, NeededScopes(*visit.app, *AccountOf(*visit.server))).empty();
 }
 
 std::string WebPages::FormPurpose(const Visit& visit) const { return absl::StrCat("connect ", visit.server->uid()); }
@@ -216,7 +233,7 @@ WebResponse WebPages::ShowConnect(const Visit& visit) {
   page::Html fields =
       page::HiddenField("csrf", MakeFormToken(*key, absl::StrCat(passport.subject, " ", passport.session_id),
                                               FormPurpose(visit), clock_.Now() + absl::Hours(1)));
-  for (const char* name : {"for", "txn"}) {
+  for (const char* name : {"for", "txn", "return_to"}) {
     if (const std::string value = FieldOf(visit.fields, name); !value.empty()) {
       fields += page::HiddenField(name, value);
     }
@@ -241,22 +258,35 @@ WebResponse WebPages::BeginLink(const Visit& visit) {
     return Message(403, host_, "Begin again", "This form is too old, or it was not sent from our page.",
                    page::ButtonLink(absl::StrCat("/connect/", visit.server->slug()), "Begin again"));
   }
-  Linker::Start start{.app = visit.app, .server = visit.server, .txn = visit.txn};
-  start.scopes = ScopesToAsk(*visit.app, *visit.snapshot, visit.passport.link_server_uids);
-  start.client_address = visit.request->client_address();
-  absl::StatusOr<std::string> target = linker_.Begin(start, visit.passport);
+  absl::StatusOr<std::string> target = Begin(visit);
   if (!target.ok()) {
-    Log(LogLevel::kWarning, "link_not_begun", {{"app", visit.app->slug()}, {"status", target.status()}});
-    const std::string name = NameOf(*visit.app);
-    return ReasonOf(target.status()) == kProviderUnavailable
-               ? ProviderFailed(host_, name, TroubleCodeOf(target.status()), {}, BackLink(visit.txn))
-           : absl::IsFailedPrecondition(target.status()) ? Misconfigured(host_, name, BackLink(visit.txn))
-                                                         : NotNow(host_, BackLink(visit.txn));
+    return NotBegun(visit, target.status());
   }
   const std::string app = NameOf(*visit.app);
   return web::HtmlResponse(
       200, page::RenderContinue(absl::StrCat("On to ", app), absl::StrCat("You are being taken to ", app, "."), *target,
                                 host_));
+}
+
+absl::StatusOr<std::string> WebPages::Begin(const Visit& visit) {
+  Linker::Start start{.app = visit.app, .server = visit.server, .txn = visit.txn, .return_to = visit.return_to};
+  start.scopes = ScopesToAsk(*visit.app, *visit.snapshot, visit.passport.link_server_uids);
+  start.client_address = visit.request->client_address();
+  return linker_.Begin(start, visit.passport);
+}
+
+WebResponse WebPages::NotBegun(const Visit& visit, const absl::Status& status) const {
+  Log(LogLevel::kWarning, "link_not_begun", {{"app", visit.app->slug()}, {"status", status}});
+  const std::string name = NameOf(*visit.app);
+  return ReasonOf(status) == kProviderUnavailable
+             ? ProviderFailed(host_, name, TroubleCodeOf(status), {}, BackLink(visit.txn))
+         : absl::IsFailedPrecondition(status) ? Misconfigured(host_, name, BackLink(visit.txn))
+                                              : NotNow(host_, BackLink(visit.txn));
+}
+
+WebResponse WebPages::LeaveForProvider(const Visit& visit) {
+  const absl::StatusOr<std::string> target = Begin(visit);
+  return target.ok() ? Redirect(*target) : NotBegun(visit, target.status());
 }
 
 WebResponse WebPages::Done(const Visit& visit) {
@@ -294,19 +324,26 @@ WebResponse WebPages::Callback(const Visit& visit) {
     return Redirect(ContinueUrl(outcome.txn));
   }
   const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid);
-  return server == nullptr ? Message(200, host_, "Connected", "Your account is connected. You can close this page.")
-                           : Redirect(absl::StrCat("/connect/", server->slug(), "/done"));
+  if (server == nullptr) {
+    return Message(200, host_, "Connected", "Your account is connected. You can close this page.");
+  }
+  // The policy may have changed since the link was begun.
+  return MayReturnTo(*server, outcome.return_to) ? Redirect(outcome.return_to)
+                                                 : Redirect(absl::StrCat("/connect/", server->slug(), "/done"));
 }
 
 WebResponse WebPages::CallbackError(const Visit& visit, const absl::Status& status, const Linker::Outcome& outcome) {
   const std::string app = NameOf(*visit.app);
   const std::string reason = ReasonOf(status);
   page::Html again;
+  page::Html back = BackLink(outcome.txn);
   if (const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid); server != nullptr) {
+    if (MayReturnTo(*server, outcome.return_to)) {
+      back = page::QuietLink(outcome.return_to, "Back to where you came from");
+    }
     const std::string txn = outcome.txn.empty() ? "" : absl::StrCat("?txn=", PercentEncode(outcome.txn));
     again = page::ButtonLink(absl::StrCat("/connect/", server->slug(), txn), "Try again");
   }
-  const page::Html back = BackLink(outcome.txn);
   page::Html next = again;
   next += back;
   if (absl::IsCancelled(status)) {

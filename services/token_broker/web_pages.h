@@ -16,12 +16,16 @@
 namespace sallyport::token_broker {
 
 // The broker's pages, for people:
-//   GET  /connect/<server>[?for=…][&txn=…]   what is to be linked, and a button; back to txn at once when nothing is
-//   missing POST /connect/<server>                   begins the link and goes on to the provider (200 with a page that
-//   navigates: no
-//                                            redirect off the origin may follow a form)
-//   GET  /connect/<server>/done              the account is linked
-//   GET  /callback/<app>                     the provider's answer
+//   GET  /connect/<server>[?for=…][&txn=…][&return_to=…]
+//       what is to be linked, and a button; back to txn at once when nothing is missing. With `for` and `return_to` on
+//       to the provider at once.
+//   POST /connect/<server>
+//       begins the link and goes on to the provider (200 with a page that navigates: no redirect off the origin may
+//       follow a form)
+//   GET  /connect/<server>/done
+//       the account is linked
+//   GET  /callback/<app>
+//       the provider's answer; back to return_to, if the link was begun with one
 // Who is not signed in goes to /login first. Thread-safe, blocking.
 class WebPages {
  public:
@@ -36,6 +40,11 @@ class WebPages {
   web::v1::WebResponse Connect(const Visit& visit);
   web::v1::WebResponse ShowConnect(const Visit& visit);
   web::v1::WebResponse BeginLink(const Visit& visit);
+  // Without a page of ours in between.
+  web::v1::WebResponse LeaveForProvider(const Visit& visit);
+  // Where the browser goes.
+  absl::StatusOr<std::string> Begin(const Visit& visit);
+  web::v1::WebResponse NotBegun(const Visit& visit, const absl::Status& status) const;
   web::v1::WebResponse Done(const Visit& visit);
   web::v1::WebResponse Callback(const Visit& visit);
   web::v1::WebResponse CallbackError(const Visit& visit, const absl::Status& status, const Linker::Outcome& outcome);

@@ -16,6 +16,7 @@
 #include "services/authn/authn_testing.h"
 #include "services/authn/web/authn_web.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/fakes/lowered.h"
 #include "tests/testing/postgres.h"
 #include "tests/testing/status_matchers.h"
 
@@ -58,7 +59,7 @@ inline std::string SnapshotOf(const std::vector<registry::v1::McpServer>& server
   event.set_store_id("store");
   event.set_revision(1);
   for (const auto& server : servers) {
-    *event.mutable_snapshot()->add_mcp_servers() = server;
+    *event.mutable_snapshot()->add_mcp_servers() = sallyport::testing::Lowered(server);
   }
   return event.SerializeAsString();
 }

@@ -54,6 +54,10 @@ absl::StatusOr<std::shared_ptr<const CredentialSet>> RenderCredentials(const Res
     if (piece.has_expires_at()) hard_end = std::min(hard_end, FromTimestamp(piece.expires_at()));
     if (piece.has_renew_at()) set->renew_at = std::min(set->renew_at, FromTimestamp(piece.renew_at()));
     if (!piece.connection().empty()) set->connections.push_back({piece.connection(), piece.generation()});
+    // A broker of an earlier release knows connections only.
+    if (piece.renewable() || !piece.connection().empty()) {
+      set->renewables.push_back({piece.piece(), piece.generation(), piece.version()});
+    }
     if (!piece.connection().empty() && (piece.piece() == "app_auth" || set->version == 0)) {
       set->generation = piece.generation();
       set->version = piece.version();

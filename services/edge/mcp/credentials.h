@@ -40,6 +40,13 @@ struct CredentialSet {
     int64_t generation = 0;
   };
   std::vector<Connection> connections;
+  // What can be had anew when the upstream refuses it.
+  struct Renewable {
+    std::string piece;
+    int64_t generation = 0;
+    int64_t version = 0;
+  };
+  std::vector<Renewable> renewables;
   // Every piece is the organization's own: may be shared by all callers of the server.
   bool organization_only = true;
   // Of app authentication, for a forced refresh.

@@ -5,7 +5,7 @@
 namespace sallyport::edge {
 
 void McpHandler::DoorTwo(Exchange& exchange, McpCall& call) {
-  if (!NeedsBroker(*call.entry, call.principal)) return Forward(exchange, call);
+  if (!NeedOf(*call.entry, call.principal).asked) return Forward(exchange, call);
   call.credentials = doors_.Credentials(*call.entry, call.principal, clock_.Now());
   if (call.credentials != nullptr) return Forward(exchange, call);
   doors_.Resolve(*call.entry, call.principal,

@@ -53,7 +53,8 @@ absl::Status FromBroker(const grpc::Status& status) {
 
 std::string_view ProviderTroubleOf(const absl::Status& status) {
   const std::string reason = ReasonOf(status);
-  for (const std::string_view known : {kProviderUnavailable, kProviderRejectsClient, kRenewedTokenRefused}) {
+  for (const std::string_view known : {kProviderUnavailable, kProviderRejectsClient, kRenewedTokenRefused,
+                                       kTokenRefused, kInteractionRequired, kAppOnlyToken, kExchangeInvalid}) {
     if (reason == known) return known;
   }
   return {};
@@ -118,6 +119,9 @@ PrincipalPtr Doors::MakePrincipal(const PrincipalKey& key, const ServerEntry& en
         principal->claim_refusal = {500, "credential_unencodable", "your token cannot be a header value"};
       }
     }  // Else the broker gives the sign-in's token.
+  }
+  if (!principal->own_token && entry.NeedOf(ServerEntry::CallerKind::kPresented).presented_token) {
+    principal->presented_token = std::make_shared<const Secret>(Secret::Copy(ToAbsl(token)));
   }
   audit::v1::Event fragment;
   fragment.set_subject(verified.subject());
@@ -222,7 +226,7 @@ void Doors::AskAuthn(const PrincipalKey& key, const ServerEntry& entry, std::str
 std::shared_ptr<const CredentialSet> Doors::Credentials(const ServerEntry& entry, const PrincipalPtr& principal,
                                                         absl::Time now) {
   std::shared_ptr<const CredentialSet> set;
-  if (PrincipalScoped(entry, principal)) {
+  if (NeedOf(entry, principal).per_caller) {
     set = principal->credentials();
   } else {
     MutexLock lock(org_mu_);
@@ -235,7 +239,7 @@ std::shared_ptr<const CredentialSet> Doors::Credentials(const ServerEntry& entry
 
 void Doors::RenewOnce(const ServerEntry& entry, const PrincipalPtr& principal) {
   const uint64_t serial = entry.serial;
-  const bool scoped = PrincipalScoped(entry, principal);
+  const bool scoped = NeedOf(entry, principal).per_caller;
   if (scoped) {
     if (principal->renewing_credentials.exchange(true)) return;
   } else {
@@ -259,7 +263,7 @@ std::string Doors::AppName(const ServerEntry& entry) const {
 void Doors::Resolve(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done) {
   std::shared_ptr<const CredentialSet> kept;
   if (IsDown(broker_outage_)) {
-    kept = KeptThroughOutage(entry.serial, PrincipalScoped(entry, principal), principal);
+    kept = KeptThroughOutage(entry.serial, NeedOf(entry, principal).per_caller, principal);
   }
   if (kept == nullptr) return AskBroker(entry, principal, std::move(done));
   RenewOnce(entry, principal);
@@ -267,15 +271,19 @@ void Doors::Resolve(const ServerEntry& entry, const PrincipalPtr& principal, Res
 }
 
 void Doors::AskBroker(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done) {
-  const std::string flight = PrincipalScoped(entry, principal) ? absl::StrCat(entry.serial, " ", DigestText(*principal))
-                                                               : absl::StrCat(entry.serial);
+  const std::string flight = NeedOf(entry, principal).per_caller
+                                 ? absl::StrCat(entry.serial, " ", DigestText(*principal))
+                                 : absl::StrCat(entry.serial);
   if (resolving_.Join(flight, std::move(done))) CallResolve(entry, principal, nullptr, flight);
 }
 
 void Doors::Refresh(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet& refused,
                     ResolveDone done) {
-  const std::string flight = absl::StrCat("refused ", entry.serial, " ", refused.generation, " ", refused.version, " ",
-                                          DigestText(*principal));
+  std::string flight = absl::StrCat("refused ", entry.serial);
+  for (const CredentialSet::Renewable& piece : refused.renewables) {
+    absl::StrAppend(&flight, " ", piece.generation, " ", piece.version);
+  }
+  if (NeedOf(entry, principal).per_caller) absl::StrAppend(&flight, " ", DigestText(*principal));
   if (resolving_.Join(flight, std::move(done))) CallResolve(entry, principal, &refused, flight);
 }
 
@@ -286,6 +294,7 @@ void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal,
     std::unique_ptr<grpc::ClientContext> context;
     token_broker::v1::ResolveCredentialsRequest request;
     token_broker::v1::ResolveCredentialsResponse response;
+    ~Call() { OPENSSL_cleanse(request.mutable_presented_token()->data(), request.presented_token().size()); }
   };
   auto call = std::make_shared<Call>();
   call->context = MakeClientContext(kResolveTimeout, principal != nullptr ? principal->passport : "");
@@ -295,8 +304,18 @@ void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal,
   if (refused != nullptr) {
     call->request.set_refused_generation(refused->generation);
     call->request.set_refused_version(refused->version);
+    for (const CredentialSet::Renewable& piece : refused->renewables) {
+      auto& added = *call->request.add_refused_pieces();
+      added.set_piece(piece.piece);
+      added.set_generation(piece.generation);
+      added.set_version(piece.version);
+    }
   }
-  const bool scoped = PrincipalScoped(entry, principal);
+  call->request.set_credentials_revision(credentials_revision_.load(std::memory_order_relaxed));
+  if (principal != nullptr && principal->presented_token != nullptr) {
+    call->request.set_presented_token(std::string(principal->presented_token->Expose()));
+  }
+  const bool scoped = NeedOf(entry, principal).per_caller;
   const uint64_t serial = entry.serial;
   const uint64_t seen = InvalidationsSeen();
   stubs_->broker->async()->ResolveCredentials(
@@ -310,7 +329,7 @@ void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal,
         } else {
           result = FromBroker(status);
           auto kept = KeptThroughOutage(serial, scoped, principal);
-          if (IsOutage(result.status()) && call->request.refused_version() == 0 && kept != nullptr) {
+          if (IsOutage(result.status()) && call->request.refused_pieces().empty() && kept != nullptr) {
             result = Resolution{std::move(kept), {}};
           }
         }
@@ -384,6 +403,11 @@ void Doors::OnUpdate(const ControlUpdate& update) {
   }
   if (!history_.empty() && !history_.ContinuedBy(*update.snapshot)) ForgetAll();
   history_ = ConfigHistory::Of(*update.snapshot);
+  // Unchanged resources are shared between snapshots.
+  if (last_snapshot_ == nullptr || last_snapshot_->credentials_by_uid != update.snapshot->credentials_by_uid) {
+    credentials_revision_.store(update.snapshot->revision, std::memory_order_relaxed);
+  }
+  last_snapshot_ = update.snapshot;
   for (const registry::v1::Invalidation& invalidation : update.invalidations) {
     OnInvalidation(invalidation);
     if (invalidation.kind() == registry::v1::Invalidation::CONNECTION && listener) listener(invalidation.key());

@@ -60,7 +60,7 @@ class Doors {
   std::string AppName(const ServerEntry& entry) const;
   using ResolveDone = std::function<void(const absl::StatusOr<Resolution>&)>;
   void Resolve(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done);
-  // After an upstream refused `refused`: one forced refresh, merged with others for the same version.
+  // After an upstream refused `refused`: what of it can be had anew is, once, merged with others for the same versions.
   void Refresh(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet& refused, ResolveDone done);
 
   void OnUpdate(const ControlUpdate& update);
@@ -127,7 +127,10 @@ class Doors {
   Mutex recent_mu_;
   std::deque<registry::v1::Invalidation> recent_ ABSL_GUARDED_BY(recent_mu_);
   uint64_t seen_ ABSL_GUARDED_BY(recent_mu_) = 0;
-  ConfigHistory history_;  // Only OnUpdate's thread.
+  ConfigHistory history_;                                  // Only OnUpdate's thread.
+  std::shared_ptr<const RegistrySnapshot> last_snapshot_;  // The same.
+  // At which a stored credential was last seen to change.
+  std::atomic<int64_t> credentials_revision_{0};
 
   SingleFlight<PrincipalKey, absl::StatusOr<PrincipalPtr>> authenticating_;
   SingleFlight<std::string, absl::StatusOr<Resolution>> resolving_;
@@ -145,13 +148,12 @@ class Doors {
   InFlight in_flight_;  // Last: its destructor waits for callbacks that use the rest.
 };
 
-// The credentials belong to this caller and cannot be shared by the server's callers.
-inline bool PrincipalScoped(const ServerEntry& entry, const PrincipalPtr& principal) {
-  return principal != nullptr && (entry.per_user || (entry.forwards_caller_token && principal->own_token));
-}
-// The broker has anything to say for this caller.
-inline bool NeedsBroker(const ServerEntry& entry, const PrincipalPtr& principal) {
-  return entry.broker_without_own || (entry.needs_broker && principal != nullptr && principal->own_token);
+// What the broker has to say for this caller.
+inline const ServerEntry::BrokerNeed& NeedOf(const ServerEntry& entry, const PrincipalPtr& principal) {
+  using Kind = ServerEntry::CallerKind;
+  return entry.NeedOf(principal == nullptr   ? Kind::kUnverified
+                      : principal->own_token ? Kind::kSignedIn
+                                             : Kind::kPresented);
 }
 
 // A status of the broker. It vouches for nobody: that our passport has run out is no reason to send the client to sign
@@ -163,6 +165,10 @@ absl::Status FromBroker(const grpc::Status& status);
 inline constexpr char kProviderUnavailable[] = "provider_unavailable";
 inline constexpr char kProviderRejectsClient[] = "provider_rejects_client";
 inline constexpr char kRenewedTokenRefused[] = "renewed_token_refused";
+inline constexpr char kTokenRefused[] = "token_refused";
+inline constexpr char kInteractionRequired[] = "interaction_required";
+inline constexpr char kAppOnlyToken[] = "app_only_token";
+inline constexpr char kExchangeInvalid[] = "exchange_response_invalid";
 // One of them, or empty. Lives for ever.
 std::string_view ProviderTroubleOf(const absl::Status& status);
 

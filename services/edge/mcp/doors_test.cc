@@ -42,10 +42,10 @@ class DoorsTest : public ::testing::Test {
     doors_.reset();
   }
   static std::shared_ptr<const ServerEntry> Compile(const std::string& uid, const std::string& fields) {
-    auto entry = CompileServer(
-        FromJson<registry::v1::McpServer>(R"({"uid":")" + uid + R"(","slug":"a","version":"1",)" +
-                                          R"("upstreamUrl":"https://api.example.com/mcp",)" + fields + "}"),
-        "https://gw.example.com");
+    auto entry = CompileServer(sallyport::testing::Lowered(FromJson<registry::v1::McpServer>(
+                                   R"({"uid":")" + uid + R"(","slug":"a","version":"1",)" +
+                                   R"("upstreamUrl":"https://api.example.com/mcp",)" + fields + "}")),
+                               "https://gw.example.com");
     EXPECT_THAT(entry, IsOk());
     return *entry;
   }
@@ -384,8 +384,8 @@ TEST_F(DoorsTest, ClaimsAndPresentedTokensAreRenderedWithThePrincipal) {
                          {"name":"X-Token","prefix":"Bearer ","forwardCallerToken":{}}])");
   EXPECT_EQ(Admit("idp-ada", *entry)->header_lines, "X-User: okta:ada\r\nX-Token: Bearer idp-ada\r\n");
   EXPECT_EQ(Admit("ours-ada", *entry)->header_lines, "X-User: okta:ada\r\n") << "our own token never leaves";
-  EXPECT_FALSE(NeedsBroker(*entry, Admit("idp-ada", *entry)));
-  EXPECT_TRUE(NeedsBroker(*entry, Admit("ours-ada", *entry)));
+  EXPECT_FALSE(NeedOf(*entry, Admit("idp-ada", *entry)).asked);
+  EXPECT_TRUE(NeedOf(*entry, Admit("ours-ada", *entry)).asked);
 }
 
 TEST_F(DoorsTest, ATokenOfTheOtherKindIsNotForwarded) {

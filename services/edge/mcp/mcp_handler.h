@@ -117,7 +117,8 @@ class McpHandler {
   void RelayError(Exchange& exchange, McpCall& call, const ResponseHead& head);
   void RefuseAnswer(Exchange& exchange, McpCall& call, const ResponseHead& head);
   bool CredentialRefused(const McpCall& call, const ResponseHead& head) const;
-  bool ForwardsSignInToken(const Exchange& exchange, const McpCall& call) const;
+  static bool AgentSupplied(const Exchange& exchange, const McpCall& call);
+  static bool ForwardsSignInToken(const McpCall& call);
   void AfterRefusal(Exchange& exchange, McpCall& call);
 
   const SiteOptions& site_;

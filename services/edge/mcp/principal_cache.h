@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 
 #include "common/mutex.h"
+#include "common/secret.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/edge/mcp/credentials.h"
 #include "services/edge/mcp/token_hash.h"
@@ -53,6 +54,8 @@ struct Principal {
   absl::Time token_expires_at;  // Never used past this, whatever is down.
   // TOKEN-scoped header lines the edge rendered itself: claims and presented tokens.
   std::string header_lines;
+  // What they presented, where the broker exchanges it; null elsewhere.
+  std::shared_ptr<const Secret> presented_token;
   // Serialized audit.v1.Event fields: subject and client_id.
   std::string audit_fields;
   // Why a claim of theirs cannot be sent: every request of this caller fails with it.

@@ -106,20 +106,25 @@ void McpHandler::RefuseAnswer(Exchange& exchange, McpCall& call, const ResponseH
   Refuse(exchange, call, {.status = 502, .reason = call.rule, .message = message});
 }
 
-// The token of the sign-in behind our own is kept and renewed for the user, like an app's. What the agent supplied
-// itself is refused first, where there is both.
-bool McpHandler::ForwardsSignInToken(const Exchange& exchange, const McpCall& call) const {
-  const bool agents = call.entry->app_passthrough && exchange.head().Find(HeaderId::kSallyportAuthorization) != nullptr;
-  return !agents && !call.entry->per_user && call.principal != nullptr && call.credentials != nullptr &&
+// What the agent supplied itself is refused first, where there is both.
+bool McpHandler::AgentSupplied(const Exchange& exchange, const McpCall& call) {
+  return call.entry->app_passthrough && exchange.head().Find(HeaderId::kSallyportAuthorization) != nullptr;
+}
+
+// The token of the sign-in behind our own is kept and renewed for the user, like an app's.
+bool McpHandler::ForwardsSignInToken(const McpCall& call) {
+  return call.entry->app_uid.empty() && call.principal != nullptr && call.credentials != nullptr &&
          !call.credentials->connections.empty();
 }
 
 void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
   call.entry->metrics->credential_refused->Increment();
-  const bool per_user = call.entry->per_user && call.principal != nullptr && call.credentials != nullptr;
-  const bool sign_in = ForwardsSignInToken(exchange, call);
+  const bool per_user = !call.entry->app_uid.empty() && call.principal != nullptr && call.credentials != nullptr;
+  const bool agents_first = AgentSupplied(exchange, call);
+  const bool sign_in = !agents_first && ForwardsSignInToken(call);
+  const bool renewable = !agents_first && call.credentials != nullptr && !call.credentials->renewables.empty();
   // Of an account the broker is told a second time: it knows whether another link would help, or only waiting.
-  if ((per_user || sign_in) && (!call.refreshed || (per_user && !call.asked_again))) {
+  if ((per_user || renewable) && (!call.refreshed || (per_user && !call.asked_again))) {
     call.asked_again = call.refreshed;
     call.refreshed = true;
     doors_.Refresh(*call.entry, call.principal, *call.credentials,
@@ -127,7 +132,8 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
                      ref.Post([this, sign_in, resolution](Exchange& live) {
                        McpCall& waiting = CallOf(live);
                        // Not to be had newer: what the upstream said stands.
-                       if (sign_in && ReasonOf(resolution.status()) == "no_caller_token")
+                       const std::string reason = ReasonOf(resolution.status());
+                       if (reason == "credential_refused" || (sign_in && reason == "no_caller_token"))
                          return AfterRefusal(live, waiting);
                        Resolved(live, waiting, resolution);
                      });
@@ -142,7 +148,7 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
         {.status = 503, .reason = kRenewedTokenRefused, .message = message, .retry_after = kSecondsBetweenRenewals});
   }
   // The audit has it in place of the rule that admitted the caller: there an administrator finds it.
-  const bool agents = call.entry->app_passthrough && !sign_in;
+  const bool agents = call.entry->app_passthrough && !renewable;
   call.rule = agents ? "agent_credential_refused" : "credential_refused";
   if (agents) {
     return Refuse(exchange, call,

@@ -18,9 +18,9 @@ using Code = absl::StatusCode;
 using registry::v1::Invalidation;
 
 registry::v1::McpServer Server(int version, const std::string& host = "api.example.com") {
-  return FromJson<registry::v1::McpServer>(
+  return sallyport::testing::Lowered(FromJson<registry::v1::McpServer>(
       absl::StrCat(R"({"uid":"srv_org","slug":"a","version":")", version, R"(","upstreamUrl":"https://)", host,
-                   R"(/mcp","agentAuth":{"interactive":{}},"appAuth":{"apiKey":{"name":"X-Api-Key"}}})"));
+                   R"(/mcp","agentAuth":{"interactive":{}},"appAuth":{"apiKey":{"name":"X-Api-Key"}}})")));
 }
 
 std::shared_ptr<const RegistrySnapshot> Snapshot(const std::string& store_id, int64_t revision,

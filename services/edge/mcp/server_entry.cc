@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/mcp/server_entry.h"
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include <google/protobuf/util/message_differencer.h>
 
 #include "common/http/url.h"
 #include "common/json_log.h"
+#include "common/proto_unknown.h"
 #include "common/status_macros.h"
 #include "common/text/string_view.h"
 #include "services/edge/mcp/call_audit.h"
@@ -14,9 +14,9 @@
 namespace sallyport::edge {
 namespace {
 
-using registry::v1::AppAuth;
 using registry::v1::McpServer;
-using registry::v1::OutboundHeader;
+using Plan = registry::v1::CredentialPlan;
+using Piece = Plan::Piece;
 
 constexpr uint64_t kDefaultBodyLimit = 4 << 20;
 
@@ -26,64 +26,101 @@ std::chrono::milliseconds ToMillis(const google::protobuf::Duration& duration) {
   return std::chrono::milliseconds(duration.seconds() * 1000 + duration.nanos() / 1'000'000);
 }
 
-absl::Status CompileAppAuth(const AppAuth& app_auth, ServerEntry& entry, std::vector<std::string>& injected) {
-  switch (app_auth.method_case()) {
-    case AppAuth::kOauthAuthorization:
-      if (!entry.authenticates()) return absl::InvalidArgumentError("an account of the caller needs a verified caller");
-      entry.per_user = true;
-      entry.app_uid = app_auth.oauth_authorization().app_uid();
-      entry.app_slug = app_auth.oauth_authorization().app();
+bool IsFor(const Piece& piece, ServerEntry::CallerKind kind) {
+  return piece.callers() == Plan::ANY ||
+         (piece.callers() == Plan::SIGNED_IN && kind == ServerEntry::CallerKind::kSignedIn) ||
+         (piece.callers() == Plan::WITH_OWN_TOKEN && kind == ServerEntry::CallerKind::kPresented);
+}
+
+absl::Status CompileBrokerPiece(const Piece& piece, ServerEntry& entry) {
+  switch (piece.source_case()) {
+    case Piece::kUserConnection:
+      entry.app_uid = piece.user_connection().app_uid();
+      entry.app_slug = piece.user_connection().app_slug();
       break;
-    case AppAuth::kApiKey:
-      if (app_auth.api_key().location() == registry::v1::QUERY) {
-        entry.api_key_query = app_auth.api_key().name();
-      } else {
-        injected.push_back(app_auth.api_key().name());
-      }
+    case Piece::kLiteral:
+    case Piece::kStoredSecret:
+    case Piece::kServiceToken:
+    case Piece::kSignInToken:
+    case Piece::kExchangedToken:
+    case Piece::kStoredCredential:
       break;
-    case AppAuth::kBearer:
-    case AppAuth::kBasic:
-      break;
-    case AppAuth::kPassthrough:
-      entry.app_passthrough = true;
-      injected.push_back("Authorization");
-      return absl::OkStatus();
     default:
-      return absl::InvalidArgumentError("app authentication is of a kind this edge does not know");
+      return absl::InvalidArgumentError("the broker resolves no such source");
   }
-  if (!app_auth.has_api_key()) injected.push_back("Authorization");
-  entry.needs_broker = true;
-  entry.broker_without_own = true;
+  if (piece.scope() != Plan::ORG && !entry.authenticates()) {
+    return absl::InvalidArgumentError("a credential of the caller needs a verified caller");
+  }
+  for (const auto kind : {ServerEntry::CallerKind::kUnverified, ServerEntry::CallerKind::kSignedIn,
+                          ServerEntry::CallerKind::kPresented}) {
+    if (!IsFor(piece, kind)) continue;
+    ServerEntry::BrokerNeed& need = entry.broker_needs[static_cast<size_t>(kind)];
+    need.asked = true;
+    need.per_caller = need.per_caller || piece.scope() != Plan::ORG;
+    need.presented_token =
+        need.presented_token || (piece.has_exchanged_token() && kind == ServerEntry::CallerKind::kPresented);
+  }
   return absl::OkStatus();
 }
 
-absl::Status CompileOutbound(const OutboundHeader& header, ServerEntry& entry) {
+absl::Status CompileEdgePiece(const Piece& piece, ServerEntry& entry) {
   ServerEntry::OwnHeader own;
-  own.name = header.name();
-  own.prefix = header.prefix();
-  own.piece = absl::StrCat("outbound_headers[", absl::AsciiStrToLower(header.name()), "]");
-  switch (header.source_case()) {
-    case OutboundHeader::kCallerIdentity:
+  own.name = piece.name();
+  own.prefix = piece.prefix();
+  own.piece = piece.id();
+  switch (piece.source_case()) {
+    case Piece::kRequestHeader:
+      // Other headers of the request go on by themselves.
+      if (piece.name() != "Authorization" ||
+          piece.request_header() != (entry.interactive ? "X-Sallyport-Authorization" : "Authorization")) {
+        return absl::InvalidArgumentError("only the caller's own credential is passed on");
+      }
+      entry.app_passthrough = true;
+      return absl::OkStatus();
+    case Piece::kClaim:
       if (!entry.authenticates()) return absl::InvalidArgumentError("caller identity needs a verified caller");
-      own.claim = header.caller_identity().claim();
-      own.json = header.caller_identity().format() == OutboundHeader::CallerIdentity::JSON;
-      entry.own_headers.push_back(std::move(own));
-      return absl::OkStatus();
-    case OutboundHeader::kForwardCallerToken:
+      own.claim = piece.claim().name();
+      own.json = piece.claim().json();
+      break;
+    case Piece::kPresentedToken:
       own.source = ServerEntry::OwnHeader::Source::kPresentedToken;
-      own.id_token = header.forward_caller_token().token() == registry::v1::ID;
-      entry.own_headers.push_back(std::move(own));
-      entry.forwards_caller_token = true;
-      // With our own token the broker gives the sign-in's token instead; it belongs to the one token it was asked with.
-      if (entry.interactive) entry.needs_broker = true;
-      return absl::OkStatus();
-    case OutboundHeader::kLiteral:
-      entry.needs_broker = true;
-      entry.broker_without_own = true;
-      return absl::OkStatus();
+      own.id_token = piece.presented_token().kind() == Plan::ID;
+      break;
     default:
-      return absl::InvalidArgumentError("an outbound header has a source this edge does not know");
+      return absl::InvalidArgumentError("the edge renders no such source");
   }
+  entry.own_headers.push_back(std::move(own));
+  return absl::OkStatus();
+}
+
+// Names that callers may not set are added to `injected`.
+absl::Status CompilePiece(const Piece& piece, ServerEntry& entry, std::vector<std::string>& injected) {
+  if (piece.location() == Plan::QUERY && piece.renderer() == Plan::BROKER) {
+    entry.api_key_query = piece.name();
+  } else if (piece.location() == Plan::HEADER) {
+    injected.push_back(piece.name());
+  } else {
+    return absl::InvalidArgumentError("a credential goes where this edge cannot put it");
+  }
+  switch (piece.renderer()) {
+    case Plan::EDGE:
+      return CompileEdgePiece(piece, entry);
+    case Plan::BROKER:
+      return CompileBrokerPiece(piece, entry);
+    default:
+      return absl::InvalidArgumentError("nobody renders a credential");
+  }
+}
+
+// All of the plan or nothing: a rule that this edge does not know must not be missing from a request.
+absl::Status CompilePlan(const Plan& plan, ServerEntry& entry, std::vector<std::string>& injected) {
+  if (HasUnknownFields(plan)) return absl::InvalidArgumentError("the plan has parts that this edge does not know");
+  bool has_app_auth = false;
+  for (const Piece& piece : plan.pieces()) {
+    RETURN_IF_ERROR(CompilePiece(piece, entry, injected));
+    has_app_auth = has_app_auth || piece.id() == "app_auth";
+  }
+  return has_app_auth ? absl::OkStatus() : absl::InvalidArgumentError("app authentication is missing from the plan");
 }
 
 absl::Status CompilePolicy(const registry::v1::Policy& policy, ServerEntry& entry) {
@@ -136,11 +173,7 @@ absl::StatusOr<std::shared_ptr<const ServerEntry>> CompileServer(const McpServer
       return absl::InvalidArgumentError("agent authentication is of a kind this edge does not know");
   }
   std::vector<std::string> injected;
-  RETURN_IF_ERROR(CompileAppAuth(server.app_auth(), *entry, injected));
-  for (const OutboundHeader& header : server.outbound_headers()) {
-    RETURN_IF_ERROR(CompileOutbound(header, *entry));
-    injected.push_back(header.name());
-  }
+  RETURN_IF_ERROR(CompilePlan(server.credential_plan(), *entry, injected));
   RETURN_IF_ERROR(CompilePolicy(server.policy(), *entry));
   ASSIGN_OR_RETURN(entry->rules, RequestRules::Compile({server.restricted_inbound_headers().begin(),
                                                         server.restricted_inbound_headers().end()},

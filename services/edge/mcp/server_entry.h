@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -59,14 +60,23 @@ struct ServerEntry : std::enable_shared_from_this<ServerEntry> {
     bool id_token = false;  // kPresentedToken: an ID token is asked for, not an access token.
   };
   std::vector<OwnHeader> own_headers;
-  // Some forward_caller_token rule: rendered here for presented tokens, by the broker for our own.
-  bool forwards_caller_token = false;
-  // ...and what the broker resolves.
-  bool needs_broker = false;        // Any piece at all (for callers with our own token).
-  bool broker_without_own = false;  // Needs the broker even where the presented token is rendered here.
-  bool per_user = false;            // A USER piece: cached with the principal, not for the server.
+  // ...and what the broker resolves, by who calls.
+  enum class CallerKind : uint8_t {
+    kUnverified,
+    kSignedIn,   // With a token of ours.
+    kPresented,  // With a verified token of an identity provider.
+  };
+  struct BrokerNeed {
+    bool asked = false;            // There is any piece for them.
+    bool per_caller = false;       // Kept with the caller, not for the server.
+    bool presented_token = false;  // Needs the caller's token.
+  };
+  std::array<BrokerNeed, 3> broker_needs;
+  const BrokerNeed& NeedOf(CallerKind kind) const { return broker_needs[static_cast<size_t>(kind)]; }
+  // The caller's own Authorization goes on, in what form they send it.
   bool app_passthrough = false;
-  std::string app_uid;  // OAuth authorization.
+  // An account of the caller's; empty: none is needed.
+  std::string app_uid;
   std::string app_slug;
   // A query-located API key's parameter name; empty otherwise.
   std::string api_key_query;

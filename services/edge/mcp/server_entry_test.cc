@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/mcp/server_entry.h"
 
+#include <functional>
+
 #include <gmock/gmock.h>
 #include <google/protobuf/util/json_util.h>
 
 #include "sallyport/audit/v1/audit.pb.h"
+#include "tests/testing/fakes/lowered.h"
 #include "tests/testing/status_matchers.h"
 
 namespace sallyport::edge {
@@ -15,6 +18,8 @@ using ::sallyport::testing::StatusIs;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 using Code = absl::StatusCode;
+using Kind = ServerEntry::CallerKind;
+using Plan = registry::v1::CredentialPlan;
 
 constexpr char kInteractive[] = R"("agentAuth":{"interactive":{}})";
 constexpr char kOpen[] = R"("agentAuth":{"passthrough":{}})";
@@ -27,7 +32,7 @@ registry::v1::McpServer Server(const std::string& fields) {
   const auto status =
       google::protobuf::util::JsonStringToMessage(json, &server, google::protobuf::util::JsonParseOptions());
   EXPECT_TRUE(status.ok()) << status.ToString();
-  return server;
+  return sallyport::testing::Lowered(std::move(server));
 }
 absl::StatusOr<std::shared_ptr<const ServerEntry>> Compile(const std::string& fields) {
   return CompileServer(Server(fields), "https://gw.example.com");
@@ -89,10 +94,10 @@ TEST(ServerEntry, ChallengesAreThoseOfTheirDoor) {
 
 TEST(ServerEntry, AppAuthenticationDecidesBrokerAndInjectedNames) {
   ASSERT_OK_AND_ASSIGN(const auto bearer, Compile(std::string(kOpen) + R"(,"appAuth":{"bearer":{}})"));
-  EXPECT_TRUE(bearer->needs_broker && bearer->broker_without_own);
-  EXPECT_FALSE(bearer->per_user);
+  EXPECT_TRUE(bearer->NeedOf(Kind::kUnverified).asked);
+  EXPECT_FALSE(bearer->NeedOf(Kind::kUnverified).per_caller);
   ASSERT_OK_AND_ASSIGN(const auto basic, Compile(std::string(kOpen) + R"(,"appAuth":{"basic":{"username":"u"}})"));
-  EXPECT_TRUE(basic->broker_without_own);
+  EXPECT_TRUE(basic->NeedOf(Kind::kUnverified).asked);
   ASSERT_OK_AND_ASSIGN(const auto header,
                        Compile(std::string(kOpen) + R"(,"appAuth":{"apiKey":{"name":"X-Api-Key"}})"));
   EXPECT_TRUE(header->api_key_query.empty());
@@ -102,11 +107,11 @@ TEST(ServerEntry, AppAuthenticationDecidesBrokerAndInjectedNames) {
   EXPECT_EQ(query->api_key_query, "key");
   ASSERT_OK_AND_ASSIGN(const auto oauth, Compile(std::string(kInteractive) +
                                                  R"(,"appAuth":{"oauthAuthorization":{"app":"x","appUid":"app_x"}})"));
-  EXPECT_TRUE(oauth->per_user);
+  EXPECT_TRUE(oauth->NeedOf(Kind::kSignedIn).per_caller && oauth->NeedOf(Kind::kPresented).per_caller);
   EXPECT_EQ(oauth->app_uid, "app_x");
   ASSERT_OK_AND_ASSIGN(const auto passthrough, Compile(std::string(kOpen) + R"(,"appAuth":{"passthrough":{}})"));
   EXPECT_TRUE(passthrough->app_passthrough);
-  EXPECT_FALSE(passthrough->needs_broker);
+  EXPECT_FALSE(passthrough->NeedOf(Kind::kUnverified).asked);
   EXPECT_EQ(Kept(*passthrough, {"Authorization", "Cookie", "X-Forwarded-For", "Accept"}), "Accept: v\r\n");
 }
 
@@ -118,14 +123,59 @@ TEST(ServerEntry, OutboundSourcesAreRenderedHereOrAskedOfTheBroker) {
   EXPECT_EQ(entry->own_headers[0].claim, "email");
   EXPECT_EQ(entry->own_headers[0].piece, "outbound_headers[x-user]");
   EXPECT_EQ(entry->own_headers[1].source, ServerEntry::OwnHeader::Source::kPresentedToken);
-  EXPECT_TRUE(entry->forwards_caller_token);
-  EXPECT_TRUE(entry->needs_broker) << "for our own tokens";
-  EXPECT_FALSE(entry->broker_without_own);
+  EXPECT_TRUE(entry->NeedOf(Kind::kSignedIn).asked && entry->NeedOf(Kind::kSignedIn).per_caller)
+      << "for our own tokens";
+  EXPECT_FALSE(entry->NeedOf(Kind::kPresented).asked);
   EXPECT_EQ(Kept(*entry, {"x_user", "X-TOKEN", "X-A"}), "X-A: v\r\n");
   ASSERT_OK_AND_ASSIGN(const auto literal, Compile(std::string(kOpen) + R"(,"appAuth":{"passthrough":{}},
       "outboundHeaders":[{"name":"X-Team","literal":{"value":"a"}}])"));
-  EXPECT_TRUE(literal->broker_without_own);
+  EXPECT_TRUE(literal->NeedOf(Kind::kUnverified).asked);
   EXPECT_THAT(literal->own_headers, IsEmpty());
+}
+
+TEST(ServerEntry, AnExchangeNeedsThePresentedTokenOfThoseWhoHaveNoneOfOurs) {
+  ASSERT_OK_AND_ASSIGN(const auto entry, Compile(std::string(kInteractive) + R"(,"appAuth":{"bearer":{}},
+      "outboundHeaders":[{"name":"X-Obo","onBehalfOf":{"exchangeUrl":"https://idp.example.com/token"}}])"));
+  EXPECT_TRUE(entry->NeedOf(Kind::kPresented).presented_token);
+  EXPECT_TRUE(entry->NeedOf(Kind::kPresented).per_caller);
+  EXPECT_FALSE(entry->NeedOf(Kind::kSignedIn).presented_token) << "the broker has that of the sign-in";
+  EXPECT_TRUE(entry->NeedOf(Kind::kSignedIn).per_caller);
+  ASSERT_OK_AND_ASSIGN(const auto service, Compile(std::string(kOpen) + R"(,"appAuth":{"clientCredentials":{}})"));
+  EXPECT_TRUE(service->NeedOf(Kind::kUnverified).asked);
+  EXPECT_FALSE(service->NeedOf(Kind::kUnverified).per_caller || service->NeedOf(Kind::kUnverified).presented_token);
+}
+
+// A newer registry may stream what this edge has never heard of.
+TEST(ServerEntry, APlanThatIsNotKnownInFullIsNotCarriedOutInPart) {
+  const registry::v1::McpServer known = Server(std::string(kInteractive) + R"(,"appAuth":{"bearer":{}},
+      "outboundHeaders":[{"name":"X-User","callerIdentity":{"claim":"sub"}}])");
+  ASSERT_THAT(CompileServer(known, "https://gw.example.com"), IsOk());
+  const std::vector<std::function<void(Plan&)>> edits = {
+      [](Plan& plan) { plan.Clear(); },
+      [](Plan& plan) {
+        plan.mutable_pieces()->RemoveLast();
+        plan.mutable_pieces(0)->set_id("outbound_headers[x]");
+      },
+      [](Plan& plan) { plan.mutable_pieces(0)->clear_source(); },
+      [](Plan& plan) { plan.mutable_pieces(1)->clear_source(); },
+      [](Plan& plan) { plan.mutable_pieces(0)->set_renderer(Plan::EDGE); },
+      [](Plan& plan) { plan.mutable_pieces(1)->set_renderer(Plan::BROKER); },
+      [](Plan& plan) { plan.mutable_pieces(0)->clear_renderer(); },
+      [](Plan& plan) { plan.mutable_pieces(0)->clear_location(); },
+      [](Plan& plan) { plan.mutable_pieces(1)->set_location(Plan::QUERY); },
+      [](Plan& plan) { plan.mutable_pieces(0)->set_location(static_cast<Plan::Location>(77)); },
+      [](Plan& plan) { plan.mutable_pieces(0)->set_callers(static_cast<Plan::Callers>(77)); },
+      [](Plan& plan) { plan.mutable_pieces(1)->set_request_header("X-Other"); },
+      [](Plan& plan) {
+        Plan::Piece& piece = *plan.mutable_pieces(0);
+        piece.GetReflection()->MutableUnknownFields(&piece)->AddVarint(1000, 1);
+      },
+  };
+  for (size_t i = 0; i < edits.size(); ++i) {
+    registry::v1::McpServer server = known;
+    edits[i](*server.mutable_credential_plan());
+    EXPECT_THAT(CompileServer(server, "https://gw.example.com"), StatusIs(Code::kInvalidArgument)) << i;
+  }
 }
 
 TEST(ServerEntry, RestrictedNamesAreDropped) {
@@ -156,7 +206,6 @@ TEST(ServerEntry, IdentityHeadersGoOnOnlyWherePassthroughInAndOutSaysSo) {
 TEST(ServerEntry, WhatCannotBeExecutedIsNotRunWithARuleMissing) {
   for (const std::string& fields : std::vector<std::string>{
            std::string(R"("appAuth":{"bearer":{}})"), std::string(kOpen),
-           std::string(kOpen) + R"(,"appAuth":{"clientCredentials":{}})",
            std::string(kOpen) + R"(,"appAuth":{"bearer":{}},"outboundHeaders":[{"name":"X-A"}])",
            std::string(kOpen) + R"(,"appAuth":{"bearer":{}},"outboundHeaders":[{"name":"X-A","onBehalfOf":{}}])",
            std::string(kOpen) + R"(,"appAuth":{"oauthAuthorization":{"app":"x"}})",

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <utility>
 
+#include "services/registry/credentials/credentials.h"
+
 namespace sallyport::testing {
 namespace {
 
@@ -126,6 +128,7 @@ std::vector<registry::v1::Invalidation> FakeRegistry::invalidations() const {
 void FakeRegistry::Push(registry::v1::WatchEvent event) {
   event.set_store_id(kStoreId);
   event.set_revision(++revision_);
+  registry::LowerServers(event);
   for (const auto& invalidation : event.delta().invalidations()) invalidations_.push_back(invalidation);
   events_.push_back(std::move(event));
   changed_.notify_all();
@@ -136,6 +139,7 @@ registry::v1::WatchEvent FakeRegistry::Snapshot() const {
   event.set_store_id(kStoreId);
   event.set_revision(revision_);
   *event.mutable_snapshot() = snapshot_;
+  registry::LowerServers(event);
   return event;
 }
 

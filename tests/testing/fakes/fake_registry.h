@@ -14,7 +14,7 @@
 namespace sallyport::testing {
 
 // The registry's control stream, with a configuration that a test sets; tests/contract holds it to the real one.
-// Resumes no watcher: each is sent a snapshot first. Thread-safe.
+// Servers get their plans as there. Resumes no watcher: each is sent a snapshot first. Thread-safe.
 class FakeRegistry : public registry::v1::Registry::Service {
  public:
   grpc::Status Watch(grpc::ServerContext* context, const registry::v1::WatchRequest* request,

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "sallyport/registry/v1/mcp_server.pb.h"
+
+namespace sallyport::token_broker {
+
+// Whether a browser may be led there once an account is connected: an address of one of the origins that the server's
+// policy names, as an administrator wrote them. Anything else would make this gateway a redirector for everybody.
+bool MayReturnTo(const registry::v1::McpServer& server, const std::string& address);
+
+}  // namespace sallyport::token_broker

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "common/clock.h"
+#include "services/token_broker/connections.h"
+#include "services/token_broker/secret_reader.h"
+#include "services/token_broker/sign_ins.h"
+#include "services/token_broker/sources/source.h"
+#include "services/token_broker/task_runner.h"
+
+namespace sallyport::token_broker {
+
+// The identity provider's token of the caller's sign-in.
+class SignInTokenSource final : public Source {
+ public:
+  // All outlive this.
+  SignInTokenSource(SecretReader& secrets, Connections& connections, SignIns& sign_ins, TaskRunner& runner,
+                    const Clock& clock)
+      : secrets_(secrets), connections_(connections), sign_ins_(sign_ins), runner_(runner), clock_(clock) {}
+
+  std::string CacheKey(const Need& need) const override;
+  void Get(const std::shared_ptr<const Need>& need, Done done) override;
+
+  // The token itself, wherever it goes.
+  struct Wish {
+    std::string subject;
+    std::string connector;
+    std::string passport;  // JWT of a passport of the subject.
+    bool id_token = false;
+    int64_t refused_generation = 0;
+    int64_t refused_version = 0;
+  };
+  using TokenDone = std::function<void(absl::StatusOr<Value>)>;
+  void Current(const Wish& wish, TokenDone done);
+
+ private:
+  // Ends with what authn makes of a sign-in that has no tokens any more.
+  void EndSignIn(const std::string& passport, TokenDone done);
+
+  SecretReader& secrets_;
+  Connections& connections_;
+  SignIns& sign_ins_;
+  TaskRunner& runner_;
+  const Clock& clock_;
+};
+
+// PERMISSION_DENIED reason origin_not_allowed unless the server's binding lets tokens that were not entered for it go
+// to its upstream.
+absl::Status CheckServerBinding(SecretReader& secrets, const Need& need, absl::string_view what);
+
+}  // namespace sallyport::token_broker
