@@ -43,17 +43,8 @@ for (const topology of TOPOLOGIES) {
         const server = (more) => ({ slug: 'future', upstreamUrl: url, agentAuth: EVERYONE, appAuth: { passthrough: {} }, ...more });
         const header = (source) => server({ outboundHeaders: [{ name: 'X-Future', ...source }] });
         return {
-          'appAuth.clientCredentials': server({
-            appAuth: { clientCredentials: { tokenUrl: 'https://idp.example.com/token', clientId: 'c', clientSecret: secret('service') } },
-          }),
-          'outboundHeaders[0].oauth2ServiceToken': header({
-            oauth2ServiceToken: { tokenUrl: 'https://idp.example.com/token', clientId: 'c', clientSecret: secret('service') },
-          }),
-          'outboundHeaders[0].onBehalfOf': header({
-            onBehalfOf: { exchangeUrl: 'https://idp.example.com/token', clientId: 'c', clientSecret: secret('service') },
-          }),
-          'outboundHeaders[0].storedCredential': header({ storedCredential: { credential: 'jira' } }),
           'outboundHeaders[0].forwardCallerToken.scopes': header({ forwardCallerToken: { scopes: ['api'] } }),
+          'outboundHeaders[0].storedCredential.match PER_USER': header({ storedCredential: { credential: 'jira', match: 'PER_USER' } }),
           secretUpstreamUrl: server({ secretUpstreamUrl: secret('hook') }),
           'policy.tls': server({ policy: { tls: { caBundle: 'x' } } }),
         };
@@ -78,8 +69,7 @@ for (const topology of TOPOLOGIES) {
         const app = { slug: 'preset', provider: 'github', clientId: 'c' };
         const credential = { slug: 'jira', owner: 'USER', kind: 'API_KEY', allowedUpstreamOrigins: [world.echo.origin] };
         for (const [method, body, field] of [
-          ['CreateApp', { app }, 'provider'], ['CreateApp', { app: { ...app, provider: '', clientAuth: 'PRIVATE_KEY_JWT' } }, 'clientAuth PRIVATE_KEY_JWT'],
-          ['CreateCredential', { credential }, 'owner USER'],
+          ['CreateApp', { app }, 'provider'], ['CreateCredential', { credential }, 'owner USER'],
         ]) {
           const answer = await world.gateway.apiRequest(`${REGISTRY}/${method}`, body);
           assert.equal(answer.status, 400, answer.body);

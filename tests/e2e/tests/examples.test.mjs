@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two examples of the product: a team that uses an OAuth app, and a nightly script with an API key.
+// Examples 1 and 2 of the product: a team that uses an OAuth app, and a nightly script with an API key.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, afterEach, before, describe, it } from 'node:test';
@@ -21,7 +21,7 @@ for (const topology of TOPOLOGIES) {
     before(async () => { world = await startWorld(topology, { users: 4, provider: { accessSeconds: 4 } }); });
     after(() => world?.close());
 
-    describe('a team uses an OAuth app', () => {
+    describe('Example 1: a team uses an OAuth app', () => {
       const clients = [];
       after(() => Promise.all(clients.map((client) => client.close())));
 
@@ -126,7 +126,7 @@ for (const topology of TOPOLOGIES) {
       });
     });
 
-    describe('a nightly script', () => {
+    describe('Example 2: a nightly script', () => {
       it('sends no credential, and the API gets its key', async () => {
         const answer = await callTool(world.gateway.mcpUrl('nightly'), 'headers');
         assert.equal(answer.status, 200, answer.body);

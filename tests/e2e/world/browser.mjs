@@ -62,8 +62,9 @@ export const YES = /approve|allow|authori[sz]e|continue|accept|^yes|connect|link
 export const NO = /deny|cancel|not now|don.t|^no\b|decline|reject|sign out|switch/i;
 
 export class Browser {
-  // Every URL that was asked for, in order.
+  // Every URL that was asked for, in order; and what came: { url, status, html }.
   visited = [];
+  answers = [];
 
   #jar = new Map();  // host -> Map(name -> value): cookies do not distinguish ports, so a host is a host name
 
@@ -92,6 +93,7 @@ export class Browser {
       url: target.href, status: response.status, headers: response.headers, html: response.body,
       location: response.headers.location ? new URL(response.headers.location, target).href : undefined,
     };
+    this.answers.push({ url: page.url, status: page.status, html: page.html });
     page.forms = parseForms(page.html, page.url);
     page.links = parseLinks(page.html, page.url);
     return page;

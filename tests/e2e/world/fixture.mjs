@@ -23,10 +23,11 @@ function scryptHash(password) {
 
 const canary = (name) => `canary-${name}-${randomBytes(12).toString('base64url')}`;
 
-// options: users (how many, or as makeUsers makes them), idp, provider, gateway (settings of startGateway), tls (of the public port).
+// options: users (how many, or as makeUsers makes them), idp, provider, gateway (settings of startGateway), tls (of the public port),
+// idpClients (clients of the identity provider beside the gateway), corp (settings of the connector corp).
 // resources(world) gives what to apply; defaultResources by default. connectors({ publicUrl }) gives connectors beside corp and local.
 export async function startWorld(topology,
-  { users = 3, idp: idpOptions, provider: providerOptions, gateway: settings = {}, tls = false, resources, connectors } = {}) {
+  { users = 3, idp: idpOptions, provider: providerOptions, gateway: settings = {}, tls = false, resources, connectors, idpClients = [], corp = {} } = {}) {
   const closers = [];
   try {
     const reserved = await reserveGateway(topology, { tls });
@@ -34,7 +35,7 @@ export async function startWorld(topology,
     const clientSecret = canary('idp-client');
     const idp = await startIdp({
       users: people,
-      clients: [{ client_id: 'gateway', client_secret: clientSecret, redirect_uris: [`${reserved.publicUrl}/oauth/callback/corp`] }],
+      clients: [{ client_id: 'gateway', client_secret: clientSecret, redirect_uris: [`${reserved.publicUrl}/oauth/callback/corp`] }, ...idpClients],
       ...idpOptions,
     });
     closers.push(idp);
@@ -57,7 +58,7 @@ export async function startWorld(topology,
           id: 'corp', displayName: 'Corporate login',
           oidc: {
             issuer: idp.issuer, clientId: 'gateway', clientSecret, scopes: ['openid', 'email', 'profile', 'offline_access'],
-            authoritativeDomains: ['example.com'],
+            authoritativeDomains: ['example.com'], ...corp,
           },
         },
         {

@@ -24,8 +24,9 @@ async function form(req) {
 
 // Starts the provider. `clients` are client metadata in the vocabulary of OpenID Connect registration (a public client has
 // token_endpoint_auth_method none). Everything secret the provider hands out is collected in `secrets`; `owners` tells whose a token is.
+// For clients of `ownClients` nobody is asked to agree, as a company's own applications.
 // With `resources` (URLs) it is an authorization server for those, with dynamic client registration, as MCP clients want one.
-export async function startIdp({ users = makeUsers(2), clients = [], accessTokenSeconds = 3600, port, resources = [] } = {}) {
+export async function startIdp({ users = makeUsers(2), clients = [], accessTokenSeconds = 3600, port, resources = [], ownClients = [] } = {}) {
   const at = port ?? await freePort();
   const issuer = `http://127.0.0.1:${at}`;
   const { privateKey, publicKey } = await generateKeyPair('RS256', { extractable: true });
@@ -62,6 +63,18 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
     issueRefreshToken: () => true,
     rotateRefreshToken: () => true,
     pkce: { required: () => true },
+    ...(ownClients.length > 0 && {
+      loadExistingGrant: async (ctx) => {
+        const { client, session, params } = ctx.oidc;
+        const id = session.grantIdFor(client.clientId);
+        if (id) return ctx.oidc.provider.Grant.find(id);
+        if (!ownClients.includes(client.clientId)) return undefined;
+        const grant = new ctx.oidc.provider.Grant({ accountId: session.accountId, clientId: client.clientId });
+        grant.addOIDCScope(params.scope);
+        await grant.save();
+        return grant;
+      },
+    }),
     ttl: {
       AccessToken: accessTokenSeconds, AuthorizationCode: 60, IdToken: 3600, RefreshToken: 86400, Interaction: 600, Session: 86400,
       Grant: 86400,
