@@ -86,7 +86,7 @@ class ClientTestBase : public BrokerTestBase {
     return requests_;
   }
 
-  FakeClock clock_for_all_{absl::Now()};
+  FakeClock clock_for_all_{absl::FromUnixSeconds(1'700'000'000)};
   Mutex mu_;
   std::vector<HttpProvider::Request> requests_ ABSL_GUARDED_BY(mu_);
   std::vector<HttpProvider::Response> answers_ ABSL_GUARDED_BY(mu_);
