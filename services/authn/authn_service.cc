@@ -79,11 +79,14 @@ absl::StatusOr<v1::AuthenticateResponse> AuthnRpcs::Authenticate(const v1::Authe
 
 std::vector<std::string> AuthnRpcs::LinkServers(const v1::GetPassportRequest& request, const Identity& identity) const {
   std::string app_uid = request.app_slug().empty() ? "" : parts_.servers.AppUid(request.app_slug());
+  std::vector<std::string> uids;
   if (!request.server_slug().empty()) {
     const auto server = parts_.servers.FindBySlug(request.server_slug());
     app_uid = server == nullptr ? "" : server->app_uid();
+    if (app_uid.empty() && server != nullptr && parts_.authenticator.MayUse(*server, identity)) {
+      uids.push_back(server->uid());  // For a credential of their own there.
+    }
   }
-  std::vector<std::string> uids;
   for (const auto& server : parts_.servers.OfApp(app_uid)) {
     if (parts_.authenticator.MayUse(*server, identity)) {
       uids.push_back(server->uid());

@@ -58,6 +58,14 @@ ServerView::ServerView(RegistrySnapshot::Server server, const GroupNames& names)
 
 const std::string& ServerView::app_uid() const { return AppUidOf(*config); }
 
+bool ServerView::needs_connecting() const {
+  const auto& pieces = config->credential_plan().pieces();
+  return std::any_of(pieces.begin(), pieces.end(), [](const Piece& piece) {
+    return piece.has_user_connection() ||
+           piece.stored_credential().match() == registry::v1::CredentialPlan::StoredCredential::PER_USER;
+  });
+}
+
 std::shared_ptr<const ServerView> Servers::View(const RegistrySnapshot::Server& server) const {
   {
     MutexLock lock(mu_);

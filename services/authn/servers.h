@@ -43,6 +43,8 @@ struct ServerView {
   const std::string& name() const { return config->display_name().empty() ? config->slug() : config->display_name(); }
   // App that every user must have linked (OAuth authorization), or "".
   const std::string& app_uid() const;
+  // Its users must link an account or enter a credential of their own: /connect/<server> is for them.
+  bool needs_connecting() const;
 };
 
 // Servers of the control stream. Thread-safe.

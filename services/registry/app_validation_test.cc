@@ -81,10 +81,11 @@ TEST_F(AppValidationTest, LoopbackProvidersOnlyWhereTheDeploymentNamesThem) {
   EXPECT_THAT(Refused(app), IsEmpty());
 }
 
-TEST_F(AppValidationTest, ACredentialOfEachUserIsNotYetSupported) {
-  EXPECT_THAT(Refused(FromJson<v1::Credential>(R"({"slug": "a", "kind": "API_KEY", "owner": "USER",
-                                                   "allowedUpstreamOrigins": ["https://a.example.com"]})")),
-              ElementsAre("owner"));
+TEST_F(AppValidationTest, ACredentialOfEachUserHasNoUserNameOfItsOwn) {
+  const std::string own = R"("slug": "a", "kind": "PASSWORD", "owner": "USER",
+                             "allowedUpstreamOrigins": ["https://a.example.com"])";
+  EXPECT_THAT(Refused(FromJson<v1::Credential>("{" + own + "}")), IsEmpty());
+  EXPECT_THAT(Refused(FromJson<v1::Credential>("{" + own + R"(, "username": "ann"})")), ElementsAre("username"));
 }
 
 }  // namespace

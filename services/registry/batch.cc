@@ -196,15 +196,19 @@ void Batch::ResolveReferences(Change& change) {
   }
 }
 
-// How a stored credential is written, where the server leaves it open.
+// Whose value of a stored credential goes out, and how it is written, where the server leaves it open.
 void Batch::ChooseForms(v1::McpServer& server) {
   using Stored = v1::OutboundHeader::StoredCredential;
   for (v1::OutboundHeader& header : *server.mutable_outbound_headers()) {
-    if (!header.has_stored_credential() || header.stored_credential().form() != Stored::FORM_UNSPECIFIED) continue;
-    const v1::Credential* credential = Find<v1::Credential>(header.stored_credential().credential());
+    if (!header.has_stored_credential()) continue;
+    Stored& stored = *header.mutable_stored_credential();
+    const v1::Credential* credential = Find<v1::Credential>(stored.credential());
+    const bool own = credential != nullptr && credential->owner() == v1::Credential::USER;
+    if (own && stored.match() == Stored::MATCH_UNSPECIFIED) stored.set_match(Stored::PER_USER);
+    if (stored.form() != Stored::FORM_UNSPECIFIED) continue;
     const bool basic = credential != nullptr && credential->kind() == v1::Credential::PASSWORD &&
-                       !credential->username().empty() && header.prefix().empty();
-    header.mutable_stored_credential()->set_form(basic ? Stored::BASIC : Stored::VALUE);
+                       (own || !credential->username().empty()) && header.prefix().empty();
+    stored.set_form(basic ? Stored::BASIC : Stored::VALUE);
   }
 }
 

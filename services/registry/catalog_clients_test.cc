@@ -147,6 +147,24 @@ TEST_P(CatalogClientsTest, AStoredCredentialIsReferredToByUidAndOutlivesItsUsers
   EXPECT_THAT(catalog_->Delete<v1::Credential>("c", 0, chief_), IsOk());
 }
 
+TEST_P(CatalogClientsTest, ACredentialOfEachUserHasNoValueHereAndStaysTheirs) {
+  const std::string own = R"({"slug": "c", "kind": "PASSWORD", "allowedUpstreamOrigins": ["https://api.example.com"])";
+  const auto fields = [](const absl::Status& status) { return std::string(status.message()); };
+  EXPECT_THAT(fields(Create<v1::Credential>(own + R"(, "owner": "USER", "value": {"value": "k"}})").status()),
+              HasSubstr("value: owner USER"));
+  ASSERT_THAT(Create<v1::Credential>(own + R"(, "owner": "USER"})"), IsOk());
+  EXPECT_THAT(fields(Update<v1::Credential>(own + "}").status()), HasSubstr("owner: cannot be changed"));
+  EXPECT_THAT(fields(Update<v1::Credential>(own + R"(, "owner": "USER", "value": {"value": "k"}})").status()),
+              HasSubstr("value: owner USER"));
+  ASSERT_THAT(Create<v1::McpServer>(R"({"slug": "a", "upstreamUrl": "https://api.example.com/mcp",
+      "agentAuth": {"interactive": {"allow": {"everyone": true}}}, "appAuth": {"passthrough": {}},
+      "outboundHeaders": [{"name": "X-Key", "storedCredential": {"credential": "c"}}]})"),
+              IsOk());
+  const auto stored = Stored().mcp_servers(0).outbound_headers(0).stored_credential();
+  EXPECT_EQ(stored.match(), v1::OutboundHeader::StoredCredential::PER_USER);
+  EXPECT_EQ(stored.form(), v1::OutboundHeader::StoredCredential::BASIC);
+}
+
 TEST_P(CatalogClientsTest, APasswordGoesOutWithItsUserNameUnlessAPrefixSaysOtherwise) {
   ASSERT_THAT(Create<v1::Credential>(R"({"slug": "c", "kind": "PASSWORD", "username": "ann", "value": {"value": "k"},
       "allowedUpstreamOrigins": ["https://api.example.com"]})"),

@@ -172,12 +172,20 @@ SecretReach ResourceTraits<v1::Credential>::ReachOf(const SecretField& /*field*/
 SecretPlan ResourceTraits<v1::Credential>::Check(const Draft<v1::Credential>& draft, Findings& findings) {
   ValidateCredential(draft.after, findings);
   CheckWhoSetsOrigins(draft, findings);
-  return PlanSecrets(
+  SecretPlan plan = PlanSecrets(
       draft,
       [](const SecretField&) {
         return MoveRule{"allowedUpstreamOrigins", MoveRule::kRebind};
       },
       findings);
+  const bool own = draft.after.owner() == v1::Credential::USER;
+  if (own && (draft.after.value().set() || !plan.puts.empty())) {
+    findings.Refuse("value", "owner USER: each user enters their own, at /connect/<server>; leave it out");
+  }
+  if (draft.before != nullptr && own != (draft.before->owner() == v1::Credential::USER)) {
+    findings.Refuse("owner", "cannot be changed: create another credential, and let the servers refer to that");
+  }
+  return plan;
 }
 
 }  // namespace sallyport::registry

@@ -33,6 +33,8 @@ bool IsPrivateKey(const FieldDescriptor* field) { return field->options().GetExt
 // clients, which have none.
 Presence PresenceOf(const Message& message, const FieldDescriptor* field) {
   if (field->name() == "client_cert" || message.GetDescriptor() == v1::App::descriptor()) return Presence::kOptional;
+  const auto* credential = dynamic_cast<const v1::Credential*>(&message);
+  if (credential != nullptr && credential->owner() == v1::Credential::USER) return Presence::kOptional;
   const FieldDescriptor* key = message.GetDescriptor()->FindFieldByName("private_key");
   if (key == nullptr) return Presence::kRequired;
   const FieldDescriptor* auth = message.GetDescriptor()->FindFieldByName("client_auth");

@@ -178,6 +178,9 @@ void ValidateCredential(const v1::Credential& credential, Findings& findings) {
   if (!username.empty() && credential.kind() != v1::Credential::PASSWORD) {
     findings.Refuse("username", "goes with kind PASSWORD only: leave it out");
   }
+  if (!username.empty() && credential.owner() == v1::Credential::USER) {
+    findings.Refuse("username", "owner USER: each user enters their own; leave it out");
+  }
   if (username.find(':') != std::string::npos || !IsTrimmedFieldValue(username)) {
     findings.Refuse("username", "must not hold ':' or control characters (RFC 7617 section 2)");
   }

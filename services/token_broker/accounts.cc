@@ -15,6 +15,7 @@
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/text/hex.h"
+#include "services/token_broker/connectables.h"
 #include "services/token_broker/connection.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/link_scopes.h"
@@ -53,6 +54,20 @@ std::string StateName(const vault::v1::RecordMetadata& metadata) {
   return "revoked";
 }
 
+// What of `server`, which may be null, has this uid.
+std::optional<Connectable> ConnectableOf(const RegistrySnapshot& snapshot, const registry::v1::McpServer* server,
+                                         const std::string& uid) {
+  if (server == nullptr) {
+    return std::nullopt;
+  }
+  for (const Connectable& one : ConnectablesOf(*server, snapshot)) {
+    if (one.uid() == uid) {
+      return one;
+    }
+  }
+  return std::nullopt;
+}
+
 std::optional<absl::Time> TimeLabel(const vault::v1::RecordMetadata& metadata, const char* name) {
   const auto label = metadata.labels().find(name);
   absl::Time time;
@@ -65,13 +80,15 @@ std::optional<absl::Time> TimeLabel(const vault::v1::RecordMetadata& metadata, c
 }  // namespace
 
 Accounts::Accounts(std::string public_url, const ControlStream& control, VaultClient& vault, BrokerKey& key,
-                   Revoker& revoker, Providers& providers, const AuditLog& audit, const Clock& clock)
+                   Revoker& revoker, Providers& providers, UserCredentials& credentials, const AuditLog& audit,
+                   const Clock& clock)
     : public_url_(std::move(public_url)),
       control_(control),
       vault_(vault),
       key_(key),
       revoker_(revoker),
       providers_(providers),
+      credentials_(credentials),
       audit_(audit),
       clock_(clock) {}
 
@@ -79,13 +96,12 @@ absl::StatusOr<v1::StartLinkResponse> Accounts::StartLink(const v1::StartLinkReq
                                                           const Passport& passport) {
   const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
   const registry::v1::McpServer* server = snapshot->ServerByUid(request.server_uid());
-  const registry::v1::App* app = snapshot->AppByUid(request.app_uid());
   if (passport.purpose != Passport::Purpose::kCall || passport.server_uid != request.server_uid()) {
     return error::PassportMismatch();
   }
-  const UserConnection* account = server == nullptr ? nullptr : AccountOf(*server);
-  if (account == nullptr || app == nullptr || account->app_uid() != app->uid()) {
-    return absl::NotFoundError("this server does not use this app");
+  const std::optional<Connectable> wanted = ConnectableOf(*snapshot, server, request.app_uid());
+  if (!wanted.has_value()) {
+    return absl::NotFoundError("this server does not use this app or credential");
   }
   const absl::Time expires_at = clock_.Now() + kLinkLifetime;
   ASSIGN_OR_RETURN(const Secret ticket_key, key_.For(kTicketPurpose));
@@ -93,13 +109,18 @@ absl::StatusOr<v1::StartLinkResponse> Accounts::StartLink(const v1::StartLinkReq
   response.set_url(absl::StrCat(public_url_, "/connect/", server->slug(),
                                 "?for=", MakeTicket(ticket_key, passport.subject, server->uid(), expires_at),
                                 "&connector=", PercentEncode(passport.subject.substr(0, passport.subject.find(':')))));
+  if (wanted->credential != nullptr) {
+    absl::StrAppend(response.mutable_url(), "&credential=", wanted->slug());
+  }
   response.set_elicitation_id(RandomUuid());
-  response.set_message(absl::StrCat("Connect your ", NameOf(*app), " account to continue."));
+  response.set_message(wanted->credential == nullptr
+                           ? absl::StrCat("Connect your ", wanted->name(), " account to continue.")
+                           : absl::StrCat("Enter your ", wanted->name(), " to continue."));
   if (request.has_call()) {
     v1::RequestState state;
     state.set_subject(passport.subject);
     state.set_server_uid(server->uid());
-    state.set_app_uid(app->uid());
+    state.set_app_uid(wanted->uid());
     *state.mutable_call() = request.call();
     *state.mutable_expires_at() = ToTimestamp(expires_at);
     ASSIGN_OR_RETURN(const Secret state_key, key_.For(kStatePurpose));
@@ -117,7 +138,16 @@ absl::StatusOr<v1::ResumeLinkResponse> Accounts::ResumeLink(const v1::ResumeLink
   response.set_app_uid(state.app_uid());
   const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
   const registry::v1::McpServer* server = snapshot->ServerByUid(state.server_uid());
-  const registry::v1::App* app = snapshot->AppByUid(state.app_uid());
+  const std::optional<Connectable> wanted = ConnectableOf(*snapshot, server, state.app_uid());
+  if (!wanted.has_value()) {
+    return response;
+  }
+  if (wanted->credential != nullptr) {
+    ASSIGN_OR_RETURN(const auto stored, credentials_.Read(state.app_uid(), passport));
+    const absl::StatusOr<Url> upstream = Url::Parse(server->upstream_url());
+    response.set_linked(stored.has_value() && upstream.ok() && stored->Allows(upstream->origin()));
+    return response;
+  }
   vault::v1::GetRequest get;
   *get.mutable_record() = ConnectionRecord(passport.subject, state.app_uid());
   absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(get, passport.jwt);
@@ -128,10 +158,9 @@ absl::StatusOr<v1::ResumeLinkResponse> Accounts::ResumeLink(const v1::ResumeLink
     return record.status();
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<ConnectionView> view, ViewOf(*record));
-  const UserConnection* account = server == nullptr ? nullptr : AccountOf(*server);
-  response.set_linked(account != nullptr && app != nullptr && view->state == ConnectionView::State::kLinked &&
-                      !providers_.HasMoved(*app, view->provenance.token_origin()) &&
-                      MissingScopes(view->scopes, NeededScopes(*app, *account)).empty());
+  response.set_linked(view->state == ConnectionView::State::kLinked &&
+                      !providers_.HasMoved(*wanted->app, view->provenance.token_origin()) &&
+                      MissingScopes(view->scopes, NeededScopes(*wanted->app, *AccountOf(*server))).empty());
   return response;
 }
 

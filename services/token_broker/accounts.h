@@ -13,6 +13,7 @@
 #include "services/token_broker/broker_key.h"
 #include "services/token_broker/providers.h"
 #include "services/token_broker/revoker.h"
+#include "services/token_broker/user_credentials.h"
 #include "services/token_broker/vault_client.h"
 
 namespace sallyport::token_broker {
@@ -22,7 +23,7 @@ class Accounts {
  public:
   // All outlive this.
   Accounts(std::string public_url, const ControlStream& control, VaultClient& vault, BrokerKey& key, Revoker& revoker,
-           Providers& providers, const AuditLog& audit, const Clock& clock);
+           Providers& providers, UserCredentials& credentials, const AuditLog& audit, const Clock& clock);
 
   absl::StatusOr<v1::StartLinkResponse> StartLink(const v1::StartLinkRequest& request, const Passport& passport);
   absl::StatusOr<v1::ResumeLinkResponse> ResumeLink(const v1::ResumeLinkRequest& request, const Passport& passport);
@@ -36,6 +37,7 @@ class Accounts {
   BrokerKey& key_;
   Revoker& revoker_;
   Providers& providers_;
+  UserCredentials& credentials_;
   const AuditLog& audit_;
   const Clock& clock_;
 };

@@ -15,4 +15,8 @@ inline std::string NameOf(const registry::v1::McpServer& server) {
   return server.display_name().empty() ? server.slug() : server.display_name();
 }
 
+inline std::string NameOf(const registry::v1::Credential& credential) {
+  return credential.display_name().empty() ? credential.slug() : credential.display_name();
+}
+
 }  // namespace sallyport::token_broker

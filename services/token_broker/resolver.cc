@@ -93,8 +93,10 @@ absl::Status AddPiece(const CredentialPlan::Piece& piece, const Value& value,
 // What the upstream refused of this piece. An older edge names one version: that of app authentication where there is
 // an account.
 void SetRefused(const v1::ResolveCredentialsRequest& request, bool has_account, Need& need) {
+  // Of what its user alone can replace it is not said while something else may have been refused.
+  const bool users_own = need.piece->stored_credential().match() == CredentialPlan::StoredCredential::PER_USER;
   for (const auto& refused : request.refused_pieces()) {
-    if (refused.piece() != need.piece->id()) continue;
+    if (refused.piece() != need.piece->id() || (users_own && request.refused_pieces_size() > 1)) continue;
     need.refused_generation = refused.generation();
     need.refused_version = refused.version();
   }
@@ -255,7 +257,8 @@ void Resolver::Continue(const CallPtr& call) {
       return End(call, outcome.status());
     }
     if (auto* link = std::get_if<v1::LinkRequired>(&*outcome); link != nullptr) {
-      *call->response->mutable_link() = std::move(*link);
+      // One after the other: the page for the first leads on to the next.
+      if (!call->response->has_link()) *call->response->mutable_link() = std::move(*link);
     } else if (const absl::Status added =
                    AddPiece(*call->steps[call->next].need->piece, std::get<Value>(*outcome), call->response);
                !added.ok()) {

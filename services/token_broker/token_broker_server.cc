@@ -48,6 +48,7 @@
 #include "services/token_broker/task_runner.h"
 #include "services/token_broker/token_broker_service.h"
 #include "services/token_broker/token_cache.h"
+#include "services/token_broker/user_credentials.h"
 #include "services/token_broker/web_pages.h"
 
 namespace sallyport::token_broker {
@@ -143,6 +144,7 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<TaskRunner> runner;
   std::unique_ptr<TaskRunner> behind;
   std::unique_ptr<Invalidations> invalidations;
+  std::unique_ptr<UserCredentials> user_credentials;
   std::unique_ptr<Refresher> refresher;
   std::unique_ptr<Connections> connections;
   std::unique_ptr<SignIns> sign_ins;
@@ -287,6 +289,7 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   cache = std::make_unique<TokenCache>(*vault, redis.get(), clock);
   key = std::make_unique<BrokerKey>(*vault);
   invalidations = std::make_unique<Invalidations>(peers.registry, *cache, *behind);
+  user_credentials = std::make_unique<UserCredentials>(*control, *vault, *invalidations, *audit, clock);
   Refresher::Options refreshing;
   if (config.has_idle_refresh()) {
     refreshing.flight.idle_refresh = FromProtoDuration(config.idle_refresh());
@@ -305,8 +308,10 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   revoker = std::make_unique<Revoker>(*vault, *endpoint, *invalidations, clock);
   linker = std::make_unique<Linker>(public_url, *vault, *secrets, *providers, *endpoint, *invalidations, *audit, clock,
                                     refreshing.flight.idle_refresh);
-  accounts = std::make_unique<Accounts>(public_url, *control, *vault, *key, *revoker, *providers, *audit, clock);
-  pages = std::make_unique<WebPages>(public_url, *control, verifier.get(), *vault, *linker, *key, *audit, clock);
+  accounts = std::make_unique<Accounts>(public_url, *control, *vault, *key, *revoker, *providers, *user_credentials,
+                                        *audit, clock);
+  pages = std::make_unique<WebPages>(public_url, *control, verifier.get(), *vault, *linker, *user_credentials, *key,
+                                     *audit, clock);
   background =
       std::make_unique<Background>(*vault, *connections, *refresher, *revoker, *behind, clock, absl::Seconds(30));
   control->AddListener([this](const ControlUpdate& update) { Obey(update); });
@@ -321,7 +326,7 @@ void TokenBrokerServer::Parts::AddSources(const Clock& clock) {
   sources.Add(Piece::kUserConnection, std::make_unique<UserConnectionSource>(*secrets, *connections, *runner, clock));
   sources.Add(Piece::kServiceToken,
               std::make_unique<ServiceTokenSource>(*secrets, *token_client, *fetchers, cache.get(), clock));
-  sources.Add(Piece::kStoredCredential, std::make_unique<StoredCredentialSource>(*secrets));
+  sources.Add(Piece::kStoredCredential, std::make_unique<StoredCredentialSource>(*secrets, *user_credentials));
   auto sign_in_tokens = std::make_unique<SignInTokenSource>(*secrets, *connections, *sign_ins, *runner, clock);
   sources.Add(Piece::kExchangedToken,
               std::make_unique<ExchangedTokenSource>(*secrets, *token_client, *sign_in_tokens, *fetchers, clock));
@@ -341,7 +346,7 @@ absl::Status TokenBrokerServer::Parts::Listen(const config::v1::TokenBrokerConfi
     handler.clock = &clock;
     handler.service = "sallyport.token_broker.v1.TokenBroker";
     std::vector<std::unique_ptr<grpc::Service>> services;
-    services.push_back(std::make_unique<TokenBrokerService>(handler, *resolver, *accounts));
+    services.push_back(std::make_unique<TokenBrokerService>(handler, *resolver, *accounts, *user_credentials));
     handler.service = "sallyport.token_broker.v1.SignIns";
     services.push_back(std::make_unique<SignInsService>(handler, *sign_in_store));
     handler.service = "sallyport.web.v1.Web";

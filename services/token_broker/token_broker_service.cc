@@ -21,13 +21,17 @@ std::map<std::string, MethodTable> TokenBrokerMethodTables() {
             {"StartLink", edge},
             {"ResumeLink", edge},
             {"ListConnections", edge},
-            {"Disconnect", edge}}},
+            {"Disconnect", edge},
+            {"ListOwnCredentials", edge},
+            {"SetCredential", edge},
+            {"ClearCredential", edge}}},
           {"sallyport.token_broker.v1.SignIns", {{"StoreTokens", {"authn"}}}},
           {"sallyport.web.v1.Web", {{"Handle", edge}}}};
 }
 
-TokenBrokerService::TokenBrokerService(RpcHandler::Options options, Resolver& resolver, Accounts& accounts)
-    : rpc_(std::move(options)), resolver_(resolver), accounts_(accounts) {}
+TokenBrokerService::TokenBrokerService(RpcHandler::Options options, Resolver& resolver, Accounts& accounts,
+                                       UserCredentials& credentials)
+    : rpc_(std::move(options)), resolver_(resolver), accounts_(accounts), credentials_(credentials) {}
 
 grpc::ServerUnaryReactor* TokenBrokerService::ResolveCredentials(grpc::CallbackServerContext* context,
                                                                  const v1::ResolveCredentialsRequest* request,
@@ -72,6 +76,35 @@ grpc::Status TokenBrokerService::Disconnect(grpc::ServerContext* context, const 
                      [&](const Caller& caller) -> absl::StatusOr<v1::DisconnectResponse> {
                        const absl::StatusOr<const Passport*> user = UserOf(caller);
                        return user.ok() ? accounts_.Disconnect(*request, **user) : user.status();
+                     });
+}
+
+grpc::Status TokenBrokerService::ListOwnCredentials(grpc::ServerContext* context,
+                                                    const v1::ListOwnCredentialsRequest* /*request*/,
+                                                    v1::ListOwnCredentialsResponse* response) {
+  return rpc_.Handle("ListOwnCredentials", context, response,
+                     [&](const Caller& caller) -> absl::StatusOr<v1::ListOwnCredentialsResponse> {
+                       const absl::StatusOr<const Passport*> user = UserOf(caller);
+                       return user.ok() ? credentials_.List(**user) : user.status();
+                     });
+}
+
+grpc::Status TokenBrokerService::SetCredential(grpc::ServerContext* context, const v1::SetCredentialRequest* request,
+                                               v1::SetCredentialResponse* response) {
+  return rpc_.Handle("SetCredential", context, response,
+                     [&](const Caller& caller) -> absl::StatusOr<v1::SetCredentialResponse> {
+                       const absl::StatusOr<const Passport*> user = UserOf(caller);
+                       return user.ok() ? credentials_.Set(*request, **user) : user.status();
+                     });
+}
+
+grpc::Status TokenBrokerService::ClearCredential(grpc::ServerContext* context,
+                                                 const v1::ClearCredentialRequest* request,
+                                                 v1::ClearCredentialResponse* response) {
+  return rpc_.Handle("ClearCredential", context, response,
+                     [&](const Caller& caller) -> absl::StatusOr<v1::ClearCredentialResponse> {
+                       const absl::StatusOr<const Passport*> user = UserOf(caller);
+                       return user.ok() ? credentials_.Clear(*request, **user) : user.status();
                      });
 }
 

@@ -23,8 +23,8 @@ std::map<std::string, MethodTable> TokenBrokerMethodTables();
 class TokenBrokerService final
     : public v1::TokenBroker::WithCallbackMethod_ResolveCredentials<v1::TokenBroker::Service> {
  public:
-  // `resolver` and `accounts` outlive this.
-  TokenBrokerService(RpcHandler::Options options, Resolver& resolver, Accounts& accounts);
+  // All outlive this.
+  TokenBrokerService(RpcHandler::Options options, Resolver& resolver, Accounts& accounts, UserCredentials& credentials);
 
   grpc::ServerUnaryReactor* ResolveCredentials(grpc::CallbackServerContext* context,
                                                const v1::ResolveCredentialsRequest* request,
@@ -37,11 +37,18 @@ class TokenBrokerService final
                                v1::ListConnectionsResponse* response) override;
   grpc::Status Disconnect(grpc::ServerContext* context, const v1::DisconnectRequest* request,
                           v1::DisconnectResponse* response) override;
+  grpc::Status ListOwnCredentials(grpc::ServerContext* context, const v1::ListOwnCredentialsRequest* request,
+                                  v1::ListOwnCredentialsResponse* response) override;
+  grpc::Status SetCredential(grpc::ServerContext* context, const v1::SetCredentialRequest* request,
+                             v1::SetCredentialResponse* response) override;
+  grpc::Status ClearCredential(grpc::ServerContext* context, const v1::ClearCredentialRequest* request,
+                               v1::ClearCredentialResponse* response) override;
 
  private:
   RpcHandler rpc_;
   Resolver& resolver_;
   Accounts& accounts_;
+  UserCredentials& credentials_;
 };
 
 class SignInsService final : public v1::SignIns::Service {

@@ -55,19 +55,23 @@ struct WebPages::Visit {
   std::map<std::string, std::string> fields;  // Of the query, or of the form.
   std::shared_ptr<const RegistrySnapshot> snapshot;
   const registry::v1::McpServer* server = nullptr;
+  // What the page is about: an app, or a credential of the caller's own.
   const registry::v1::App* app = nullptr;
+  const registry::v1::Credential* credential = nullptr;
   std::string txn;
   // Allowed by the server's policy; empty: nowhere.
   std::string return_to;
 };
 
 WebPages::WebPages(std::string public_url, const ControlStream& control, const PassportVerifier* verifier,
-                   VaultClient& vault, Linker& linker, BrokerKey& key, const AuditLog& audit, const Clock& clock)
+                   VaultClient& vault, Linker& linker, UserCredentials& credentials, BrokerKey& key,
+                   const AuditLog& audit, const Clock& clock)
     : public_url_(std::move(public_url)),
       control_(control),
       verifier_(verifier),
       vault_(vault),
       linker_(linker),
+      credentials_(credentials),
       key_(key),
       audit_(audit),
       clock_(clock) {
@@ -126,19 +130,45 @@ WebResponse WebPages::Handle(const WebRequest& request) {
                    "The address that this link leads back to is not one that the server's administrator has allowed "
                    "(policy.returnOrigins). Begin again where you came from.");
   }
-  const UserConnection* account = AccountOf(*visit.server);
-  visit.app = account == nullptr ? nullptr : visit.snapshot->AppByUid(account->app_uid());
+  if (!Choose(visit, FieldOf(visit.fields, "credential"))) {
+    return Message(404, host_, "Not found", "This server needs no such credential of yours.");
+  }
   return path.size() == 4 ? Done(visit) : Connect(visit);
+}
+
+bool WebPages::Choose(Visit& visit, const std::string& credential) {
+  const registry::v1::Credential* first = nullptr;
+  const registry::v1::Credential* missing = nullptr;
+  for (const Connectable& one : ConnectablesOf(*visit.server, *visit.snapshot)) {
+    if (one.app != nullptr) {
+      visit.app = one.app;
+    } else if (!credential.empty() && one.slug() == credential) {
+      visit.credential = one.credential;
+    } else {
+      first = first == nullptr ? one.credential : first;
+      missing =
+          missing == nullptr && !IsEntered(*visit.server, *one.credential, visit.passport) ? one.credential : missing;
+    }
+  }
+  if (!credential.empty()) {
+    visit.app = nullptr;
+    return visit.credential != nullptr;
+  }
+  // The account comes first; then, where nothing is missing, what was entered can be entered anew.
+  if (visit.app == nullptr) {
+    visit.credential = missing != nullptr ? missing : first;
+  }
+  return true;
 }
 
 WebResponse WebPages::Connect(const Visit& visit) {
   const std::vector<std::string>& mine = visit.passport.link_server_uids;
   if (std::find(mine.begin(), mine.end(), visit.server->uid()) == mine.end()) {
-    return visit.app == nullptr && !visit.txn.empty()
+    return visit.app == nullptr && visit.credential == nullptr && !visit.txn.empty()
                ? Redirect(ContinueUrl(visit.txn))
                : Message(403, host_, "Not for you", "You may not use this server. Ask its administrator.");
   }
-  if (visit.app == nullptr) {
+  if (visit.app == nullptr && visit.credential == nullptr) {
     return !visit.txn.empty() ? Redirect(ContinueUrl(visit.txn))
                               : Message(200, host_, "Nothing to connect", "This server needs no account of yours.");
   }
@@ -149,11 +179,14 @@ WebResponse WebPages::Connect(const Visit& visit) {
       return response;
     }
     // The platform they came from has told them what it is for, and made this link for them alone.
-    if (!visit.return_to.empty() && visit.request->method() == "GET") {
+    if (visit.app != nullptr && !visit.return_to.empty() && visit.request->method() == "GET") {
       return IsComplete(visit) ? Redirect(visit.return_to) : LeaveForProvider(visit);
     }
   }
-  return visit.request->method() == "POST" ? BeginLink(visit) : ShowConnect(visit);
+  if (visit.request->method() == "POST") {
+    return visit.app != nullptr ? BeginLink(visit) : EnterCredential(visit);
+  }
+  return ShowConnect(visit);
 }
 
 WebResponse WebPages::CheckLink(const Visit& visit, const std::string& ticket, bool* refused) {
@@ -183,7 +216,17 @@ WebResponse WebPages::CheckLink(const Visit& visit, const std::string& ticket, b
   return {};
 }
 
+bool WebPages::IsEntered(const registry::v1::McpServer& server, const registry::v1::Credential& credential,
+                         const Passport& passport) {
+  const absl::StatusOr<std::optional<UserCredentials::Stored>> stored = credentials_.Read(credential.uid(), passport);
+  const absl::StatusOr<Url> upstream = Url::Parse(server.upstream_url());
+  return stored.ok() && stored->has_value() && upstream.ok() && (*stored)->Allows(upstream->origin());
+}
+
 bool WebPages::IsComplete(const Visit& visit) {
+  if (visit.credential != nullptr) {
+    return IsEntered(*visit.server, *visit.credential, visit.passport);
+  }
   vault::v1::GetRequest get;
   *get.mutable_record() = ConnectionRecord(visit.passport.subject, visit.app->uid());
   const absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(get, visit.passport.jwt);
@@ -198,12 +241,125 @@ bool WebPages::IsComplete(const Visit& visit) {
   return alive && MissingScopes((*view)->scopes, NeededScopes(*visit.app, *AccountOf(*visit.server))).empty();
 }
 
-std::string WebPages::FormPurpose(const Visit& visit) const { return absl::StrCat("connect ", visit.server->uid()); }
+std::string WebPages::NextOf(const Visit& visit, const registry::v1::McpServer& server, const std::string& txn,
+                             const std::string& return_to, const std::string& done) {
+  for (const Connectable& one : ConnectablesOf(server, *visit.snapshot)) {
+    if (one.credential != nullptr && !IsEntered(server, *one.credential, visit.passport)) {
+      return absl::StrCat("/connect/", server.slug(), "?credential=", one.slug(),
+                          txn.empty() ? "" : absl::StrCat("&txn=", PercentEncode(txn)),
+                          return_to.empty() ? "" : absl::StrCat("&return_to=", PercentEncode(return_to)));
+    }
+  }
+  if (!txn.empty()) {
+    return ContinueUrl(txn);
+  }
+  // The policy may have changed since the link was begun.
+  return MayReturnTo(server, return_to) ? return_to : absl::StrCat("/connect/", server.slug(), "/done", done);
+}
+
+std::string WebPages::FormPurpose(const Visit& visit) {
+  return visit.credential == nullptr ? absl::StrCat("connect ", visit.server->uid())
+                                     : absl::StrCat("credential ", visit.server->uid(), " ", visit.credential->uid());
+}
+
+page::Html WebPages::FormFields(const Visit& visit, const Secret& key) const {
+  page::Html fields =
+      page::HiddenField("csrf", MakeFormToken(key, absl::StrCat(visit.passport.subject, " ", visit.passport.session_id),
+                                              FormPurpose(visit), clock_.Now() + absl::Hours(1)));
+  for (const char* name : {"for", "txn", "return_to"}) {
+    if (const std::string value = FieldOf(visit.fields, name); !value.empty()) {
+      fields += page::HiddenField(name, value);
+    }
+  }
+  if (visit.credential != nullptr) {
+    fields += page::HiddenField("credential", visit.credential->slug());
+  }
+  return fields;
+}
+
+bool WebPages::IsOurForm(const Visit& visit) {
+  const absl::StatusOr<Secret> key = key_.For("sallyport link ticket v1");
+  return web::CheckSameOrigin(*visit.request, public_url_).ok() && key.ok() &&
+         CheckFormToken(*key, FieldOf(visit.fields, "csrf"),
+                        absl::StrCat(visit.passport.subject, " ", visit.passport.session_id), FormPurpose(visit),
+                        clock_.Now());
+}
+
+WebResponse WebPages::ShowCredential(const Visit& visit, int status, const page::Html& note) {
+  const absl::StatusOr<Secret> key = key_.For("sallyport link ticket v1");
+  if (!key.ok()) {
+    return NotNow(host_);
+  }
+  const std::string name = NameOf(*visit.credential);
+  const Passport& passport = visit.passport;
+  const bool password = visit.credential->kind() == registry::v1::Credential::PASSWORD;
+  page::Page page;
+  page.title = absl::StrCat("Enter your ", name);
+  page.place = page::Place::kInside;
+  page.left = passport.name.empty() ? "You" : passport.name;
+  page.right = NameOf(*visit.server);
+  page.host = host_;
+  page.body = page::Fill("<h1>Enter your {}</h1>", {name});
+  page.body += page::Lead(absl::StrCat(NameOf(*visit.server), " works with your own ", name,
+                                       ". It is kept encrypted, sent to the addresses below and nowhere else, and "
+                                       "never shown again, not to the program that calls either."));
+  page.body += page::WhoAmI(passport.name.empty() ? passport.subject : passport.name,
+                            passport.email.empty() ? passport.subject : passport.email, "");
+  for (const std::string& origin : visit.credential->allowed_upstream_origins()) {
+    page.body += page::Fill("<p class=\"small\">May be sent to: {}</p>", {origin});
+  }
+  page.body += note;
+  const page::Html username =
+      password
+          ? page::Fill(
+                R"(<div class="field"><label for="u">Name</label><input class="input" id="u" name="username" autocomplete="off" autocapitalize="none" spellcheck="false" required maxlength="256" value="{}"></div>)",
+                {FieldOf(visit.fields, "username")})
+          : page::Html();
+  page.body += page::Fill(
+      R"(<form class="stack" method="post" action="/connect/{}">{}{})"
+      R"(<div class="field"><label for="v">{}</label><input class="input" id="v" name="value" type="password" autocomplete="off" required maxlength="4096"></div>)"
+      R"(<button class="btn primary wide" type="submit">Store it</button></form>)",
+      {visit.server->slug(), FormFields(visit, *key), username, password ? std::string("Password") : name});
+  if (!visit.txn.empty()) {
+    page.body += page::QuietLink(ContinueUrl(visit.txn), "Not now");
+  }
+  return web::HtmlResponse(status, page::Render(page));
+}
+
+WebResponse WebPages::EnterCredential(const Visit& visit) {
+  if (!IsOurForm(visit)) {
+    return Message(403, host_, "Begin again", "This form is too old, or it was not sent from our page.",
+                   page::ButtonLink(absl::StrCat("/connect/", visit.server->slug()), "Begin again"));
+  }
+  const std::string value = FieldOf(visit.fields, "value");
+  const std::string username = FieldOf(visit.fields, "username");
+  UserCredentials::Entry entry{.credential = visit.credential, .value = value, .username = username};
+  entry.subject = visit.passport.subject;
+  entry.client_address = visit.request->client_address();
+  if (const absl::Status status = credentials_.Set(entry, visit.passport); absl::IsInvalidArgument(status)) {
+    return ShowCredential(visit, 400, page::Note(page::Tone::kBad, "Not stored:", status.message()));
+  } else if (!status.ok()) {
+    Log(LogLevel::kWarning, "credential_not_stored", {{"credential", visit.credential->slug()}, {"status", status}});
+    return NotNow(host_, BackLink(visit.txn));
+  }
+  const std::string target =
+      NextOf(visit, *visit.server, visit.txn, visit.return_to, absl::StrCat("?credential=", visit.credential->slug()));
+  return web::HtmlResponse(
+      200,
+      page::RenderContinue("Stored", absl::StrCat("Your ", NameOf(*visit.credential), " is stored."), target, host_));
+}
 
 WebResponse WebPages::ShowConnect(const Visit& visit) {
-  const bool complete = IsComplete(visit);
+  // A link that was made for a call is made because what is stored does not do, whatever we know of it.
+  const bool asked = visit.credential != nullptr && !FieldOf(visit.fields, "for").empty();
+  const bool complete = !asked && IsComplete(visit);
   if (complete && !visit.txn.empty()) {
-    return Redirect(ContinueUrl(visit.txn));
+    return Redirect(NextOf(visit, *visit.server, visit.txn, "", ""));
+  }
+  if (visit.credential != nullptr) {
+    return ShowCredential(
+        visit, 200,
+        complete ? page::Note(page::Tone::kOk, "One is stored.", "What you enter takes its place.") : page::Html());
   }
   absl::StatusOr<Secret> key = key_.For("sallyport link ticket v1");
   if (!key.ok()) {
@@ -230,18 +386,10 @@ WebResponse WebPages::ShowConnect(const Visit& visit) {
   if (!scopes.empty()) {
     page.body += page::Fill("<p class=\"small\">Asked for: {}</p>", {absl::StrJoin(scopes, " ")});
   }
-  page::Html fields =
-      page::HiddenField("csrf", MakeFormToken(*key, absl::StrCat(passport.subject, " ", passport.session_id),
-                                              FormPurpose(visit), clock_.Now() + absl::Hours(1)));
-  for (const char* name : {"for", "txn", "return_to"}) {
-    if (const std::string value = FieldOf(visit.fields, name); !value.empty()) {
-      fields += page::HiddenField(name, value);
-    }
-  }
   page.body += page::Fill(
       "<form method=\"post\" action=\"/connect/{}\">{}<button class=\"btn primary wide\" type=\"submit\">Connect "
       "{}</button></form>",
-      {visit.server->slug(), fields, app});
+      {visit.server->slug(), FormFields(visit, *key), app});
   if (!visit.txn.empty()) {
     page.body += page::QuietLink(ContinueUrl(visit.txn), "Not now");
   }
@@ -249,12 +397,7 @@ WebResponse WebPages::ShowConnect(const Visit& visit) {
 }
 
 WebResponse WebPages::BeginLink(const Visit& visit) {
-  absl::StatusOr<Secret> key = key_.For("sallyport link ticket v1");
-  const bool ours = web::CheckSameOrigin(*visit.request, public_url_).ok() && key.ok() &&
-                    CheckFormToken(*key, FieldOf(visit.fields, "csrf"),
-                                   absl::StrCat(visit.passport.subject, " ", visit.passport.session_id),
-                                   FormPurpose(visit), clock_.Now());
-  if (!ours) {
+  if (!IsOurForm(visit)) {
     return Message(403, host_, "Begin again", "This form is too old, or it was not sent from our page.",
                    page::ButtonLink(absl::StrCat("/connect/", visit.server->slug()), "Begin again"));
   }
@@ -290,8 +433,18 @@ WebResponse WebPages::LeaveForProvider(const Visit& visit) {
 }
 
 WebResponse WebPages::Done(const Visit& visit) {
-  if (visit.app == nullptr) {
+  if (visit.app == nullptr && visit.credential == nullptr) {
     return Message(404, host_, "Not found", "There is no such page.");
+  }
+  if (visit.credential != nullptr) {
+    return IsComplete(visit)
+               ? Message(200, host_, absl::StrCat("Your ", NameOf(*visit.credential), " is stored"),
+                         "You can close this page. What you were doing goes on by itself, or on the next try.")
+               : Message(200, host_, absl::StrCat("Your ", NameOf(*visit.credential), " is not stored"),
+                         "Nothing that this server could use is stored for you.",
+                         page::ButtonLink(
+                             absl::StrCat("/connect/", visit.server->slug(), "?credential=", visit.credential->slug()),
+                             "Enter it"));
   }
   const std::string app = NameOf(*visit.app);
   page::Page page;
@@ -320,16 +473,12 @@ WebResponse WebPages::Callback(const Visit& visit) {
   if (const absl::Status status = linker_.Finish(returned, visit.passport, &outcome); !status.ok()) {
     return CallbackError(visit, status, outcome);
   }
-  if (!outcome.txn.empty()) {
-    return Redirect(ContinueUrl(outcome.txn));
-  }
   const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid);
-  if (server == nullptr) {
-    return Message(200, host_, "Connected", "Your account is connected. You can close this page.");
+  if (server != nullptr) {
+    return Redirect(NextOf(visit, *server, outcome.txn, outcome.return_to, ""));
   }
-  // The policy may have changed since the link was begun.
-  return MayReturnTo(*server, outcome.return_to) ? Redirect(outcome.return_to)
-                                                 : Redirect(absl::StrCat("/connect/", server->slug(), "/done"));
+  return outcome.txn.empty() ? Message(200, host_, "Connected", "Your account is connected. You can close this page.")
+                             : Redirect(ContinueUrl(outcome.txn));
 }
 
 WebResponse WebPages::CallbackError(const Visit& visit, const absl::Status& status, const Linker::Outcome& outcome) {

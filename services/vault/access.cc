@@ -18,6 +18,7 @@ struct Grant {
   const char* service;
   const char* kind;
   unsigned operations;
+  const char* owner_type = nullptr;  // Null: of any owner that has the kind.
 };
 constexpr Grant kGrants[] = {
     {"token_broker", "connection", kOwned | Bit(Operation::kLease)},
@@ -25,7 +26,8 @@ constexpr Grant kGrants[] = {
     {"token_broker", "broker_key", kOwned | Bit(Operation::kLease)},
     {"token_broker", "server_secret", Bit(Operation::kGet)},
     {"token_broker", "app_secret", Bit(Operation::kGet)},
-    {"token_broker", "credential", Bit(Operation::kGet)},
+    {"token_broker", "credential", Bit(Operation::kGet), "org"},
+    {"token_broker", "credential", kOwned, "user"},
     {"token_broker", "server_binding", Bit(Operation::kGet)},
     {"token_broker", "app_binding", Bit(Operation::kGet)},
     {"token_broker", "connector_secret", Bit(Operation::kGet)},
@@ -34,10 +36,22 @@ constexpr Grant kGrants[] = {
     {"authn", "connector_secret", kOwned},
     {"registry", "server_secret", kBindable},
     {"registry", "app_secret", kBindable},
-    {"registry", "credential", kBindable},
+    {"registry", "credential", kBindable, "org"},
     {"registry", "server_binding", kBindable},
     {"registry", "app_binding", kBindable},
 };
+
+bool IsGranted(const Grant& grant, const Caller& caller, Operation operation, const std::string& kind,
+               const std::string& owner_type) {
+  return caller.service == grant.service && kind == grant.kind && (grant.operations & Bit(operation)) != 0 &&
+         (grant.owner_type == nullptr || owner_type == grant.owner_type);
+}
+
+// What a credential-admin may do to a user's own credential: enter it for them, and end it. Nobody reads it for them.
+bool MayKeepForUser(const Caller& caller, Operation operation, const RecordId& id) {
+  return id.kind == "credential" && (operation == Operation::kPut || operation == Operation::kDelete) &&
+         caller.passport.has_value() && caller.passport->HasRole("credential-admin");
+}
 
 absl::Status CheckRole(const Caller& caller, absl::string_view role) {
   if (!caller.passport.has_value()) {
@@ -80,7 +94,7 @@ const char* OperationName(Operation operation) {
 
 absl::Status CheckKind(const Caller& caller, Operation operation, const RecordId& id) {
   for (const Grant& grant : kGrants) {
-    if (caller.service == grant.service && id.kind == grant.kind && (grant.operations & Bit(operation)) != 0) {
+    if (IsGranted(grant, caller, operation, id.kind, id.owner.type)) {
       return absl::OkStatus();
     }
   }
@@ -95,12 +109,15 @@ absl::Status CheckAccess(const Caller& caller, Operation operation, const Record
   if (operation == Operation::kPut && IsBinding(id)) {
     return CheckRole(caller, "admin");
   }
-  return id.owner.type == "user" ? CheckOwner(caller, id.owner, false) : absl::OkStatus();
+  if (id.owner.type != "user" || MayKeepForUser(caller, operation, id)) {
+    return absl::OkStatus();
+  }
+  return CheckOwner(caller, id.owner, false);
 }
 
-bool MayListKind(const Caller& caller, const std::string& kind) {
+bool MayListKind(const Caller& caller, const std::string& owner_type, const std::string& kind) {
   for (const Grant& grant : kGrants) {
-    if (caller.service == grant.service && kind == grant.kind && (grant.operations & Bit(Operation::kList)) != 0) {
+    if (IsGranted(grant, caller, Operation::kList, kind, owner_type)) {
       return true;
     }
   }

@@ -24,7 +24,8 @@ absl::Status CheckAccess(const Caller& caller, Operation operation, const Record
 // The part of CheckAccess without the passport: for a lease, which alone authorises, for a lease for maintenance, which
 // the record's own time does, and for listings across owners.
 absl::Status CheckKind(const Caller& caller, Operation operation, const RecordId& id);
-bool MayListKind(const Caller& caller, const std::string& kind);
+// `owner_type` "any": whoever's they are.
+bool MayListKind(const Caller& caller, const std::string& owner_type, const std::string& kind);
 
 // Whole-owner operations exist for users only. They need the owner's passport, or one of purpose api with the role
 // admin.

@@ -62,7 +62,26 @@ TEST(AccessTest, BrokerOnlyReadsConfiguredSecrets) {
   EXPECT_EQ(Allowed(Service("token_broker"), kServerSecret), "get");
   EXPECT_EQ(Allowed(Service("token_broker"), kConnectorSecret), "get");
   EXPECT_EQ(Allowed(Service("token_broker"), kUserCredential), "");
-  EXPECT_EQ(Allowed(For("token_broker", "corp:ada"), kUserCredential), "get");
+}
+TEST(AccessTest, ACredentialOfAUsersOwnIsTheirs) {
+  EXPECT_EQ(Allowed(Service("token_broker"), kUserCredential), "");
+  EXPECT_EQ(Allowed(For("token_broker", "corp:ada"), kUserCredential), "get put delete list");
+  EXPECT_EQ(Allowed(For("token_broker", "corp:eve"), kUserCredential), "");
+  // Entered for them by an administrator of credentials, and never read.
+  EXPECT_EQ(Allowed(Api("token_broker", "credential-admin"), kUserCredential), "put delete");
+  EXPECT_EQ(Allowed(Api("token_broker", "admin"), kUserCredential), "");
+  EXPECT_EQ(Allowed(Api("token_broker", "credential-admin"), kConnection), "");
+  for (const char* role : {"admin", "credential-admin"}) {
+    EXPECT_EQ(Allowed(Api("registry", role), kUserCredential), "");
+    EXPECT_EQ(Allowed(Api("authn", role), kUserCredential), "");
+    EXPECT_EQ(Allowed(Api("edge", role), kUserCredential), "");
+  }
+  EXPECT_EQ(Allowed(For("registry", "corp:ada"), kUserCredential), "");
+}
+TEST(AccessTest, ACredentialOfTheOrganizationIsTheRegistrysToWriteAndTheBrokersToRead) {
+  const RecordId credential = {{"org", "default"}, "credential", "crd_1/value"};
+  EXPECT_EQ(Allowed(Api("token_broker", "credential-admin"), credential), "get");
+  EXPECT_EQ(Allowed(Api("registry", "credential-admin"), credential), "put delete list pin rebind");
 }
 TEST(AccessTest, BrokerKeepsItsOwnFlowsWithoutAPassport) {
   EXPECT_EQ(Allowed(Service("token_broker"), kFlow), "get put delete list lease");
@@ -113,6 +132,7 @@ TEST(AccessTest, RolesOfACallDoNotCount) {
     caller.passport->purpose = purpose;
     EXPECT_EQ(Allowed(caller, kAppBinding), "delete list pin");
     caller.service = "token_broker";
+    EXPECT_EQ(Allowed(caller, kUserCredential), "");
     EXPECT_FALSE(CheckListOwner(caller, {"user", "corp:ada"}).ok());
     EXPECT_FALSE(CheckDeleteOwner(caller, {"user", "corp:ada"}).ok());
   }

@@ -148,7 +148,7 @@ absl::Status Ledger::Prune(Transaction& tx, const RecordRow& row) {
     if (version.role != VersionRole::kValue || version.pinned) {
       continue;
     }
-    if (++kept > VersionsKept(row.id.kind) && version.version != row.head) {
+    if (++kept > VersionsKept(row.id) && version.version != row.head) {
       RETURN_IF_ERROR(EraseVersion(tx, row.rid, version.version));
     }
   }

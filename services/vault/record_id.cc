@@ -86,11 +86,14 @@ v1::RecordName ToProto(const RecordId& id) {
   return name;
 }
 
-int VersionsKept(const std::string& kind) {
-  if (kind == "server_binding" || kind == "app_binding") {
+int VersionsKept(const RecordId& id) {
+  if (id.kind == "server_binding" || id.kind == "app_binding") {
     return 0;  // But the head: whoever edits the configuration must not find a former one that said more.
   }
-  return kind == "connection" ? 2 : 10;
+  if (id.kind == "credential" && id.owner.type == "user") {
+    return 1;  // What somebody has replaced or mistyped is of no use to anybody.
+  }
+  return id.kind == "connection" ? 2 : 10;
 }
 
 }  // namespace sallyport::vault

@@ -51,7 +51,7 @@ inline bool IsSent(const RecordId& id) {
          id.kind == "connector_secret";
 }
 
-// How many versions of a kind are kept beside the pinned ones.
-int VersionsKept(const std::string& kind);
+// How many versions of a record are kept beside the pinned ones.
+int VersionsKept(const RecordId& id);
 
 }  // namespace sallyport::vault

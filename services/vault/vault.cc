@@ -262,7 +262,7 @@ absl::StatusOr<v1::ListResponse> Vault::List(const Caller& caller, const v1::Lis
   ASSIGN_OR_RETURN(const Owner owner, ParseOwner(request.owner_type(), request.owner_id()));
   const RecordId id = {owner, request.kind(), ""};
   RETURN_IF_ERROR(Recorded(CheckListOwner(caller, owner), caller, Operation::kList, id));
-  if (!request.kind().empty() && !MayListKind(caller, request.kind())) {
+  if (!request.kind().empty() && !MayListKind(caller, owner.type, request.kind())) {
     return Recorded(error::Denied("this service may not list records of this kind", "caller_not_allowed"), caller,
                     Operation::kList, id);
   }
@@ -272,7 +272,7 @@ absl::StatusOr<v1::ListResponse> Vault::List(const Caller& caller, const v1::Lis
     ASSIGN_OR_RETURN(const std::vector<RecordRow> rows, ListRecords(tx, owner));
     for (const RecordRow& row : rows) {
       const bool wanted = request.kind().empty() || row.id.kind == request.kind();
-      if (wanted && row.head != 0 && MayListKind(caller, row.id.kind)) {
+      if (wanted && row.head != 0 && MayListKind(caller, owner.type, row.id.kind)) {
         *response.add_records() = ToMetadata(row);
       }
     }
@@ -388,7 +388,7 @@ absl::StatusOr<v1::ListDueResponse> Vault::ListDue(const Caller& caller, const v
     return InvalidField("kinds", "must name 1 to 20 kinds");
   }
   for (const std::string& kind : request.kinds()) {
-    if (!MayListKind(caller, kind)) {
+    if (!MayListKind(caller, "any", kind)) {
       return Recorded(error::Denied("this service may not list records of this kind", "caller_not_allowed"), caller,
                       Operation::kList, {{"any", "any"}, kind, ""});
     }

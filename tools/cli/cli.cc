@@ -12,6 +12,7 @@
 #include "tools/cli/api_client.h"
 #include "tools/cli/apply.h"
 #include "tools/cli/login.h"
+#include "tools/cli/own_credentials.h"
 #include "tools/cli/password.h"
 #include "tools/cli/reports.h"
 #include "tools/cli/resources.h"
@@ -33,6 +34,7 @@ struct Parsed {
   AuditQuery audit;
   ErasedNames erased_names;
   std::string app;
+  OwnCredential own;
   bool yes = false;
   int32_t term = 0;
   bool is_diff = false;
@@ -129,6 +131,20 @@ void AddReports(CLI::App& app, Parsed& parsed) {
   CLI::App* disconnect = connections->add_subcommand("disconnect", "Unlink your account and revoke it at the provider");
   disconnect->add_option("app", parsed.app, "App slug")->required();
   connections->require_subcommand(0, 1);
+
+  CLI::App* credentials = app.add_subcommand("credentials", "Keys and passwords of your own that servers need of you");
+  On(credentials, parsed, PrintOwnCredentials);
+  credentials->require_subcommand(0, 1);
+  CLI::App* set =
+      credentials->add_subcommand("set", "Store one; its value is typed, or the first line of standard input");
+  set->add_option("--username", parsed.own.username, "Of a password");
+  On(set, parsed, [&parsed](ApiClient& api, const Terminal& t) { return SetOwnCredential(api, parsed.own, t); });
+  CLI::App* clear = credentials->add_subcommand("clear", "Erase one");
+  On(clear, parsed, [&parsed](ApiClient& api, const Terminal& t) { return ClearOwnCredential(api, parsed.own, t); });
+  for (CLI::App* command : {set, clear}) {
+    command->add_option("credential", parsed.own.slug, "Credential slug")->required();
+    command->add_option("--user", parsed.own.subject, "Of this user (subject), as a credential-admin");
+  }
 
   CLI::App* audit = app.add_subcommand("audit", "What happened, newest first");
   audit->add_option("--type", parsed.audit.type, "Such as mcp.call, mcp.denied, login, secret.read");

@@ -18,8 +18,8 @@ constexpr char kList[] = "/api/sallyport.registry.v1.Registry/ListMcpServers";
 
 TEST_F(CliTest, HelpNamesEveryCommand) {
   EXPECT_EQ(Run({"--help"}), kDone);
-  for (const char* command : {"login", "logout", "whoami", "apply", "diff", "get", "delete", "connections", "audit",
-                              "vault", "hash-password"}) {
+  for (const char* command : {"login", "logout", "whoami", "apply", "diff", "get", "delete", "connections",
+                              "credentials", "audit", "vault", "hash-password"}) {
     EXPECT_THAT(out_.str(), HasSubstr(command));
   }
 }
@@ -178,6 +178,47 @@ TEST_F(CliTest, DisconnectIsNotTheList) {
   ASSERT_EQ(requests_.size(), 1U);
   EXPECT_THAT(requests_[0].body, HasSubstr("github"));
   EXPECT_THAT(out_.str(), HasSubstr("no revocation endpoint"));
+}
+
+TEST_F(CliTest, ACredentialOfOnesOwnComesFromStandardInput) {
+  SignIn();
+  Reply("/api/sallyport.token_broker.v1.TokenBroker/SetCredential", "{}");
+  in_.str("k3y-of-ada\n");
+
+  EXPECT_EQ(Run({"credentials", "set", "wiki", "--username", "ada"}), kDone);
+
+  ASSERT_EQ(requests_.size(), 1U);
+  EXPECT_EQ(requests_[0].body, R"({"credential":"wiki","value":{"value":"k3y-of-ada"},"username":"ada"})");
+  EXPECT_EQ(out_.str(), "stored your wiki\n");
+  EXPECT_THAT(out_.str() + err_.str(), Not(HasSubstr("k3y")));
+}
+
+TEST_F(CliTest, AnEmptyCredentialIsNotSent) {
+  SignIn();
+  in_.str("\n");
+  EXPECT_EQ(Run({"credentials", "set", "wiki"}), kBadUsage);
+  EXPECT_EQ(requests_.size(), 0U);
+}
+
+TEST_F(CliTest, ErasesACredentialOfAnotherUser) {
+  SignIn();
+  Reply("/api/sallyport.token_broker.v1.TokenBroker/ClearCredential", "{}");
+
+  EXPECT_EQ(Run({"credentials", "clear", "wiki", "--user", "corp:ada"}), kDone);
+
+  EXPECT_EQ(requests_[0].body, R"({"credential":"wiki","subject":"corp:ada"})");
+  EXPECT_EQ(out_.str(), "erased wiki of corp:ada\n");
+}
+
+TEST_F(CliTest, ListsCredentialsOfOnesOwn) {
+  SignIn();
+  Reply("/api/sallyport.token_broker.v1.TokenBroker/ListOwnCredentials",
+        R"({"credentials":[{"credential":"wiki","state":"needs_entry","username":"ada",
+            "origins":["https://wiki.example.com"]}]})");
+
+  EXPECT_EQ(Run({"credentials"}), kDone);
+
+  EXPECT_THAT(out_.str(), HasSubstr("wiki        needs_entry  -        ada       https://wiki.example.com"));
 }
 
 TEST_F(CliTest, AuditAsksForWhatTheOptionsSay) {

@@ -7,13 +7,15 @@
 namespace sallyport::cli {
 namespace {
 
+absl::StatusOr<Secret> FirstLine(const Terminal& terminal) {
+  std::string line;
+  std::getline(terminal.in, line);
+  return Secret(std::move(line));
+}
+
 absl::StatusOr<Secret> ReadPassword(const Terminal& terminal) {
   absl::StatusOr<Secret> typed = terminal.ask_secret("Password: ");
-  if (absl::IsUnavailable(typed.status())) {
-    std::string line;
-    std::getline(terminal.in, line);
-    return Secret(std::move(line));
-  }
+  if (absl::IsUnavailable(typed.status())) return FirstLine(terminal);
   RETURN_IF_ERROR(typed.status());
   ASSIGN_OR_RETURN(const Secret again, terminal.ask_secret("Again: "));
   if (!(*typed == again)) return absl::InvalidArgumentError("the two passwords differ");
@@ -21,6 +23,11 @@ absl::StatusOr<Secret> ReadPassword(const Terminal& terminal) {
 }
 
 }  // namespace
+
+absl::StatusOr<Secret> ReadSecretLine(const Terminal& terminal, const std::string& prompt) {
+  absl::StatusOr<Secret> typed = terminal.ask_secret(prompt);
+  return absl::IsUnavailable(typed.status()) ? FirstLine(terminal) : std::move(typed);
+}
 
 absl::Status PrintPasswordHash(const Terminal& terminal) {
   ASSIGN_OR_RETURN(const Secret password, ReadPassword(terminal));

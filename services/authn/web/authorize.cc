@@ -285,7 +285,7 @@ absl::StatusOr<WebResponse> AuthorizeFlow::LinkOrIssue(Authorization authorizati
     return ToProvider(authorization, browser, after_post, now);
   }
   const auto server = ServerOf(authorization);
-  if (authorization.is_api() || server == nullptr || server->app_uid().empty()) {
+  if (authorization.is_api() || server == nullptr || !server->needs_connecting()) {
     return Issue(authorization, browser, request, after_post, now);
   }
   authorization.linking_subject = browser.session->user.subject;
@@ -294,7 +294,7 @@ absl::StatusOr<WebResponse> AuthorizeFlow::LinkOrIssue(Authorization authorizati
   const std::string target = WithTransaction(absl::StrCat("/connect/", server->slug()), id);
   WebResponse response =
       after_post ? HtmlResponse(200, page::RenderContinue("One more step",
-                                                          absl::StrCat("Next: your account at ", server->name(), "."),
+                                                          absl::StrCat("Next: your account for ", server->name(), "."),
                                                           target, context_.host))
                  : Redirect(target);
   KeepTransactionCookie(browser, response);

@@ -69,7 +69,7 @@ absl::StatusOr<WebResponse> AuthorizeFlow::PageOfConsent(const Authorization& au
   consent.local_program = LeadsToLocalProgram(authorization.redirect_uri);
   consent.server_name = ServerName(authorization);
   consent.resource = authorization.resource;
-  consent.links_app = server != nullptr && !server->app_uid().empty();
+  consent.links_app = server != nullptr && server->needs_connecting();
   consent.is_api = authorization.is_api();
   consent.transaction = id;
   consent.csrf = CsrfToken(browser.session_cookie, id);

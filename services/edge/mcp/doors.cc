@@ -260,6 +260,20 @@ std::string Doors::AppName(const ServerEntry& entry) const {
   return app == nullptr || app->display_name().empty() ? entry.app_slug : app->display_name();
 }
 
+std::optional<token_broker::v1::LinkRequired> Doors::OwnCredentialOf(const ServerEntry& entry) const {
+  const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
+  const registry::v1::Credential* credential =
+      snapshot == nullptr || entry.credential_uid.empty() ? nullptr : snapshot->CredentialByUid(entry.credential_uid);
+  if (credential == nullptr) return std::nullopt;
+  token_broker::v1::LinkRequired link;
+  link.set_app_uid(credential->uid());
+  link.set_app_slug(credential->slug());
+  link.set_app_display_name(credential->display_name().empty() ? credential->slug() : credential->display_name());
+  link.set_reason(token_broker::v1::LinkRequired::NEEDS_REAUTH);
+  link.set_credential(true);
+  return link;
+}
+
 void Doors::Resolve(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done) {
   std::shared_ptr<const CredentialSet> kept;
   if (IsDown(broker_outage_)) {

@@ -58,6 +58,8 @@ class Doors {
                                                    absl::Time now);
   // The app whose accounts `entry` needs, as people call it.
   std::string AppName(const ServerEntry& entry) const;
+  // That its caller must enter a credential of their own anew; nothing where the server needs none.
+  std::optional<token_broker::v1::LinkRequired> OwnCredentialOf(const ServerEntry& entry) const;
   using ResolveDone = std::function<void(const absl::StatusOr<Resolution>&)>;
   void Resolve(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done);
   // After an upstream refused `refused`: what of it can be had anew is, once, merged with others for the same versions.

@@ -45,7 +45,10 @@ bool McpHandler::ResumeIfAsked(Exchange& exchange, McpCall& call) {
     if (!response.key.starts_with(kInputKeyPrefix)) continue;
     if (response.action == "decline" || response.action == "cancel") {
       call.rule = "link.declined";
-      RespondJson(exchange, call, 200, DeclinedReply(call.message, doors_.AppName(*call.entry)));
+      const auto own = call.entry->app_uid.empty() ? doors_.OwnCredentialOf(*call.entry) : std::nullopt;
+      RespondJson(exchange, call, 200,
+                  DeclinedReply(call.message,
+                                own.has_value() ? own->app_display_name() : doors_.AppName(*call.entry) + " account"));
       return true;
     }
   }
@@ -139,7 +142,8 @@ void McpHandler::NeedsLink(Exchange& exchange, McpCall& call, const token_broker
 
 void McpHandler::AnswerSynthetically(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link) {
   const std::string& app = link.app_display_name().empty() ? link.app_slug() : link.app_display_name();
-  const std::string body = SyntheticReply(call.message, call.entry->display_name, app);
+  const std::string body =
+      SyntheticReply(call.message, call.entry->display_name, app, link.credential() ? app : app + " account");
   std::string session;
   if (call.message.method == "initialize" && !call.message.modern) {
     const uint8_t capabilities = call.message.elicitation_url ? kCapabilityElicitationUrl : uint8_t{0};

@@ -24,11 +24,11 @@ std::string Wrap(std::string_view id, std::string_view member, const json& value
   return out;
 }
 
-json ConnectToolDefinition(std::string_view app_name) {
+json ConnectToolDefinition(std::string_view app_name, std::string_view what) {
   return {{"name", kConnectTool},
           {"title", "Connect " + std::string(app_name)},
-          {"description", "Connects your " + std::string(app_name) +
-                              " account, once. Call it to get the link; the server's own tools appear afterwards."},
+          {"description", "Connects your " + std::string(what) +
+                              ", once. Call it to get the link; the server's own tools appear afterwards."},
           {"inputSchema", {{"type", "object"}, {"properties", json::object()}, {"additionalProperties", false}}}};
 }
 
@@ -102,16 +102,17 @@ std::string LinkReply(const RpcMessage& message, LinkForm form, const LinkSignal
   return Wrap(message.id, "error", {{"code", kLinkRequired}, {"message", text}});
 }
 
-std::string DeclinedReply(const RpcMessage& message, std::string_view app_name) {
-  const std::string text = "The " + std::string(app_name) + " account was not connected, so this cannot be done.";
+std::string DeclinedReply(const RpcMessage& message, std::string_view what) {
+  const std::string text = "The " + std::string(what) + " was not connected, so this cannot be done.";
   if (message.method == "tools/call") return Wrap(message.id, "result", TextResult(message, text, true));
   return Wrap(message.id, "error", {{"code", kLinkRequired}, {"message", text}});
 }
 
-std::string SyntheticReply(const RpcMessage& message, std::string_view server_name, std::string_view app_name) {
+std::string SyntheticReply(const RpcMessage& message, std::string_view server_name, std::string_view app_name,
+                           std::string_view what) {
   const json server_info = {{"name", server_name}, {"version", "0"}};
-  const std::string instructions = "Connect your " + std::string(app_name) + " account with the tool " +
-                                   std::string(kConnectTool) + " to use this server.";
+  const std::string instructions =
+      "Connect your " + std::string(what) + " with the tool " + std::string(kConnectTool) + " to use this server.";
   if (message.method == "initialize") {
     return Wrap(message.id, "result",
                 {{"protocolVersion", NegotiatedVersion(message)},
@@ -131,7 +132,7 @@ std::string SyntheticReply(const RpcMessage& message, std::string_view server_na
   }
   if (message.method == "ping") return Wrap(message.id, "result", json::object());
   if (message.method == "tools/list") {
-    json result = {{"tools", json::array({ConnectToolDefinition(app_name)})}};
+    json result = {{"tools", json::array({ConnectToolDefinition(app_name, what)})}};
     if (message.modern) {
       result["resultType"] = "complete";
       result["ttlMs"] = 0;

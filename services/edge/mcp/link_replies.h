@@ -32,11 +32,14 @@ inline constexpr std::string_view kInputKeyPrefix = "sallyport_link_";
 // `http_status` is set (400 for the modern MissingRequiredClientCapability, else 200).
 std::string LinkReply(const RpcMessage& message, LinkForm form, const LinkSignal& signal, int* http_status);
 // A tools/call result (or an error for other methods) that ends the attempt: the user declined.
-std::string DeclinedReply(const RpcMessage& message, std::string_view app_name);
+// `what`: "GitHub account".
+std::string DeclinedReply(const RpcMessage& message, std::string_view what);
 
 // Synthetic answers for a user who has not linked the account yet: one tool, connect_account. Empty if the method has
 // none.
 inline constexpr std::string_view kConnectTool = "connect_account";
-std::string SyntheticReply(const RpcMessage& message, std::string_view server_name, std::string_view app_name);
+// `app_name`: "GitHub"; `what`: "GitHub account", or a credential's name for both.
+std::string SyntheticReply(const RpcMessage& message, std::string_view server_name, std::string_view app_name,
+                           std::string_view what);
 
 }  // namespace sallyport::edge

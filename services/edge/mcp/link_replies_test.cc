@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/mcp/link_replies.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -8,6 +9,7 @@ namespace sallyport::edge {
 namespace {
 
 using nlohmann::json;
+using ::testing::HasSubstr;
 
 const LinkSignal kSignal = {"https://gw.example.com/connect/github?for=x", "e-1", "sp1.state",
                             "Connect your GitHub account to continue.", "github"};
@@ -93,34 +95,42 @@ TEST(LinkReplies, ARequestWithTheUpstreamsStateCannotCarryOursToo) {
 }
 
 TEST(LinkReplies, DecliningEndsAsAToolError) {
-  const json tool = json::parse(DeclinedReply(Call(Legacy("tools/call")).message, "GitHub"));
+  const json tool = json::parse(DeclinedReply(Call(Legacy("tools/call")).message, "GitHub account"));
   EXPECT_EQ(tool["result"]["isError"], true);
-  EXPECT_TRUE(json::parse(DeclinedReply(Call(Legacy("prompts/get")).message, "GitHub")).contains("error"));
+  EXPECT_TRUE(json::parse(DeclinedReply(Call(Legacy("prompts/get")).message, "GitHub account")).contains("error"));
 }
 
 TEST(LinkReplies, SyntheticAnswersOfBothEras) {
-  const json legacy = json::parse(SyntheticReply(
-      Call(R"({"id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18"}})").message, "GH", "GitHub"));
+  const json legacy = json::parse(
+      SyntheticReply(Call(R"({"id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18"}})").message, "GH",
+                     "GitHub", "GitHub account"));
   EXPECT_EQ(legacy["result"]["protocolVersion"], "2025-06-18");
   EXPECT_EQ(legacy["result"]["capabilities"]["tools"]["listChanged"], true);
-  const json unknown = json::parse(SyntheticReply(
-      Call(R"({"id":1,"method":"initialize","params":{"protocolVersion":"1999-01-01"}})").message, "GH", "GitHub"));
+  const json unknown = json::parse(
+      SyntheticReply(Call(R"({"id":1,"method":"initialize","params":{"protocolVersion":"1999-01-01"}})").message, "GH",
+                     "GitHub", "GitHub account"));
   EXPECT_EQ(unknown["result"]["protocolVersion"], "2025-11-25");
-  const json list = json::parse(SyntheticReply(Call(Legacy("tools/list")).message, "GH", "GitHub"));
+  const json list = json::parse(SyntheticReply(Call(Legacy("tools/list")).message, "GH", "GitHub", "GitHub account"));
   ASSERT_EQ(list["result"]["tools"].size(), 1U);
   EXPECT_EQ(list["result"]["tools"][0]["name"], "connect_account");
+  EXPECT_THAT(list["result"]["tools"][0]["description"], HasSubstr("Connects your GitHub account, once."));
+  const json own = json::parse(SyntheticReply(Call(Legacy("tools/list")).message, "GH", "Wiki key", "Wiki key"));
+  EXPECT_THAT(own["result"]["tools"][0]["description"], HasSubstr("Connects your Wiki key, once."));
   EXPECT_EQ(list["result"]["tools"][0]["inputSchema"]["type"], "object");
-  const json modern = json::parse(SyntheticReply(Call(Modern("tools/list", false)).message, "GH", "GitHub"));
+  const json modern =
+      json::parse(SyntheticReply(Call(Modern("tools/list", false)).message, "GH", "GitHub", "GitHub account"));
   EXPECT_EQ(modern["result"]["resultType"], "complete");
   EXPECT_EQ(modern["result"]["cacheScope"], "private");
-  const json discover = json::parse(SyntheticReply(Call(Modern("server/discover", false)).message, "GH", "GitHub"));
+  const json discover =
+      json::parse(SyntheticReply(Call(Modern("server/discover", false)).message, "GH", "GitHub", "GitHub account"));
   EXPECT_EQ(discover["result"]["supportedVersions"], json::array({"2026-07-28"}));
-  EXPECT_EQ(json::parse(SyntheticReply(Call(Legacy("ping")).message, "GH", "GitHub"))["result"], json::object());
-  EXPECT_EQ(SyntheticReply(Call(Legacy("tools/call")).message, "GH", "GitHub"), "");
+  EXPECT_EQ(json::parse(SyntheticReply(Call(Legacy("ping")).message, "GH", "GitHub", "GitHub account"))["result"],
+            json::object());
+  EXPECT_EQ(SyntheticReply(Call(Legacy("tools/call")).message, "GH", "GitHub", "GitHub account"), "");
 }
 
 TEST(LinkReplies, NamesCannotBreakOutOfTheJson) {
-  const json reply = json::parse(SyntheticReply(Call(Legacy("tools/list")).message, "\"}", "a\"\n\xff"));
+  const json reply = json::parse(SyntheticReply(Call(Legacy("tools/list")).message, "\"}", "a\"\n\xff", "a\"\n\xff"));
   EXPECT_EQ(reply["result"]["tools"].size(), 1U);
   EXPECT_EQ(json::parse(RpcError("\"i\\u0041d\"", -32000, "x\"", R"({"reason":"y"})"))["error"]["data"]["reason"], "y");
   EXPECT_TRUE(json::parse(RpcError("", -32700, "x"))["id"].is_null());

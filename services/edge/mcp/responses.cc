@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What comes back from an upstream, and what of it the client may see.
+#include <algorithm>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -114,7 +115,8 @@ bool McpHandler::AgentSupplied(const Exchange& exchange, const McpCall& call) {
 // The token of the sign-in behind our own is kept and renewed for the user, like an app's.
 bool McpHandler::ForwardsSignInToken(const McpCall& call) {
   return call.entry->app_uid.empty() && call.principal != nullptr && call.credentials != nullptr &&
-         !call.credentials->connections.empty();
+         std::any_of(call.credentials->connections.begin(), call.credentials->connections.end(),
+                     [](const auto& connection) { return connection.key.starts_with("sso:"); });
 }
 
 void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
@@ -146,6 +148,10 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
     return Refuse(
         exchange, call,
         {.status = 503, .reason = kRenewedTokenRefused, .message = message, .retry_after = kSecondsBetweenRenewals});
+  }
+  if (const auto link = doors_.OwnCredentialOf(*call.entry); !agents_first && !sign_in && link.has_value()) {
+    Log(LogLevel::kInfo, "own_credential_refused_by_upstream", {{"server", call.entry->slug}});
+    return NeedsLink(exchange, call, *link);
   }
   // The audit has it in place of the rule that admitted the caller: there an administrator finds it.
   const bool agents = call.entry->app_passthrough && !renewable;

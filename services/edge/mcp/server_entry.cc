@@ -43,7 +43,11 @@ absl::Status CompileBrokerPiece(const Piece& piece, ServerEntry& entry) {
     case Piece::kServiceToken:
     case Piece::kSignInToken:
     case Piece::kExchangedToken:
+      break;
     case Piece::kStoredCredential:
+      if (piece.stored_credential().match() == Plan::StoredCredential::PER_USER) {
+        entry.credential_uid = piece.stored_credential().uid();
+      }
       break;
     default:
       return absl::InvalidArgumentError("the broker resolves no such source");

@@ -20,16 +20,20 @@ bool IsSignInClaim(const std::string& claim) {
 
 }  // namespace
 
-void Validate(const v1::AppAuth::OAuthAuthorization& oauth, const Rule& rule, const Checks& checks) {
+void NeedsCallerWithSession(const Rule& rule, const Checks& checks) {
   const v1::AgentAuth& agent = rule.server.agent_auth();
-  Findings& findings = checks.findings;
   if (!HasVerifiedCaller(agent)) {
-    findings.Refuse(rule.field,
-                    "needs a verified caller: set agentAuth.interactive, or jwtValidation with a connector");
+    checks.findings.Refuse(rule.field,
+                           "needs a verified caller: set agentAuth.interactive, or jwtValidation with a connector");
   } else if (agent.has_passthrough() && !agent.passthrough().jwt_validation().has_connector()) {
-    findings.Refuse(rule.field,
-                    "needs jwtValidation.connector: no browser session can be the subject of a key set of its own");
+    checks.findings.Refuse(
+        rule.field, "needs jwtValidation.connector: no browser session can be the subject of a key set of its own");
   }
+}
+
+void Validate(const v1::AppAuth::OAuthAuthorization& oauth, const Rule& rule, const Checks& checks) {
+  Findings& findings = checks.findings;
+  NeedsCallerWithSession(rule, checks);
   ValidateScopes(oauth.scopes(), rule.field + ".scopes", findings);
   const std::string& slug = oauth.app();
   if (slug.empty()) return findings.Refuse(rule.field + ".app", "is required: the slug of an app");

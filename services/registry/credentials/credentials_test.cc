@@ -215,11 +215,29 @@ TEST_F(CredentialValidationTest, StoredCredentials) {
   EXPECT_THAT(RefusedFor(Header(R"("storedCredential": {"credential": "other"})")), ElementsAre(at + ".credential"));
   EXPECT_THAT(RefusedFor(Header(R"("storedCredential": {"credential": "key", "form": "BASIC"})", "x ")),
               ElementsAre(at + ".form", at + ".form"));
+  EXPECT_THAT(RefusedFor(Header(R"("storedCredential": {"credential": "key", "match": "PER_USER"})")),
+              ElementsAre(at + ".match"));
   credential_.set_kind(v1::Credential::PASSWORD);
   credential_.set_username("ann");
   EXPECT_THAT(RefusedFor(Header(R"("storedCredential": {"credential": "key", "form": "BASIC"})")), IsEmpty());
   credential_.set_allowed_upstream_origins(0, "https://other.example.com");
   EXPECT_THAT(RefusedFor(Header(R"("storedCredential": {"credential": "key"})")), ElementsAre("upstreamUrl"));
+}
+
+TEST_F(CredentialValidationTest, StoredCredentialsOfEachUser) {
+  credential_.set_owner(v1::Credential::USER);
+  const std::string at = "outboundHeaders[0].storedCredential";
+  for (const char* match : {"", R"(, "match": "PER_USER")"}) {
+    const std::string header = Header(absl::StrCat(R"("storedCredential": {"credential": "key")", match, "}"));
+    EXPECT_THAT(RefusedFor(header), IsEmpty());
+    EXPECT_THAT(RefusedFor(header, kOpen), ElementsAre(at)) << "whose would it be?";
+  }
+  EXPECT_THAT(RefusedFor(Header(R"("storedCredential": {"credential": "key", "match": "ORGANIZATION"})")),
+              ElementsAre(at + ".match"));
+  EXPECT_THAT(RefusedFor(Header(R"("storedCredential": {"credential": "key", "form": "BASIC"})")),
+              ElementsAre(at + ".form"));
+  credential_.set_kind(v1::Credential::PASSWORD);
+  EXPECT_THAT(RefusedFor(Header(R"("storedCredential": {"credential": "key", "form": "BASIC"})")), IsEmpty());
 }
 
 TEST_F(CredentialValidationTest, AnOpenServerThatSendsTokensIsWarnedOf) {

@@ -65,6 +65,25 @@ void Lower(const Literal& literal, const Rule& rule, Plan& plan) {
   piece.set_literal(literal.value());
 }
 
+namespace {
+
+bool IsEachUsers(const v1::Credential& credential) { return credential.owner() == v1::Credential::USER; }
+
+// No owner stands in for the other.
+void CheckOwner(const StoredCredential& stored, const v1::Credential& credential, const Rule& rule,
+                const Checks& checks) {
+  const bool own = IsEachUsers(credential);
+  if (stored.match() == StoredCredential::PER_USER && !own) {
+    checks.findings.Refuse(rule.field + ".match", "this credential is the organization's: choose ORGANIZATION");
+  } else if (stored.match() == StoredCredential::ORGANIZATION && own) {
+    checks.findings.Refuse(rule.field + ".match", "this credential is each user's own: choose PER_USER");
+  } else if (own) {
+    NeedsCallerWithSession(rule, checks);
+  }
+}
+
+}  // namespace
+
 void Validate(const StoredCredential& stored, const Rule& rule, const Checks& checks) {
   const std::string& slug = stored.credential();
   if (slug.empty()) return checks.findings.Refuse(rule.field + ".credential", "is required: the slug of a credential");
@@ -73,8 +92,10 @@ void Validate(const StoredCredential& stored, const Rule& rule, const Checks& ch
     return checks.findings.Refuse(rule.field + ".credential",
                                   "no such credential: create it first or apply it in the same file");
   }
+  CheckOwner(stored, *credential, rule, checks);
   if (stored.form() == StoredCredential::BASIC) {
-    if (credential->kind() != v1::Credential::PASSWORD || credential->username().empty()) {
+    const bool named = IsEachUsers(*credential) || !credential->username().empty();
+    if (credential->kind() != v1::Credential::PASSWORD || !named) {
       checks.findings.Refuse(rule.field + ".form", "BASIC needs a credential of kind PASSWORD with a username");
     }
     if (!rule.prefix.empty()) {

@@ -28,6 +28,10 @@ struct Checks {
   Findings& findings;
 };
 
+// caller_credentials.cc: what is entered or linked in a browser needs a caller who can be the one who is signed in
+// there.
+void NeedsCallerWithSession(const Rule& rule, const Checks& checks);
+
 // static_credentials.cc
 void Validate(const v1::AppAuth::ApiKey& key, const Rule& rule, const Checks& checks);
 void Lower(const v1::AppAuth::ApiKey& key, const Rule& rule, Plan& plan);

@@ -6,39 +6,70 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
+#include "services/token_broker/connectables.h"
 #include "services/token_broker/errors.h"
 
 namespace sallyport::token_broker {
 
 std::string StoredCredentialSource::CacheKey(const Need& need) const {
-  return KeyOf({need.piece->stored_credential().uid()});
+  const Plan::StoredCredential& wanted = need.piece->stored_credential();
+  return wanted.match() == Plan::StoredCredential::PER_USER ? KeyOf({wanted.uid(), need.passport->subject})
+                                                            : KeyOf({wanted.uid()});
 }
 
 absl::StatusOr<Outcome> StoredCredentialSource::Read(const Need& need) {
   const Plan::StoredCredential& wanted = need.piece->stored_credential();
   const registry::v1::Credential* credential = need.snapshot->CredentialByUid(wanted.uid());
+  const bool own = wanted.match() == Plan::StoredCredential::PER_USER;
   // A credential of another owner does not take the place of the one that was configured.
-  if (credential == nullptr || wanted.match() != Plan::StoredCredential::ORGANIZATION ||
-      credential->owner() == registry::v1::Credential::USER) {
+  if (credential == nullptr || (!own && wanted.match() != Plan::StoredCredential::ORGANIZATION) ||
+      (credential->owner() == registry::v1::Credential::USER) != own) {
     return error::CredentialMissing(absl::StrCat(need.piece->id(), " names a stored credential that is not there"));
-  }
-  if (!credential->value().set()) {
-    return error::CredentialMissing(absl::StrCat("credential ", credential->slug(), " has no value; enter it again"));
   }
   const auto& allowed = credential->allowed_upstream_origins();
   if (std::find(allowed.begin(), allowed.end(), need.upstream_origin) == allowed.end()) {
     return error::OriginNotAllowed("this credential");
   }
-  if (need.piece->encoding() == Plan::BASIC && credential->username().empty()) {
-    return error::CredentialMissing(absl::StrCat("credential ", credential->slug(), " has no username; enter it"));
+  return own ? ReadOwn(need, *credential) : ReadOrganizations(need, *credential);
+}
+
+absl::StatusOr<Outcome> StoredCredentialSource::ReadOwn(const Need& need, const registry::v1::Credential& credential) {
+  ASSIGN_OR_RETURN(std::optional<UserCredentials::Stored> stored, own_.Read(credential.uid(), *need.passport));
+  const Connectable wanted = {.credential = &credential};
+  if (!stored.has_value()) {
+    return Outcome(LinkOf(wanted, v1::LinkRequired::NOT_LINKED));
+  }
+  // What is sealed bounds what the configuration says: its user decides again, seeing where it would go.
+  const bool refused = need.refused_generation == stored->generation && need.refused_version == stored->version;
+  if (refused || !stored->Allows(need.upstream_origin) ||
+      (need.piece->encoding() == Plan::BASIC && stored->username.empty())) {
+    return Outcome(LinkOf(wanted, v1::LinkRequired::NEEDS_REAUTH));
+  }
+  Value value;
+  value.secret = std::make_shared<const Secret>(std::move(stored->value));
+  value.username = std::move(stored->username);
+  value.uid = credential.uid();
+  value.generation = stored->generation;
+  value.version = stored->version;
+  value.connection = credential.uid();
+  return Outcome(std::move(value));
+}
+
+absl::StatusOr<Outcome> StoredCredentialSource::ReadOrganizations(const Need& need,
+                                                                  const registry::v1::Credential& credential) {
+  if (!credential.value().set()) {
+    return error::CredentialMissing(absl::StrCat("credential ", credential.slug(), " has no value; enter it again"));
+  }
+  if (need.piece->encoding() == Plan::BASIC && credential.username().empty()) {
+    return error::CredentialMissing(absl::StrCat("credential ", credential.slug(), " has no username; enter it"));
   }
   Value value;
   // What is sealed bounds what the configuration says.
-  ASSIGN_OR_RETURN(value.secret, secrets_.Read(OrganizationRecord("credential", credential->value().vault_record()),
-                                               credential->value().version(), {need.upstream_origin}));
-  value.username = credential->username();
-  value.uid = credential->uid();
-  value.version = credential->value().version();
+  ASSIGN_OR_RETURN(value.secret, secrets_.Read(OrganizationRecord("credential", credential.value().vault_record()),
+                                               credential.value().version(), {need.upstream_origin}));
+  value.username = credential.username();
+  value.uid = credential.uid();
+  value.version = credential.value().version();
   return Outcome(std::move(value));
 }
 

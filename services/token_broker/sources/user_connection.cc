@@ -8,6 +8,7 @@
 #include "common/error.h"
 #include "common/status_macros.h"
 #include "common/text/utf8.h"
+#include "services/token_broker/connectables.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/names.h"
@@ -27,15 +28,6 @@ absl::Status RenewedTokenRefused(const std::string& app, absl::Duration retry_af
       absl::UnavailableError(absl::StrCat("the server refuses the token that ", Utf8Prefix(app, 64),
                                           " has just renewed; your account is still connected, try again")),
       {.reason = kRenewedTokenRefused, .retry_after = std::max(retry_after, absl::Seconds(1))});
-}
-
-v1::LinkRequired LinkOf(const registry::v1::App& app, v1::LinkRequired::Reason reason) {
-  v1::LinkRequired link;
-  link.set_app_uid(app.uid());
-  link.set_app_slug(app.slug());
-  link.set_app_display_name(NameOf(app));
-  link.set_reason(reason);
-  return link;
 }
 
 }  // namespace
@@ -79,10 +71,10 @@ absl::StatusOr<Outcome> UserConnectionSource::Judge(const Need& need, const regi
   }
   if (stranger || !linked || view->refused_again) {
     const bool absent = view->state == ConnectionView::State::kAbsent;
-    return Outcome(LinkOf(app, absent ? v1::LinkRequired::NOT_LINKED : v1::LinkRequired::NEEDS_REAUTH));
+    return Outcome(LinkOf({.app = &app}, absent ? v1::LinkRequired::NOT_LINKED : v1::LinkRequired::NEEDS_REAUTH));
   }
   if (!MissingScopes(view->scopes, NeededScopes(app, need.piece->user_connection())).empty()) {
-    return Outcome(LinkOf(app, v1::LinkRequired::MISSING_SCOPE));
+    return Outcome(LinkOf({.app = &app}, v1::LinkRequired::MISSING_SCOPE));
   }
   return Outcome(ValueOf(KeyOf(need), view, /*id_token=*/false, clock_.Now()));
 }

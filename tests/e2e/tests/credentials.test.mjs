@@ -8,7 +8,7 @@ import { after, before, describe, it } from 'node:test';
 import { assertNoSecretLeaked, obtainToken, startWorld } from '../world/fixture.mjs';
 import { TOPOLOGIES } from '../world/gateway.mjs';
 import { callTool, toolText } from '../world/http-client.mjs';
-import { sleep, waitFor } from '../world/http.mjs';
+import { listen, readBody, sendJson, sleep, waitFor } from '../world/http.mjs';
 import { remember } from '../world/secrets.mjs';
 import { JWT_BEARER, TOKEN_EXCHANGE, startTokenService } from '../world/token-service.mjs';
 
@@ -21,13 +21,14 @@ for (const topology of TOPOLOGIES) {
   describe(`credentials, ${topology}`, () => {
     let world;
     let tokens;
+    let picky;
     const secret = (name) => {
       const value = `canary-${name}-${randomBytes(12).toString('base64url')}`;
       remember(name, value);
       return value;
     };
     const clientSecret = secret('service-client');
-    const stored = { key: secret('stored-key'), password: secret('stored-password') };
+    const stored = { key: secret('stored-key'), password: secret('stored-password'), right: secret('right-key') };
 
     before(async () => {
       const key = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -43,12 +44,21 @@ for (const topology of TOPOLOGIES) {
         ],
         subjectOf: (token) => world.idp.owners.get(token),
       });
+      // Takes one key only.
+      picky = await listen(async (req, res) => {
+        const { id } = JSON.parse(await readBody(req));
+        if (req.headers['x-key'] !== stored.right) return sendJson(res, 401, { error: 'unauthorized' });
+        return sendJson(res, 200, { jsonrpc: '2.0', id, result: { content: [{ type: 'text', text: 'served' }] } });
+      });
       const client = { tokenUrl: tokens.tokenUrl, clientId: 'service', clientSecret: { value: clientSecret } };
       const server = (slug, upstreamUrl, agentAuth, appAuth, outboundHeaders = []) => ({ slug, upstreamUrl, agentAuth, appAuth, outboundHeaders });
       const { tokenUrl: exchangeUrl, ...exchanger } = client;
       await world.gateway.apply({
         credentials: [
           { slug: 'team-key', kind: 'API_KEY', value: { value: stored.key }, allowedUpstreamOrigins: [world.echo.origin] },
+          { slug: 'wiki-key', displayName: 'Wiki key', kind: 'API_KEY', owner: 'USER', allowedUpstreamOrigins: [world.echo.origin] },
+          { slug: 'picky-key', kind: 'API_KEY', owner: 'USER', allowedUpstreamOrigins: [picky.url] },
+          { slug: 'wiki-login', displayName: 'Wiki login', kind: 'PASSWORD', owner: 'USER', allowedUpstreamOrigins: [world.echo.origin] },
           { slug: 'team-login', kind: 'PASSWORD', username: 'robot', value: { value: stored.password }, allowedUpstreamOrigins: [world.echo.origin] },
         ],
         mcpServers: [
@@ -73,11 +83,17 @@ for (const topology of TOPOLOGIES) {
             { name: 'X-Prefixed', prefix: 'Token', storedCredential: { credential: 'team-key' } },
             { name: 'X-Login', storedCredential: { credential: 'team-login' } },
           ]),
+          server('picky', `${picky.url}/mcp`, EVERYONE, NONE, [{ name: 'X-Key', storedCredential: { credential: 'picky-key' } }]),
+          server('wiki', world.echo.url, EVERYONE, NONE, [
+            { name: 'X-Key', prefix: 'Token', storedCredential: { credential: 'wiki-key', match: 'PER_USER' } },
+            { name: 'X-Login', storedCredential: { credential: 'wiki-login' } },
+          ]),
         ],
       });
     });
     after(async () => {
       await tokens?.close();
+      await picky?.close();
       await world?.close();
     });
     const call = (slug, options) => callTool(world.gateway.mcpUrl(slug), 'headers', {}, options);
@@ -199,6 +215,82 @@ for (const topology of TOPOLOGIES) {
         assert.ok(Date.now() - entered <= 1000, `it took ${Date.now() - entered} ms`);
         await sleep(Math.max(0, entered + 1000 - Date.now()));
         for (const headers of await Promise.all(Array.from({ length: 20 }, () => seen('stored')))) assert.equal(headers['x-key'], next);
+      });
+    });
+
+    describe('of each user\'s own', () => {
+      const own = [0, 1].map((i) => ({ key: secret(`wiki-key-${i}`), password: secret(`wiki-password-${i}`) }));
+      const people = [];
+      before(async () => {
+        for (const i of [0, 1]) people[i] = await obtainToken(world, 'wiki', { ...world.persona(i), skipLink: true });
+      });
+      const asked = async (i) => {
+        const answer = await call('wiki', { token: people[i].accessToken });
+        assert.equal(answer.status, 200, answer.body);
+        assert.equal(answer.message.result.isError, true, answer.body);
+        return { text: toolText(answer), url: toolText(answer).match(/https?:\/\/\S+\/connect\/wiki\S*/)[0] };
+      };
+      const enter = async (i, url, fields) => {
+        const { page } = await people[i].browser.open(url);
+        assert.equal(page.status, 200, page.html);
+        return people[i].browser.submit(page, page.forms.find(({ types }) => types.value === 'password'), { fields });
+      };
+
+      it('are asked for on one page each, and go out for their user alone', async () => {
+        for (const i of [0, 1]) {
+          const first = await asked(i);
+          assert.match(first.text, /Enter your Wiki (key|login) to continue/);
+          const { page } = await enter(i, first.url, first.url.includes('wiki-key') ? { value: own[i].key } : { username: `user-${i}`, value: own[i].password });
+          assert.equal(page.status, 200, page.html);
+          // What is missing still comes next.
+          const next = page.url.includes('wiki-login') ? { username: `user-${i}`, value: own[i].password } : { value: own[i].key };
+          const { page: done } = await enter(i, page.url, next);
+          assert.match(done.html, /is stored/);
+        }
+        for (const i of [0, 1]) {
+          const headers = await seen('wiki', { token: people[i].accessToken });
+          assert.equal(headers['x-key'], `Token ${own[i].key}`);
+          assert.equal(headers['x-login'], `Basic ${Buffer.from(`user-${i}:${own[i].password}`).toString('base64')}`);
+        }
+      });
+
+      it('are replaced and ended by their user, at once', async () => {
+        const api = (method, body) => people[0].browser.api(world.gateway.publicUrl, `sallyport.token_broker.v1.TokenBroker/${method}`, body);
+        const next = secret('wiki-key-next');
+        await api('SetCredential', { credential: 'wiki-key', value: { value: next } });
+        await waitFor(async () => (await seen('wiki', { token: people[0].accessToken }))['x-key'] === `Token ${next}`, 'the new key', 1000, 20);
+        const { credentials } = await api('ListOwnCredentials');
+        assert.deepEqual(credentials.map(({ credential, state }) => [credential, state]).sort(), [['wiki-key', 'entered'], ['wiki-login', 'entered']]);
+        await api('ClearCredential', { credential: 'wiki-key' });
+        await waitFor(async () => (await call('wiki', { token: people[0].accessToken })).message.result.isError, 'the link', 1000, 20);
+        assert.equal((await seen('wiki', { token: people[1].accessToken }))['x-key'], `Token ${own[1].key}`);
+      });
+
+      it('are asked for again when the upstream refuses them', async () => {
+        const { accessToken: token, browser } = await obtainToken(world, 'picky', { ...world.persona(1), skipLink: true });
+        const api = (method, body) => browser.api(world.gateway.publicUrl, `sallyport.token_broker.v1.TokenBroker/${method}`, body);
+        const wrong = secret('mistyped-key');
+        await api('SetCredential', { credential: 'picky-key', value: { value: wrong } });
+        for (const round of [1, 2]) {
+          const answer = await call('picky', { token });
+          assert.equal(answer.status, 200, answer.body);
+          assert.match(toolText(answer), /Enter your picky-key to continue/, `round ${round}`);
+        }
+        await api('SetCredential', { credential: 'picky-key', value: { value: stored.right } });
+        const served = await waitFor(async () => {
+          const answer = await call('picky', { token });
+          return !answer.message.result.isError && answer;
+        }, 'the right key', 2000, 20);
+        assert.equal(toolText(served), 'served');
+      });
+
+      it('are given to a user by a credential-admin, and taken by nobody else', async () => {
+        const given = secret('wiki-key-given');
+        await world.gateway.api('sallyport.token_broker.v1.TokenBroker/SetCredential',
+          { credential: 'wiki-key', value: { value: given }, subject: world.subject(0) });
+        assert.equal((await seen('wiki', { token: people[0].accessToken }))['x-key'], `Token ${given}`);
+        await assert.rejects(people[1].browser.api(world.gateway.publicUrl, 'sallyport.token_broker.v1.TokenBroker/SetCredential',
+          { credential: 'wiki-key', value: { value: 'planted' }, subject: world.subject(0) }), /403|role/);
       });
     });
 

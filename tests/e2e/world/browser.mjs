@@ -181,6 +181,11 @@ export class Browser {
     if (page.status >= 400) return undefined;
     const chosen = persona.connector && this.#choice(page, persona.connector);
     if (chosen) return chosen;
+    const onLinkPage = new URL(page.url).pathname.startsWith('/connect/');
+    if (onLinkPage && persona.skipLink) {
+      const way = page.links.find(({ text }) => NO.test(text));
+      if (way) return { link: way.url };
+    }
     const account = persona.accounts?.[new URL(page.url).origin];
     const login = page.forms.find((form) => Object.values(form.types).includes('password'));
     if (login) {
@@ -188,11 +193,6 @@ export class Browser {
       const password = Object.keys(login.types).find((name) => login.types[name] === 'password');
       const username = Object.keys(login.types).find((name) => ['text', 'email'].includes(login.types[name]));
       return { form: login, fields: { [username]: account.username, [password]: account.password }, button: login.buttons[0] };
-    }
-    const onLinkPage = new URL(page.url).pathname.startsWith('/connect/');
-    if (onLinkPage && persona.skipLink) {
-      const way = page.links.find(({ text }) => NO.test(text));
-      if (way) return { link: way.url };
     }
     const yes = persona.approve !== false && !(onLinkPage && persona.skipLink);
     for (const form of page.forms) {

@@ -21,19 +21,22 @@ absl::Status FakeVault::Down() {
 
 // --- Who may do what ---
 
-bool FakeVault::MayKind(const std::string& service, Operation operation, const std::string& kind) {
+bool FakeVault::MayKind(const std::string& service, Operation operation, const std::string& kind,
+                        vault::v1::OwnerType owner) {
   const bool owned = operation == Operation::kGet || operation == Operation::kPut || operation == Operation::kDelete ||
                      operation == Operation::kList;
   if (service == "token_broker") {
     if (kind == "connection" || kind == "link_flow" || kind == "broker_key") {
       return owned || operation == Operation::kLease;
     }
+    if (kind == "credential" && owner != vault::v1::ORG) return owned && owner == vault::v1::USER;
     return operation == Operation::kGet && kind != "signing_key" && kind != "session_key";
   }
   if (service == "authn")
     return owned && (kind == "signing_key" || kind == "session_key" || kind == "connector_secret");
   if (service != "registry") return false;
-  const bool written = IsBinding(kind) || kind == "server_secret" || kind == "app_secret" || kind == "credential";
+  const bool written = IsBinding(kind) || kind == "server_secret" || kind == "app_secret" ||
+                       (kind == "credential" && owner == vault::v1::ORG);
   return written && operation != Operation::kGet && operation != Operation::kLease;
 }
 
@@ -57,13 +60,17 @@ absl::StatusOr<std::optional<Passport>> FakeVault::PassportOf(const Caller& call
 
 absl::Status FakeVault::CheckKind(const Caller& caller, Operation operation, const RecordName& name) const {
   RETURN_IF_ERROR(PassportOf(caller).status());
-  return MayKind(caller.service, operation, name.kind()) ? absl::OkStatus() : ServiceMayNot();
+  return MayKind(caller.service, operation, name.kind(), name.owner_type()) ? absl::OkStatus() : ServiceMayNot();
 }
 
 absl::Status FakeVault::CheckAccess(const Caller& caller, Operation operation, const RecordName& name) const {
   RETURN_IF_ERROR(CheckKind(caller, operation, name));
   if (operation == Operation::kRebind) return CheckRole(caller, "credential-admin");
   if (operation == Operation::kPut && IsBinding(name.kind())) return CheckRole(caller, "admin");
+  if (name.kind() == "credential" && (operation == Operation::kPut || operation == Operation::kDelete)) {
+    ASSIGN_OR_RETURN(const auto passport, PassportOf(caller));
+    if (passport.has_value() && passport->HasRole("credential-admin")) return absl::OkStatus();
+  }
   return CheckOwner(caller, name.owner_type(), name.owner_id(), false);
 }
 
@@ -148,7 +155,7 @@ void FakeVault::Prune(Row& row) {
   std::vector<int64_t> pruned;
   for (auto version = row.versions.rbegin(); version != row.versions.rend(); ++version) {
     if (version->second.pinned) continue;
-    if (++kept > VersionsKept(row.name.kind()) && version->first != row.head) pruned.push_back(version->first);
+    if (++kept > VersionsKept(row.name) && version->first != row.head) pruned.push_back(version->first);
   }
   for (const int64_t version : pruned) row.versions.erase(version);
 }
@@ -260,12 +267,13 @@ absl::StatusOr<vault::v1::ListResponse> FakeVault::List(const Caller& caller, co
   RETURN_IF_ERROR(PassportOf(caller).status());
   if (request.owner_type() == vault::v1::SYSTEM && request.owner_id() != caller.service) return ServiceMayNot();
   RETURN_IF_ERROR(CheckOwner(caller, request.owner_type(), request.owner_id(), true));
-  if (!request.kind().empty() && !MayKind(caller.service, Operation::kList, request.kind())) return ServiceMayNot();
+  if (!request.kind().empty() && !MayKind(caller.service, Operation::kList, request.kind(), request.owner_type()))
+    return ServiceMayNot();
   vault::v1::ListResponse response;
   for (const auto& [key, row] : rows_) {
     if (row.head != 0 && row.name.owner_type() == request.owner_type() && row.name.owner_id() == request.owner_id() &&
         (request.kind().empty() || request.kind() == row.name.kind()) &&
-        MayKind(caller.service, Operation::kList, row.name.kind())) {
+        MayKind(caller.service, Operation::kList, row.name.kind(), row.name.owner_type())) {
       *response.add_records() = Metadata(row);
     }
   }
@@ -417,7 +425,7 @@ absl::StatusOr<vault::v1::ListDueResponse> FakeVault::ListDue(const Caller& call
   if (request.limit() < 0 || request.limit() > 200) return InvalidField("limit", "must be 0 to 200");
   if (request.kinds().empty() || request.kinds_size() > 20) return InvalidField("kinds", "must name 1 to 20 kinds");
   for (const std::string& kind : request.kinds()) {
-    if (!MayKind(caller.service, Operation::kList, kind)) return ServiceMayNot();
+    if (!MayKind(caller.service, Operation::kList, kind, vault::v1::OWNER_TYPE_UNSPECIFIED)) return ServiceMayNot();
   }
   std::vector<const Row*> due;
   for (const auto& [key, row] : rows_) {

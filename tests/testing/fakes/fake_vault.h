@@ -165,7 +165,8 @@ class FakeVault {
   };
 
   static absl::Status Down();
-  static bool MayKind(const std::string& service, Operation operation, const std::string& kind);
+  static bool MayKind(const std::string& service, Operation operation, const std::string& kind,
+                      vault::v1::OwnerType owner);
   // nullopt: none was attached.
   absl::StatusOr<std::optional<Passport>> PassportOf(const Caller& caller) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // What comes before every call: a vault that is down, a service that may not call the method, a passport that does

@@ -77,7 +77,10 @@ inline bool IsBinding(const std::string& kind) { return kind == "server_binding"
 inline bool IsSent(const std::string& kind) {
   return kind == "server_secret" || kind == "app_secret" || kind == "credential" || kind == "connector_secret";
 }
-inline size_t VersionsKept(const std::string& kind) { return IsBinding(kind) ? 0 : kind == "connection" ? 2 : 10; }
+inline size_t VersionsKept(const RecordName& name) {
+  if (name.kind() == "credential" && name.owner_type() == vault::v1::USER) return 1;
+  return IsBinding(name.kind()) ? 0 : name.kind() == "connection" ? 2 : 10;
+}
 inline std::string KeyOf(const RecordName& name) {
   return absl::StrCat(name.owner_type(), "\n", name.owner_id(), "\n", name.kind(), "\n", name.name());
 }
