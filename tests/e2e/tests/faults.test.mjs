@@ -232,6 +232,8 @@ describe('kill -9 in split mode', { skip }, () => {
     try {
       for (let round = 0; round < ROUNDS; round++) {
         await sleep(500 + 37 * round);
+        // Right after an answer, whose record cannot have been on disk for long, if at all.
+        assert.ok((await nightly(0)).ok);
         kills.push(Date.now());
         await gateway.kill('edge');
         gateway.startService('edge');
