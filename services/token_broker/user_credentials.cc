@@ -12,9 +12,11 @@
 
 #include "common/error.h"
 #include "common/http/field.h"
+#include "common/metrics.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/text/string_view.h"
+#include "common/text/utf8.h"
 #include "sallyport/token_broker/v1/state.pb.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/names.h"
@@ -36,6 +38,7 @@ vault::v1::RecordName RecordOf(const std::string& subject, const std::string& ui
   return record;
 }
 
+// Whose it may be: one's own, or anybody's for a credential-admin.
 absl::Status CheckWho(const std::string& subject, const Passport& by) {
   // A passport that a call came with must not change what later calls go out with.
   if (by.purpose != Passport::Purpose::kApi && by.purpose != Passport::Purpose::kLink) {
@@ -68,10 +71,19 @@ absl::Status CheckUsername(const Credential& credential, absl::string_view usern
   if (username.empty()) {
     return InvalidField("username", "is required");
   }
-  const bool fits =
-      username.size() <= 256 && username.find(':') == absl::string_view::npos && IsFieldValue(ToStd(username));
+  const bool fits = username.size() <= 256 && username.find(':') == absl::string_view::npos &&
+                    IsFieldValue(ToStd(username)) && IsValidUtf8(username);
   return fits ? absl::OkStatus()
-              : InvalidField("username", "must have at most 256 bytes and hold no ':' or control characters");
+              : InvalidField("username", "must be text of at most 256 bytes without ':' and control characters");
+}
+
+void Count(const std::string& credential, const absl::Status& status, const char* done) {
+  const char* outcome = status.ok()                                                           ? done
+                        : absl::IsInvalidArgument(status) || absl::IsPermissionDenied(status) ? "refused"
+                                                                                              : "failed";
+  MetricCounter("sallyport_broker_user_credentials_total", "Credentials of users' own, by credential and outcome",
+                {{"credential", credential}, {"outcome", outcome}})
+      .Increment();
 }
 
 std::string LabelOf(const vault::v1::RecordMetadata& metadata, const char* name) {
@@ -109,6 +121,20 @@ absl::StatusOr<std::optional<UserCredentials::Stored>> UserCredentials::Read(con
   return std::optional<Stored>(std::move(stored));
 }
 
+absl::Status UserCredentials::Admit(const Entry& entry, const std::string& name, const Passport& by) const {
+  const absl::Status status = CheckWho(entry.subject, by);
+  if (!status.ok()) {
+    AuditLog::Entry record{.type = "credential.denied", .decision = audit::v1::DECISION_DENIED};
+    record.rule = ReasonOf(status);
+    record.subject = by.subject;
+    record.client_address = entry.client_address;
+    record.details = {{"credential", std::string(Utf8Prefix(name, 128))},
+                      {"user", std::string(Utf8Prefix(entry.subject, 256))}};
+    audit_.Record(record).IgnoreError();  // It is refused either way.
+  }
+  return status;
+}
+
 absl::Status UserCredentials::Record(const char* type, const Entry& entry, const std::string& name, const Passport& by,
                                      int64_t generation) const {
   AuditLog::Entry record{.type = type, .subject = by.subject, .client_address = entry.client_address};
@@ -118,8 +144,14 @@ absl::Status UserCredentials::Record(const char* type, const Entry& entry, const
 }
 
 absl::Status UserCredentials::Set(const Entry& entry, const Passport& by) {
+  const absl::Status status = Store(entry, by);
+  Count(entry.credential->slug(), status, "entered");
+  return status;
+}
+
+absl::Status UserCredentials::Store(const Entry& entry, const Passport& by) {
   const Credential& credential = *entry.credential;
-  RETURN_IF_ERROR(CheckWho(entry.subject, by));
+  RETURN_IF_ERROR(Admit(entry, credential.slug(), by));
   ASSIGN_OR_RETURN(std::string value, ValueOf(credential, entry.value));
   RETURN_IF_ERROR(CheckUsername(credential, entry.username));
   v1::UserCredential payload;
@@ -196,18 +228,24 @@ absl::StatusOr<v1::ClearCredentialResponse> UserCredentials::Clear(const v1::Cle
   }
   Entry entry{.credential = credential};
   entry.subject = request.subject().empty() ? passport.subject : request.subject();
-  RETURN_IF_ERROR(CheckWho(entry.subject, passport));
-  const std::string uid = credential == nullptr ? request.credential() : credential->uid();
+  const absl::Status status = Erase(entry, request.credential(), passport);
+  Count(credential == nullptr ? "gone" : credential->slug(), status, "cleared");
+  RETURN_IF_ERROR(status);
+  return v1::ClearCredentialResponse();
+}
+
+absl::Status UserCredentials::Erase(const Entry& entry, const std::string& name, const Passport& passport) {
+  RETURN_IF_ERROR(Admit(entry, name, passport));
+  const std::string uid = entry.credential == nullptr ? name : entry.credential->uid();
   vault::v1::DeleteRequest erase;
   *erase.mutable_record() = RecordOf(entry.subject, uid);
   const absl::StatusOr<vault::v1::DeleteResponse> erased = vault_.Delete(erase, passport.jwt);
   if (absl::IsNotFound(erased.status())) {
-    return v1::ClearCredentialResponse();
+    return absl::OkStatus();
   }
   RETURN_IF_ERROR(erased.status());
   invalidations_.Connection({entry.subject, uid}, erased->generation(), clock_.Now());
-  RETURN_IF_ERROR(Record("credential.cleared", entry, request.credential(), passport, erased->generation()));
-  return v1::ClearCredentialResponse();
+  return Record("credential.cleared", entry, name, passport, erased->generation());
 }
 
 }  // namespace sallyport::token_broker

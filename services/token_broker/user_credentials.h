@@ -62,6 +62,10 @@ class UserCredentials {
                                                     const Passport& passport);
 
  private:
+  absl::Status Store(const Entry& entry, const Passport& by);
+  // `name`: as the caller calls the credential, whose configuration may be gone.
+  absl::Status Erase(const Entry& entry, const std::string& name, const Passport& by);
+  absl::Status Admit(const Entry& entry, const std::string& name, const Passport& by) const;
   absl::Status Record(const char* type, const Entry& entry, const std::string& name, const Passport& by,
                       int64_t generation) const;
 

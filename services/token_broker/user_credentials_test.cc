@@ -269,8 +269,12 @@ TEST_F(UserCredentialsTest, BadInputIsNamedAndNothingIsStored) {
       {registry::v1::Credential::API_KEY, "k3y\r\nX-Admin: 1", "", "value: holds control characters"},
       {registry::v1::Credential::API_KEY, "k3y", "ada", "username: goes with a password only"},
       {registry::v1::Credential::PASSWORD, "k3y", "", "username: is required"},
-      {registry::v1::Credential::PASSWORD, "k3y", "a:da", "username: must have"},
-      {registry::v1::Credential::PASSWORD, "k3y", "a\nda", "username: must have"},
+      {registry::v1::Credential::PASSWORD, "k3y", "a:da", "username: must be text"},
+      {registry::v1::Credential::PASSWORD, "k3y", "a\nda", "username: must be text"},
+      {registry::v1::Credential::PASSWORD, "k3y",
+       "a\xff"
+       "da",
+       "username: must be text"},
   };
   for (const auto& one : cases) {
     brokers_.clear();

@@ -291,6 +291,19 @@ for (const topology of TOPOLOGIES) {
         assert.equal((await seen('wiki', { token: people[0].accessToken }))['x-key'], `Token ${given}`);
         await assert.rejects(people[1].browser.api(world.gateway.publicUrl, 'sallyport.token_broker.v1.TokenBroker/SetCredential',
           { credential: 'wiki-key', value: { value: 'planted' }, subject: world.subject(0) }), /403|role/);
+        assert.equal((await seen('wiki', { token: people[0].accessToken }))['x-key'], `Token ${given}`);
+      });
+
+      it('are in the audit: whose they are, who entered them, and who tried to', async () => {
+        const all = (type) => world.gateway.auditEvents({ type });
+        const denied = await waitFor(async () => (await all('credential.denied'))[0], 'the audit of the refusal', 15000, 250);
+        assert.equal(denied.rule, 'role_missing');
+        assert.equal(denied.subject, world.subject(1));
+        assert.equal(denied.details.user, world.subject(0));
+        const entered = await all('credential.entered');
+        const byOthers = entered.filter(({ subject, details }) => subject !== details.user);
+        assert.deepEqual(byOthers.map(({ details }) => [details.credential, details.user]), [['wiki-key', world.subject(0)]]);
+        assert.ok(entered.length >= 7 && (await all('credential.cleared')).length === 1);
       });
     });
 
