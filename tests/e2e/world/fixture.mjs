@@ -4,6 +4,7 @@ import { createHash, randomBytes, scryptSync } from 'node:crypto';
 import assert from 'node:assert/strict';
 import { Browser } from './browser.mjs';
 import { reserveGateway, startGateway } from './gateway.mjs';
+import { waitFor } from './http.mjs';
 import { request } from './http-client.mjs';
 import { makeUsers, startIdp } from './idp.mjs';
 import { startProvider } from './provider.mjs';
@@ -97,7 +98,12 @@ export async function startWorld(topology,
       },
     };
     world.resources = (resources ?? defaultResources)(world);
-    if (world.resources) await gateway.apply(world.resources);
+    // A service that found another one not up yet waits a moment before it tries again; a person would repeat the command.
+    if (world.resources) {
+      await waitFor(() => gateway.apply(world.resources).then(() => true, (error) => {
+        throw Object.assign(error, { fatal: !/failed to connect/.test(error.message) });
+      }), 'sallyport apply', 10000, 250);
+    }
     return world;
   } catch (error) {
     for (const closer of closers.reverse()) await closer.close().catch(() => {});
