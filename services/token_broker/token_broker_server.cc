@@ -326,7 +326,7 @@ void TokenBrokerServer::Parts::AddSources(const Clock& clock) {
   sources.Add(Piece::kUserConnection, std::make_unique<UserConnectionSource>(*secrets, *connections, *runner, clock));
   sources.Add(Piece::kServiceToken,
               std::make_unique<ServiceTokenSource>(*secrets, *token_client, *fetchers, cache.get(), clock));
-  sources.Add(Piece::kStoredCredential, std::make_unique<StoredCredentialSource>(*secrets, *user_credentials));
+  sources.Add(Piece::kStoredCredential, std::make_unique<StoredCredentialSource>(*secrets, *user_credentials, clock));
   auto sign_in_tokens = std::make_unique<SignInTokenSource>(*secrets, *connections, *sign_ins, *runner, clock);
   sources.Add(Piece::kExchangedToken,
               std::make_unique<ExchangedTokenSource>(*secrets, *token_client, *sign_in_tokens, *fetchers, clock));

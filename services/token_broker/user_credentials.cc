@@ -163,7 +163,6 @@ absl::Status UserCredentials::Store(const Entry& entry, const Passport& by) {
   *put.mutable_origins() = credential.allowed_upstream_origins();
   const absl::Time now = clock_.Now();
   (*put.mutable_labels())["entered_at"] = absl::FormatTime(absl::RFC3339_full, now, absl::UTCTimeZone());
-  if (!entry.username.empty()) (*put.mutable_labels())["username"] = std::string(entry.username);
   if (std::string origins = absl::StrJoin(put.origins(), " "); origins.size() <= kMaxLabelBytes) {
     (*put.mutable_labels())["origins"] = std::move(origins);
   }
@@ -185,7 +184,6 @@ absl::StatusOr<v1::ListOwnCredentialsResponse> UserCredentials::List(const Passp
     v1::OwnCredential* own = response.add_credentials();
     own->set_credential(credential == nullptr ? metadata.record().name() : credential->slug());
     own->set_display_name(credential == nullptr ? "a credential that is no longer here" : NameOf(*credential));
-    own->set_username(LabelOf(metadata, "username"));
     absl::Time entered_at;
     if (absl::ParseTime(absl::RFC3339_full, LabelOf(metadata, "entered_at"), &entered_at, nullptr)) {
       *own->mutable_entered_at() = ToTimestamp(entered_at);
@@ -215,7 +213,9 @@ absl::StatusOr<v1::SetCredentialResponse> UserCredentials::Set(const v1::SetCred
   Entry entry{.credential = credential, .value = request.value().value(), .username = request.username()};
   entry.subject = request.subject().empty() ? passport.subject : request.subject();
   RETURN_IF_ERROR(Set(entry, passport));
-  return v1::SetCredentialResponse();
+  v1::SetCredentialResponse response;
+  *response.mutable_origins() = credential->allowed_upstream_origins();
+  return response;
 }
 
 absl::StatusOr<v1::ClearCredentialResponse> UserCredentials::Clear(const v1::ClearCredentialRequest& request,

@@ -229,6 +229,43 @@ TEST_F(UserCredentialsTest, WhatWasEnteredForOtherOriginsIsEnteredAnew) {
   EXPECT_EQ(List(later, Api()).credentials(0).state(), "needs_entry");
 }
 
+TEST_F(UserCredentialsTest, WhatIsAllowedWhileTheFormIsOpenIsNotAgreedTo) {
+  std::string form;
+  {
+    TokenBrokerServer& broker = StartBroker();
+    form = Csrf(Browse(broker, "GET", "/connect/wiki", peers_.authn.Sign(InBrowser())).body());
+  }
+  brokers_.clear();
+  credential_->add_allowed_upstream_origins("https://evil.example.com");
+  TokenBrokerServer& later = StartBroker();
+  EXPECT_EQ(Browse(later, "POST", "/connect/wiki", peers_.authn.Sign(InBrowser()),
+                   absl::StrCat("credential=wiki-key&value=k&csrf=", PercentEncode(form)))
+                .status(),
+            403);
+  EXPECT_EQ(List(later, Api()).credentials_size(), 0);
+}
+
+TEST_F(UserCredentialsTest, AKeyThatTookLongerToGetThanTheLinkLastsIsStored) {
+  TokenBrokerServer& broker = StartBroker();
+  v1::StartLinkRequest request;
+  request.set_server_uid(kWiki);
+  request.set_app_uid("crd_w");
+  v1::StartLinkResponse link;
+  const auto stub = v1::TokenBroker::NewStub(broker.InProcessChannel("edge"));
+  ASSERT_TRUE(
+      stub->StartLink(MakeClientContext(absl::Seconds(30), peers_.authn.Sign(CallPassport("corp:ada", kWiki))).get(),
+                      request, &link)
+          .ok());
+  const std::string query = link.url().substr(link.url().find('?') + 1);
+  const std::string form = Csrf(Browse(broker, "GET", "/connect/wiki?" + query, peers_.authn.Sign(InBrowser())).body());
+  clock_for_all_.Advance(absl::Minutes(30));
+  EXPECT_EQ(Browse(broker, "POST", "/connect/wiki", peers_.authn.Sign(InBrowser()),
+                   absl::StrCat("value=k&csrf=", PercentEncode(form), "&", query))
+                .status(),
+            200);
+  EXPECT_EQ(Outcome(broker), "k");
+}
+
 TEST_F(UserCredentialsTest, OneThatTheUpstreamRefusesIsEnteredAnew) {
   TokenBrokerServer& broker = StartBroker();
   Enter(broker, "mistyped");
@@ -237,10 +274,13 @@ TEST_F(UserCredentialsTest, OneThatTheUpstreamRefusesIsEnteredAnew) {
   refused.set_piece(kPiece);
   refused.set_generation(last_.pieces(0).generation());
   refused.set_version(last_.pieces(0).version());
-  EXPECT_EQ(Outcome(broker, "corp:ada", {refused}), "NEEDS_REAUTH");
   Refused other;
   other.set_piece("app_auth");
   EXPECT_EQ(Outcome(broker, "corp:ada", {refused, other}), "mistyped") << "perhaps it was the other one";
+  EXPECT_EQ(Outcome(broker, "corp:ada", {refused}), "NEEDS_REAUTH");
+  EXPECT_EQ(Outcome(broker), "NEEDS_REAUTH") << "an upstream may lock the account over one more";
+  clock_for_all_.Advance(absl::Minutes(5));
+  EXPECT_EQ(Outcome(broker), "mistyped") << "it may have been wrong";
   Enter(broker, "right");
   EXPECT_EQ(Outcome(broker, "corp:ada", {refused}), "right") << "another one is stored since";
 }

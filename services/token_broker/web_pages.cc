@@ -172,7 +172,9 @@ WebResponse WebPages::Connect(const Visit& visit) {
     return !visit.txn.empty() ? Redirect(ContinueUrl(visit.txn))
                               : Message(200, host_, "Nothing to connect", "This server needs no account of yours.");
   }
-  if (const std::string ticket = FieldOf(visit.fields, "for"); !ticket.empty()) {
+  // A key takes longer to get than a link lasts; its form is bound to its user by itself.
+  const bool entered = visit.credential != nullptr && visit.request->method() == "POST";
+  if (const std::string ticket = FieldOf(visit.fields, "for"); !ticket.empty() && !entered) {
     bool refused = false;
     WebResponse response = CheckLink(visit, ticket, &refused);
     if (refused) {
@@ -220,7 +222,8 @@ bool WebPages::IsEntered(const registry::v1::McpServer& server, const registry::
                          const Passport& passport) {
   const absl::StatusOr<std::optional<UserCredentials::Stored>> stored = credentials_.Read(credential.uid(), passport);
   const absl::StatusOr<Url> upstream = Url::Parse(server.upstream_url());
-  return stored.ok() && stored->has_value() && upstream.ok() && (*stored)->Allows(upstream->origin());
+  return stored.ok() && stored->has_value() && upstream.ok() && (*stored)->Allows(upstream->origin()) &&
+         (credential.kind() != registry::v1::Credential::PASSWORD || !(*stored)->username.empty());
 }
 
 bool WebPages::IsComplete(const Visit& visit) {
@@ -258,8 +261,11 @@ std::string WebPages::NextOf(const Visit& visit, const registry::v1::McpServer& 
 }
 
 std::string WebPages::FormPurpose(const Visit& visit) {
-  return visit.credential == nullptr ? absl::StrCat("connect ", visit.server->uid())
-                                     : absl::StrCat("credential ", visit.server->uid(), " ", visit.credential->uid());
+  return visit.credential == nullptr
+             ? absl::StrCat("connect ", visit.server->uid())
+             // With the origins that the page named: what is allowed since, its user has not agreed to.
+             : absl::StrCat("credential ", visit.server->uid(), " ", visit.credential->uid(), " ",
+                            absl::StrJoin(visit.credential->allowed_upstream_origins(), " "));
 }
 
 page::Html WebPages::FormFields(const Visit& visit, const Secret& key) const {
@@ -313,13 +319,20 @@ WebResponse WebPages::ShowCredential(const Visit& visit, int status, const page:
       password
           ? page::Fill(
                 R"(<div class="field"><label for="u">Name</label><input class="input" id="u" name="username" autocomplete="off" autocapitalize="none" spellcheck="false" required maxlength="256" value="{}"></div>)",
-                {FieldOf(visit.fields, "username")})
+                {visit.request->method() == "POST" ? FieldOf(visit.fields, "username") : ""})
           : page::Html();
   page.body += page::Fill(
       R"(<form class="stack" method="post" action="/connect/{}">{}{})"
       R"(<div class="field"><label for="v">{}</label><input class="input" id="v" name="value" type="password" autocomplete="off" required maxlength="4096"></div>)"
       R"(<button class="btn primary wide" type="submit">Store it</button></form>)",
       {visit.server->slug(), FormFields(visit, *key), username, password ? std::string("Password") : name});
+  // Which of several a server has refused, it does not say.
+  for (const Connectable& other : ConnectablesOf(*visit.server, *visit.snapshot)) {
+    if (other.credential != nullptr && other.uid() != visit.credential->uid()) {
+      page.body += page::QuietLink(absl::StrCat("/connect/", visit.server->slug(), "?credential=", other.slug()),
+                                   absl::StrCat("Enter your ", other.name(), " instead"));
+    }
+  }
   if (!visit.txn.empty()) {
     page.body += page::QuietLink(ContinueUrl(visit.txn), "Not now");
   }

@@ -112,7 +112,14 @@ absl::Status CheckAccess(const Caller& caller, Operation operation, const Record
   if (id.owner.type != "user" || MayKeepForUser(caller, operation, id)) {
     return absl::OkStatus();
   }
-  return CheckOwner(caller, id.owner, false);
+  RETURN_IF_ERROR(CheckOwner(caller, id.owner, false));
+  // What a call comes with must not change what later calls go out with.
+  const bool written = operation == Operation::kPut || operation == Operation::kDelete;
+  if (id.kind == "credential" && written && caller.passport->purpose != Passport::Purpose::kApi &&
+      caller.passport->purpose != Passport::Purpose::kLink) {
+    return error::Denied("the passport was made for something else", "passport_mismatch");
+  }
+  return absl::OkStatus();
 }
 
 bool MayListKind(const Caller& caller, const std::string& owner_type, const std::string& kind) {

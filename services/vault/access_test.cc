@@ -65,7 +65,12 @@ TEST(AccessTest, BrokerOnlyReadsConfiguredSecrets) {
 }
 TEST(AccessTest, ACredentialOfAUsersOwnIsTheirs) {
   EXPECT_EQ(Allowed(Service("token_broker"), kUserCredential), "");
-  EXPECT_EQ(Allowed(For("token_broker", "corp:ada"), kUserCredential), "get put delete list");
+  EXPECT_EQ(Allowed(For("token_broker", "corp:ada"), kUserCredential), "get list") << "of a call";
+  Caller browser = For("token_broker", "corp:ada");
+  for (const auto purpose : {Passport::Purpose::kApi, Passport::Purpose::kLink}) {
+    browser.passport->purpose = purpose;
+    EXPECT_EQ(Allowed(browser, kUserCredential), "get put delete list");
+  }
   EXPECT_EQ(Allowed(For("token_broker", "corp:eve"), kUserCredential), "");
   // Entered for them by an administrator of credentials, and never read.
   EXPECT_EQ(Allowed(Api("token_broker", "credential-admin"), kUserCredential), "put delete");

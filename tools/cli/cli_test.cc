@@ -182,14 +182,14 @@ TEST_F(CliTest, DisconnectIsNotTheList) {
 
 TEST_F(CliTest, ACredentialOfOnesOwnComesFromStandardInput) {
   SignIn();
-  Reply("/api/sallyport.token_broker.v1.TokenBroker/SetCredential", "{}");
+  Reply("/api/sallyport.token_broker.v1.TokenBroker/SetCredential", R"({"origins":["https://wiki.example.com"]})");
   in_.str("k3y-of-ada\n");
 
   EXPECT_EQ(Run({"credentials", "set", "wiki", "--username", "ada"}), kDone);
 
   ASSERT_EQ(requests_.size(), 1U);
   EXPECT_EQ(requests_[0].body, R"({"credential":"wiki","value":{"value":"k3y-of-ada"},"username":"ada"})");
-  EXPECT_EQ(out_.str(), "stored your wiki\n");
+  EXPECT_EQ(out_.str(), "stored your wiki; it may be sent to https://wiki.example.com\n");
   EXPECT_THAT(out_.str() + err_.str(), Not(HasSubstr("k3y")));
 }
 
@@ -213,12 +213,12 @@ TEST_F(CliTest, ErasesACredentialOfAnotherUser) {
 TEST_F(CliTest, ListsCredentialsOfOnesOwn) {
   SignIn();
   Reply("/api/sallyport.token_broker.v1.TokenBroker/ListOwnCredentials",
-        R"({"credentials":[{"credential":"wiki","state":"needs_entry","username":"ada",
+        R"({"credentials":[{"credential":"wiki","state":"needs_entry",
             "origins":["https://wiki.example.com"]}]})");
 
   EXPECT_EQ(Run({"credentials"}), kDone);
 
-  EXPECT_THAT(out_.str(), HasSubstr("wiki        needs_entry  -        ada       https://wiki.example.com"));
+  EXPECT_THAT(out_.str(), HasSubstr("wiki        needs_entry  -        https://wiki.example.com"));
 }
 
 TEST_F(CliTest, AuditAsksForWhatTheOptionsSay) {

@@ -28,9 +28,9 @@ absl::Status PrintOwnCredentials(ApiClient& api, const Terminal& terminal) {
   for (const token_broker::v1::OwnCredential& own : response.credentials()) {
     rows.push_back({own.credential(), own.state(),
                     own.has_entered_at() ? google::protobuf::util::TimeUtil::ToString(own.entered_at()) : "-",
-                    own.username(), absl::StrJoin(own.origins(), " ")});
+                    absl::StrJoin(own.origins(), " ")});
   }
-  terminal.out << FormatTable({"CREDENTIAL", "STATE", "ENTERED", "USERNAME", "MAY BE SENT TO"}, rows);
+  terminal.out << FormatTable({"CREDENTIAL", "STATE", "ENTERED", "MAY BE SENT TO"}, rows);
   return absl::OkStatus();
 }
 
@@ -44,7 +44,8 @@ absl::Status SetOwnCredential(ApiClient& api, const OwnCredential& credential, c
   request.set_subject(credential.subject);
   token_broker::v1::SetCredentialResponse response;
   RETURN_IF_ERROR(api.Call("sallyport.token_broker.v1.TokenBroker/SetCredential", request, &response));
-  terminal.out << "stored " << Whose(credential) << "\n";
+  terminal.out << "stored " << Whose(credential) << "; it may be sent to " << absl::StrJoin(response.origins(), ", ")
+               << "\n";
   return absl::OkStatus();
 }
 

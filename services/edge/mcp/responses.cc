@@ -125,8 +125,10 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
   const bool agents_first = AgentSupplied(exchange, call);
   const bool sign_in = !agents_first && ForwardsSignInToken(call);
   const bool renewable = !agents_first && call.credentials != nullptr && !call.credentials->renewables.empty();
-  // Of an account the broker is told a second time: it knows whether another link would help, or only waiting.
-  if ((per_user || renewable) && (!call.refreshed || (per_user && !call.asked_again))) {
+  const auto own = agents_first ? std::nullopt : doors_.OwnCredentialOf(*call.entry);
+  // Of an account the broker is told a second time: it knows whether another link would help, or only waiting. Beside a
+  // credential of the caller's own that is what is left to be wrong.
+  if ((per_user || renewable) && (!call.refreshed || (per_user && !call.asked_again && !own.has_value()))) {
     call.asked_again = call.refreshed;
     call.refreshed = true;
     doors_.Refresh(*call.entry, call.principal, *call.credentials,
@@ -137,10 +139,17 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
                        const std::string reason = ReasonOf(resolution.status());
                        if (reason == "credential_refused" || (sign_in && reason == "no_caller_token"))
                          return AfterRefusal(live, waiting);
+                       if (resolution.ok() && resolution->credentials == nullptr && resolution->link.credential()) {
+                         Log(LogLevel::kInfo, "own_credential_refused_by_upstream", {{"server", waiting.entry->slug}});
+                       }
                        Resolved(live, waiting, resolution);
                      });
                    });
     return;
+  }
+  if (own.has_value()) {
+    Log(LogLevel::kInfo, "own_credential_refused_by_upstream", {{"server", call.entry->slug}});
+    return NeedsLink(exchange, call, *own);
   }
   if (per_user) {
     const std::string message = absl::StrCat("the server refuses each token that ", doors_.AppName(*call.entry),
@@ -148,10 +157,6 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
     return Refuse(
         exchange, call,
         {.status = 503, .reason = kRenewedTokenRefused, .message = message, .retry_after = kSecondsBetweenRenewals});
-  }
-  if (const auto link = doors_.OwnCredentialOf(*call.entry); !agents_first && !sign_in && link.has_value()) {
-    Log(LogLevel::kInfo, "own_credential_refused_by_upstream", {{"server", call.entry->slug}});
-    return NeedsLink(exchange, call, *link);
   }
   // The audit has it in place of the rule that admitted the caller: there an administrator finds it.
   const bool agents = call.entry->app_passthrough && !renewable;

@@ -112,6 +112,12 @@ void McpHandler::SendReplay(Exchange& exchange, McpCall& call) {
 }
 
 void McpHandler::OnReplayAnswer(Exchange& exchange, McpCall& call, const ResponseHead& head, std::string_view body) {
+  if (!call.entry->credential_uid.empty() && CredentialRefused(call, head)) {
+    // It was the caller's own: they are asked for another one, and the session they know goes on meanwhile.
+    LeaveSession(exchange, call);
+    call.replay = McpCall::Replay::kNone;
+    return AfterRefusal(exchange, call);
+  }
   const AnswerKind kind = KindOf(head);
   if (head.status < 400 && (kind == AnswerKind::kRedirect || (kind == AnswerKind::kBodiless && !body.empty()))) {
     call.replay = McpCall::Replay::kDone;

@@ -10,6 +10,12 @@
 #include "services/token_broker/errors.h"
 
 namespace sallyport::token_broker {
+namespace {
+
+// An upstream may have been wrong.
+constexpr absl::Duration kRefusalKept = absl::Minutes(5);
+
+}  // namespace
 
 std::string StoredCredentialSource::CacheKey(const Need& need) const {
   const Plan::StoredCredential& wanted = need.piece->stored_credential();
@@ -33,6 +39,20 @@ absl::StatusOr<Outcome> StoredCredentialSource::Read(const Need& need) {
   return own ? ReadOwn(need, *credential) : ReadOrganizations(need, *credential);
 }
 
+bool StoredCredentialSource::IsRefused(const Need& need, const UserCredentials::Stored& stored) {
+  const absl::Time now = clock_.Now();
+  const std::string key = CacheKey(need);
+  MutexLock lock(mu_);
+  if (need.refused_generation == stored.generation && need.refused_version == stored.version) {
+    if (refused_.size() >= kMaxRefused) refused_.clear();  // Each costs one more refusal.
+    refused_[key] = {stored.generation, stored.version, now + kRefusalKept};
+    return true;
+  }
+  const auto found = refused_.find(key);
+  return found != refused_.end() && found->second.generation == stored.generation &&
+         found->second.version == stored.version && now < found->second.until;
+}
+
 absl::StatusOr<Outcome> StoredCredentialSource::ReadOwn(const Need& need, const registry::v1::Credential& credential) {
   ASSIGN_OR_RETURN(std::optional<UserCredentials::Stored> stored, own_.Read(credential.uid(), *need.passport));
   const Connectable wanted = {.credential = &credential};
@@ -40,8 +60,7 @@ absl::StatusOr<Outcome> StoredCredentialSource::ReadOwn(const Need& need, const 
     return Outcome(LinkOf(wanted, v1::LinkRequired::NOT_LINKED));
   }
   // What is sealed bounds what the configuration says: its user decides again, seeing where it would go.
-  const bool refused = need.refused_generation == stored->generation && need.refused_version == stored->version;
-  if (refused || !stored->Allows(need.upstream_origin) ||
+  if (IsRefused(need, *stored) || !stored->Allows(need.upstream_origin) ||
       (need.piece->encoding() == Plan::BASIC && stored->username.empty())) {
     return Outcome(LinkOf(wanted, v1::LinkRequired::NEEDS_REAUTH));
   }

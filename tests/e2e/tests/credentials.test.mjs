@@ -7,7 +7,7 @@ import { calculateJwkThumbprint, exportJWK } from 'jose';
 import { after, before, describe, it } from 'node:test';
 import { assertNoSecretLeaked, obtainToken, startWorld } from '../world/fixture.mjs';
 import { TOPOLOGIES } from '../world/gateway.mjs';
-import { callTool, toolText } from '../world/http-client.mjs';
+import { callTool, rpc, toolText } from '../world/http-client.mjs';
 import { listen, readBody, sendJson, sleep, waitFor } from '../world/http.mjs';
 import { remember } from '../world/secrets.mjs';
 import { JWT_BEARER, TOKEN_EXCHANGE, startTokenService } from '../world/token-service.mjs';
@@ -46,8 +46,13 @@ for (const topology of TOPOLOGIES) {
       });
       // Takes one key only.
       picky = await listen(async (req, res) => {
-        const { id } = JSON.parse(await readBody(req));
+        const { id, method } = JSON.parse(await readBody(req));
         if (req.headers['x-key'] !== stored.right) return sendJson(res, 401, { error: 'unauthorized' });
+        if (method === 'initialize') {
+          const result = { protocolVersion: '2025-11-25', capabilities: {}, serverInfo: { name: 'picky', version: '1' } };
+          return sendJson(res, 200, { jsonrpc: '2.0', id, result }, { 'Mcp-Session-Id': 'picky-session' });
+        }
+        if (id === undefined) return res.writeHead(202).end();
         return sendJson(res, 200, { jsonrpc: '2.0', id, result: { content: [{ type: 'text', text: 'served' }] } });
       });
       const client = { tokenUrl: tokens.tokenUrl, clientId: 'service', clientSecret: { value: clientSecret } };
@@ -284,6 +289,27 @@ for (const topology of TOPOLOGIES) {
         assert.equal(toolText(served), 'served');
       });
 
+      it('are asked for again within a session, which goes on', async () => {
+        const { accessToken: token, browser } = await obtainToken(world, 'picky', { ...world.persona(2), skipLink: true });
+        const api = (method, body) => browser.api(world.gateway.publicUrl, `sallyport.token_broker.v1.TokenBroker/${method}`, body);
+        const say = (method, params, session) => rpc(world.gateway.mcpUrl('picky'), method, params, { era: 'legacy', token, session });
+        const begun = await say('initialize', { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 't', version: '1' } });
+        assert.equal(begun.status, 200, begun.body);
+        const session = begun.headers['mcp-session-id'];
+        await api('SetCredential', { credential: 'picky-key', value: { value: secret('mistyped-in-session') } });
+        for (const round of [1, 2, 3]) {
+          const listed = await say('tools/list', {}, session);
+          assert.equal(listed.status, 200, `round ${round}: ${listed.body}`);
+          assert.deepEqual(listed.message.result.tools.map(({ name }) => name), ['connect_account']);
+        }
+        assert.match(toolText(await say('tools/call', { name: 'connect_account', arguments: {} }, session)), /Enter your picky-key/);
+        await api('SetCredential', { credential: 'picky-key', value: { value: stored.right } });
+        await waitFor(async () => {
+          const answer = await say('tools/call', { name: 'anything', arguments: {} }, session);
+          return answer.status === 200 && !answer.message.result.isError && toolText(answer) === 'served';
+        }, 'the session to go on', 2000, 20);
+      });
+
       it('are given to a user by a credential-admin, and taken by nobody else', async () => {
         const given = secret('wiki-key-given');
         await world.gateway.api('sallyport.token_broker.v1.TokenBroker/SetCredential',
@@ -303,7 +329,7 @@ for (const topology of TOPOLOGIES) {
         const entered = await all('credential.entered');
         const byOthers = entered.filter(({ subject, details }) => subject !== details.user);
         assert.deepEqual(byOthers.map(({ details }) => [details.credential, details.user]), [['wiki-key', world.subject(0)]]);
-        assert.ok(entered.length >= 7 && (await all('credential.cleared')).length === 1);
+        assert.ok(entered.length >= 9 && (await all('credential.cleared')).length === 1);
       });
     });
 

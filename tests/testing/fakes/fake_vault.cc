@@ -70,6 +70,10 @@ absl::Status FakeVault::CheckAccess(const Caller& caller, Operation operation, c
   if (name.kind() == "credential" && (operation == Operation::kPut || operation == Operation::kDelete)) {
     ASSIGN_OR_RETURN(const auto passport, PassportOf(caller));
     if (passport.has_value() && passport->HasRole("credential-admin")) return absl::OkStatus();
+    if (name.owner_type() == vault::v1::USER && passport.has_value() && passport->subject == name.owner_id() &&
+        passport->purpose != Passport::Purpose::kApi && passport->purpose != Passport::Purpose::kLink) {
+      return Denied("the passport was made for something else", "passport_mismatch");
+    }
   }
   return CheckOwner(caller, name.owner_type(), name.owner_id(), false);
 }

@@ -45,8 +45,9 @@ absl::StatusOr<Passport> ReadFakePassport(absl::string_view passport, absl::Time
   read.subject = jwt->subject();
   read.session_id = jwt->String("sid").value_or("");
   read.roles = jwt->Strings("roles").value_or(std::vector<std::string>());
-  const bool api = jwt->String("purpose") == PurposeName(Passport::Purpose::kApi);
-  read.purpose = api ? Passport::Purpose::kApi : Passport::Purpose::kCall;
+  for (const auto purpose : {Passport::Purpose::kApi, Passport::Purpose::kLink, Passport::Purpose::kSignIn}) {
+    if (jwt->String("purpose") == PurposeName(purpose)) read.purpose = purpose;
+  }
   return read;
 }
 
