@@ -29,8 +29,7 @@ class UserCredentials {
  public:
   // All outlive this.
   UserCredentials(const ControlStream& control, VaultClient& vault, Invalidations& invalidations, const AuditLog& audit,
-                  const Clock& clock)
-      : control_(control), vault_(vault), invalidations_(invalidations), audit_(audit), clock_(clock) {}
+                  const Clock& clock);
 
   struct Stored {
     Secret value;
