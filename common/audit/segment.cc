@@ -37,6 +37,7 @@ using audit_format::kHashSize;
 constexpr uint64_t kPageMagic = 0x5350415544534551;  // "SPAUDSEQ"
 constexpr size_t kPageSize = 4096;
 constexpr size_t kBootSize = 22;
+constexpr int64_t kMinMaxBytes = 64 << 20;  // Eight segments.
 
 // The shared page. Slots are a cache line apart, so that threads do not meet.
 struct alignas(64) Slot {
@@ -371,6 +372,16 @@ absl::Status AuditSegments::State::AwaitSync(uint64_t ticket) {
     good ? NoteSynced(covered) : NoteSyncFailed();
     synced.notify_all();
   }
+}
+
+absl::StatusOr<int64_t> AuditSegments::MaxBytesFrom(int64_t configured, absl::string_view field) {
+  if (configured == 0) {
+    return kDefaultMaxBytes;
+  }
+  if (configured < kMinMaxBytes) {
+    return InvalidField(field, absl::StrCat("must be at least ", kMinMaxBytes, " (64 MiB)"));
+  }
+  return configured;
 }
 
 absl::StatusOr<std::unique_ptr<AuditSegments>> AuditSegments::Open(const Options& options, const Clock& clock) {

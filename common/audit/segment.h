@@ -26,13 +26,16 @@ namespace sallyport {
 // at a time uses a directory. Thread-safe.
 class AuditSegments {
  public:
+  static constexpr int64_t kDefaultMaxBytes = int64_t{1} << 30;
   struct Options {
     std::string directory;  // Created (0700) when absent.
     std::string source;     // "edge/<replica>"
     int64_t segment_bytes = 8 << 20;
     // Unshipped bytes at which appending is refused.
-    int64_t max_bytes = int64_t{1} << 30;
+    int64_t max_bytes = kDefaultMaxBytes;
   };
+  // A configured Options::max_bytes: the default when 0; INVALID_ARGUMENT naming `field` when below 64 MiB.
+  static absl::StatusOr<int64_t> MaxBytesFrom(int64_t configured, absl::string_view field);
   static constexpr int kSlots = 62;
 
   // FAILED_PRECONDITION if another process uses the directory, UNAVAILABLE for I/O errors.

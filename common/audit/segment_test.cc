@@ -348,6 +348,23 @@ TEST_F(AuditShipperTest, ShipsEverythingInOrderAndDeletesFullSegments) {
   EXPECT_EQ(store_.types().back(), "e9");
 }
 
+// Paced, each batch of one would be followed by a pause of a second.
+TEST_F(AuditShipperTest, ShipsWithoutPauseWhenTheDirectoryIsFull) {
+  auto segments = Open();
+  for (int i = 0; i < 90; ++i) {
+    ASSERT_THAT(segments->Append(Named("event")), IsOk());
+  }
+  AuditShipper::Options options;
+  options.directory = segments->directory();
+  options.live_boot = segments->boot();
+  options.batch = 1;
+  options.share = 1e-12;
+  options.max_bytes = 1;
+  AuditShipper shipper(options, store_.Sink());
+  EXPECT_TRUE(shipper.Flush(absl::Seconds(45)));
+  EXPECT_EQ(store_.types().size(), 90U);
+}
+
 TEST_F(AuditShipperTest, SurvivesAStoreThatIsDown) {
   auto segments = Open();
   ASSERT_THAT(segments->Append(Named("login")), IsOk());

@@ -36,6 +36,8 @@ constexpr size_t kMaxBatchBytes = 2 << 20;  // Of the 4 MiB a message may have.
 
 // The longest pause between batches, however long the last one took: a slow store must not stop shipping for minutes.
 constexpr absl::Duration kMaxPause = absl::Seconds(1);
+// A pass over many segments takes minutes; how much waits is looked at this often meanwhile.
+constexpr absl::Duration kMeasureEvery = absl::Seconds(1);
 
 }  // namespace
 
@@ -62,8 +64,12 @@ struct AuditShipper::State {
   std::map<std::string, uint64_t> last_shipped;  // By boot.
   int64_t saved_offset = -1;
   absl::Time saved_at = absl::InfinitePast();
+  int64_t waiting = 0;  // Bytes.
+  std::chrono::steady_clock::time_point measured_at;
 
   void Run();
+  void Measure(const std::vector<audit_format::SegmentFile>& files);
+  double Share() const;
   // OK if everything there is was shipped.
   absl::Status Pass();
   absl::Status ShipSegment(const audit_format::SegmentFile& file, bool complete);
@@ -241,19 +247,33 @@ absl::Status AuditShipper::State::ShipSegment(const audit_format::SegmentFile& f
     }
     RETURN_IF_ERROR(read);
     const absl::Duration spent = absl::FromChrono(std::chrono::steady_clock::now() - before);
-    if (!Sleep(std::min(spent * (1 / options.share - 1), kMaxPause), false)) {
+    if (absl::FromChrono(before - measured_at) >= kMeasureEvery) {
+      Measure(audit_format::ListSegments(options.directory));
+    }
+    if (!Sleep(std::min(spent * (1 / Share() - 1), kMaxPause), false)) {
       return absl::CancelledError("stopping");
     }
   }
 }
 
-absl::Status AuditShipper::State::Pass() {
-  const std::vector<audit_format::SegmentFile> files = audit_format::ListSegments(options.directory);
-  int64_t waiting = 0;
+void AuditShipper::State::Measure(const std::vector<audit_format::SegmentFile>& files) {
+  measured_at = std::chrono::steady_clock::now();
+  waiting = 0;
   for (const audit_format::SegmentFile& file : files) {
     waiting += file.bytes - (reader != nullptr && file.path == path ? reader->offset() : 0);
   }
-  backlog.Set(static_cast<double>(std::max<int64_t>(waiting, 0)));
+  waiting = std::max<int64_t>(waiting, 0);
+  backlog.Set(static_cast<double>(waiting));
+}
+
+double AuditShipper::State::Share() const {
+  const double over_half = 2 * static_cast<double>(waiting) / static_cast<double>(options.max_bytes) - 1;
+  return std::clamp(over_half, options.share, 1.0);
+}
+
+absl::Status AuditShipper::State::Pass() {
+  const std::vector<audit_format::SegmentFile> files = audit_format::ListSegments(options.directory);
+  Measure(files);
   for (size_t i = 0; i < files.size(); ++i) {
     const bool newest = i + 1 == files.size() || files[i + 1].boot != files[i].boot;
     RETURN_IF_ERROR(ShipSegment(files[i], !newest || files[i].boot != options.live_boot));

@@ -21,7 +21,8 @@ AuditSink MakeAuditSink(std::shared_ptr<grpc::Channel> registry);
 
 // Moves what lies in an AuditSegments directory to the sink, in order, at least once; deletes what is stored. Survives
 // an unreachable sink (tries again with backoff) and restarts (a cursor file). Paced: busy at most `share`
-// of the time, the sink's work included.
+// of the time, the sink's work included, while no more than half of `max_bytes` waits; from there on the share grows,
+// to all of the time when the directory is full, for then events are lost.
 class AuditShipper {
  public:
   struct Options {
@@ -33,6 +34,7 @@ class AuditShipper {
     absl::Duration max_backoff = absl::Seconds(5);
     int batch = 1000;
     double share = 0.05;
+    int64_t max_bytes = int64_t{1} << 30;  // As AuditSegments::Options.
   };
   AuditShipper(Options options, AuditSink sink);
   ~AuditShipper();

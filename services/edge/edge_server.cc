@@ -32,6 +32,7 @@
 namespace sallyport::edge {
 namespace {
 
+constexpr char kBacklogLimit[] = "auditBacklogLimit";
 constexpr absl::Duration kMaxAuthnOutageGrace = absl::Minutes(15);
 
 std::vector<std::string> Texts(const google::protobuf::RepeatedPtrField<std::string>& values) {
@@ -145,6 +146,7 @@ absl::Status ValidateEdgeConfig(const config::v1::EdgeConfig& config) {
   if (config.threads() < 0 || config.threads() > static_cast<int>(CallAudit::kMaxWorkers)) {
     refuse("threads", absl::StrCat("must be 0 (number of cores) to ", CallAudit::kMaxWorkers));
   }
+  checks.push_back(AuditSegments::MaxBytesFrom(config.audit_backlog_limit(), kBacklogLimit).status());
   const absl::Duration grace = AuthnOutageGrace(config);
   if (grace < absl::ZeroDuration() || grace > kMaxAuthnOutageGrace) refuse("authnOutageGrace", "must be 0 s to 15 min");
   return MergeViolations(checks);
@@ -172,10 +174,12 @@ absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::
   AuditSegments::Options segment_options;
   segment_options.directory = config.data_directory() + "/audit";
   segment_options.source = source;
+  ASSIGN_OR_RETURN(segment_options.max_bytes, AuditSegments::MaxBytesFrom(config.audit_backlog_limit(), kBacklogLimit));
   ASSIGN_OR_RETURN(auto segments, AuditSegments::Open(segment_options, clock));
   AuditShipper::Options shipper_options;
   shipper_options.directory = segment_options.directory;
   shipper_options.live_boot = segments->boot();
+  shipper_options.max_bytes = segment_options.max_bytes;
   state.audit = std::make_unique<CallAudit>(
       std::move(segments), source, std::make_unique<AuditShipper>(shipper_options, MakeAuditSink(peers.registry)));
   Doors::Options door_options;

@@ -171,6 +171,7 @@ ServiceConfigs DeriveConfigs(const StandaloneConfig& config) {
 
   *configs.token_broker.mutable_deployment() = deployment;
   configs.token_broker.set_data_directory(data + "/token-broker");
+  configs.token_broker.set_audit_backlog_limit(config.audit_backlog_limit());
   if (config.has_redis()) *configs.token_broker.mutable_redis() = config.redis();
 
   *configs.edge.mutable_deployment() = deployment;
@@ -178,6 +179,7 @@ ServiceConfigs DeriveConfigs(const StandaloneConfig& config) {
   *configs.edge.mutable_tls() = config.tls();
   configs.edge.set_behind_tls_proxy(config.behind_tls_proxy());
   configs.edge.set_threads(config.threads());
+  configs.edge.set_audit_backlog_limit(config.audit_backlog_limit());
   configs.edge.set_data_directory(data + "/edge");
   return configs;
 }

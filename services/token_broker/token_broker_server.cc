@@ -54,6 +54,7 @@
 namespace sallyport::token_broker {
 namespace {
 
+constexpr char kBacklogLimit[] = "auditBacklogLimit";
 constexpr absl::Duration kRefreshGrace = absl::Seconds(20);
 // What waits at a time, and the threads of what nobody waits for.
 constexpr size_t kMaxQueue = 20'000;
@@ -184,6 +185,7 @@ absl::Status ValidateTokenBrokerConfig(const config::v1::TokenBrokerConfig& conf
   if (config.has_idle_refresh() && FromProtoDuration(config.idle_refresh()) < absl::Hours(1)) {
     checks.push_back(InvalidField("idleRefresh", "must be at least 1h"));
   }
+  checks.push_back(AuditSegments::MaxBytesFrom(config.audit_backlog_limit(), kBacklogLimit).status());
   return MergeViolations(checks);
 }
 
@@ -197,11 +199,13 @@ absl::Status TokenBrokerServer::Parts::OpenAudit(const config::v1::TokenBrokerCo
   AuditSegments::Options options;
   options.directory = absl::StrCat(config.data_directory(), "/audit");
   options.source = absl::StrCat("token_broker/", config.replica().empty() ? "0" : config.replica());
+  ASSIGN_OR_RETURN(options.max_bytes, AuditSegments::MaxBytesFrom(config.audit_backlog_limit(), kBacklogLimit));
   ASSIGN_OR_RETURN(segments, AuditSegments::Open(options, clock));
   audit = std::make_unique<AuditLog>(segments.get());
   AuditShipper::Options shipping;
   shipping.directory = options.directory;
   shipping.live_boot = segments->boot();
+  shipping.max_bytes = options.max_bytes;
   shipper = std::make_unique<AuditShipper>(shipping, MakeAuditSink(peers.registry));
   return absl::OkStatus();
 }

@@ -254,7 +254,8 @@ std::vector<Fault> FaultsOf(const std::string& program) {
           "  hostedClientOrigins:", "deployment.hostedClientOrigins[0]"}});
   }
   if (program == "edge") {
-    add({{"listen:", "listen: 127.0.0.1:0\nauthnOutageGrace: 15m1s", "authnOutageGrace:", "authnOutageGrace"}});
+    add({{"listen:", "listen: 127.0.0.1:0\nauthnOutageGrace: 15m1s", "authnOutageGrace:", "authnOutageGrace"},
+         {"listen:", "listen: 127.0.0.1:0\nauditBacklogLimit: 5", "auditBacklogLimit:", "auditBacklogLimit"}});
   }
   if (program == "standalone") {
     add({{"adminListen:", "adminListen: nowhere", "adminListen:", "adminListen"},
@@ -262,6 +263,7 @@ std::vector<Fault> FaultsOf(const std::string& program) {
          {"healthListen:", "healthListen: 0.0.0.0:1", "healthListen:", "healthListen"},
          {"healthListen:", "healthListen: x", "healthListen:", "healthListen"},
          {"deployment:", "auditOutboxLimit: 5\ndeployment:", "auditOutboxLimit:", "auditOutboxLimit"},
+         {"deployment:", "auditBacklogLimit: 5\ndeployment:", "auditBacklogLimit:", "auditBacklogLimit"},
          {"deployment:", "auditRetention: 1s\ndeployment:", "auditRetention:", "auditRetention"},
          {"  publicUrl:", "  publicUrl: x", "  publicUrl:", "deployment.publicUrl"}});
   }
