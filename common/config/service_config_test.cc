@@ -161,7 +161,7 @@ TEST_F(ServiceConfigFilesTest, ADeploymentIsCheckedEntryByEntry) {
   EXPECT_THAT(Fields(ValidateDeployment(deployment)),
               ElementsAre("deployment.trustedProxies[1]", "deployment.egress.upstreamNetworks[0]",
                           "deployment.egress.oauthNetworks[0]", "deployment.allowedOrigins[1]"));
-  EXPECT_THAT(Fields(CheckEgressCaBundle(deployment)), ElementsAre("deployment.egress.caBundle"));
+  EXPECT_THAT(Fields(CheckEgressFiles(deployment.egress())), ElementsAre("deployment.egress.caBundle"));
 }
 
 TEST_F(ServiceConfigFilesTest, HostedClientOriginsAreOriginsOrNone) {
