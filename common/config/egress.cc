@@ -2,6 +2,7 @@
 #include "common/config/egress.h"
 
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -57,6 +58,11 @@ absl::StatusOr<std::shared_ptr<const EgressProxy>> EgressProxyFrom(const config:
     options.password = *std::move(password);
   }
   return EgressProxy::Create(options, kProxy);
+}
+
+absl::StatusOr<std::shared_ptr<const EgressProxy>> EgressProxyWithoutPassword(const config::v1::Egress& egress) {
+  if (!egress.has_proxy()) return nullptr;
+  return EgressProxy::Create(OptionsFrom(egress.proxy()), kProxy);
 }
 
 }  // namespace sallyport

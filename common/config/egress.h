@@ -18,5 +18,7 @@ absl::Status ValidateEgressProxy(const config::v1::Egress& egress);
 absl::Status CheckEgressFiles(const config::v1::Egress& egress);
 // Reads the password file. Null if no proxy is configured.
 absl::StatusOr<std::shared_ptr<const EgressProxy>> EgressProxyFrom(const config::v1::Egress& egress);
+// The same without reading the password: for services that only need to know what goes through the proxy.
+absl::StatusOr<std::shared_ptr<const EgressProxy>> EgressProxyWithoutPassword(const config::v1::Egress& egress);
 
 }  // namespace sallyport

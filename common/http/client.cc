@@ -21,6 +21,7 @@
 #include "common/crypto/openssl.h"
 #include "common/error.h"
 #include "common/files.h"
+#include "common/http/curl_tunnel.h"
 #include "common/http/egress_proxy.h"
 #include "common/http/field.h"
 #include "common/http/url.h"
@@ -56,9 +57,7 @@ struct Exchange {
   std::string host;
   bool https = true;
   const EgressPolicy* policy = nullptr;
-  const EgressProxy* proxy = nullptr;  // Of this exchange; null: its connection is direct.
-  // Connected, through the tunnel if there is one: what is written from now on is the request.
-  bool connected = false;
+  CurlTunnel tunnel;
   absl::Time deadline;
   HttpResponse response;
   size_t header_bytes = 0;
@@ -128,8 +127,9 @@ curl_socket_t OnOpenSocket(void* user, curlsocktype /*purpose*/, curl_sockaddr* 
   auto* exchange = static_cast<Exchange*>(user);
   const auto address = IpAddress::FromSockaddr(&target->addr);
   // The proxy is the administrator's own choice, wherever it is.
-  const bool allowed = address && (exchange->proxy != nullptr ? !IsNeverDialled(*address)
-                                                              : exchange->policy->MayDial(*address, exchange->https));
+  const bool allowed =
+      address && (exchange->tunnel.proxy != nullptr ? !IsNeverDialled(*address)
+                                                    : exchange->policy->MayDial(*address, exchange->https));
   if (!allowed) {
     exchange->dialled_refused = true;
     return CURL_SOCKET_BAD;
@@ -138,12 +138,6 @@ curl_socket_t OnOpenSocket(void* user, curlsocktype /*purpose*/, curl_sockaddr* 
 }
 
 int OnCloseSocket(void* /*user*/, curl_socket_t fd) { return close(fd); }
-
-// Before each attempt at the request, on a connection that is kept or new. Of a tunnel REQUEST_SIZE does not tell.
-int OnConnected(void* user, char* /*peer*/, char* /*local*/, int /*peer_port*/, int /*local_port*/) {
-  static_cast<Exchange*>(user)->connected = true;
-  return CURL_PREREQFUNC_OK;
-}
 
 absl::Status NotSent(absl::Status status) { return WithReason(std::move(status), "not_sent"); }
 
@@ -178,45 +172,13 @@ long SentBytes(CURL* easy) {
   return curl_easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &bytes) == CURLE_OK ? bytes : 1;
 }
 
-// Why the tunnel of this exchange was not opened; nothing if it was, or there is none.
-std::optional<ProxyFailure> ProxyFailureOf(const Exchange& exchange, CURLcode code) {
-  if (exchange.proxy == nullptr || exchange.connected || code == CURLE_OK) return std::nullopt;
-  long answer = 0;
-  curl_easy_getinfo(exchange.easy.get(), CURLINFO_HTTP_CONNECTCODE, &answer);
-  // The tunnel was opened, and TLS with the host failed. A broken head of such an answer is a RECV_ERROR.
-  if (answer >= 200 && answer <= 299 && exchange.https && code != CURLE_RECV_ERROR) return std::nullopt;
-  if (code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_COULDNT_CONNECT) return ProxyFailure::kUnreachable;
-  if (answer == 407) return ProxyFailure::kUnauthorized;
-  if (answer >= 300) return ProxyFailure::kRefused;
-  return code == CURLE_OPERATION_TIMEDOUT ? ProxyFailure::kTimeout : ProxyFailure::kBadResponse;
-}
-
-absl::Status ProxyStatus(const Exchange& exchange, ProxyFailure failure) {
-  long answer = 0;
-  curl_easy_getinfo(exchange.easy.get(), CURLINFO_HTTP_CONNECTCODE, &answer);
-  const std::string proxy = ConnectAuthority(exchange.proxy->host(), exchange.proxy->port());
-  switch (failure) {
-    case ProxyFailure::kUnreachable:
-      return absl::UnavailableError(absl::StrCat("cannot connect to the egress proxy ", proxy));
-    case ProxyFailure::kTimeout:
-      return absl::DeadlineExceededError(
-          absl::StrCat("the egress proxy ", proxy, " did not connect to ", exchange.host, " in time"));
-    case ProxyFailure::kUnauthorized:
-      return absl::UnavailableError(absl::StrCat("the egress proxy ", proxy,
-                                                 " refuses our credentials (407); check username and passwordFile of "
-                                                 "deployment.egress.proxy"));
-    case ProxyFailure::kRefused:
-      return absl::UnavailableError(
-          absl::StrCat("the egress proxy ", proxy, " does not connect to ", exchange.host, " (status ", answer, ")"));
-    case ProxyFailure::kBadResponse:
-      break;
-  }
-  return absl::UnavailableError(absl::StrCat("the egress proxy ", proxy, " did not answer properly"));
-}
-
 absl::Status ResultOf(const Exchange& exchange, CURLcode code) {
-  if (const auto failure = ProxyFailureOf(exchange, code)) return NotSent(ProxyStatus(exchange, *failure));
-  const bool sent = SentBytes(exchange.easy.get()) > 0 && (exchange.proxy == nullptr || exchange.connected);
+  CURL* const easy = exchange.easy.get();
+  if (const auto failure = exchange.tunnel.FailureOf(easy, code, exchange.https)) {
+    return NotSent(exchange.tunnel.StatusOf(easy, *failure, exchange.host));
+  }
+  // Of a tunnel the bytes of CONNECT count too.
+  const bool sent = SentBytes(easy) > 0 && (exchange.tunnel.proxy == nullptr || exchange.tunnel.opened);
   if (code == CURLE_OK || sent) return StatusOf(exchange, code);
   if (code == CURLE_COULDNT_CONNECT && exchange.dialled_refused) {
     return WithReason(absl::PermissionDeniedError(absl::StrCat(exchange.host, " is in a network that is not allowed")),
@@ -264,7 +226,6 @@ struct HttpClient::State {
   void Finish(CURL* easy, CURLcode code);
   void Complete(std::unique_ptr<Exchange> exchange, const absl::Status& status);
   absl::Status Configure(Exchange& exchange);
-  bool ConfigureProxy(Exchange& exchange);
 
   Options options;
   SystemClock system_clock;
@@ -338,7 +299,7 @@ void HttpClient::FetchAsync(HttpRequest request, Callback done) {
   exchange->origin = url->origin();
   exchange->host = url->host();
   exchange->https = url->is_https();
-  exchange->proxy = state_->options.policy.ProxyFor(url->host());
+  exchange->tunnel.proxy = state_->options.policy.ProxyFor(url->host());
   exchange->deadline = state_->clock->Now() + exchange->request.timeout;
   if (state_->exchanges.fetch_add(1) >= state_->options.max_exchanges) {
     state_->exchanges.fetch_sub(1);
@@ -394,7 +355,7 @@ absl::Status HttpClient::State::Configure(Exchange& exchange) {
     curl_blob blob{ca_pem.data(), ca_pem.size(), CURL_BLOB_NOCOPY};
     set(CURLOPT_CAINFO_BLOB, &blob);
   }
-  ok = ok && ConfigureProxy(exchange);
+  ok = ok && exchange.tunnel.Configure(easy, proxy_headers);
   const bool has_body = !request.body.empty() || request.method == "POST" || request.method == "PUT";
   if (request.method == "HEAD") {
     set(CURLOPT_NOBODY, 1L);
@@ -416,25 +377,6 @@ absl::Status HttpClient::State::Configure(Exchange& exchange) {
   if (has_body && !has_type) exchange.header_list = curl_slist_append(exchange.header_list, "Content-Type:");
   set(CURLOPT_HTTPHEADER, exchange.header_list);
   return ok ? absl::OkStatus() : absl::InternalError("http: libcurl refused an option");
-}
-
-bool HttpClient::State::ConfigureProxy(Exchange& exchange) {
-  CURL* const easy = exchange.easy.get();
-  bool ok = true;
-  const auto set = [&](CURLoption option, auto value) { ok = ok && curl_easy_setopt(easy, option, value) == CURLE_OK; };
-  set(CURLOPT_NOPROXY, "");  // Else the environment's no_proxy would send a request round the proxy.
-  if (exchange.proxy == nullptr) {
-    set(CURLOPT_PROXY, "");  // Also keeps the environment's proxies out.
-    return ok;
-  }
-  set(CURLOPT_PROXY, exchange.proxy->url().c_str());
-  set(CURLOPT_PROXYTYPE, static_cast<long>(CURLPROXY_HTTP));
-  set(CURLOPT_HTTPPROXYTUNNEL, 1L);
-  set(CURLOPT_HEADEROPT, static_cast<long>(CURLHEADER_SEPARATE));  // The proxy gets none of the request's fields.
-  set(CURLOPT_PROXYHEADER, proxy_headers);
-  set(CURLOPT_PREREQFUNCTION, &OnConnected);
-  set(CURLOPT_PREREQDATA, static_cast<void*>(&exchange));
-  return ok;
 }
 
 void HttpClient::State::Start(std::unique_ptr<Exchange> exchange) {
@@ -460,7 +402,9 @@ void HttpClient::State::Finish(CURL* easy, CURLcode code) {
   exchange->response.status = static_cast<int>(http_status);
   curl_multi_remove_handle(multi, easy);
   const absl::Status status = ResultOf(*exchange, code);
-  if (const auto failure = ProxyFailureOf(*exchange, code)) proxy_failures[*failure]->Increment();
+  if (const auto failure = exchange->tunnel.FailureOf(easy, code, exchange->https)) {
+    proxy_failures[*failure]->Increment();
+  }
   Complete(std::move(exchange), status);
 }
 
