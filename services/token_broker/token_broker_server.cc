@@ -229,8 +229,13 @@ void TokenBrokerServer::Parts::Observe(const ConnectionKey& connection, const ab
     return;
   }
   AuditLog::Entry entry{.type = "credential.refreshed"};
-  entry.decision = report.renewed || report.adopted ? audit::v1::DECISION_ALLOWED : audit::v1::DECISION_FAILED;
-  entry.rule = report.renewed ? "renewed" : report.adopted ? "adopted" : report.marked ? "needs_user" : "failed";
+  const bool good = report.renewed || report.adopted || report.further;
+  entry.decision = good ? audit::v1::DECISION_ALLOWED : audit::v1::DECISION_FAILED;
+  entry.rule = report.further   ? "further"
+               : report.renewed ? "renewed"
+               : report.adopted ? "adopted"
+               : report.marked  ? "needs_user"
+                                : "failed";
   entry.subject = connection.subject;
   if (result.ok()) {
     entry.credentials = {UseOf(connection.connection, (*result)->generation, (*result)->version)};
@@ -331,7 +336,8 @@ void TokenBrokerServer::Parts::AddSources(const Clock& clock) {
   sources.Add(Piece::kServiceToken,
               std::make_unique<ServiceTokenSource>(*secrets, *token_client, *fetchers, cache.get(), clock));
   sources.Add(Piece::kStoredCredential, std::make_unique<StoredCredentialSource>(*secrets, *user_credentials, clock));
-  auto sign_in_tokens = std::make_unique<SignInTokenSource>(*secrets, *connections, *sign_ins, *runner, clock);
+  auto sign_in_tokens =
+      std::make_unique<SignInTokenSource>(*secrets, *connections, *sign_ins, *runner, *fetchers, clock);
   sources.Add(Piece::kExchangedToken,
               std::make_unique<ExchangedTokenSource>(*secrets, *token_client, *sign_in_tokens, *fetchers, clock));
   sources.Add(Piece::kSignInToken, std::move(sign_in_tokens));

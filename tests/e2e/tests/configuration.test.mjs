@@ -41,9 +41,7 @@ for (const topology of TOPOLOGIES) {
       const unsupported = () => {
         const { url } = world.echo;
         const server = (more) => ({ slug: 'future', upstreamUrl: url, agentAuth: EVERYONE, appAuth: { passthrough: {} }, ...more });
-        const header = (source) => server({ outboundHeaders: [{ name: 'X-Future', ...source }] });
         return {
-          'outboundHeaders[0].forwardCallerToken.scopes': header({ forwardCallerToken: { scopes: ['api'] } }),
           secretUpstreamUrl: server({ secretUpstreamUrl: secret('hook') }),
           'policy.tls': server({ policy: { tls: { caBundle: 'x' } } }),
         };

@@ -25,8 +25,9 @@ async function form(req) {
 // Starts the provider. `clients` are client metadata in the vocabulary of OpenID Connect registration (a public client has
 // token_endpoint_auth_method none). Everything secret the provider hands out is collected in `secrets`; `owners` tells whose a token is.
 // For clients of `ownClients` nobody is asked to agree, as a company's own applications.
+// A refresh token can be used for access tokens (JWTs) of `audiences` (URLs), with scope down.read.
 // With `resources` (URLs) it is an authorization server for those, with dynamic client registration, as MCP clients want one.
-export async function startIdp({ users = makeUsers(2), clients = [], accessTokenSeconds = 3600, port, resources = [], ownClients = [] } = {}) {
+export async function startIdp({ users = makeUsers(2), clients = [], accessTokenSeconds = 3600, port, resources = [], audiences = [], ownClients = [] } = {}) {
   const at = port ?? await freePort();
   const issuer = `http://127.0.0.1:${at}`;
   const { privateKey, publicKey } = await generateKeyPair('RS256', { extractable: true });
@@ -49,16 +50,17 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
     features: { devInteractions: { enabled: false }, revocation: { enabled: true }, introspection: { enabled: true },
       registration: { enabled: resources.length > 0 },
       resourceIndicators: {
-        enabled: resources.length > 0,
+        enabled: resources.length + audiences.length > 0,
+        defaultResource: (_ctx, _client, oneOf) => oneOf ?? (audiences.length > 0 ? audiences : undefined),
         getResourceServerInfo: (_ctx, resource) => {
-          if (!resources.includes(resource)) throw new errors.InvalidTarget();
-          return { scope: 'mcp', accessTokenFormat: 'jwt', audience: resource };
+          if (![...resources, ...audiences].includes(resource)) throw new errors.InvalidTarget();
+          return { scope: audiences.includes(resource) ? 'down.read' : 'mcp', accessTokenFormat: 'jwt', audience: resource };
         },
-        useGrantedResource: () => true,
+        useGrantedResource: () => audiences.length === 0,
       },
     },
     clientDefaults: resources.length > 0 ? { token_endpoint_auth_method: 'none' } : {},
-    scopes: ['openid', 'offline_access', 'mcp'],
+    scopes: ['openid', 'offline_access', 'mcp', 'down.read'],
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
     issueRefreshToken: () => true,
     rotateRefreshToken: () => true,
