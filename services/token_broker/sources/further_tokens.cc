@@ -53,7 +53,7 @@ void FurtherTokens::Get(const Wish& wish, FetchedTokens::Done done) {
   const std::string key =
       KeyOf({wish.sign_in.subject, wish.sign_in.connection, absl::StrCat(wish.generation), wish.scope, wish.resource});
   tokens_.Get(
-      key, wish.refused_version, [this, wish] { return Fetch(wish); }, std::move(done));
+      key, wish.sign_in.connection, wish.refused_version, [this, wish] { return Fetch(wish); }, std::move(done));
 }
 
 absl::StatusOr<SharedConnection> FurtherTokens::Ask(const Wish& wish, const std::shared_ptr<FurtherToken>& further) {

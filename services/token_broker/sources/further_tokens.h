@@ -16,8 +16,8 @@ namespace sallyport::token_broker {
 // 6749 section 6, RFC 8707). Kept in this process only, each for the sign-in it came from. Thread-safe.
 class FurtherTokens {
  public:
-  // All outlive this; the runner must be stopped before it goes.
-  FurtherTokens(Connections& connections, SignIns& sign_ins, TaskRunner& fetchers, const Clock& clock)
+  // All outlive this; the lanes' runner must be stopped before it goes.
+  FurtherTokens(Connections& connections, SignIns& sign_ins, FetchLanes& fetchers, const Clock& clock)
       : connections_(connections), sign_ins_(sign_ins), clock_(clock), tokens_(fetchers, clock, {}) {}
 
   struct Wish {

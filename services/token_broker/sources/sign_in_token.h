@@ -19,7 +19,7 @@ class SignInTokenSource final : public Source {
  public:
   // All outlive this.
   SignInTokenSource(SecretReader& secrets, Connections& connections, SignIns& sign_ins, TaskRunner& runner,
-                    TaskRunner& fetchers, const Clock& clock)
+                    FetchLanes& fetchers, const Clock& clock)
       : secrets_(secrets),
         connections_(connections),
         sign_ins_(sign_ins),

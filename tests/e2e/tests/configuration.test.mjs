@@ -192,6 +192,16 @@ for (const topology of TOPOLOGIES) {
       });
     });
 
+    it('a file with hundreds of faults is refused in words, and the next one is taken', async () => {
+      const wrong = Array.from({ length: 500 }, (_x, i) => (
+        { slug: `wrong-${i}`, upstreamUrl: world.echo.url, agentAuth: OPEN, appAuth: { clientCredentials: { clientId: 'nobody' } } }));
+      const file = path.join(world.gateway.directory, 'wrong.yaml');
+      await writeFile(file, JSON.stringify({ mcpServers: wrong }), { mode: 0o600 });
+      const { code, stderr } = await world.gateway.cli(['apply', '-f', file], { ok: (status) => status !== 0 });
+      assert.ok(code !== 0 && /appAuth\.clientCredentials\.tokenUrl/.test(stderr), stderr.slice(0, 2000));
+      await saved('Create', { slug: 'right', upstreamUrl: world.echo.url, agentAuth: OPEN, appAuth: { passthrough: {} } });
+    });
+
     it('an update of a version that is not the current one is refused, and loses nothing', async () => {
       const { mcpServers } = await world.gateway.api(`${REGISTRY}/ListMcpServers`, { pageSize: 1000 });
       const { version, ...nightly } = mcpServers.find(({ slug }) => slug === 'nightly');

@@ -5,7 +5,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { createEchoListener } from '../../../tools/demo/echo-server.mjs';
 import { SignJWT, generateKeyPair } from 'jose';
 import Provider, { errors } from 'oidc-provider';
-import { freePort, listen, sendJson, sleep } from './http.mjs';
+import { freePort, inTrouble, listen, sendJson, sleep } from './http.mjs';
 import { remember } from './secrets.mjs';
 
 export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
@@ -16,10 +16,11 @@ export const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
 //   seconds     life of a token
 //   refuse      { error, status } in place of the next exchanges or service tokens
 //   delayMs     between a request and its answer
+//   trouble     of the token endpoint (inTrouble)
 export async function startTokenService({ clients, subjectOf = () => undefined, seconds = 3600 }) {
   const port = await freePort();
   const issuer = `http://127.0.0.1:${port}`;
-  const settings = { seconds, refuse: undefined, delayMs: 0 };
+  const settings = { seconds, refuse: undefined, delayMs: 0, trouble: undefined };
   const records = [];  // { grant, client, params, token, subject, at, endsAt }
   const live = new Map();  // token -> record
   const { privateKey } = await generateKeyPair('ES256');
@@ -71,6 +72,7 @@ export async function startTokenService({ clients, subjectOf = () => undefined, 
   });
   const callback = provider.callback();
   const site = await listen(async (req, res) => {
+    if (req.url === '/token' && inTrouble(settings.trouble, res)) return undefined;
     if (req.url === '/token' && settings.delayMs) await sleep(settings.delayMs);
     if (req.url === '/token' && settings.refuse) return sendJson(res, settings.refuse.status ?? 400, { error: settings.refuse.error });
     return callback(req, res);
