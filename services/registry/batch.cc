@@ -69,6 +69,7 @@ ValidationContext Batch::Context() {
   context.app = [this](absl::string_view slug) { return Find<v1::App>(slug); };
   context.credential = [this](absl::string_view slug) { return Find<v1::Credential>(slug); };
   context.connectors = connectors_;
+  context.now = now_;
   context.announced_methods = [this](const std::string& issuer) -> std::optional<std::vector<std::string>> {
     if (issuer_silent_) return std::nullopt;  // One time-out a file is enough.
     auto announced = parts_.options.issuer_auth_methods(issuer);
@@ -192,7 +193,7 @@ void Batch::ResolveReferences(Change& change) {
   });
   ChooseForms(*server);
   if (server->app_auth().has_oauth_authorization()) {
-    AllowFirstOrigin(server->app_auth().oauth_authorization().app(), change.urls->Origin("upstreamUrl"));
+    AllowFirstOrigin(server->app_auth().oauth_authorization().app(), change.urls->UpstreamOrigin());
   }
 }
 
