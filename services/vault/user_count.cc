@@ -10,7 +10,9 @@
 
 #include "common/error.h"
 #include "common/status_macros.h"
+#include "services/vault/access.h"
 #include "services/vault/record_id.h"
+#include "services/vault/vault.h"
 
 namespace sallyport::vault {
 namespace {
@@ -117,6 +119,23 @@ absl::Status UserCount::AddPage(Transaction& tx) {
     after_ = rows.back().Text("rid");
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<v1::CountUsersResponse> Vault::CountUsers(const Caller& caller, const v1::CountUsersRequest& request) {
+  RETURN_IF_ERROR(CheckCount(request));
+  const auto admit = [&](const v1::CountUsersRequest::Holding& holding) {
+    const RecordId id = {{"user", "*"}, holding.kind(), holding.name()};
+    return Recorded(CheckAccess(caller, Operation::kCount, id), caller, Operation::kCount, id);
+  };
+  RETURN_IF_ERROR(admit(request.has()));
+  if (request.has_lacks()) {
+    RETURN_IF_ERROR(admit(request.lacks()));
+  }
+  UserCount count(request);
+  while (!count.done()) {
+    RETURN_IF_ERROR(Read([&](Transaction& tx) { return count.AddPage(tx); }));
+  }
+  return count.result();
 }
 
 }  // namespace sallyport::vault

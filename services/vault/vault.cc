@@ -15,7 +15,6 @@
 #include "services/vault/envelope.h"
 #include "services/vault/errors.h"
 #include "services/vault/origins.h"
-#include "services/vault/user_count.h"
 
 namespace sallyport::vault {
 namespace {
@@ -406,23 +405,6 @@ absl::StatusOr<v1::ListDueResponse> Vault::ListDue(const Caller& caller, const v
     return absl::OkStatus();
   }));
   return response;
-}
-
-absl::StatusOr<v1::CountUsersResponse> Vault::CountUsers(const Caller& caller, const v1::CountUsersRequest& request) {
-  RETURN_IF_ERROR(CheckCount(request));
-  const auto admit = [&](const v1::CountUsersRequest::Holding& holding) {
-    const RecordId id = {{"user", "*"}, holding.kind(), holding.name()};
-    return Recorded(CheckAccess(caller, Operation::kCount, id), caller, Operation::kCount, id);
-  };
-  RETURN_IF_ERROR(admit(request.has()));
-  if (request.has_lacks()) {
-    RETURN_IF_ERROR(admit(request.lacks()));
-  }
-  UserCount count(request);
-  while (!count.done()) {
-    RETURN_IF_ERROR(Read([&](Transaction& tx) { return count.AddPage(tx); }));
-  }
-  return count.result();
 }
 
 absl::StatusOr<v1::DeleteOwnerResponse> Vault::DeleteOwner(const Caller& caller,
