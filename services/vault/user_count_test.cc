@@ -172,7 +172,7 @@ TEST_P(UserCountTest, ACountGoesByItsIndex) {
   if (GetParam() != SqlDialect::kSqlite) GTEST_SKIP() << "PostgreSQL decides by its statistics";
   ASSERT_THAT(harness_->database->Read([&](Transaction& tx) -> absl::Status {
     const auto plan = tx.Query(
-        "EXPLAIN QUERY PLAN SELECT r.rid FROM record r LEFT JOIN record o ON o.owner_type = r.owner_type AND "
+        "EXPLAIN QUERY PLAN SELECT r.rid, o.head FROM record r LEFT JOIN record o ON o.owner_type = r.owner_type AND "
         "o.owner_id = r.owner_id AND o.kind = 'connection' AND o.name = 'b' WHERE r.owner_type = 'user' AND "
         "r.kind = 'connection' AND r.name = 'a' AND r.rid > 'x' ORDER BY r.rid LIMIT 10");
     if (!plan.ok()) return plan.status();
