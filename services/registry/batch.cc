@@ -49,6 +49,10 @@ std::unique_ptr<Batch::Change> ChangeOf(const T& before) {
 
 absl::Status Batch::Load() {
   connectors_ = parts_.options.connectors();  // Once a batch: every question costs its time-out while authn is down.
+  return LoadStored();
+}
+
+absl::Status Batch::LoadStored() {
   return parts_.database.Read([&](Transaction& tx) -> absl::Status {
     RETURN_IF_ERROR(LoadKind(tx, Working<v1::McpServer>()));
     RETURN_IF_ERROR(LoadKind(tx, Working<v1::App>()));
