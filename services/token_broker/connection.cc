@@ -128,6 +128,19 @@ v1::TokenSet Renewed(const v1::TokenSet& old, const TokenAnswer& answer, absl::T
   return tokens;
 }
 
+v1::TokenSet Rotated(const v1::TokenSet& old, const Secret& refresh_token, absl::Time now) {
+  v1::TokenSet tokens = old;
+  tokens.set_refresh_token(std::string(refresh_token.Expose()));
+  if (tokens.ByteSizeLong() > kMaxTokenSetBytes) {
+    tokens.clear_id_token();
+  }
+  if (tokens.ByteSizeLong() > kMaxTokenSetBytes) {
+    tokens.clear_access_token();
+    *tokens.mutable_expires_at() = ToTimestamp(now);
+  }
+  return tokens;
+}
+
 v1::TokenSet Linked(const TokenAnswer& answer, const std::vector<std::string>& asked, absl::Time now) {
   v1::TokenSet empty;
   for (const std::string& scope : asked) {

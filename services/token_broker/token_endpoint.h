@@ -32,6 +32,7 @@ struct Provider {
   bool metadata_missing = false;
   std::string client_id;
   std::shared_ptr<const Secret> client_secret;  // Null for public clients. Of kPrivateKeyJwt the key, in PEM.
+  std::string key_id;                           // Of kPrivateKeyJwt: `kid`; the key's thumbprint when empty.
   ClientAuth client_auth = ClientAuth::kPost;
   std::map<std::string, std::string> token_params;
 };

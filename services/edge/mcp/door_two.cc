@@ -76,6 +76,7 @@ void McpHandler::Forward(Exchange& exchange, McpCall& call) {
     case Rendered::kUnencodable:
       return Refuse(exchange, call,
                     {.status = 500,
+                     .rule = "credential_unencodable",
                      .reason = "credential_unencodable",
                      .message = "a credential of this request cannot be a header value"});
   }

@@ -154,12 +154,17 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
   if (per_user) {
     const std::string message = absl::StrCat("the server refuses each token that ", doors_.AppName(*call.entry),
                                              " renews; your account is still connected, try again");
-    return Refuse(
-        exchange, call,
-        {.status = 503, .reason = kRenewedTokenRefused, .message = message, .retry_after = kSecondsBetweenRenewals});
+    return Refuse(exchange, call,
+                  {.status = 503,
+                   .rule = kRenewedTokenRefused,
+                   .reason = kRenewedTokenRefused,
+                   .message = message,
+                   .retry_after = kSecondsBetweenRenewals});
   }
   // The audit has it in place of the rule that admitted the caller: there an administrator finds it.
-  const bool agents = call.entry->app_passthrough && !renewable;
+  // Of a server that the agent brings nothing for, what the gateway added is what was refused.
+  const bool ours = call.credentials != nullptr && !agents_first;
+  const bool agents = call.entry->app_passthrough && !ours;
   call.rule = agents ? "agent_credential_refused" : "credential_refused";
   if (agents) {
     return Refuse(exchange, call,

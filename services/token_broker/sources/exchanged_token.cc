@@ -18,6 +18,7 @@
 #include "services/token_broker/consent.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/jwt_expiry.h"
+#include "services/token_broker/provider_binding.h"
 #include "services/token_broker/provider_trouble.h"
 #include "services/token_broker/sources/connection_value.h"
 
@@ -144,9 +145,11 @@ void ExchangedTokenSource::Exchange(const std::shared_ptr<const Need>& need, Sub
                                "whose behalf a token could be asked for"),
                            kAppOnlyToken));
   }
-  const auto exchange = [this, need, key, subject, finish](const std::shared_ptr<const Secret>& actor) {
+  const std::string lane = OriginOf(wanted.client().token_url());
+  const auto exchange = [this, need, key, lane, subject, finish](const std::shared_ptr<const Secret>& actor) {
     tokens_.Get(
-        key, need->refused_version, [this, need, subject, actor] { return Fetch(*need, subject, actor); }, finish);
+        key, lane, need->refused_version, [this, need, subject, actor] { return Fetch(*need, subject, actor); },
+        finish);
   };
   if (!wanted.actor() || tokens_.Usable(key, need->refused_version) != nullptr) {
     return exchange(nullptr);
@@ -156,7 +159,7 @@ void ExchangedTokenSource::Exchange(const std::shared_ptr<const Need>& need, Sub
     ASSIGN_OR_RETURN(TokenAnswer answer, client_.AskForItself(client, Plan::ServiceToken()));
     return client_.ViewOf(client, std::move(answer));
   };
-  actors_.Get(KeyOf({need->server->uid(), DigestOf(wanted.client())}), 0, fetch_actor,
+  actors_.Get(KeyOf({need->server->uid(), DigestOf(wanted.client())}), lane, 0, fetch_actor,
               [exchange, finish](const absl::StatusOr<SharedConnection>& actor) {
                 if (!actor.ok()) {
                   return finish(actor.status());

@@ -20,7 +20,7 @@ class ExchangedTokenSource final : public Source {
  public:
   // All outlive this. `sign_in_tokens` gives the subject's token of those who signed in.
   ExchangedTokenSource(SecretReader& secrets, TokenClient& client, SignInTokenSource& sign_in_tokens,
-                       TaskRunner& fetchers, const Clock& clock)
+                       FetchLanes& fetchers, const Clock& clock)
       : secrets_(secrets),
         client_(client),
         sign_in_tokens_(sign_in_tokens),

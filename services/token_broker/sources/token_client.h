@@ -41,6 +41,9 @@ class TokenClient {
   const Clock& clock_;
 };
 
+// What a provider that people know as `name` refused, for callers. Errors as TokenClient::Ask.
+absl::Status RefusalInWords(const ProviderError& failure, absl::string_view name);
+
 // Scopes as a request carries them (RFC 6749 section 3.3); nothing is added if there are none.
 void AddScopes(const google::protobuf::RepeatedPtrField<std::string>& scopes, FormFields* fields);
 void AddUnlessEmpty(const char* name, const std::string& value, FormFields* fields);

@@ -41,9 +41,7 @@ for (const topology of TOPOLOGIES) {
       const unsupported = () => {
         const { url } = world.echo;
         const server = (more) => ({ slug: 'future', upstreamUrl: url, agentAuth: EVERYONE, appAuth: { passthrough: {} }, ...more });
-        const header = (source) => server({ outboundHeaders: [{ name: 'X-Future', ...source }] });
         return {
-          'outboundHeaders[0].forwardCallerToken.scopes': header({ forwardCallerToken: { scopes: ['api'] } }),
           secretUpstreamUrl: server({ secretUpstreamUrl: secret('hook') }),
           'policy.tls': server({ policy: { tls: { caBundle: 'x' } } }),
         };
@@ -192,6 +190,16 @@ for (const topology of TOPOLOGIES) {
         await saved('Update', { ...nightly, enabled: true });
         await waitFor(async () => await status() === 200, 'it to be back', 2000);
       });
+    });
+
+    it('a file with hundreds of faults is refused in words, and the next one is taken', async () => {
+      const wrong = Array.from({ length: 500 }, (_x, i) => (
+        { slug: `wrong-${i}`, upstreamUrl: world.echo.url, agentAuth: OPEN, appAuth: { clientCredentials: { clientId: 'nobody' } } }));
+      const file = path.join(world.gateway.directory, 'wrong.yaml');
+      await writeFile(file, JSON.stringify({ mcpServers: wrong }), { mode: 0o600 });
+      const { code, stderr } = await world.gateway.cli(['apply', '-f', file], { ok: (status) => status !== 0 });
+      assert.ok(code !== 0 && /appAuth\.clientCredentials\.tokenUrl/.test(stderr), stderr.slice(0, 2000));
+      await saved('Create', { slug: 'right', upstreamUrl: world.echo.url, agentAuth: OPEN, appAuth: { passthrough: {} } });
     });
 
     it('an update of a version that is not the current one is refused, and loses nothing', async () => {
