@@ -75,6 +75,7 @@ absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::RecordMe
   view->id_token = Secret(std::move(*tokens.mutable_id_token()));
   view->provenance = ProvenanceOf(tokens, metadata.labels());
   view->provenance_sealed = tokens.has_provenance();
+  view->consent = std::move(*tokens.mutable_consent());
   view->can_refresh = !tokens.refresh_token().empty();
   view->scopes.assign(tokens.scopes().begin(), tokens.scopes().end());
   if (tokens.has_expires_at()) {

@@ -49,6 +49,7 @@ struct ConnectionView {
   // Where it came from, and whether that is sealed with the tokens: in what an earlier release has stored it is not.
   v1::TokenSet::Provenance provenance;
   bool provenance_sealed = false;
+  v1::TokenSet::Consent consent;
   absl::Time backoff_until = absl::InfinitePast();
   // Why there is a backoff: the provider's error code or a word of ours. Empty if nothing is known.
   std::string trouble;

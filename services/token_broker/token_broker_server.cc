@@ -310,7 +310,7 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
                      const RefreshFlight::Report& report) { Observe(connection, result, report, clock); });
   connections = std::make_unique<Connections>(*vault, *cache, *refresher, *providers, control.get(), clock);
   sign_ins = std::make_unique<SignIns>(peers.authn);
-  sign_in_store = std::make_unique<SignInStore>(*vault, *invalidations, clock, refreshing.flight.idle_refresh);
+  sign_in_store = std::make_unique<SignInStore>(*vault, *invalidations, *audit, clock, refreshing.flight.idle_refresh);
   token_client = std::make_unique<TokenClient>(*secrets, *endpoint, clock);
   fetchers = std::make_unique<TaskRunner>(kFetcherThreads, kMaxQueue);
   fetch_lanes = std::make_unique<FetchLanes>(*fetchers, FetchLanes::Options{.max_waiting = kMaxQueue});

@@ -78,7 +78,8 @@ std::string DigestOf(const google::protobuf::Message& message) {
   return HexEncode(Sha256(bytes));
 }
 
-absl::StatusOr<TokenAnswer> TokenClient::Ask(const Plan::Client& client, const FormFields& fields) {
+absl::StatusOr<TokenAnswer> TokenClient::Ask(const Plan::Client& client, const FormFields& fields,
+                                             std::string* claims) {
   if (client.secret().record().empty()) {
     return error::CredentialMissing("a client secret or private key has no stored value; enter it again");
   }
@@ -106,6 +107,9 @@ absl::StatusOr<TokenAnswer> TokenClient::Ask(const Plan::Client& client, const F
                                                          client.secret().version(), {OriginOf(client.token_url())}));
   TokenResult result = endpoint_.Ask(provider, fields);
   if (const auto* failure = std::get_if<ProviderError>(&result); failure != nullptr) {
+    if (claims != nullptr) {
+      *claims = failure->claims;
+    }
     return RefusalInWords(*failure, HostOf(client));
   }
   return std::get<TokenAnswer>(std::move(result));

@@ -38,6 +38,7 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
   const bySub = new Map(users.map((user) => [user.sub, user]));
   const secrets = new Set(users.map((user) => user.password));
   const owners = new Map();  // token -> sub
+  const granted = new Map();  // access token -> its scopes
   const kinds = new Map();  // token -> access_token, refresh_token, id_token, minted
   const settings = { accessSeconds: accessTokenSeconds, trouble: undefined };
   const handOut = (token, sub, kind) => {
@@ -102,6 +103,7 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
     for (const name of ['access_token', 'refresh_token', 'id_token']) {
       if (ctx.body?.[name]) handOut(ctx.body[name], ctx.oidc.account?.accountId, name);
     }
+    if (ctx.body?.access_token) granted.set(ctx.body.access_token, (ctx.body.scope ?? '').split(' '));
   });
 
   // What the provider keeps of a person's sign-ins, newest last: its session, grants and refresh tokens.
@@ -167,7 +169,7 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
   }, at);
 
   return {
-    issuer, users, secrets, owners, kinds, settings, port: at,
+    issuer, users, secrets, owners, granted, kinds, settings, port: at,
     // An access token or ID token of this issuer for `user`, without any flow.
     mint: async (user, { audience, expiresIn = '1h', claims = {}, typ = 'at+jwt' } = {}) => {
       const token = await new SignJWT({
