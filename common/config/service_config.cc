@@ -11,6 +11,7 @@
 #include <google/protobuf/reflection.h>
 
 #include "common/audit/outbox.h"
+#include "common/config/egress.h"
 #include "common/error.h"
 #include "common/files.h"
 #include "common/http/networks.h"
@@ -174,6 +175,7 @@ absl::Status ValidateDeployment(const config::v1::Deployment& deployment) {
                            .status());
     }
   }
+  checks.push_back(ValidateEgressProxy(egress));
   for (int i = 0; i < deployment.extra_hosts_size(); ++i) {
     checks.push_back(CheckHost(absl::StrCat("deployment.extraHosts[", i, "]"), deployment.extra_hosts(i)));
   }
@@ -191,10 +193,6 @@ absl::Status ValidateDeployment(const config::v1::Deployment& deployment) {
     }
   }
   return MergeViolations(checks);
-}
-
-absl::Status CheckEgressCaBundle(const config::v1::Deployment& deployment) {
-  return CheckReadable("deployment.egress.caBundle", deployment.egress().ca_bundle());
 }
 
 absl::Status ValidateDatabase(const config::v1::Database& database) {

@@ -33,9 +33,8 @@ absl::Status ValidatePeers(const config::v1::Peers& peers, const std::vector<std
 
 // A bare origin; https but on loopback.
 absl::Status CheckPublicUrl(const std::string& public_url);
-// Everything but `egress.caBundle`, which only some services open.
+// Everything but the files of `egress`, which only some services open: CheckEgressFiles (egress.h).
 absl::Status ValidateDeployment(const config::v1::Deployment& deployment);
-absl::Status CheckEgressCaBundle(const config::v1::Deployment& deployment);
 
 absl::Status ValidateDatabase(const config::v1::Database& database);
 

@@ -5,6 +5,7 @@
 
 #include <gmock/gmock.h>
 
+#include "common/config/egress.h"
 #include "common/error.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/test_certs.h"
@@ -161,7 +162,38 @@ TEST_F(ServiceConfigFilesTest, ADeploymentIsCheckedEntryByEntry) {
   EXPECT_THAT(Fields(ValidateDeployment(deployment)),
               ElementsAre("deployment.trustedProxies[1]", "deployment.egress.upstreamNetworks[0]",
                           "deployment.egress.oauthNetworks[0]", "deployment.allowedOrigins[1]"));
-  EXPECT_THAT(Fields(CheckEgressCaBundle(deployment)), ElementsAre("deployment.egress.caBundle"));
+  EXPECT_THAT(Fields(CheckEgressFiles(deployment.egress())), ElementsAre("deployment.egress.caBundle"));
+}
+
+TEST_F(ServiceConfigFilesTest, AnEgressProxyIsCheckedFieldByField) {
+  config::v1::Deployment deployment;
+  deployment.set_public_url("https://gw.example.com");
+  EXPECT_EQ(*EgressProxyFrom(deployment.egress()), nullptr);
+  config::v1::EgressProxy& proxy = *deployment.mutable_egress()->mutable_proxy();
+  EXPECT_THAT(Fields(ValidateDeployment(deployment)), ElementsAre("deployment.egress.proxy.url"));
+  proxy.set_url("http://proxy.example:3128");
+  proxy.add_no_proxy(".internal");
+  EXPECT_THAT(Fields(ValidateDeployment(deployment)), IsEmpty());
+  proxy.set_username("gate");
+  EXPECT_THAT(Fields(ValidateDeployment(deployment)), ElementsAre("deployment.egress.proxy.passwordFile"));
+  proxy.set_password_file(Private("proxy-password", "pw\n"));
+  EXPECT_THAT(Fields(ValidateDeployment(deployment)), IsEmpty());
+  EXPECT_THAT(CheckEgressFiles(deployment.egress()), IsOk());
+  ASSERT_OK_AND_ASSIGN(const auto made, EgressProxyFrom(deployment.egress()));
+  EXPECT_EQ(made->authorization().Expose(), "Basic Z2F0ZTpwdw==");
+  ASSERT_OK_AND_ASSIGN(const auto routes, EgressProxyWithoutPassword(deployment.egress()));
+  EXPECT_TRUE(routes->Covers("api.example.com"));
+  EXPECT_FALSE(routes->Covers("git.internal"));
+  for (const std::string& file :
+       {directory_.Write("open-password", "pw"), directory_.File("none"), Private("two-lines", "a\nb\n")}) {
+    proxy.set_password_file(file);
+    EXPECT_THAT(Fields(CheckEgressFiles(deployment.egress())), ElementsAre("deployment.egress.proxy.passwordFile"))
+        << file;
+  }
+  proxy.set_username("");
+  proxy.add_no_proxy("*");
+  EXPECT_THAT(Fields(ValidateDeployment(deployment)),
+              ElementsAre("deployment.egress.proxy.noProxy[1]", "deployment.egress.proxy.username"));
 }
 
 TEST_F(ServiceConfigFilesTest, HostedClientOriginsAreOriginsOrNone) {

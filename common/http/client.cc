@@ -21,8 +21,11 @@
 #include "common/crypto/openssl.h"
 #include "common/error.h"
 #include "common/files.h"
+#include "common/http/curl_tunnel.h"
+#include "common/http/egress_proxy.h"
 #include "common/http/field.h"
 #include "common/http/url.h"
+#include "common/metrics.h"
 #include "common/mutex.h"
 #include "common/status_macros.h"
 
@@ -38,6 +41,14 @@ struct EasyDeleter {
 };
 using EasyPtr = std::unique_ptr<CURL, EasyDeleter>;
 
+// libcurl keeps copies of header lines; these are ours to wipe.
+void WipeAndFree(curl_slist* lines) {
+  for (curl_slist* line = lines; line != nullptr; line = line->next) {
+    OPENSSL_cleanse(line->data, std::strlen(line->data));
+  }
+  curl_slist_free_all(lines);
+}
+
 // One exchange, from the call to its callback. Lives on the client's thread once it is started.
 struct Exchange {
   HttpRequest request;
@@ -46,6 +57,7 @@ struct Exchange {
   std::string host;
   bool https = true;
   const EgressPolicy* policy = nullptr;
+  CurlTunnel tunnel;
   absl::Time deadline;
   HttpResponse response;
   size_t header_bytes = 0;
@@ -57,11 +69,7 @@ struct Exchange {
 
   ~Exchange() {
     easy.reset();
-    // libcurl keeps copies of header lines; these are ours to wipe.
-    for (curl_slist* line = header_list; line != nullptr; line = line->next) {
-      OPENSSL_cleanse(line->data, std::strlen(line->data));
-    }
-    curl_slist_free_all(header_list);
+    WipeAndFree(header_list);
     OPENSSL_cleanse(request.body.data(), request.body.size());
     for (auto& [name, value] : request.headers) OPENSSL_cleanse(value.data(), value.size());
   }
@@ -118,7 +126,11 @@ size_t OnHeader(char* data, size_t size, size_t count, void* user) {
 curl_socket_t OnOpenSocket(void* user, curlsocktype /*purpose*/, curl_sockaddr* target) {
   auto* exchange = static_cast<Exchange*>(user);
   const auto address = IpAddress::FromSockaddr(&target->addr);
-  if (!address || !exchange->policy->MayDial(*address, exchange->https)) {
+  // The proxy is the administrator's own choice, wherever it is.
+  const bool allowed =
+      address && (exchange->tunnel.proxy != nullptr ? !IsNeverDialled(*address)
+                                                    : exchange->policy->MayDial(*address, exchange->https));
+  if (!allowed) {
     exchange->dialled_refused = true;
     return CURL_SOCKET_BAD;
   }
@@ -161,7 +173,13 @@ long SentBytes(CURL* easy) {
 }
 
 absl::Status ResultOf(const Exchange& exchange, CURLcode code) {
-  if (code == CURLE_OK || SentBytes(exchange.easy.get()) > 0) return StatusOf(exchange, code);
+  CURL* const easy = exchange.easy.get();
+  if (const auto failure = exchange.tunnel.FailureOf(easy, code, exchange.https)) {
+    return NotSent(exchange.tunnel.StatusOf(easy, *failure, exchange.host));
+  }
+  // Of a tunnel the bytes of CONNECT count too.
+  const bool sent = SentBytes(easy) > 0 && (exchange.tunnel.proxy == nullptr || exchange.tunnel.opened);
+  if (code == CURLE_OK || sent) return StatusOf(exchange, code);
   if (code == CURLE_COULDNT_CONNECT && exchange.dialled_refused) {
     return WithReason(absl::PermissionDeniedError(absl::StrCat(exchange.host, " is in a network that is not allowed")),
                       "network_not_allowed");
@@ -192,7 +210,16 @@ std::string HttpResponse::MediaType() const {
 struct HttpClient::State {
   explicit State(Options given) : options(std::move(given)), gate(options.gate) {
     clock = options.clock != nullptr ? options.clock : &system_clock;
+    for (const ProxyFailure failure : kProxyFailures) proxy_failures[failure] = &ProxyFailureCounter(failure);
+    if (options.policy.proxy() != nullptr && !options.policy.proxy()->authorization().empty()) {
+      std::string line = absl::StrCat("Proxy-Authorization: ", options.policy.proxy()->authorization().Expose());
+      proxy_headers = curl_slist_append(nullptr, line.c_str());
+      OPENSSL_cleanse(line.data(), line.size());
+    }
   }
+  ~State() { WipeAndFree(proxy_headers); }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
 
   void Run();
   void Start(std::unique_ptr<Exchange> exchange);
@@ -205,6 +232,8 @@ struct HttpClient::State {
   const Clock* clock;
   ProviderGate gate;
   std::string ca_pem;
+  curl_slist* proxy_headers = nullptr;  // What only the proxy gets.
+  std::map<ProxyFailure, prometheus::Counter*> proxy_failures;
   CURLM* multi = nullptr;
   std::atomic<size_t> exchanges{0};
   std::map<CURL*, std::unique_ptr<Exchange>> running;  // The thread's own.
@@ -270,6 +299,7 @@ void HttpClient::FetchAsync(HttpRequest request, Callback done) {
   exchange->origin = url->origin();
   exchange->host = url->host();
   exchange->https = url->is_https();
+  exchange->tunnel.proxy = state_->options.policy.ProxyFor(url->host());
   exchange->deadline = state_->clock->Now() + exchange->request.timeout;
   if (state_->exchanges.fetch_add(1) >= state_->options.max_exchanges) {
     state_->exchanges.fetch_sub(1);
@@ -299,7 +329,6 @@ absl::Status HttpClient::State::Configure(Exchange& exchange) {
   set(CURLOPT_PATH_AS_IS, 1L);
   set(CURLOPT_PROTOCOLS_STR, exchange.https ? "https" : "http");
   set(CURLOPT_FOLLOWLOCATION, 0L);
-  set(CURLOPT_PROXY, "");  // Also keeps the environment's proxies out.
   set(CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
   set(CURLOPT_NOSIGNAL, 1L);
   set(CURLOPT_QUICK_EXIT,
@@ -326,6 +355,7 @@ absl::Status HttpClient::State::Configure(Exchange& exchange) {
     curl_blob blob{ca_pem.data(), ca_pem.size(), CURL_BLOB_NOCOPY};
     set(CURLOPT_CAINFO_BLOB, &blob);
   }
+  ok = ok && exchange.tunnel.Configure(easy, proxy_headers);
   const bool has_body = !request.body.empty() || request.method == "POST" || request.method == "PUT";
   if (request.method == "HEAD") {
     set(CURLOPT_NOBODY, 1L);
@@ -372,6 +402,9 @@ void HttpClient::State::Finish(CURL* easy, CURLcode code) {
   exchange->response.status = static_cast<int>(http_status);
   curl_multi_remove_handle(multi, easy);
   const absl::Status status = ResultOf(*exchange, code);
+  if (const auto failure = exchange->tunnel.FailureOf(easy, code, exchange->https)) {
+    proxy_failures[*failure]->Increment();
+  }
   Complete(std::move(exchange), status);
 }
 

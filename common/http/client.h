@@ -48,8 +48,9 @@ struct HttpResponse {
 // Client for everything the services fetch themselves: discovery, JWKS, token and revocation endpoints. One libcurl
 // multi handle on one thread, connections kept and reused. Does not follow redirects (a 3xx is an answer like any
 // other), reads no proxy environment, no netrc, keeps no cookies. The policy is applied to the address of every
-// connection when it is made, so a name that resolves elsewhere later gains nothing. Request bodies and header values
-// are wiped when the exchange is over.
+// connection when it is made, so a name that resolves elsewhere later gains nothing. Where the policy has a proxy, each
+// connection it covers is a tunnel (CONNECT) through it, for http URLs too, and never a direct one; the policy is
+// applied to the URL then. Request bodies and header values are wiped when the exchange is over.
 class HttpClient {
  public:
   struct Options {
@@ -69,10 +70,10 @@ class HttpClient {
   ~HttpClient();
 
   // Errors: INVALID_ARGUMENT (URL, method or header), PERMISSION_DENIED reason "network_not_allowed",
-  // RESOURCE_EXHAUSTED (answer too long; too many in flight), UNAVAILABLE (name, connection, TLS, broken answer; reason
-  // "circuit_open" when it was not even tried), DEADLINE_EXCEEDED. Whatever the code, reason "not_sent" says that the
-  // request certainly did not leave, in no attempt at it. Messages name the host, never the query, a header or the
-  // body.
+  // RESOURCE_EXHAUSTED (answer too long; too many in flight), UNAVAILABLE (name, connection, proxy, TLS, broken answer;
+  // reason "circuit_open" when it was not even tried), DEADLINE_EXCEEDED. Whatever the code, reason "not_sent" says
+  // that the request certainly did not leave, in no attempt at it. Messages name the host, never the query, a header or
+  // the body.
   absl::StatusOr<HttpResponse> Fetch(HttpRequest request);
   // `done` runs exactly once, on the client's thread or, for requests refused at once, on the caller's. It must not
   // block and must not call the blocking form.

@@ -13,6 +13,7 @@
 #include <netinet/in.h>
 
 #include "common/error.h"
+#include "common/http/egress_proxy.h"
 #include "common/http/ip_literal.h"
 #include "common/status_macros.h"
 #include "common/text/string_view.h"
@@ -181,6 +182,12 @@ bool IsNeverDialled(const IpAddress& address) {
   return !embedded || IsNeverDialled(*embedded);
 }
 
+bool IsLocalhostName(absl::string_view host) { return host == "localhost" || absl::EndsWith(host, ".localhost"); }
+
+const EgressProxy* EgressPolicy::ProxyFor(absl::string_view host) const {
+  return proxy_ != nullptr && proxy_->Covers(host) ? proxy_.get() : nullptr;
+}
+
 bool EgressPolicy::MayDial(const IpAddress& address, bool https) const {
   if (IsNeverDialled(address)) return false;
   const bool listed = ContainsAddress(private_networks_, address);
@@ -209,7 +216,7 @@ absl::Status EgressPolicy::CheckUrl(const Url& url) const {
                                    : refused("this address is in a network that is not allowed");
   }
   const std::string& host = url.host();
-  if (host == "localhost" || absl::EndsWith(host, ".localhost")) {
+  if (IsLocalhostName(host)) {
     const bool allowed =
         MayDial(*IpAddress::Parse("127.0.0.1"), url.is_https()) || MayDial(*IpAddress::Parse("::1"), url.is_https());
     return allowed ? absl::OkStatus() : refused("loopback is not an allowed network");
@@ -220,6 +227,11 @@ absl::Status EgressPolicy::CheckUrl(const Url& url) const {
   }
   if (!url.is_https() && (plain_http_ == PlainHttp::kLoopback || private_networks_.empty())) {
     return refused("plain http is not allowed to this host; use https");
+  }
+  if (!url.is_https() && ProxyFor(host) != nullptr) {
+    return refused(
+        "plain http is not allowed to a name that the egress proxy resolves; use https, or name the host in "
+        "deployment.egress.proxy.noProxy");
   }
   return absl::OkStatus();
 }

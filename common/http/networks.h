@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,6 +16,8 @@
 #include "common/http/url.h"
 
 namespace sallyport {
+
+class EgressProxy;  // egress_proxy.h
 
 // An IPv4 or IPv6 address. IPv4-mapped IPv6 addresses become IPv4, so that a rule for one holds for the other.
 class IpAddress {
@@ -66,9 +69,11 @@ bool IsSpecialPurpose(const IpAddress& address);
 // Link-local, unspecified, multicast, broadcast, and addresses of cloud metadata services: never dialled, whatever is
 // configured.
 bool IsNeverDialled(const IpAddress& address);
+// "localhost" and the names below it (RFC 6761 section 6.3).
+bool IsLocalhostName(absl::string_view host);
 
-// Which addresses outgoing connections may reach. Public addresses always; special-purpose ones only inside
-// `private_networks`; those of IsNeverDialled never. Immutable and thread-safe.
+// Which addresses outgoing connections may reach, and through which proxy. Public addresses always; special-purpose
+// ones only inside `private_networks`; those of IsNeverDialled never. Immutable and thread-safe.
 class EgressPolicy {
  public:
   // Where http:// is accepted: at loopback addresses, or at every address of `private_networks`. In both cases only at
@@ -76,20 +81,27 @@ class EgressPolicy {
   enum class PlainHttp { kLoopback, kPrivateNetworks };
 
   EgressPolicy() = default;  // Public addresses over https only.
-  EgressPolicy(std::vector<Network> private_networks, PlainHttp plain_http)
-      : private_networks_(std::move(private_networks)), plain_http_(plain_http) {}
+  // Without a proxy every connection is direct.
+  EgressPolicy(std::vector<Network> private_networks, PlainHttp plain_http,
+               std::shared_ptr<const EgressProxy> proxy = nullptr)
+      : private_networks_(std::move(private_networks)), plain_http_(plain_http), proxy_(std::move(proxy)) {}
 
   bool MayDial(const IpAddress& address, bool https) const;
   // Ports of other well-known protocols (mail, ssh, databases) are refused.
   static bool MayDialPort(uint16_t port);
   // What can be said before name resolution: port, literal address, names that mean loopback ("localhost",
   // "*.localhost") or a metadata service, http to a name that does not mean loopback (kLoopback). PERMISSION_DENIED
-  // with reason "network_not_allowed". A name that passes is still checked by MayDial when its address is known.
+  // with reason "network_not_allowed". A name that passes is still checked by MayDial when its address is known. The
+  // address of a name that goes to the proxy never is; so plain http, which needs a private address, is refused there.
   absl::Status CheckUrl(const Url& url) const;
+  // The proxy through which this host (as Url::host gives it) is reached; null: directly.
+  const EgressProxy* ProxyFor(absl::string_view host) const;
+  const std::shared_ptr<const EgressProxy>& proxy() const { return proxy_; }
 
  private:
   std::vector<Network> private_networks_;
   PlainHttp plain_http_ = PlainHttp::kLoopback;
+  std::shared_ptr<const EgressProxy> proxy_;
 };
 
 // RFC 1918 and fc00::/7. With loopback: 127.0.0.0/8 and ::1 too.

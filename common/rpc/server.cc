@@ -116,6 +116,9 @@ grpc::ChannelArguments NetworkArguments() {
   args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
   args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1'000);
   args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2'000);
+  // gRPC would send the services' own calls to a proxy that the environment names (grpc_proxy, https_proxy,
+  // http_proxy).
+  args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Channels of one process must not share a connection whose certificate check was another channel's.
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   return args;

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/rpc/server.h"
 
+#include <cstdlib>
+
 #include <gtest/gtest.h>
 
 #include "common/error.h"
 #include "common/rpc/handler.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
+#include "tests/testing/connect_proxy.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/health_check.h"
 #include "tests/testing/status_matchers.h"
@@ -160,6 +163,15 @@ TEST_F(RpcServerTest, MutualTlsNamesTheCaller) {
   const auto server = StartTls(Files("authn"));
   EXPECT_EQ(*Ask(Channel(*server, Files("edge"))), "edge");
   EXPECT_EQ(*Ask(Channel(*server, Files("vault"))), "vault");
+}
+
+TEST_F(RpcServerTest, TheEnvironmentsProxyIsNotForCallsBetweenServices) {
+  ::sallyport::testing::ConnectProxy proxy;
+  for (const char* name : {"grpc_proxy", "https_proxy", "http_proxy"}) setenv(name, proxy.url().c_str(), 1);
+  const auto server = StartTls(Files("authn"));
+  EXPECT_EQ(*Ask(Channel(*server, Files("edge"))), "edge");
+  for (const char* name : {"grpc_proxy", "https_proxy", "http_proxy"}) unsetenv(name);
+  EXPECT_EQ(proxy.connections(), 0);
 }
 
 TEST_F(RpcServerTest, ACallerOfAnotherTrustDomainIsNobody) {

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/config/egress.h"
 #include "common/config/service_config.h"
 #include "common/error.h"
 #include "common/http/client.h"
@@ -58,7 +59,8 @@ absl::StatusOr<EgressPolicy> OAuthPolicy(const config::v1::Egress& egress) {
   ASSIGN_OR_RETURN(std::vector<Network> networks,
                    ParseNetworks({egress.oauth_networks().begin(), egress.oauth_networks().end()},
                                  "deployment.egress.oauthNetworks"));
-  return EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kLoopback);
+  ASSIGN_OR_RETURN(auto proxy, EgressProxyFrom(egress));
+  return EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kLoopback, std::move(proxy));
 }
 
 absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Egress& egress, const Clock& clock) {
@@ -74,7 +76,7 @@ absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Egr
 absl::Status ValidateAuthnConfig(const config::v1::AuthnConfig& config) {
   std::vector<absl::Status> checks = {ValidateDatabase(config.database()),
                                       ValidateDeployment(config.deployment()),
-                                      CheckEgressCaBundle(config.deployment()),
+                                      CheckEgressFiles(config.deployment().egress()),
                                       ValidateConnectors(config.connectors()),
                                       web::ValidateRegisteredClients(config.clients()),
                                       CheckRoleGroups("roles", config.roles(), GroupNames(config.connectors()))};

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/edge_gateway.h"
 
+#include "absl/strings/str_cat.h"
+
 #include "common/error.h"
+#include "common/http/egress_proxy.h"
+#include "common/http/url.h"
 #include "common/metrics.h"
 #include "services/edge/edge_state.h"
 #include "services/edge/http/response_rules.h"
@@ -129,6 +133,14 @@ void EdgeGateway::OnDone(Exchange& exchange) {
 }
 bool EdgeGateway::AllowAddress(const UpstreamTarget& target, const NetworkAddress& address) {
   return site_.upstream_policy.MayDial(ToIpAddress(address), target.tls);
+}
+UpstreamRoute EdgeGateway::RouteTo(const UpstreamTarget& target) {
+  // By the strict parser: a host in which the proxy could see another one than these rules do goes nowhere.
+  const absl::StatusOr<Url> url =
+      Url::Parse(absl::StrCat(target.tls ? "https://" : "http://", ConnectAuthority(target.host, target.port)));
+  if (!url.ok()) return UpstreamRoute::kRefused;
+  if (site_.upstream_policy.ProxyFor(url->host()) == nullptr) return UpstreamRoute::kDirect;
+  return site_.upstream_policy.CheckUrl(*url).ok() ? UpstreamRoute::kProxy : UpstreamRoute::kRefused;
 }
 void EdgeGateway::OnRejected(Worker& /*worker*/, const NetworkAddress& /*client*/, int /*status*/,
                              std::string_view reason) {

@@ -10,8 +10,10 @@
 #include "absl/strings/strip.h"
 #include <sys/resource.h>
 
+#include "common/config/egress.h"
 #include "common/config/service_config.h"
 #include "common/error.h"
+#include "common/http/egress_proxy.h"
 #include "common/http/networks.h"
 #include "common/http/url.h"
 #include "common/json_log.h"
@@ -63,7 +65,8 @@ absl::StatusOr<SiteOptions> MakeSite(const config::v1::Deployment& deployment) {
     ASSIGN_OR_RETURN(
         networks, ParseNetworks(Texts(deployment.egress().upstream_networks()), "deployment.egress.upstreamNetworks"));
   }
-  site.upstream_policy = EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kPrivateNetworks);
+  ASSIGN_OR_RETURN(auto proxy, EgressProxyFrom(deployment.egress()));
+  site.upstream_policy = EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kPrivateNetworks, std::move(proxy));
   return site;
 }
 
@@ -137,7 +140,7 @@ struct EdgeServer::State {
 absl::Status ValidateEdgeConfig(const config::v1::EdgeConfig& config) {
   std::vector<absl::Status> checks = {CheckPublicListen(config.listen()), CheckPublicTls(config),
                                       ValidateDeployment(config.deployment()),
-                                      CheckEgressCaBundle(config.deployment())};
+                                      CheckEgressFiles(config.deployment().egress())};
   const auto refuse = [&](const char* field, const std::string& message) {
     checks.push_back(InvalidField(field, message));
   };
@@ -215,6 +218,10 @@ absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::
   engine_options.certificate = config.tls().certificate();
   engine_options.private_key = config.tls().private_key();
   engine_options.upstream_ca_bundle = config.deployment().egress().ca_bundle();
+  if (const EgressProxy* proxy = state.site.upstream_policy.proxy().get(); proxy != nullptr) {
+    engine_options.proxy = std::make_shared<const UpstreamProxy>(
+        UpstreamProxy{proxy->host(), proxy->port(), proxy->authorization().Clone()});
+  }
   engine_options.memory = [memory = ProcessMemory()] { return memory.Read(); };
   engine_options.log = [](std::string_view text) { Log(LogLevel::kWarning, "http_engine", {{"detail", text}}); };
   CheckFileLimit(engine_options.limits.connections);

@@ -38,7 +38,11 @@ EngineMetrics::EngineMetrics()
                                 "3 connections")),
       refused_streams_(RefusedCounter("stream")),
       refused_requests_(RefusedCounter("request")),
-      refused_connections_(RefusedCounter("connection")) {}
+      refused_connections_(RefusedCounter("connection")) {
+  // The engine counts them in the same order.
+  static_assert(kProxyFailures.size() == std::tuple_size_v<decltype(EngineCounters::proxy_failures)>);
+  for (size_t i = 0; i < proxy_failures_.size(); ++i) proxy_failures_[i] = &ProxyFailureCounter(kProxyFailures[i]);
+}
 
 void EngineMetrics::Start(const Engine& engine, Worker& worker) {
   engine_ = &engine;
@@ -66,6 +70,9 @@ void EngineMetrics::Update(const EngineCounters& now) {
   Raise(refused_streams_, last_.memory_streams, now.memory_streams);
   Raise(refused_requests_, last_.memory_requests, now.memory_requests);
   Raise(refused_connections_, last_.memory_connections, now.memory_connections);
+  for (size_t i = 0; i < proxy_failures_.size(); ++i) {
+    Raise(*proxy_failures_[i], last_.proxy_failures[i], now.proxy_failures[i]);
+  }
   last_ = now;
 }
 

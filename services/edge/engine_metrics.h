@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
+
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 
+#include "common/http/egress_proxy.h"
 #include "services/edge/http/engine.h"
 
 namespace sallyport::edge {
@@ -36,6 +39,7 @@ class EngineMetrics {
   prometheus::Counter& refused_streams_;
   prometheus::Counter& refused_requests_;
   prometheus::Counter& refused_connections_;
+  std::array<prometheus::Counter*, kProxyFailures.size()> proxy_failures_;
 };
 
 }  // namespace sallyport::edge

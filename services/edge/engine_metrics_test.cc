@@ -37,5 +37,21 @@ TEST(EngineMetrics, TellOfMemoryAndWhatWasRefusedForWantOfIt) {
   EXPECT_GE(refused("connection"), 2);
 }
 
+TEST(EngineMetrics, CountTheProxysRefusalsByReason) {
+  EngineMetrics metrics;
+  const auto failures = [](const char* reason) {
+    return MetricCounter("sallyport_egress_proxy_failures_total", "", {{"reason", reason}}).Value();
+  };
+  const double before[] = {failures("unreachable"), failures("timeout"), failures("unauthorized"), failures("refused"),
+                           failures("bad_response")};
+  metrics.Update({.proxy_failures = {1, 2, 3, 4, 5}});
+  metrics.Update({.proxy_failures = {1, 2, 3, 4, 6}});
+  EXPECT_EQ(failures("unreachable") - before[0], 1);
+  EXPECT_EQ(failures("timeout") - before[1], 2);
+  EXPECT_EQ(failures("unauthorized") - before[2], 3);
+  EXPECT_EQ(failures("refused") - before[3], 4);
+  EXPECT_EQ(failures("bad_response") - before[4], 6);
+}
+
 }  // namespace
 }  // namespace sallyport::edge

@@ -70,6 +70,7 @@ ValidationContext Batch::Context() {
   ValidationContext context;
   context.upstream_networks = parts_.options.upstream_networks;
   context.oauth_networks = parts_.options.oauth_networks;
+  context.egress_proxy = parts_.options.egress_proxy;
   context.app = [this](absl::string_view slug) { return Find<v1::App>(slug); };
   context.credential = [this](absl::string_view slug) { return Find<v1::Credential>(slug); };
   context.connectors = connectors_;

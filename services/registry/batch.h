@@ -28,6 +28,7 @@ namespace sallyport::registry {
 struct WriteOptions {
   std::vector<std::string> upstream_networks;
   std::vector<std::string> oauth_networks;
+  std::shared_ptr<const EgressProxy> egress_proxy;
   // nullopt while authn does not answer.
   std::function<std::optional<Connectors>()> connectors;
   // How clients may authenticate at the token endpoint of `issuer`, as it announces (RFC 8414 section 2). An error if

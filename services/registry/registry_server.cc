@@ -9,6 +9,7 @@
 
 #include "common/audit/outbox.h"
 #include "common/caller/passport.h"
+#include "common/config/egress.h"
 #include "common/config/service_config.h"
 #include "common/error.h"
 #include "common/http/networks.h"
@@ -196,6 +197,7 @@ absl::StatusOr<std::unique_ptr<RegistryServer>> RegistryServer::Start(const conf
     for (const Network& network : PrivateNetworks(false)) options.upstream_networks.push_back(network.ToString());
   }
   options.oauth_networks = Texts(config.deployment().egress().oauth_networks());
+  ASSIGN_OR_RETURN(options.egress_proxy, EgressProxyWithoutPassword(config.deployment().egress()));
   options.connectors = [&state] { return state.connectors.Get(); };
   options.issuer_auth_methods = [&state](const std::string& issuer) { return state.issuers.AuthMethods(issuer); };
   state.catalog = std::make_unique<Catalog>(*state.database, *state.audit, state.vault, clock, std::move(options));

@@ -183,6 +183,7 @@ void ValidateMcpServer(const v1::McpServer& server, const ResourceUrls& urls, co
   ValidateSlug(server.slug(), findings);
   ValidateTexts(server.display_name(), server.description(), findings);
   ValidateUpstreamUrl(server, urls, context.upstream_networks, findings);
+  ValidateUpstreamRoute(urls, context.egress_proxy.get(), findings);
   ValidateAgentAuth(server, context, findings);
   for (int i = 0; i < server.restricted_inbound_headers_size(); ++i) {
     if (!IsHeaderGlob(server.restricted_inbound_headers(i))) {

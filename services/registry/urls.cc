@@ -111,6 +111,17 @@ void ValidateUpstreamUrl(const v1::McpServer& server, const ResourceUrls& urls,
   }
 }
 
+void ValidateUpstreamRoute(const ResourceUrls& urls, const EgressProxy* proxy, Findings& findings) {
+  const absl::StatusOr<Url>* url = urls.Upstream();
+  if (proxy == nullptr || url == nullptr || !url->ok() || (*url)->is_https()) return;
+  if (!IpAddress::Parse((*url)->host()).ok() && proxy->Covers((*url)->host())) {
+    findings.Refuse(
+        urls.upstream_field(),
+        "plain http is not allowed to a name that the egress proxy resolves; use https, or name the host in "
+        "deployment.egress.proxy.noProxy");
+  }
+}
+
 void ValidateOAuthUrl(const absl::StatusOr<Url>& parsed, const std::string& field,
                       const std::vector<std::string>& networks, Findings& findings) {
   if (!parsed.ok()) return findings.Refuse(field, std::string(parsed.status().message()));

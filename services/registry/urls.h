@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "common/http/egress_proxy.h"
 #include "common/http/url.h"
 #include "sallyport/registry/v1/mcp_server.pb.h"
 #include "services/registry/findings.h"
@@ -49,6 +50,9 @@ class ResourceUrls {
 // to loopback and private networks. Warns of a query that can be read, too. Findings hold nothing of a URL.
 void ValidateUpstreamUrl(const v1::McpServer& server, const ResourceUrls& urls,
                          const std::vector<std::string>& networks, Findings& findings);
+// What of it the egress proxy (null: none) would not be given: it resolves names, so that plain http to one could leave
+// the private networks.
+void ValidateUpstreamRoute(const ResourceUrls& urls, const EgressProxy* proxy, Findings& findings);
 // Authorization servers and key sets: https, or http to loopback where the networks name it.
 void ValidateOAuthUrl(const absl::StatusOr<Url>& parsed, const std::string& field,
                       const std::vector<std::string>& networks, Findings& findings);

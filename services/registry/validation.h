@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,6 +29,7 @@ struct ValidationContext {
   // CIDR blocks; see config.v1.Egress. Loopback counts as reachable only when one of the blocks holds it.
   std::vector<std::string> upstream_networks;
   std::vector<std::string> oauth_networks;
+  std::shared_ptr<const EgressProxy> egress_proxy;  // Null: none.
   // Look up by slug; nullptr if there is none.
   std::function<const v1::App*(absl::string_view slug)> app;
   std::function<const v1::Credential*(absl::string_view slug)> credential;

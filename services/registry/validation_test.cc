@@ -291,6 +291,18 @@ TEST_F(ValidationTest, APassthroughCallerHasNoIdToken) {
               ElementsAre("outboundHeaders[0].forwardCallerToken.token"));
 }
 
+TEST_F(ValidationTest, PlainHttpToANameIsRefusedWhereTheEgressProxyResolvesIt) {
+  const v1::McpServer named = Server(R"({"upstreamUrl": "http://mcp.example:3000/"})");
+  const v1::McpServer literal = Server(R"({"upstreamUrl": "http://10.0.0.1:3000/"})");
+  EXPECT_THAT(Refused(named), IsEmpty());
+  context_.egress_proxy =
+      *EgressProxy::Create({.url = "http://proxy.example:3128", .no_proxy = {".internal"}}, "proxy");
+  EXPECT_THAT(Refused(named), ElementsAre("upstreamUrl"));
+  EXPECT_THAT(Refused(literal), IsEmpty());
+  EXPECT_THAT(Refused(Server(R"({"upstreamUrl": "http://mcp.internal:3000/"})")), IsEmpty());
+  EXPECT_THAT(Refused(Server(R"({"upstreamUrl": "https://mcp.example/"})")), IsEmpty());
+}
+
 TEST_F(ValidationTest, AnAppsTokensGoToItsOriginsOnly) {
   const v1::McpServer server = Server(R"({"appAuth": {"oauthAuthorization": {"app": "github"}}})");
   app_.add_allowed_upstream_origins("https://other.example.com");

@@ -13,6 +13,7 @@
 
 #include "common/audit/segment.h"
 #include "common/audit/shipper.h"
+#include "common/config/egress.h"
 #include "common/config/service_config.h"
 #include "common/crypto/random.h"
 #include "common/error.h"
@@ -108,7 +109,8 @@ absl::StatusOr<EgressPolicy> PolicyFrom(const config::v1::Deployment& deployment
   const auto& texts = deployment.egress().oauth_networks();
   ASSIGN_OR_RETURN(std::vector<Network> networks,
                    ParseNetworks({texts.begin(), texts.end()}, "deployment.egress.oauthNetworks"));
-  return EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kLoopback);
+  ASSIGN_OR_RETURN(auto proxy, EgressProxyFrom(deployment.egress()));
+  return EgressPolicy(std::move(networks), EgressPolicy::PlainHttp::kLoopback, std::move(proxy));
 }
 
 absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Deployment& deployment,
@@ -176,7 +178,7 @@ struct TokenBrokerServer::Parts {
 
 absl::Status ValidateTokenBrokerConfig(const config::v1::TokenBrokerConfig& config) {
   std::vector<absl::Status> checks = {ValidateDeployment(config.deployment()),
-                                      CheckEgressCaBundle(config.deployment())};
+                                      CheckEgressFiles(config.deployment().egress())};
   if (config.data_directory().empty()) {
     checks.push_back(InvalidField("dataDirectory", "is required: the directory of the audit segments"));
   }

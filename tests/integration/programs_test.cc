@@ -140,6 +140,14 @@ std::vector<Fault> FaultsOfServer(const std::string& program) {
        "    - https:", "deployment.extraHosts[1]"},
       {"deployment:", "deployment:\n  egress:\n    oauthNetworks: [x]",
        "    oauthNetworks:", "deployment.egress.oauthNetworks[0]"},
+      {"deployment:", "deployment:\n  egress:\n    proxy:\n      url: https://proxy.example:3128",
+       "      url:", "deployment.egress.proxy.url"},
+      {"deployment:", "deployment:\n  egress:\n    proxy:\n      noProxy: [x]",
+       "    proxy:", "deployment.egress.proxy.url"},
+      {"deployment:", "deployment:\n  egress:\n    proxy:\n      url: http://p:1\n      noProxy: [\"*\"]",
+       "      noProxy:", "deployment.egress.proxy.noProxy[0]"},
+      {"deployment:", "deployment:\n  egress:\n    proxy:\n      url: http://p:1\n      username: x",
+       "    proxy:", "deployment.egress.proxy.passwordFile"},
   };
   const std::map<std::string, std::vector<std::string>> peers = {
       {"vault", {"authn"}},
@@ -224,7 +232,10 @@ std::vector<Fault> FaultsOf(const std::string& program) {
   if (program == "token-broker" || program == "standalone") add(FaultsOfRedis());
   if (program != "vault" && program != "registry") {
     add({{"deployment:", "deployment:\n  egress:\n    caBundle: /none", "    caBundle: /none",
-          "deployment.egress.caBundle"}});
+          "deployment.egress.caBundle"},
+         {"deployment:",
+          "deployment:\n  egress:\n    proxy:\n      url: http://p:1\n      username: x\n      passwordFile: /none",
+          "      passwordFile:", "deployment.egress.proxy.passwordFile"}});
   }
   if (program == "vault") add({{"  directory:", "", "kek:", "kek.directory"}});
   if (program == "registry")

@@ -161,6 +161,9 @@ EngineCounters Engine::counters() const {
     sum.upstream_reuses += counters.upstream_reuses.value();
     sum.upstream_stale += counters.upstream_stale.value();
     sum.upstream_idle += counters.upstream_idle.value();
+    for (size_t i = 0; i < sum.proxy_failures.size(); ++i) {
+      sum.proxy_failures[i] += counters.proxy_failures[i].value();
+    }
     sum.heartbeats += counters.heartbeats.value();
     sum.memory_streams += counters.memory_streams.value();
     sum.memory_requests += counters.memory_requests.value();

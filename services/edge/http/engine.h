@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -9,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "common/secret.h"
 #include "services/edge/http/gateway.h"
 #include "services/edge/http/process_memory.h"
 
@@ -35,6 +37,13 @@ struct EngineLimits {
   uint32_t upstream_idle_connections = 1'024;  // Per worker.
 };
 
+// The HTTP proxy that opens tunnels to upstreams; Gateway::RouteTo says to which.
+struct UpstreamProxy {
+  std::string host;  // Name or literal address, without brackets.
+  uint16_t port = 0;
+  Secret authorization;  // Value of Proxy-Authorization; empty: none is sent.
+};
+
 struct EngineOptions {
   std::string listen;  // "127.0.0.1:8080", "[::]:8443"; port 0 picks one.
   size_t threads = 1;
@@ -45,6 +54,7 @@ struct EngineOptions {
   std::chrono::milliseconds certificate_check{5'000};
   // PEM file of authorities for upstreams without a ClientTls of their own, in addition to the system's; may be empty.
   std::string upstream_ca_bundle;
+  std::shared_ptr<const UpstreamProxy> proxy;  // Null: every connection is direct.
   EngineLimits limits;
   // How much memory there is and is used, asked every `memory_check` on one worker; near the limit the engine takes on
   // less (MemoryLevel). Empty: it does not look.
@@ -65,6 +75,8 @@ struct EngineCounters {
   uint64_t upstream_reuses = 0;
   uint64_t upstream_stale = 0;  // Pooled connections found closed, or with bytes nobody asked for, at use.
   uint64_t upstream_idle = 0;
+  // Tunnels that were not opened: kProxyUnreachable and the errors after it, in their order.
+  std::array<uint64_t, 5> proxy_failures{};
   uint64_t body_memory = 0;
   uint64_t heartbeats = 0;
   MemoryReading memory;  // As last sampled.

@@ -15,6 +15,7 @@
 
 #include "services/edge/http/engine_test_support.h"
 #include "services/edge/http/tls_context.h"
+#include "tests/testing/connect_proxy.h"
 #include "tests/testing/status_matchers.h"
 
 namespace sallyport::edge {
@@ -331,6 +332,28 @@ TEST_F(EngineTlsTest, AnotherNameOrAnUnknownAuthorityIsRefused) {
   client->Send(Post("{}"));
   EXPECT_THAT(BodyOf(client->ReadMessage()), HasSubstr("upstream_tls"));
   EXPECT_TRUE(upstream_gateway_.done().empty());
+}
+
+TEST_F(EngineTlsTest, TlsGoesThroughTheTunnelToTheUpstreamsName) {
+  // The name does not resolve here: only the proxy knows it.
+  const std::string trusted = StartTlsUpstream("DNS:far.example", "ok");
+  ::sallyport::testing::ConnectProxy proxy;
+  options.proxy =
+      std::make_shared<const UpstreamProxy>(UpstreamProxy{"127.0.0.1", proxy.port(), Secret::Copy("Basic eA==")});
+  PointAt("far.example", trusted);
+  StartEngine();
+  const auto client = Connect();
+  for (int i = 0; i < 3; ++i) {
+    client->Send(Post(R"({"id":"sealed"})"));
+    EXPECT_EQ(BodyOf(client->ReadMessage()), "ok");
+  }
+  EXPECT_EQ(proxy.heads().size(), 1u);
+  EXPECT_THAT(proxy.passed(), ::testing::Not(HasSubstr("sealed")));
+  // A proxy that leads to somebody else.
+  PointAt("other.example", trusted);
+  client->Send(Post("{}"));
+  EXPECT_THAT(BodyOf(client->ReadMessage()), HasSubstr("upstream_tls"));
+  EXPECT_EQ(upstream_gateway_.done().size(), 3u);
 }
 
 TEST_F(EngineTlsTest, BadAuthoritiesAreRefused) {

@@ -25,12 +25,24 @@ std::string_view UpstreamErrorName(UpstreamError error) {
       return "upstream_bad_response";
     case UpstreamError::kTooLarge:
       return "upstream_response_too_large";
+    case UpstreamError::kProxyUnreachable:
+      return "proxy_unreachable";
+    case UpstreamError::kProxyTimeout:
+      return "proxy_timeout";
+    case UpstreamError::kProxyUnauthorized:
+      return "proxy_unauthorized";
+    case UpstreamError::kProxyRefused:
+      return "proxy_refused";
+    case UpstreamError::kProxyBadResponse:
+      return "proxy_bad_response";
   }
   return "upstream_error";
 }
 
 int UpstreamErrorStatus(UpstreamError error) {
-  return error == UpstreamError::kConnectTimeout || error == UpstreamError::kFirstByteTimeout ? 504 : 502;
+  const bool timeout = error == UpstreamError::kConnectTimeout || error == UpstreamError::kFirstByteTimeout ||
+                       error == UpstreamError::kProxyTimeout;
+  return timeout ? 504 : 502;
 }
 
 void Gateway::OnUpstreamBody(Exchange& exchange, const ResponseHead& /*head*/, std::string_view /*body*/) {

@@ -106,9 +106,16 @@ enum class UpstreamError : uint8_t {
   kFirstByteTimeout,  // No whole response head in time.
   kBadResponse,       // Not HTTP/1.x as we accept it, or an early success.
   kTooLarge,          // A collected body was larger than its limit.
+  // Of the egress proxy, before anything reached the upstream:
+  kProxyUnreachable,   // No address, refused, unreachable.
+  kProxyTimeout,       // No tunnel in the time for connecting.
+  kProxyUnauthorized,  // 407: our credentials are missing or wrong.
+  kProxyRefused,       // Another status than success.
+  kProxyBadResponse,   // Not HTTP/1.x as we accept it, bytes behind its head, or closed before that was complete.
 };
+constexpr bool IsProxyError(UpstreamError error) { return error >= UpstreamError::kProxyUnreachable; }
 std::string_view UpstreamErrorName(UpstreamError error);
-// 502, or 504 for the two timeouts.
+// 502, or 504 for the timeouts.
 int UpstreamErrorStatus(UpstreamError error);
 
 class Exchange {
@@ -174,6 +181,9 @@ class Exchange {
   virtual void CloseAfter() = 0;
 };
 
+// How an upstream is reached where there is an egress proxy.
+enum class UpstreamRoute : uint8_t { kDirect, kProxy, kRefused };
+
 enum class Verdict : uint8_t {
   kRelay,         // Head and body go to the client.
   kRelayHead,     // The head goes to the client, a body does not.
@@ -217,6 +227,9 @@ class Gateway {
 
   // Is this address allowed for this target? Asked for every address before it is dialled (SSRF guard at connect time).
   virtual bool AllowAddress(const UpstreamTarget& target, const NetworkAddress& address) = 0;
+  // Asked for each new connection, where the engine has a proxy. A name that goes there is not resolved here, and so
+  // AllowAddress is not asked.
+  virtual UpstreamRoute RouteTo(const UpstreamTarget& /*target*/) { return UpstreamRoute::kProxy; }
   // The engine refused a request on its own (bad syntax, limits, slow client); no OnHead was or will be made unless it
   // was made already. `reason` is a stable word, for a metric.
   virtual void OnRejected(Worker& /*worker*/, const NetworkAddress& /*client*/, int /*status*/,

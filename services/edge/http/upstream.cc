@@ -74,6 +74,9 @@ void Upstream::OnReadable() {
       worker_.upstreams.RemoveIdle(*this);
       CloseNow();
       return;
+    case Phase::kTunnel:
+      ReadTunnel();
+      return;
     case Phase::kHandshake:
       ContinueHandshake();
       return;
@@ -92,6 +95,8 @@ void Upstream::OnWritable() {
   worker_.Touch();
   if (phase_ == Phase::kConnecting) {
     Connected();
+  } else if (phase_ == Phase::kTunnel) {
+    SendTunnel();
   } else if (phase_ == Phase::kHead && !all_sent_) {
     Send();
   }
@@ -117,6 +122,9 @@ void Upstream::OnTimer() {
       return;
     case Phase::kResolving:
     case Phase::kConnecting:
+    case Phase::kTunnel:
+      Fail(via_proxy_ ? UpstreamError::kProxyTimeout : UpstreamError::kConnectTimeout);
+      return;
     case Phase::kHandshake:
       Fail(UpstreamError::kConnectTimeout);
       return;
@@ -143,6 +151,9 @@ UpstreamClient* Upstream::Detach() {
 }
 
 void Upstream::Fail(UpstreamError error) {
+  if (IsProxyError(error)) {
+    worker_.CountProxyFailure(error);
+  }
   UpstreamClient* client = Detach();
   CloseNow();
   if (client != nullptr) {
@@ -165,6 +176,7 @@ void Upstream::CloseNow() {
   phase_ = Phase::kClosed;
   worker_.ClearTimer(*this);
   ReleaseBuffer();
+  tunnel_.reset();
   if (stream_.open()) {
     closing_ = true;
     stream_.Close();

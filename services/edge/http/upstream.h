@@ -55,8 +55,8 @@ constexpr Millis TimeKeptIdle(Millis limit, uint32_t announced) {
   return announced == 0 ? limit : std::min<Millis>(limit, Millis{announced / 2} * 1'000);
 }
 
-// One connection to an upstream, and the request on it. upstream_connect.cc makes it, upstream.cc sends, waits and
-// closes, upstream_response.cc reads the answer.
+// One connection to an upstream, and the request on it. upstream_connect.cc makes it, upstream_tunnel.cc leads it
+// through a proxy, upstream.cc sends, waits and closes, upstream_response.cc reads the answer.
 class Upstream final : public StreamOwner, public Timer {
  public:
   explicit Upstream(WorkerImpl& worker);
@@ -83,16 +83,33 @@ class Upstream final : public StreamOwner, public Timer {
   void OnClosed() override;
 
  private:
-  enum class Phase : uint8_t { kClosed, kResolving, kConnecting, kHandshake, kHead, kBody, kIdle };
+  enum class Phase : uint8_t { kClosed, kResolving, kConnecting, kTunnel, kHandshake, kHead, kBody, kIdle };
+
+  // What the proxy gets.
+  struct Tunnel {
+    ~Tunnel();
+    std::string request;
+    size_t sent = 0;
+  };
 
   // upstream_connect.cc
+  void Resolve(const std::string& host, uint16_t port);
+  // Not at once: our caller is still in the middle of forwarding.
+  void FailSoon(UpstreamError error);
   void Resolved(std::vector<NetworkAddress> addresses);
   // False when there is no address left to try.
   bool TryNextAddress();
   bool Connect(const NetworkAddress& address);
   void Connected();
+  // The connection leads to the upstream.
+  void Opened();
   void StartTls();
   void ContinueHandshake();
+
+  // upstream_tunnel.cc
+  void StartTunnel();
+  void SendTunnel();
+  void ReadTunnel();
 
   // upstream.cc
   void OnTimer() override;
@@ -121,6 +138,8 @@ class Upstream final : public StreamOwner, public Timer {
   UpstreamRequest request_;
   std::string key_;
   bool tls_ = false;
+  bool via_proxy_ = false;
+  std::unique_ptr<Tunnel> tunnel_;  // While it is being opened.
   bool reused_ = false;
   bool broken_chunks_ = false;
   bool closing_ = false;  // Closed; OnClosed is to come.

@@ -50,24 +50,48 @@ void Upstream::Dial(UpstreamClient& client, const UpstreamRequest& request) {
   key_ = request.target->pool_key;
   tls_ = request.target->tls;
   reused_ = false;
+  via_proxy_ = false;
   last_error_ = UpstreamError::kResolve;
   worker_.counters.upstream_connects.Add();
   worker_.SetTimer(*this, worker_.now() + request.target->connect_timeout.count());
   phase_ = Phase::kResolving;
-  if (const auto literal = NetworkAddress::Parse(request.target->host, request.target->port)) {
+  if (worker_.proxy == nullptr) {
+    Resolve(request.target->host, request.target->port);
+    return;
+  }
+  switch (worker_.gateway.RouteTo(*request.target)) {
+    case UpstreamRoute::kDirect:
+      Resolve(request.target->host, request.target->port);
+      return;
+    case UpstreamRoute::kProxy:
+      via_proxy_ = true;
+      last_error_ = UpstreamError::kProxyUnreachable;
+      Resolve(worker_.proxy->host, worker_.proxy->port);
+      return;
+    case UpstreamRoute::kRefused:
+      FailSoon(UpstreamError::kRefusedAddress);
+      return;
+  }
+}
+
+void Upstream::FailSoon(UpstreamError error) {
+  boost::asio::post(worker_.io, [this, error, generation = generation_] {
+    if (generation == generation_) {
+      Fail(error);
+    }
+  });
+}
+
+void Upstream::Resolve(const std::string& host, uint16_t port) {
+  if (const auto literal = NetworkAddress::Parse(host, port)) {
     addresses_.assign(1, *literal);
     next_address_ = 0;
     if (!TryNextAddress()) {
-      // Not at once: our caller is still in the middle of forwarding.
-      boost::asio::post(worker_.io, [this, generation = generation_] {
-        if (generation == generation_) {
-          Fail(last_error_);
-        }
-      });
+      FailSoon(last_error_);
     }
     return;
   }
-  worker_.resolver.Resolve(request.target->host, request.target->port, worker_.now(),
+  worker_.resolver.Resolve(host, port, worker_.now(),
                            [this, generation = generation_](std::vector<NetworkAddress> addresses) {
                              if (generation == generation_ && phase_ == Phase::kResolving) {
                                Resolved(std::move(addresses));
@@ -86,11 +110,12 @@ void Upstream::Resolved(std::vector<NetworkAddress> addresses) {
 bool Upstream::TryNextAddress() {
   while (next_address_ < addresses_.size()) {
     const NetworkAddress& address = addresses_[next_address_++];
-    if (!worker_.gateway.AllowAddress(*request_.target, address)) {
+    // The proxy is the administrator's own choice, wherever it is.
+    if (!via_proxy_ && !worker_.gateway.AllowAddress(*request_.target, address)) {
       last_error_ = UpstreamError::kRefusedAddress;
       continue;
     }
-    last_error_ = UpstreamError::kConnect;
+    last_error_ = via_proxy_ ? UpstreamError::kProxyUnreachable : UpstreamError::kConnect;
     if (Connect(address)) {
       return true;
     }
@@ -128,6 +153,14 @@ void Upstream::Connected() {
     stream_.Close();
     return;
   }
+  if (via_proxy_) {
+    StartTunnel();
+  } else {
+    Opened();
+  }
+}
+
+void Upstream::Opened() {
   if (tls_) {
     StartTls();
   } else {

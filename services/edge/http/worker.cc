@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "common/text/string_view.h"
 #include "services/edge/http/connection.h"
 
 namespace sallyport::edge {
@@ -22,6 +23,7 @@ namespace {
 
 constexpr int kAcceptsAtOnce = 16;
 constexpr size_t kIdleClosedAtOnce = 16;  // Or an eighth of them, if that is more.
+constexpr Millis kBetweenProxyReports = 10'000;
 
 NetworkAddress FromSockaddr(const sockaddr_storage& storage) {
   NetworkAddress address;
@@ -135,6 +137,7 @@ WorkerImpl::WorkerImpl(EngineShared& engine_shared, Gateway& the_gateway, size_t
     : io(BOOST_ASIO_CONCURRENCY_HINT_UNSAFE_IO),  // One thread runs it; others only post.
       shared(engine_shared),
       limits(engine_shared.options.limits),
+      proxy(engine_shared.options.proxy.get()),
       gateway(the_gateway),
       poller(io),
       resolver(io),
@@ -351,6 +354,17 @@ void WorkerImpl::PauseAccept() {
       Accept();
     }
   });
+}
+
+void WorkerImpl::CountProxyFailure(UpstreamError error) {
+  counters.proxy_failures.at(static_cast<size_t>(error) - static_cast<size_t>(UpstreamError::kProxyUnreachable)).Add();
+  if (shared.options.log && now_ - proxy_reported_ >= kBetweenProxyReports) {
+    proxy_reported_ = now_;
+    shared.options.log(absl::StrCat("the egress proxy opened no connection: ", ToAbsl(UpstreamErrorName(error)),
+                                    error == UpstreamError::kProxyUnauthorized
+                                        ? "; check username and passwordFile of deployment.egress.proxy"
+                                        : ""));
+  }
 }
 
 void WorkerImpl::Recycle(Connection& connection) {

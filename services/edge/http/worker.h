@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -73,6 +74,7 @@ class Counter {
 struct WorkerCounters {
   Counter accepted, open, requests, rejected, upstream_connects, upstream_reuses, upstream_stale, upstream_idle,
       heartbeats, memory_streams, memory_requests, memory_connections;
+  std::array<Counter, 5> proxy_failures;
 };
 
 // One thread's world. Everything in it is used on that thread only, but Post.
@@ -111,11 +113,13 @@ class WorkerImpl final : public Worker {
   void SetTimer(Timer& timer, Millis deadline);
   void ClearTimer(Timer& timer) { wheel_.Clear(timer); }
 
+  void CountProxyFailure(UpstreamError error);
   void Recycle(Connection& connection);
 
   IoContext io;  // First: everything below has pending operations in it.
   EngineShared& shared;
   const EngineLimits& limits;
+  const UpstreamProxy* const proxy;  // Null: none.
   Gateway& gateway;
   WorkerCounters counters;
   Pool<RequestBuffer> request_buffers{256};
@@ -155,6 +159,7 @@ class WorkerImpl final : public Worker {
   std::chrono::steady_clock::time_point time_;
   std::string date_;
   Millis date_made_ = -1'000'000;
+  Millis proxy_reported_ = -1'000'000;
   Connection* watched_first_ = nullptr;  // In order of when they began to wait.
   Connection* watched_last_ = nullptr;
   std::vector<std::unique_ptr<Connection>> connections_;  // All ever made; never destroyed before the worker.

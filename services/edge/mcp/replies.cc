@@ -55,7 +55,9 @@ void McpHandler::Refuse(Exchange& exchange, McpCall& call, const Reply& reply) {
 
 void McpHandler::RefuseUpstream(Exchange& exchange, McpCall& call, UpstreamError error) {
   const std::string message =
-      absl::StrCat("the upstream did not answer properly: ", std::string(UpstreamErrorName(error)));
+      absl::StrCat(IsProxyError(error) ? "the egress proxy opened no connection to the upstream: "
+                                       : "the upstream did not answer properly: ",
+                   std::string(UpstreamErrorName(error)));
   Refuse(exchange, call,
          {.status = UpstreamErrorStatus(error), .reason = UpstreamErrorName(error), .message = message});
 }

@@ -44,6 +44,13 @@ std::optional<Ask> PresentedAsk(Plan::TokenKind kind, Plan::Scope scope, const v
 std::optional<Ask> AskOf(const Plan::Piece& piece, const v1::AgentAuth& agent) {
   switch (piece.source_case()) {
     case Plan::Piece::kSignInToken:
+      // For all callers, and so for those who have no sign-in: one for another audience.
+      if (piece.callers() == Plan::ANY && !agent.interactive().trusted_connectors().empty()) {
+        return Ask{
+            "sign_in only", Consequence::WITH_OWN_TOKEN,
+            "callers with a token of their identity provider are refused: a token for this audience is asked for "
+            "with a sign-in"};
+      }
       return SignInAsk(piece.sign_in_token().kind());
     case Plan::Piece::kPresentedToken:
       return PresentedAsk(piece.presented_token().kind(), piece.scope(), agent);

@@ -40,7 +40,7 @@ void CompareOrigins(const T& before, const T& after, const Neighbours& neighbour
   };
   for (const v1::McpServer* server : neighbours.servers) {
     if (!Names(*server, after) || !IsEnabled(*server)) continue;
-    const std::string origin = ResourceUrls(*server).Origin("upstreamUrl");
+    const std::string origin = ResourceUrls(*server).UpstreamOrigin();
     if (!holds(before, origin) || holds(after, origin)) continue;
     found.push_back(CallersRefused(
         "allowedUpstreamOrigins", Consequence::EVERYBODY,

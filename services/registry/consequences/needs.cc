@@ -98,7 +98,7 @@ std::vector<UserNeed> NeedsOf(const v1::McpServer& server, const Neighbours& nei
       const v1::Credential* credential = neighbours.credential(piece.stored_credential().uid());
       if (credential == nullptr) continue;
       needs.push_back(NeedOf(*credential));
-      needs.back().origin = OriginOf(server.upstream_url());
+      needs.back().origin = ResourceUrls(server).UpstreamOrigin();
     } else {
       continue;
     }
