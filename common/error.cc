@@ -5,12 +5,18 @@
 #include "absl/strings/str_cat.h"
 #include <google/protobuf/util/time_util.h>
 
+#include "common/text/utf8.h"
 #include "sallyport/common/v1/error.pb.h"
 
 namespace sallyport {
 namespace {
 
 constexpr char kPayloadUrl[] = "type.googleapis.com/sallyport.common.v1.ErrorDetail";
+// A status travels in metadata, which is bounded (GRPC_ARG_MAX_METADATA_SIZE): one that is longer reaches nobody, and
+// an in-process channel does not survive it. Percent-encoding may make a message three times as long.
+constexpr size_t kMaxWireMessage = 4096;
+constexpr size_t kMaxWireDetail = 8192;
+constexpr size_t kBytesPerViolation = 8;  // Of keys and lengths.
 
 std::string Serialize(const ErrorDetail& detail) {
   common::v1::ErrorDetail proto;
@@ -43,6 +49,34 @@ ErrorDetail Parse(const std::string& bytes) {
     detail.retry_after = absl::Seconds(proto.retry_after().seconds()) + absl::Nanoseconds(proto.retry_after().nanos());
   }
   return detail;
+}
+
+std::string WireMessage(absl::string_view message) {
+  if (message.size() <= kMaxWireMessage) {
+    return std::string(message);
+  }
+  return absl::StrCat(Utf8Prefix(message, kMaxWireMessage), " ... (shortened)");
+}
+
+// The first violations that fit, and how many there are besides.
+std::string WireDetail(const std::string& bytes) {
+  if (bytes.size() <= kMaxWireDetail) {
+    return bytes;
+  }
+  ErrorDetail detail = Parse(bytes);
+  size_t kept = 0;
+  size_t size = 0;
+  for (const ErrorDetail::Violation& violation : detail.violations) {
+    size += violation.field.size() + violation.message.size() + kBytesPerViolation;
+    if (size > kMaxWireDetail) break;
+    ++kept;
+  }
+  const size_t more = detail.violations.size() - kept;
+  detail.violations.resize(kept);
+  if (more > 0) {
+    detail.violations.push_back({"", absl::StrCat("and ", more, " more: correct these first")});
+  }
+  return Serialize(detail);
 }
 
 // The constructor of absl::Status takes any code; a peer may send one we do not know.
@@ -110,8 +144,8 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   const bool opaque = absl::IsInternal(status) || absl::IsUnknown(status);
   const absl::optional<absl::Cord> payload = status.GetPayload(kPayloadUrl);
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
-                      opaque ? "internal error" : std::string(status.message()),
-                      payload.has_value() ? std::string(*payload) : std::string());
+                      opaque ? "internal error" : WireMessage(status.message()),
+                      payload.has_value() ? WireDetail(std::string(*payload)) : std::string());
 }
 
 absl::Status FromGrpcStatus(const grpc::Status& status) {

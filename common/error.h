@@ -41,7 +41,8 @@ absl::Status InvalidField(absl::string_view field, absl::string_view message);
 absl::Status InvalidFields(const std::vector<ErrorDetail::Violation>& violations);
 
 // The only places where domain errors become wire errors and back. INTERNAL and UNKNOWN lose their message ("internal
-// error"): it is for our log, not for the caller.
+// error"): it is for our log, not for the caller. What is too long for the wire is shortened: the message, and the list
+// of violations, which then ends with how many more there are.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 absl::Status FromGrpcStatus(const grpc::Status& status);
 

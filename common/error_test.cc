@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/error.h"
 
+#include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
 #include "tests/testing/status_matchers.h"
@@ -39,6 +40,23 @@ TEST(ErrorTest, InternalAndUnknownLoseTheirMessageOnTheWire) {
 TEST(ErrorTest, InternalKeepsItsReasonOnTheWire) {
   const grpc::Status wire = ToGrpcStatus(WithReason(absl::InternalError("secret path"), "tag_mismatch"));
   EXPECT_EQ(ReasonOf(FromGrpcStatus(wire)), "tag_mismatch");
+}
+
+// Longer ones close the channel between services.
+TEST(ErrorTest, WhatIsTooLongForTheWireIsShortened) {
+  std::vector<ErrorDetail::Violation> violations;
+  for (int i = 0; i < 1000; ++i) violations.push_back({absl::StrCat("mcpServers[", i, "].slug"), "is required \u00e9"});
+
+  const grpc::Status wire = ToGrpcStatus(WithReason(InvalidFields(violations), "many"));
+
+  EXPECT_LE(3 * wire.error_message().size() + wire.error_details().size(), 24U * 1024);
+  const ErrorDetail got = DetailOf(FromGrpcStatus(wire));
+  EXPECT_EQ(got.reason, "many");
+  ASSERT_GT(got.violations.size(), 100U);
+  const size_t kept = got.violations.size() - 1;
+  EXPECT_EQ(got.violations[kept - 1].field, violations[kept - 1].field);
+  EXPECT_EQ(got.violations[kept].field, "");
+  EXPECT_EQ(got.violations[kept].message, absl::StrCat("and ", 1000 - kept, " more: correct these first"));
 }
 
 TEST(ErrorTest, OkStaysOk) {

@@ -115,9 +115,11 @@ std::string AssertionKey::PublicJwk() const {
   return ordered.dump();
 }
 
-absl::StatusOr<std::string> AssertionKey::SignJws(absl::string_view payload, absl::string_view typ) const {
-  if (p256_ != nullptr) return sallyport::SignJws(payload, typ, *p256_);
-  const nlohmann::json header = {{"alg", "RS256"}, {"kid", public_key_.kid()}, {"typ", std::string(typ)}};
+absl::StatusOr<std::string> AssertionKey::SignJws(absl::string_view payload, absl::string_view typ,
+                                                  absl::string_view kid) const {
+  if (p256_ != nullptr) return sallyport::SignJws(payload, typ, *p256_, kid);
+  const std::string id = kid.empty() ? public_key_.kid() : std::string(kid);
+  const nlohmann::json header = {{"alg", "RS256"}, {"kid", id}, {"typ", std::string(typ)}};
   const std::string input = absl::StrCat(Base64UrlEncode(DumpJson(header)), ".", Base64UrlEncode(payload));
   EvpMdCtxPtr context(EVP_MD_CTX_new());
   size_t size = 0;

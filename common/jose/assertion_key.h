@@ -26,8 +26,9 @@ class AssertionKey {
   // The same as a JWK that begins with "kty": a text that begins with "alg" is taken for a token by those who scan for
   // them.
   std::string PublicJwk() const;
-  // JWS in compact serialization with header alg, kid and typ.
-  absl::StatusOr<std::string> SignJws(absl::string_view payload, absl::string_view typ) const;
+  // JWS in compact serialization with header alg, kid and typ. `kid`: what is put there; the thumbprint when empty.
+  absl::StatusOr<std::string> SignJws(absl::string_view payload, absl::string_view typ,
+                                      absl::string_view kid = "") const;
 
   AssertionKey(AssertionKey&&) noexcept;
   AssertionKey& operator=(AssertionKey&&) noexcept;

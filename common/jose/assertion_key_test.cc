@@ -51,6 +51,9 @@ void ExpectSigns(const std::string& pem, const std::string& algorithm) {
   EXPECT_EQ(verified.payload, R"({"iss":"me"})");
   EXPECT_EQ(verified.typ, "jwt");
   EXPECT_EQ(verified.kid, key.public_key().kid());
+  ASSERT_OK_AND_ASSIGN(const std::string renamed, key.SignJws("{}", "JWT", "kid-7"));
+  ASSERT_OK_AND_ASSIGN(const Jws parsed, ParseJws(renamed));
+  EXPECT_EQ(parsed.kid, "kid-7");
 }
 
 TEST(AssertionKeyTest, RsaAndP256SignInEveryUsualForm) {

@@ -81,8 +81,10 @@ absl::StatusOr<Jws> VerifyJws(absl::string_view token, const JwkSet& keys, size_
   return jws;
 }
 
-absl::StatusOr<std::string> SignJws(absl::string_view payload, absl::string_view typ, const PrivateKey& key) {
-  const nlohmann::json header = {{"alg", "ES256"}, {"kid", key.kid()}, {"typ", std::string(typ)}};
+absl::StatusOr<std::string> SignJws(absl::string_view payload, absl::string_view typ, const PrivateKey& key,
+                                    absl::string_view kid) {
+  const std::string id = kid.empty() ? key.kid() : std::string(kid);
+  const nlohmann::json header = {{"alg", "ES256"}, {"kid", id}, {"typ", std::string(typ)}};
   const std::string signing_input = absl::StrCat(Base64UrlEncode(DumpJson(header)), ".", Base64UrlEncode(payload));
   ASSIGN_OR_RETURN(const std::string signature, key.Sign(signing_input));
   return absl::StrCat(signing_input, ".", Base64UrlEncode(signature));

@@ -35,7 +35,8 @@ absl::StatusOr<Jws> ParseJws(absl::string_view token, size_t max_size = kMaxJwsS
 // try again).
 absl::StatusOr<Jws> VerifyJws(absl::string_view token, const JwkSet& keys, size_t max_size = kMaxJwsSize);
 
-// ES256 with header alg, kid and typ.
-absl::StatusOr<std::string> SignJws(absl::string_view payload, absl::string_view typ, const PrivateKey& key);
+// ES256 with header alg, kid and typ. `kid`: what is put there; the key's own when empty.
+absl::StatusOr<std::string> SignJws(absl::string_view payload, absl::string_view typ, const PrivateKey& key,
+                                    absl::string_view kid = "");
 
 }  // namespace sallyport

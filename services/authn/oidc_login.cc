@@ -35,13 +35,18 @@ std::string Derived(absl::string_view browser_cookie, absl::string_view purpose,
   return Base64UrlEncode(HmacSha256(browser_cookie, absl::StrCat("oidc ", purpose, "\n", state)));
 }
 
-std::string ScopesOf(const config::v1::OidcConnector& oidc) {
+std::string ScopesOf(const config::v1::OidcConnector& oidc, const std::vector<std::string>& more = {}) {
   std::vector<std::string> scopes(oidc.scopes().begin(), oidc.scopes().end());
   if (scopes.empty()) {
     scopes = {"openid", "email", "profile"};
   }
   if (std::find(scopes.begin(), scopes.end(), "openid") == scopes.end()) {
     scopes.insert(scopes.begin(), "openid");
+  }
+  for (const std::string& scope : more) {
+    if (std::find(scopes.begin(), scopes.end(), scope) == scopes.end()) {
+      scopes.push_back(scope);
+    }
   }
   return absl::StrJoin(scopes, " ");
 }
@@ -96,14 +101,14 @@ std::string OidcLogin::RedirectUri(const Connector& connector) const {
 }
 
 absl::StatusOr<std::string> OidcLogin::AuthorizationUrl(const Connector& connector, absl::string_view state,
-                                                        absl::string_view browser_cookie, absl::string_view prompt,
+                                                        absl::string_view browser_cookie, const Wish& wish,
                                                         absl::Time now) const {
   ASSIGN_OR_RETURN(const std::shared_ptr<const Discovery> discovery, connector.GetDiscovery(now));
   const std::string verifier = Derived(browser_cookie, "verifier", state);
   FormFields fields = {{"response_type", "code"},
                        {"client_id", connector.client_id()},
                        {"redirect_uri", RedirectUri(connector)},
-                       {"scope", ScopesOf(connector.config().oidc())},
+                       {"scope", ScopesOf(connector.config().oidc(), wish.scopes)},
                        {"state", std::string(state)},
                        {"nonce", Derived(browser_cookie, "nonce", state)},
                        {"code_challenge", Base64UrlEncode(Sha256(verifier))},
@@ -112,12 +117,16 @@ absl::StatusOr<std::string> OidcLogin::AuthorizationUrl(const Connector& connect
     // Never ours to be overridden.
     const bool taken =
         std::any_of(fields.begin(), fields.end(), [&name = name](const auto& field) { return field.first == name; });
-    if (!taken && !(name == "prompt" && !prompt.empty())) {
+    const bool wished = (name == "prompt" && !wish.prompt.empty()) || (name == "claims" && !wish.claims.empty());
+    if (!taken && !wished) {
       fields.emplace_back(name, value);
     }
   }
-  if (!prompt.empty()) {
-    fields.emplace_back("prompt", std::string(prompt));
+  if (!wish.prompt.empty()) {
+    fields.emplace_back("prompt", wish.prompt);
+  }
+  if (!wish.claims.empty()) {
+    fields.emplace_back("claims", wish.claims);
   }
   return AppendQuery(discovery->authorization_endpoint, fields);
 }
@@ -141,13 +150,16 @@ absl::Status OidcLogin::CheckIssuer(const Connector& connector, bool has_iss, ab
 }
 
 absl::StatusOr<HttpRequest> OidcLogin::TokenRequest(const Connector& connector, const Discovery& discovery,
-                                                    absl::string_view code, absl::string_view verifier,
+                                                    absl::string_view code, absl::string_view verifier, bool narrowed,
                                                     absl::Time now) const {
   ASSIGN_OR_RETURN(const Secret secret, connector.GetClientSecret(now));
   FormFields fields = {{"grant_type", "authorization_code"},
                        {"code", std::string(code)},
                        {"redirect_uri", RedirectUri(connector)},
                        {"code_verifier", std::string(verifier)}};
+  if (narrowed) {
+    fields.emplace_back("scope", ScopesOf(connector.config().oidc()));
+  }
   HttpRequest request;
   request.method = "POST";
   request.url = discovery.token_endpoint;
@@ -211,10 +223,10 @@ absl::StatusOr<std::string> OidcLogin::SignOutUrl(const Connector& connector, ab
 
 absl::StatusOr<OidcLogin::SignedIn> OidcLogin::Redeem(const Connector& connector, absl::string_view code,
                                                       absl::string_view state, absl::string_view browser_cookie,
-                                                      absl::Time now) const {
+                                                      bool narrowed, absl::Time now) const {
   ASSIGN_OR_RETURN(const std::shared_ptr<const Discovery> discovery, connector.GetDiscovery(now));
-  ASSIGN_OR_RETURN(HttpRequest request,
-                   TokenRequest(connector, *discovery, code, Derived(browser_cookie, "verifier", state), now));
+  ASSIGN_OR_RETURN(HttpRequest request, TokenRequest(connector, *discovery, code,
+                                                     Derived(browser_cookie, "verifier", state), narrowed, now));
   ASSIGN_OR_RETURN(const HttpResponse response, Ask(connector, std::move(request)));
   SignedIn signed_in;
   ASSIGN_OR_RETURN(signed_in.tokens, ParseTokens(response, ScopesOf(connector.config().oidc()), now));

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -26,9 +27,15 @@ class OidcLogin {
   // "<public_url>/oauth/callback/<connector>": to be registered at the provider.
   std::string RedirectUri(const Connector& connector) const;
 
-  // Where to send the browser. `prompt` may be empty. UNAVAILABLE, FAILED_PRECONDITION: discovery.
+  // What an authorization request asks beyond what the connector's configuration says.
+  struct Wish {
+    std::string prompt;               // Empty: as configured.
+    std::vector<std::string> scopes;  // Beside the connector's.
+    std::string claims;               // OpenID Connect Core 1.0 section 5.5; empty: as configured.
+  };
+  // Where to send the browser. UNAVAILABLE, FAILED_PRECONDITION: discovery.
   absl::StatusOr<std::string> AuthorizationUrl(const Connector& connector, absl::string_view state,
-                                               absl::string_view browser_cookie, absl::string_view prompt,
+                                               absl::string_view browser_cookie, const Wish& wish,
                                                absl::Time now) const;
 
   // RFC 9207 section 2.4: before anything else in the answer is believed, errors included. UNAUTHENTICATED reason
@@ -43,9 +50,11 @@ class OidcLogin {
   // Redeems the code, verifies the ID token and asks UserInfo for what that leaves open. UNAUTHENTICATED if the
   // provider refuses the code or the token does not hold; reason "client_refused" if it does not accept our
   // credentials. UNAVAILABLE reason "provider_unavailable" or "network_not_allowed" if it does not answer. Of what the
-  // provider says only its error code is repeated, as oauth_error.
+  // provider says only its error code is repeated, as oauth_error. `narrowed`: more scopes were asked for than the
+  // sign-in's, and the tokens are to be for these alone. Microsoft Entra makes a token for one resource only; others
+  // know no scope of this request.
   absl::StatusOr<SignedIn> Redeem(const Connector& connector, absl::string_view code, absl::string_view state,
-                                  absl::string_view browser_cookie, absl::Time now) const;
+                                  absl::string_view browser_cookie, bool narrowed, absl::Time now) const;
 
   // Where a browser ends its session at the provider (OpenID Connect RP-Initiated Logout 1.0 section 2), to come back
   // to /signed-out. NOT_FOUND if the provider announces no such address; errors as AuthorizationUrl.
@@ -58,7 +67,8 @@ class OidcLogin {
   absl::Status AddUserInfo(const Connector& connector, const std::string& endpoint, absl::string_view sub,
                            SignedIn& signed_in) const;
   absl::StatusOr<HttpRequest> TokenRequest(const Connector& connector, const Discovery& discovery,
-                                           absl::string_view code, absl::string_view verifier, absl::Time now) const;
+                                           absl::string_view code, absl::string_view verifier, bool narrowed,
+                                           absl::Time now) const;
 
   const std::string public_url_;
   const Fetch fetch_;

@@ -26,6 +26,32 @@ bool ForwardsSignInToken(const registry::v1::CredentialPlan& plan) {
   });
 }
 
+bool IsExchangeOfSignIn(const Piece& piece) {
+  return piece.callers() == registry::v1::CredentialPlan::SIGNED_IN && piece.has_exchanged_token();
+}
+
+bool ExchangesSignInToken(const registry::v1::CredentialPlan& plan) {
+  return std::any_of(plan.pieces().begin(), plan.pieces().end(), IsExchangeOfSignIn);
+}
+
+// Of on-behalf-of as Microsoft Entra has it, where the provider of the sign-in is that of the exchange. In order, each
+// once. A provider of another exchange (RFC 8693) may not know the scopes of that.
+std::vector<std::string> ConsentScopes(const registry::v1::CredentialPlan& plan) {
+  std::vector<std::string> scopes;
+  for (const Piece& piece : plan.pieces()) {
+    if (!IsExchangeOfSignIn(piece) ||
+        piece.exchanged_token().style() != registry::v1::CredentialPlan::ExchangedToken::ENTRA_OBO) {
+      continue;
+    }
+    for (const std::string& scope : piece.exchanged_token().scopes()) {
+      if (std::find(scopes.begin(), scopes.end(), scope) == scopes.end()) {
+        scopes.push_back(scope);
+      }
+    }
+  }
+  return scopes;
+}
+
 // Of the account that its users must have linked; "" if none.
 const std::string& AppUidOf(const registry::v1::McpServer& server) {
   for (const Piece& piece : server.credential_plan().pieces()) {
@@ -54,6 +80,8 @@ ServerView::ServerView(RegistrySnapshot::Server server, const GroupNames& names)
       policy(config->agent_auth().interactive().allow(), names),
       claims(WantedClaims(config->credential_plan())),
       forwards_sign_in_token(ForwardsSignInToken(config->credential_plan())),
+      exchanges_sign_in_token(ExchangesSignInToken(config->credential_plan())),
+      consent_scopes(ConsentScopes(config->credential_plan())),
       inline_jwks(InlineJwks(*config)) {}
 
 const std::string& ServerView::app_uid() const { return AppUidOf(*config); }

@@ -34,6 +34,10 @@ struct ServerView {
   const std::set<WantedClaim> claims;
   // The token of the caller's sign-in goes upstream, or is exchanged for one that does.
   const bool forwards_sign_in_token;
+  // The token of the caller's sign-in is exchanged for one that goes upstream...
+  const bool exchanges_sign_in_token;
+  // ...and where the provider asks for consent to that, these scopes name what to.
+  const std::vector<std::string> consent_scopes;
   // Parsed jwt_validation.jwks_json; an error if it does not parse (the server then admits nobody).
   const absl::StatusOr<std::shared_ptr<const JwkSet>> inline_jwks;
 

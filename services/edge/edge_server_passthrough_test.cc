@@ -182,6 +182,38 @@ TEST_F(EdgeServerTest, ARefusedCredentialOfTheAgentIsToldSo) {
   EXPECT_EQ(events[0].rule(), "agent_credential_refused");
 }
 
+// Where the agent may bring a credential and brings none, the configured one is what was refused.
+TEST_F(EdgeServerTest, ARefusedCredentialOfTheGatewayIsNotLaidToTheAgent) {
+  AddServer("given", "srv_given", R"("agentAuth":{"interactive":{}},"appAuth":{"passthrough":{}},
+      "outboundHeaders":[{"name":"X-Api-Key","literal":{"secretValue":{"set":true}}}])");
+  ASSERT_TRUE(Soon([&] { return Post("given").status == 401; }));
+  SetAnswer([](const std::string&) { return Refusal(); });
+  EXPECT_EQ(Post("given", {Bearer("ours-ada")}).Reason(), "credential_refused");
+  EXPECT_EQ(Post("given", {Bearer("ours-ada"), "X-Sallyport-Authorization: Bearer x"}).Reason(),
+            "agent_credential_refused");
+}
+
+// The audit says what the caller is told, in place of the rule that admitted them.
+TEST_F(EdgeServerTest, WhyNoCredentialWentOutIsTheRuleOfTheCall) {
+  const std::vector<std::pair<absl::Status, std::string>> cases = {
+      {absl::UnavailableError("down"), "try_again"},
+      {WithReason(absl::PermissionDeniedError("no"), "origin_not_allowed"), "origin_not_allowed"},
+      {WithReason(absl::FailedPreconditionError("gone"), "credential_missing"), "credential_missing"},
+      {WithReason(absl::FailedPreconditionError("none"), "no_caller_token"), "no_caller_token"},
+  };
+  for (const auto& [status, reason] : cases) {
+    broker_.SetStatus(ToGrpcStatus(status));
+    EXPECT_EQ(Post("org", {Bearer("ours-ada")}).Reason(), reason);
+  }
+  const auto events = Events(cases.size());
+  ASSERT_THAT(events, SizeIs(cases.size()));
+  for (size_t i = 0; i < cases.size(); ++i) {
+    EXPECT_EQ(events[i].type(), "mcp.call");
+    EXPECT_EQ(events[i].decision(), audit::v1::DECISION_FAILED);
+    EXPECT_EQ(events[i].rule(), cases[i].second);
+  }
+}
+
 TEST_F(EdgeServerTest, AUsersRefusedTokenIsRefreshedOnceAndTheCallRetried) {
   broker_.Link("ada");
   SetAnswer([](const std::string& request) {

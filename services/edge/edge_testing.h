@@ -82,6 +82,14 @@ class FakeBroker final : public token_broker::v1::TokenBroker::Service {
       piece.set_version(version_);
       piece.set_name("Authorization");
       piece.set_value(absl::StrCat("Bearer app-token-of-", subject, "-v", version_));
+    } else if (absl::StartsWith(request->server_uid(), "srv_consent")) {
+      token_broker::v1::LinkRequired& link = *response->mutable_link();
+      link.set_app_uid("sso:okta");
+      link.set_app_slug("okta");
+      link.set_app_display_name("okta");
+      link.set_reason(token_broker::v1::LinkRequired::NEEDS_CONSENT);
+      link.set_claims(R"({"a":1})");
+      return grpc::Status::OK;
     } else if (absl::StartsWith(request->server_uid(), "srv_signin")) {
       if (request->refused_version() == version_ && !renews_) {
         return ToGrpcStatus(WithReason(absl::FailedPreconditionError("no token"), "no_caller_token"));
@@ -168,6 +176,10 @@ class FakeBroker final : public token_broker::v1::TokenBroker::Service {
   std::vector<std::string> passports() const {
     MutexLock lock(mu_);
     return passports_;
+  }
+  token_broker::v1::StartLinkRequest started() const {
+    MutexLock lock(mu_);
+    return started_;
   }
   Gate gate;
 

@@ -11,17 +11,18 @@
 
 #include "common/crypto/random.h"
 #include "common/error.h"
-#include "common/http/url.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/text/hex.h"
 #include "services/token_broker/connectables.h"
 #include "services/token_broker/connection.h"
+#include "services/token_broker/consent.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/link_ticket.h"
 #include "services/token_broker/names.h"
 #include "services/token_broker/provider_binding.h"
+#include "services/token_broker/upstream_origin.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -100,7 +101,8 @@ absl::StatusOr<v1::StartLinkResponse> Accounts::StartLink(const v1::StartLinkReq
     return error::PassportMismatch();
   }
   const std::optional<Connectable> wanted = ConnectableOf(*snapshot, server, request.app_uid());
-  if (!wanted.has_value()) {
+  const bool consent = !wanted.has_value() && server != nullptr && IsConsentOf(*server, passport, request.app_uid());
+  if (!wanted.has_value() && !consent) {
     return absl::NotFoundError("this server does not use this app or credential");
   }
   const absl::Time expires_at = clock_.Now() + kLinkLifetime;
@@ -109,18 +111,27 @@ absl::StatusOr<v1::StartLinkResponse> Accounts::StartLink(const v1::StartLinkReq
   response.set_url(absl::StrCat(public_url_, "/connect/", server->slug(),
                                 "?for=", MakeTicket(ticket_key, passport.subject, server->uid(), expires_at),
                                 "&connector=", PercentEncode(passport.subject.substr(0, passport.subject.find(':')))));
-  if (wanted->credential != nullptr) {
+  if (consent) {
+    absl::StrAppend(response.mutable_url(), "&consent=1");
+    if (!request.claims().empty()) {
+      ASSIGN_OR_RETURN(const Secret claims_key, key_.For(kClaimsKey));
+      ASSIGN_OR_RETURN(const std::string claims,
+                       SealClaims(claims_key, passport.subject, server->uid(), request.claims()));
+      absl::StrAppend(response.mutable_url(), claims.empty() ? "" : "&claims=", claims);
+    }
+  } else if (wanted->credential != nullptr) {
     absl::StrAppend(response.mutable_url(), "&credential=", wanted->slug());
   }
   response.set_elicitation_id(RandomUuid());
-  response.set_message(wanted->credential == nullptr
-                           ? absl::StrCat("Connect your ", wanted->name(), " account to continue.")
-                           : absl::StrCat("Enter your ", wanted->name(), " to continue."));
+  response.set_message(
+      consent ? absl::StrCat("Agree at the identity provider ", ConnectorOf(passport.subject), " to continue.")
+      : wanted->credential == nullptr ? absl::StrCat("Connect your ", wanted->name(), " account to continue.")
+                                      : absl::StrCat("Enter your ", wanted->name(), " to continue."));
   if (request.has_call()) {
     v1::RequestState state;
     state.set_subject(passport.subject);
     state.set_server_uid(server->uid());
-    state.set_app_uid(wanted->uid());
+    state.set_app_uid(request.app_uid());
     *state.mutable_call() = request.call();
     *state.mutable_expires_at() = ToTimestamp(expires_at);
     ASSIGN_OR_RETURN(const Secret state_key, key_.For(kStatePurpose));
@@ -139,13 +150,14 @@ absl::StatusOr<v1::ResumeLinkResponse> Accounts::ResumeLink(const v1::ResumeLink
   const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
   const registry::v1::McpServer* server = snapshot->ServerByUid(state.server_uid());
   const std::optional<Connectable> wanted = ConnectableOf(*snapshot, server, state.app_uid());
-  if (!wanted.has_value()) {
+  const bool consent = !wanted.has_value() && server != nullptr && IsConsentOf(*server, passport, state.app_uid());
+  if (!wanted.has_value() && !consent) {
     return response;
   }
-  if (wanted->credential != nullptr) {
+  if (!consent && wanted->credential != nullptr) {
     ASSIGN_OR_RETURN(const auto stored, credentials_.Read(state.app_uid(), passport));
-    const absl::StatusOr<Url> upstream = Url::Parse(server->upstream_url());
-    response.set_linked(stored.has_value() && upstream.ok() && stored->Allows(upstream->origin()));
+    const std::string origin = UpstreamOriginOf(*server);
+    response.set_linked(stored.has_value() && !origin.empty() && stored->Allows(origin));
     return response;
   }
   vault::v1::GetRequest get;
@@ -158,6 +170,10 @@ absl::StatusOr<v1::ResumeLinkResponse> Accounts::ResumeLink(const v1::ResumeLink
     return record.status();
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<ConnectionView> view, ViewOf(*record));
+  if (consent) {
+    response.set_linked(HasConsented(view->consent, *server, clock_.Now()));
+    return response;
+  }
   response.set_linked(view->state == ConnectionView::State::kLinked &&
                       !providers_.HasMoved(*wanted->app, view->provenance.token_origin()) &&
                       MissingScopes(view->scopes, NeededScopes(*wanted->app, *AccountOf(*server))).empty());

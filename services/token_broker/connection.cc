@@ -2,10 +2,10 @@
 #include "services/token_broker/connection.h"
 
 #include <algorithm>
-#include <set>
 
 #include "absl/strings/str_join.h"
 
+#include "common/oauth/protocol_scopes.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/token_broker/errors.h"
@@ -75,6 +75,7 @@ absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::RecordMe
   view->id_token = Secret(std::move(*tokens.mutable_id_token()));
   view->provenance = ProvenanceOf(tokens, metadata.labels());
   view->provenance_sealed = tokens.has_provenance();
+  view->consent = std::move(*tokens.mutable_consent());
   view->can_refresh = !tokens.refresh_token().empty();
   view->scopes.assign(tokens.scopes().begin(), tokens.scopes().end());
   if (tokens.has_expires_at()) {
@@ -127,6 +128,19 @@ v1::TokenSet Renewed(const v1::TokenSet& old, const TokenAnswer& answer, absl::T
   return tokens;
 }
 
+v1::TokenSet Rotated(const v1::TokenSet& old, const Secret& refresh_token, absl::Time now) {
+  v1::TokenSet tokens = old;
+  tokens.set_refresh_token(std::string(refresh_token.Expose()));
+  if (tokens.ByteSizeLong() > kMaxTokenSetBytes) {
+    tokens.clear_id_token();
+  }
+  if (tokens.ByteSizeLong() > kMaxTokenSetBytes) {
+    tokens.clear_access_token();
+    *tokens.mutable_expires_at() = ToTimestamp(now);
+  }
+  return tokens;
+}
+
 v1::TokenSet Linked(const TokenAnswer& answer, const std::vector<std::string>& asked, absl::Time now) {
   v1::TokenSet empty;
   for (const std::string& scope : asked) {
@@ -138,11 +152,9 @@ v1::TokenSet Linked(const TokenAnswer& answer, const std::vector<std::string>& a
 
 std::vector<std::string> MissingScopes(const std::vector<std::string>& granted,
                                        const std::vector<std::string>& needed) {
-  static const auto* const protocol = new std::set<std::string>{
-      "openid", "profile", "email", "address", "phone", "offline_access", "offline.access", "offline", "refresh_token"};
   std::vector<std::string> missing;
   for (const std::string& scope : needed) {
-    if (protocol->count(scope) == 0 && std::find(granted.begin(), granted.end(), scope) == granted.end()) {
+    if (!oauth::IsProtocolScope(scope) && std::find(granted.begin(), granted.end(), scope) == granted.end()) {
       missing.push_back(scope);
     }
   }

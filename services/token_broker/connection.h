@@ -49,6 +49,7 @@ struct ConnectionView {
   // Where it came from, and whether that is sealed with the tokens: in what an earlier release has stored it is not.
   v1::TokenSet::Provenance provenance;
   bool provenance_sealed = false;
+  v1::TokenSet::Consent consent;
   absl::Time backoff_until = absl::InfinitePast();
   // Why there is a backoff: the provider's error code or a word of ours. Empty if nothing is known.
   std::string trouble;
@@ -77,6 +78,8 @@ std::map<std::string, std::string> LabelsOf(const v1::TokenSet& tokens, const st
 // access token it lacks as one that has expired. Of more than the vault takes (64 KiB), the ID token is left out first,
 // then new scopes, then the access token; never the refresh token.
 v1::TokenSet Renewed(const v1::TokenSet& old, const TokenAnswer& answer, absl::Time now);
+// `old` with another refresh token, bounded in the same way.
+v1::TokenSet Rotated(const v1::TokenSet& old, const Secret& refresh_token, absl::Time now);
 // The set of a new link, without an ID token if it is over 64 KiB with it; `asked` are the scopes if the answer names
 // none.
 v1::TokenSet Linked(const TokenAnswer& answer, const std::vector<std::string>& asked, absl::Time now);

@@ -174,6 +174,14 @@ void Connections::Renew(const Need& need, const SharedConnection& head, int atte
       });
 }
 
+void Connections::AskFurther(const ConnectionKey& key, const std::string& passport,
+                             std::shared_ptr<FurtherToken> further, Callback done) {
+  RefreshWish wish;
+  wish.reason = RefreshWish::Reason::kFurther;
+  wish.further = std::move(further);
+  refresher_.Refresh(key, wish, passport, SourceFor(key.connection), std::move(done));
+}
+
 void Connections::SealProvenance(const ConnectionKey& key, const std::string& passport, const std::string& binding) {
   vault::v1::GetRequest get;
   *get.mutable_record() = ConnectionRecord(key.subject, key.connection);

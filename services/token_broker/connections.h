@@ -43,6 +43,12 @@ class Connections {
   // retry_after.
   void Current(const Need& need, Callback done);
 
+  // Has the provider asked for another access token than the connection's own, which `further` gets. `done` runs on
+  // another thread, with the connection as it is then; `further` without an outcome: another renewal was joined, or the
+  // connection has nothing to ask with.
+  void AskFurther(const ConnectionKey& key, const std::string& passport, std::shared_ptr<FurtherToken> further,
+                  Callback done);
+
   // Seals into a connection of an earlier release where it came from, and `binding`, the name of its app's binding.
   // Where somebody else writes it at this moment, that is as good. Blocks for the vault.
   void SealProvenance(const ConnectionKey& key, const std::string& passport, const std::string& binding);

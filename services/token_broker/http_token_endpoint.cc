@@ -36,7 +36,7 @@ absl::StatusOr<std::string> Assertion(const Provider& provider, const std::strin
                                  {"jti", RandomToken("", 16)},
                                  {"iat", seconds},
                                  {"exp", seconds + absl::ToInt64Seconds(kAssertionLife)}};
-  return key.SignJws(DumpJson(claims), "JWT");
+  return key.SignJws(DumpJson(claims), "JWT", provider.key_id);
 }
 
 }  // namespace

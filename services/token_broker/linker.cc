@@ -42,14 +42,13 @@ absl::Status NoSuchFlow() {
                     "link_unknown");
 }
 
-// Links begun, and how those ended that came back from the provider.
-void CountLink(const registry::v1::App& app, const std::string& outcome) {
+}  // namespace
+
+void CountLink(const std::string& app, const std::string& outcome) {
   MetricCounter("sallyport_broker_links_total", "Links of users' accounts, by app and outcome",
-                {{"app", app.slug()}, {"outcome", outcome}})
+                {{"app", app}, {"outcome", outcome}})
       .Increment();
 }
-
-}  // namespace
 
 std::string CodeChallengeS256(absl::string_view verifier) { return Base64UrlEncode(Sha256(verifier)); }
 
@@ -98,7 +97,7 @@ absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& pa
   if (absl::StatusOr<vault::v1::PutResponse> stored = vault_.Put(put, ""); !stored.ok()) {
     return stored.status();
   }
-  CountLink(*start.app, "started");
+  CountLink(start.app->slug(), "started");
 
   FormFields fields = {{"response_type", "code"},
                        {"client_id", provider.client_id},
@@ -179,10 +178,10 @@ absl::StatusOr<v1::LinkFlow> Linker::Consume(const Return& returned, const Passp
 
 absl::Status Linker::Finish(const Return& returned, const Passport& passport, Outcome* outcome) {
   const absl::Status status = Complete(returned, passport, outcome);
-  CountLink(*returned.app, status.ok()                   ? "completed"
-                           : absl::IsCancelled(status)   ? "declined"
-                           : absl::IsUnavailable(status) ? "failed"
-                                                         : "refused");
+  CountLink(returned.app->slug(), status.ok()                   ? "completed"
+                                  : absl::IsCancelled(status)   ? "declined"
+                                  : absl::IsUnavailable(status) ? "failed"
+                                                                : "refused");
   return status;
 }
 

@@ -83,6 +83,9 @@ class Linker {
   const absl::Duration idle_refresh_;
 };
 
+// Counts links begun, and how those ended that came back from the provider. `app`: slug, or uid of a consent.
+void CountLink(const std::string& app, const std::string& outcome);
+
 // RFC 7636 section 4.2.
 std::string CodeChallengeS256(absl::string_view verifier);
 

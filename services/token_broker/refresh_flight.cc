@@ -145,6 +145,8 @@ bool RefreshFlight::IsSatisfied(const ConnectionView& head, const vault::v1::Rec
              IsUsable(head.times, now);
     case RefreshWish::Reason::kDue:
       return !metadata.has_next_at() || FromTimestamp(metadata.next_at()) > now;
+    case RefreshWish::Reason::kFurther:
+      return wish_.further->outcome.has_value();
   }
   return false;
 }
@@ -215,7 +217,8 @@ RefreshFlight::Next RefreshFlight::MarkNeedsUser(const std::string& state, const
 std::string RefreshFlight::Fingerprint() const {
   return absl::StrCat(static_cast<int>(phase_), "/", lease_.id(), "/", lease_.generation(), "/", lease_.head(), "/",
                       head_.refresh_token(), "/", side_.refresh_token(), "/", answer_.refresh_token(), "/", resubmit_,
-                      "/", took_over_, answer_lacks_access_, former_link_, refusals_, "/", status_.state(), "/",
+                      "/", took_over_, answer_lacks_access_, former_link_, refusals_,
+                      wish_.further != nullptr && wish_.further->outcome.has_value(), "/", status_.state(), "/",
                       absl::StrJoin(refused_tokens_, ","), "/", refusal_);
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -21,16 +22,29 @@
 
 namespace sallyport::token_broker {
 
+// Another access token than the connection's own, asked for with its refresh token (RFC 6749 section 6): one for
+// another audience. The flight keeps it nowhere and what comes of it marks nothing: it says nothing about the
+// connection. A refresh token that comes with it is stored as any other.
+struct FurtherToken {
+  // Parameters of the request; empty: left out. `resource` as in RFC 8707.
+  std::string scope;
+  std::string resource;
+  // What the provider made of it; none while it was not asked. Whoever waits reads it once the refresh has ended.
+  std::optional<TokenResult> outcome;
+};
+
 // Why a refresh is wanted; decides when it is not needed any more.
 struct RefreshWish {
   enum class Reason {
-    kStale,   // Until the head is fresh.
-    kForced,  // Until the head is another than (refused_generation, refused_version): an upstream refused that one.
-    kDue,     // Until next_at lies ahead: an idle refresh token is kept alive.
+    kStale,    // Until the head is fresh.
+    kForced,   // Until the head is another than (refused_generation, refused_version): an upstream refused that one.
+    kDue,      // Until next_at lies ahead: an idle refresh token is kept alive.
+    kFurther,  // Until `further` has an outcome.
   };
   Reason reason = Reason::kStale;
   int64_t refused_generation = 0;
   int64_t refused_version = 0;
+  std::shared_ptr<FurtherToken> further = nullptr;
 };
 
 // One refresh of one connection, from the lease to the answer's safe place in the vault, as a machine whose every step
@@ -90,6 +104,7 @@ class RefreshFlight {
     bool renewed = false;        // This flight's answer is the head.
     bool adopted = false;        // A late answer of a former holder became the head.
     bool marked = false;         // Marked as needing the user.
+    bool further = false;        // Brought the further token that was wished for.
     bool stray_revoked = false;  // The answer belonged to a former link and was revoked at the provider.
     std::string failure;         // Provider's error code or a word of ours; empty if none.
     std::string provider_error;  // The provider's own error code, where `failure` says what was concluded from it.
@@ -143,6 +158,9 @@ class RefreshFlight {
   Next MarkNeedsUser(const std::string& state, const std::string& reason);
   Next Held(absl::Duration retry_after);
   Next Fail(const ProviderError& error);
+  TokenResult AskProvider();
+  // After the answer to a wish for a further token, or its refusal.
+  Next EndFurther(TokenResult result);
   Next Finish(absl::StatusOr<SharedConnection> result);
   Next Then(Phase phase, absl::Duration wait = absl::ZeroDuration());
   absl::Status GiveBack();

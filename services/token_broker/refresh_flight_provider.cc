@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Asking the provider, and what its refusals mean.
 #include <algorithm>
+#include <utility>
 #include <variant>
 
 #include "common/proto_time.h"
@@ -26,7 +27,10 @@ RefreshFlight::Next RefreshFlight::Send() {
   report_.asked_provider = true;
   // Lifetimes count from the answer, which was made at this moment at the earliest.
   const absl::Time asked_at = clock_.Now();
-  TokenResult result = endpoint_.Refresh(provider_, Secret::Copy(head_.refresh_token()));
+  TokenResult result = AskProvider();
+  if (wish_.reason == RefreshWish::Reason::kFurther) {
+    return EndFurther(std::move(result));
+  }
   if (const auto* error = std::get_if<ProviderError>(&result)) {
     return Fail(*error);
   }
@@ -36,6 +40,50 @@ RefreshFlight::Next RefreshFlight::Send() {
     *answer_.mutable_provenance() = ProvenanceOf(lease_.metadata().labels());
   }
   answer_lacks_access_ = answer.access_token.empty();
+  store_attempts_ = refusals_ = 0;
+  return Then(Phase::kCommit);
+}
+
+TokenResult RefreshFlight::AskProvider() {
+  const Secret refresh_token = Secret::Copy(head_.refresh_token());
+  if (wish_.reason != RefreshWish::Reason::kFurther) {
+    return endpoint_.Refresh(provider_, refresh_token);
+  }
+  Provider asked = provider_;
+  if (!wish_.further->scope.empty()) {
+    asked.token_params["scope"] = wish_.further->scope;
+  }
+  if (!wish_.further->resource.empty()) {
+    asked.token_params["resource"] = wish_.further->resource;
+  }
+  return endpoint_.Refresh(asked, refresh_token);
+}
+
+RefreshFlight::Next RefreshFlight::EndFurther(TokenResult result) {
+  const auto* error = std::get_if<ProviderError>(&result);
+  if (error != nullptr) {
+    report_.failure = report_.provider_error = error->code;
+    const bool ambiguous = error->failure == ProviderFailure::kAmbiguous;
+    wish_.further->outcome = *error;
+    absl::StatusOr<std::shared_ptr<ConnectionView>> head = ViewOf(lease_.metadata(), lease_.head(), lease_.payload());
+    // As with any refresh: it may be on its way still, and the lease runs out on its own.
+    return ambiguous ? Finish(std::move(head)) : ReleaseWith(std::move(head));
+  }
+  auto& answer = std::get<TokenAnswer>(result);
+  const Secret rotated = std::move(answer.refresh_token);
+  report_.further = !answer.access_token.empty();
+  if (report_.further) {
+    wish_.further->outcome = std::move(result);
+  } else {
+    wish_.further->outcome = ProviderError{.failure = ProviderFailure::kNoAccessToken, .code = "no_access_token"};
+  }
+  if (rotated.empty() || rotated.Expose() == head_.refresh_token()) {
+    return ReleaseWith(ViewOf(lease_.metadata(), lease_.head(), lease_.payload()));
+  }
+  answer_ = Rotated(head_, rotated, clock_.Now());
+  if (!answer_.has_provenance()) {
+    *answer_.mutable_provenance() = ProvenanceOf(lease_.metadata().labels());
+  }
   store_attempts_ = refusals_ = 0;
   return Then(Phase::kCommit);
 }

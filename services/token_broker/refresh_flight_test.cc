@@ -26,7 +26,8 @@ class FakeEndpoint final : public TokenEndpoint {
   TokenResult ExchangeCode(const Provider&, const Secret&, const std::string&, const Secret&) override {
     return ProviderError{};
   }
-  TokenResult Refresh(const Provider& /*provider*/, const Secret& refresh_token) override {
+  TokenResult Refresh(const Provider& provider, const Secret& refresh_token) override {
+    params_ = provider.token_params;
     sent_.push_back(std::string(refresh_token.Expose()));
     return answer_();
   }
@@ -36,6 +37,7 @@ class FakeEndpoint final : public TokenEndpoint {
   }
 
   std::function<TokenResult()> answer_ = [] { return Tokens("at1", "rt1"); };
+  std::map<std::string, std::string> params_;  // Of the last refresh.
   std::vector<std::string> sent_;
   std::vector<std::string> revoked_;
 
@@ -566,6 +568,104 @@ TEST_F(RefreshFlightTest, NothingIsSentWhileTheUserIsNeeded) {
     EXPECT_EQ(StateOfResult(*flight), ConnectionView::State::kNeedsUser) << state;
   }
   EXPECT_THAT(endpoint_.sent_, IsEmpty());
+}
+
+// ---- a token for another audience ---------------------------------------------------------------------------------
+
+class FurtherTest : public RefreshFlightTest {
+ protected:
+  // Runs a flight that asks for one.
+  std::unique_ptr<RefreshFlight> Ask() {
+    further_ = std::make_shared<FurtherToken>();
+    further_->scope = "api://down/.default";
+    further_->resource = "https://down.example";
+    auto flight = Flight({.reason = Reason::kFurther, .further = further_});
+    EXPECT_EQ(Run(*flight), Kind::kDone);
+    return flight;
+  }
+  std::string Given() const {
+    const auto* answer = further_->outcome.has_value() ? std::get_if<TokenAnswer>(&*further_->outcome) : nullptr;
+    return answer == nullptr ? "" : std::string(answer->access_token.Expose());
+  }
+  std::string Refused() const {
+    const auto* error = further_->outcome.has_value() ? std::get_if<ProviderError>(&*further_->outcome) : nullptr;
+    return error == nullptr ? "" : error->code;
+  }
+  std::shared_ptr<FurtherToken> further_;
+};
+
+TEST_F(FurtherTest, TheConnectionKeepsItsTokenAndGetsTheRotatedRefreshToken) {
+  Link("rt0");
+  const auto flight = Ask();
+  EXPECT_EQ(Given(), "at1");
+  EXPECT_THAT(endpoint_.params_, ::testing::ElementsAre(::testing::Pair("resource", "https://down.example"),
+                                                        ::testing::Pair("scope", "api://down/.default")));
+  EXPECT_EQ(Head().refresh_token(), "rt1");
+  EXPECT_EQ(Head().access_token(), "at0") << "a token for another audience is not the connection's";
+  EXPECT_TRUE(flight->report().further);
+  EXPECT_TRUE(flight->report().renewed);
+  EXPECT_EQ((*flight->result())->access_token.Expose(), "at0");
+
+  endpoint_.answer_ = [] { return FakeEndpoint::Tokens("at2", ""); };
+  const int64_t version = Metadata().head();
+  Ask();
+  EXPECT_EQ(Given(), "at2");
+  EXPECT_EQ(Metadata().head(), version) << "nothing new to store";
+  EXPECT_EQ(vault_.Holder(Record()), "") << "and the lease is given back";
+}
+
+TEST_F(FurtherTest, ARefusalMarksNothingAndDelaysNobody) {
+  Link("rt0");
+  for (const ProviderFailure failure :
+       {ProviderFailure::kInvalidGrant, ProviderFailure::kGrantDoubted, ProviderFailure::kInteractionRequired,
+        ProviderFailure::kClientRejected, ProviderFailure::kRateLimited, ProviderFailure::kUnavailable,
+        ProviderFailure::kNoAccessToken, ProviderFailure::kNotSent}) {
+    AnswerWith({.failure = failure, .code = "no", .retry_after = absl::Hours(1), .blames_refresh_token = true});
+    const auto flight = Ask();
+    EXPECT_EQ(Refused(), "no");
+    EXPECT_EQ(StateOfResult(*flight), ConnectionView::State::kLinked);
+    EXPECT_EQ(Metadata().state(), "LINKED");
+    EXPECT_FALSE(Metadata().has_backoff_until());
+    EXPECT_EQ(vault_.Holder(Record()), "");
+  }
+  endpoint_.answer_ = [] { return FakeEndpoint::Tokens("at1", "rt1"); };
+  auto ordinary = Flight();
+  EXPECT_EQ(Run(*ordinary), Kind::kDone);
+  EXPECT_TRUE(ordinary->report().renewed);
+  EXPECT_EQ(endpoint_.params_.count("scope"), 0U) << "others are asked for as ever";
+}
+
+TEST_F(FurtherTest, AnAnswerThatMayBeOnItsWayKeepsTheLease) {
+  Link("rt0");
+  AnswerWith({.failure = ProviderFailure::kAmbiguous, .code = "timeout"});
+  Ask();
+  EXPECT_EQ(Refused(), "timeout");
+  EXPECT_NE(vault_.Holder(Record()), "") << "nobody sends the same refresh token meanwhile";
+}
+
+TEST_F(FurtherTest, ARefreshTokenWithoutAccessTokenIsKept) {
+  Link("rt0");
+  endpoint_.answer_ = [] { return FakeEndpoint::Tokens("", "rt1"); };
+  Ask();
+  EXPECT_EQ(Refused(), "no_access_token");
+  EXPECT_EQ(Head().refresh_token(), "rt1");
+  EXPECT_EQ(Head().access_token(), "at0");
+}
+
+TEST_F(FurtherTest, WithoutRefreshTokenNobodyIsAsked) {
+  Link("");
+  const auto flight = Ask();
+  EXPECT_FALSE(further_->outcome.has_value());
+  EXPECT_FALSE((*flight->result())->can_refresh);
+  EXPECT_THAT(endpoint_.sent_, IsEmpty());
+}
+
+TEST_F(FurtherTest, ARefreshTokenBeyondWhatTheVaultTakesPushesOthersOut) {
+  Link("rt0");
+  endpoint_.answer_ = [] { return FakeEndpoint::Tokens("at1", std::string(kMaxTokenSetBytes - 80, 'r')); };
+  Ask();
+  EXPECT_EQ(Given(), "at1");
+  EXPECT_EQ(Head().refresh_token().size(), kMaxTokenSetBytes - 80);
 }
 
 }  // namespace

@@ -49,6 +49,8 @@ struct Faults {
   // Brokers that start afterwards do not know the issuer's metadata, or know an app that was moved elsewhere.
   int metadata_outage = 0;
   int move = 0;
+  // The second broker's flights ask for a token for another audience.
+  bool further = false;
   // The provider refuses with unauthorized_client, and a description that blames the refresh token.
   bool vague = false;
 };
@@ -157,7 +159,13 @@ class World {
       RefreshFlight::Options options;
       options.random = [] { return 0.5; };
       holds_[Index(i)] = passport_;
-      flights_[Index(i)] = std::make_unique<RefreshFlight>(ConnectionKey{"u:ada", "app_1"}, config_, RefreshWish{},
+      RefreshWish wish;
+      if (faults_.further && i == 1) {
+        wish.reason = RefreshWish::Reason::kFurther;
+        wish.further = std::make_shared<FurtherToken>();
+        wish.further->scope = "other";
+      }
+      flights_[Index(i)] = std::make_unique<RefreshFlight>(ConnectionKey{"u:ada", "app_1"}, config_, wish,
                                                            Passport(passport_), vault_, provider_, clock_, options);
       return;
     }
@@ -413,7 +421,19 @@ INSTANTIATE_TEST_SUITE_P(
             Case{"MoveAndRelink", {.relink = 1, .move = 1}},
             Case{"VagueRefusalAndCrashInFlight", {.crash_in_flight = 1, .vague = true}},
             Case{"VagueRefusalAndLapse", {.lapse = 1, .vague = true}},
-            Case{"VagueRefusalAndLostAnswer", {.lost_answer = 1, .vague = true}})),
+            Case{"VagueRefusalAndLostAnswer", {.lost_answer = 1, .vague = true}}, Case{"Further", {.further = true}},
+            Case{"FurtherAndCrash", {.crash = 1, .further = true}},
+            Case{"FurtherAndCrashInFlight", {.crash_in_flight = 1, .further = true}},
+            Case{"FurtherAndLostAnswer", {.lost_answer = 1, .further = true}},
+            Case{"FurtherAndLostRequest", {.lost_request = 1, .further = true}},
+            Case{"FurtherAndRelink", {.relink = 1, .further = true}},
+            Case{"FurtherAndUnlink", {.unlink = 1, .further = true}},
+            Case{"FurtherAndPutFails", {.put_failure = 2, .further = true}},
+            Case{"FurtherAndLapse", {.lapse = 1, .further = true}},
+            Case{"FurtherAndHalfAnswer", {.half_answer = 1, .further = true}},
+            Case{"FurtherAndRelinkWithTheSameToken", {.relink_same = 1, .further = true}},
+            Case{"FurtherAndLeaseForgottenAndExpiry", {.expiry = 1, .forgotten_lease = 1, .further = true}},
+            Case{"FurtherAndVagueRefusalAndLapse", {.lapse = 1, .further = true, .vague = true}})),
     [](const auto& chosen) {
       const Mode mode = std::get<0>(chosen.param);
       return std::string(mode == Mode::kStrict  ? "Strict"

@@ -25,6 +25,7 @@ struct RefreshMetrics {
   }
   prometheus::Counter& renewed = Outcome("renewed");
   prometheus::Counter& adopted = Outcome("adopted");
+  prometheus::Counter& further = Outcome("further");
   prometheus::Counter& needs_user = Outcome("needs_user");
   prometheus::Counter& failed = Outcome("failed");
   prometheus::Counter& not_needed = Outcome("not_needed");
@@ -42,6 +43,7 @@ void CountRefresh(const absl::StatusOr<SharedConnection>& result, const RefreshF
   const RefreshMetrics& metrics = Metrics();
   prometheus::Counter& outcome = report.renewed                      ? metrics.renewed
                                  : report.adopted                    ? metrics.adopted
+                                 : report.further                    ? metrics.further
                                  : report.marked                     ? metrics.needs_user
                                  : !result.ok() && !IsNotDue(result) ? metrics.failed
                                                                      : metrics.not_needed;
@@ -256,7 +258,7 @@ void Refresher::End(const FlightPtr& flight, const absl::StatusOr<SharedConnecti
     waiters.swap(flight->waiters);
     if (report.renewed || report.adopted || failures_.size() > kMaxFailures) {
       failures_.erase(text);
-    } else if (report.asked_provider) {
+    } else if (report.asked_provider && flight->wish.reason != RefreshWish::Reason::kFurther) {
       ++failures_[text];
     }
     FreeSlot(flight->key.connection);

@@ -4,12 +4,14 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/token_broker/connection.h"
 #include "services/token_broker/errors.h"
+#include "services/token_broker/linker.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -26,6 +28,10 @@ v1::TokenSet ToTokenSet(const v1::StoreTokensRequest& request) {
   }
   *tokens.mutable_obtained_at() = request.obtained_at();
   *tokens.mutable_linked_at() = request.obtained_at();
+  if (!request.consent_server_uid().empty()) {
+    tokens.mutable_consent()->set_server_uid(request.consent_server_uid());
+    *tokens.mutable_consent()->mutable_at() = request.obtained_at();
+  }
   if (tokens.ByteSizeLong() > kMaxTokenSetBytes) {
     tokens.clear_id_token();
   }
@@ -33,6 +39,19 @@ v1::TokenSet ToTokenSet(const v1::StoreTokensRequest& request) {
 }
 
 }  // namespace
+
+absl::Status SignInStore::RecordConsent(const v1::StoreTokensRequest& request, const ConnectionKey& key,
+                                        const vault::v1::PutResponse& stored) const {
+  if (request.consent_server_uid().empty()) {
+    return absl::OkStatus();
+  }
+  CountLink(key.connection, "completed");
+  AuditLog::Entry entry{.type = "link.completed", .subject = key.subject};
+  entry.server_uid = request.consent_server_uid();
+  entry.credentials = {UseOf(key.connection, stored.generation(), stored.version())};
+  entry.details = {{"connector", request.connector()}, {"scopes", absl::StrJoin(request.scopes(), " ")}};
+  return audit_.Record(entry);
+}
 
 absl::StatusOr<v1::StoreTokensResponse> SignInStore::Store(const v1::StoreTokensRequest& request,
                                                            const std::optional<Passport>& passport) {
@@ -59,6 +78,7 @@ absl::StatusOr<v1::StoreTokensResponse> SignInStore::Store(const v1::StoreTokens
     // What was made from the tokens before is not to be used on.
     invalidations_.Connection(key, stored.generation(), now);
   }
+  RETURN_IF_ERROR(RecordConsent(request, key, stored));
   return v1::StoreTokensResponse();
 }
 

@@ -9,6 +9,7 @@
 #include "common/caller/passport.h"
 #include "common/clock.h"
 #include "sallyport/token_broker/v1/sign_ins.pb.h"
+#include "services/token_broker/audit_log.h"
 #include "services/token_broker/invalidations.h"
 #include "services/token_broker/vault_client.h"
 
@@ -18,8 +19,9 @@ namespace sallyport::token_broker {
 class SignInStore {
  public:
   // All outlive this. `idle_refresh`: when tokens that nobody uses are renewed.
-  SignInStore(VaultClient& vault, Invalidations& invalidations, const Clock& clock, absl::Duration idle_refresh)
-      : vault_(vault), invalidations_(invalidations), clock_(clock), idle_refresh_(idle_refresh) {}
+  SignInStore(VaultClient& vault, Invalidations& invalidations, const AuditLog& audit, const Clock& clock,
+              absl::Duration idle_refresh)
+      : vault_(vault), invalidations_(invalidations), audit_(audit), clock_(clock), idle_refresh_(idle_refresh) {}
 
   // PERMISSION_DENIED reason passport_mismatch without a passport of purpose sign_in. Of more than the vault takes the
   // ID token is left out: without it the access token can still be forwarded, and renewed.
@@ -27,8 +29,12 @@ class SignInStore {
                                                 const std::optional<Passport>& passport);
 
  private:
+  absl::Status RecordConsent(const v1::StoreTokensRequest& request, const ConnectionKey& key,
+                             const vault::v1::PutResponse& stored) const;
+
   VaultClient& vault_;
   Invalidations& invalidations_;
+  const AuditLog& audit_;
   const Clock& clock_;
   const absl::Duration idle_refresh_;
 };

@@ -153,6 +153,7 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<SignIns> sign_ins;
   std::unique_ptr<SignInStore> sign_in_store;
   std::unique_ptr<TokenClient> token_client;
+  std::unique_ptr<FetchLanes> fetch_lanes;
   Sources sources;
   std::unique_ptr<TaskRunner> fetchers;  // After what its tasks use: it stops first.
   std::unique_ptr<Resolver> resolver;
@@ -231,8 +232,13 @@ void TokenBrokerServer::Parts::Observe(const ConnectionKey& connection, const ab
     return;
   }
   AuditLog::Entry entry{.type = "credential.refreshed"};
-  entry.decision = report.renewed || report.adopted ? audit::v1::DECISION_ALLOWED : audit::v1::DECISION_FAILED;
-  entry.rule = report.renewed ? "renewed" : report.adopted ? "adopted" : report.marked ? "needs_user" : "failed";
+  const bool good = report.renewed || report.adopted || report.further;
+  entry.decision = good ? audit::v1::DECISION_ALLOWED : audit::v1::DECISION_FAILED;
+  entry.rule = report.further   ? "further"
+               : report.renewed ? "renewed"
+               : report.adopted ? "adopted"
+               : report.marked  ? "needs_user"
+                                : "failed";
   entry.subject = connection.subject;
   if (result.ok()) {
     entry.credentials = {UseOf(connection.connection, (*result)->generation, (*result)->version)};
@@ -306,9 +312,10 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
                      const RefreshFlight::Report& report) { Observe(connection, result, report, clock); });
   connections = std::make_unique<Connections>(*vault, *cache, *refresher, *providers, control.get(), clock);
   sign_ins = std::make_unique<SignIns>(peers.authn);
-  sign_in_store = std::make_unique<SignInStore>(*vault, *invalidations, clock, refreshing.flight.idle_refresh);
+  sign_in_store = std::make_unique<SignInStore>(*vault, *invalidations, *audit, clock, refreshing.flight.idle_refresh);
   token_client = std::make_unique<TokenClient>(*secrets, *endpoint, clock);
   fetchers = std::make_unique<TaskRunner>(kFetcherThreads, kMaxQueue);
+  fetch_lanes = std::make_unique<FetchLanes>(*fetchers, FetchLanes::Options{.max_waiting = kMaxQueue});
   AddSources(clock);
   resolver = std::make_unique<Resolver>(*control, sources, *audit, *runner, clock);
   revoker = std::make_unique<Revoker>(*vault, *endpoint, *invalidations, clock);
@@ -331,11 +338,12 @@ void TokenBrokerServer::Parts::AddSources(const Clock& clock) {
   sources.Add(Piece::kStoredSecret, std::make_unique<StoredSecretSource>(*secrets));
   sources.Add(Piece::kUserConnection, std::make_unique<UserConnectionSource>(*secrets, *connections, *runner, clock));
   sources.Add(Piece::kServiceToken,
-              std::make_unique<ServiceTokenSource>(*secrets, *token_client, *fetchers, cache.get(), clock));
+              std::make_unique<ServiceTokenSource>(*secrets, *token_client, *fetch_lanes, cache.get(), clock));
   sources.Add(Piece::kStoredCredential, std::make_unique<StoredCredentialSource>(*secrets, *user_credentials, clock));
-  auto sign_in_tokens = std::make_unique<SignInTokenSource>(*secrets, *connections, *sign_ins, *runner, clock);
+  auto sign_in_tokens =
+      std::make_unique<SignInTokenSource>(*secrets, *connections, *sign_ins, *runner, *fetch_lanes, clock);
   sources.Add(Piece::kExchangedToken,
-              std::make_unique<ExchangedTokenSource>(*secrets, *token_client, *sign_in_tokens, *fetchers, clock));
+              std::make_unique<ExchangedTokenSource>(*secrets, *token_client, *sign_in_tokens, *fetch_lanes, clock));
   sources.Add(Piece::kSignInToken, std::move(sign_in_tokens));
 }
 

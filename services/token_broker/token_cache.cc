@@ -75,6 +75,9 @@ absl::StatusOr<std::string> CacheSealer::Seal(const ConnectionKey& key, const Co
   token.set_version(view.version);
   token.set_can_refresh(view.can_refresh);
   *token.mutable_provenance() = view.provenance;
+  if (!view.consent.server_uid().empty()) {
+    *token.mutable_consent() = view.consent;
+  }
   *token.mutable_scopes() = {view.scopes.begin(), view.scopes.end()};
   const std::string header = Header(view.generation);
   ASSIGN_OR_RETURN(const std::string sealed, AeadSeal(ValueKey(key, view.generation), token.SerializeAsString(),
@@ -122,6 +125,7 @@ absl::StatusOr<SharedConnection> CacheSealer::Open(const ConnectionKey& key, abs
   view->can_refresh = token.can_refresh();
   view->provenance = std::move(*token.mutable_provenance());
   view->provenance_sealed = true;
+  view->consent = std::move(*token.mutable_consent());
   view->scopes.assign(token.scopes().begin(), token.scopes().end());
   return SharedConnection(std::move(view));
 }

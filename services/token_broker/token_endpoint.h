@@ -32,6 +32,7 @@ struct Provider {
   bool metadata_missing = false;
   std::string client_id;
   std::shared_ptr<const Secret> client_secret;  // Null for public clients. Of kPrivateKeyJwt the key, in PEM.
+  std::string key_id;                           // Of kPrivateKeyJwt: `kid`; the key's thumbprint when empty.
   ClientAuth client_auth = ClientAuth::kPost;
   std::map<std::string, std::string> token_params;
 };
@@ -73,6 +74,9 @@ struct ProviderError {
   // description.
   std::string code;
   absl::Duration retry_after = absl::ZeroDuration();
+  // Of kInteractionRequired: what the provider wants to find in the next authorization request
+  // (oauth::ClaimsParameter); empty: nothing.
+  std::string claims;
   // Of kGrantDoubted: the code or the description says that the refresh token is at fault.
   bool blames_refresh_token = false;
 };

@@ -42,6 +42,14 @@ constexpr const char* kFaults[] = {"invalid",   "expired",   "revoked",      "un
                                    "inactive",  "reused",    "reuse",        "consumed", "malformed",      "not exist",
                                    "no longer", "been used", "already used", "bad ",     "not recognized", "issued to"};
 
+// Microsoft Entra says invalid_grant of grants that give a token once their user has agreed, or proved more.
+bool WantsUser(const TokenErrorAnswer& answer) {
+  static constexpr absl::string_view kSuberrors[] = {"consent_required", "basic_action", "additional_action"};
+  return answer.code == oauth::kInvalidGrant &&
+         (std::find(std::begin(kSuberrors), std::end(kSuberrors), answer.suberror) != std::end(kSuberrors) ||
+          absl::StartsWith(answer.description, "AADSTS65001"));
+}
+
 }  // namespace
 
 bool BlamesRefreshToken(absl::string_view text) {
@@ -62,6 +70,10 @@ ProviderFailure ClassifyError(GrantKind kind, const TokenErrorAnswer& answer) {
   }
   if (answer.http_status >= 500) {
     return ProviderFailure::kUnavailable;
+  }
+  // Not of a refresh: there it ends the sign-in, and the next one asks for whatever it takes.
+  if (kind == GrantKind::kCode && WantsUser(answer)) {
+    return ProviderFailure::kInteractionRequired;
   }
   for (const ErrorRule& rule : kErrorRules) {
     if (answer.code == rule.code) {

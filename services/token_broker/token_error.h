@@ -21,6 +21,7 @@ enum class GrantKind {
 struct TokenErrorAnswer {
   int http_status = 0;
   std::string code;         // Empty: none.
+  std::string suberror;     // Microsoft Entra: what kind of `code`.
   std::string description;  // Read here, and never repeated anywhere.
   bool html = false;        // A page for people, of whatever stands before the provider.
 };

@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 
 #include "common/http/url.h"
+#include "common/oauth/claims_parameter.h"
 #include "common/oauth/error.h"
 #include "common/text/json.h"
 #include "services/token_broker/freshness.h"
@@ -140,10 +141,14 @@ TokenResult ParseTokenResponse(GrantKind kind, int http_status, absl::string_vie
   if (success && refused.code.empty()) {
     return object.is_object() ? ReadTokens(kind, object) : TokenResult(Odd("malformed_answer"));
   }
+  refused.suberror = JsonString(object, "suberror").value_or("");
   refused.description = JsonString(object, "error_description").value_or("");
   refused.html = media_type == "text/html" || absl::StartsWith(absl::StripLeadingAsciiWhitespace(body), "<");
   ProviderError error{.failure = ClassifyError(kind, refused), .retry_after = retry_after};
   error.code = refused.code.empty() ? absl::StrCat("http_", http_status) : oauth::SafeErrorCode(refused.code);
+  if (error.failure == ProviderFailure::kInteractionRequired) {
+    error.claims = oauth::ClaimsParameter(JsonString(object, "claims").value_or(""));
+  }
   error.blames_refresh_token = error.failure == ProviderFailure::kGrantDoubted &&
                                (BlamesRefreshToken(refused.code) || BlamesRefreshToken(refused.description));
   return error;

@@ -170,6 +170,34 @@ TEST(TokenResponseTest, InteractionIsNotTheEndOfAGrant) {
   }
 }
 
+TEST(TokenResponseTest, EntraSaysInvalidGrantOfWhatConsentWouldMend) {
+  for (const char* body :
+       {R"({"error":"invalid_grant","suberror":"consent_required"})",
+        R"({"error":"invalid_grant","suberror":"basic_action"})",
+        R"({"error":"invalid_grant","error_description":"AADSTS65001: The user has not consented"})"}) {
+    EXPECT_EQ(ErrorOf(Parse(400, body, GrantKind::kCode)).failure, ProviderFailure::kInteractionRequired) << body;
+    EXPECT_EQ(ErrorOf(Parse(400, body)).failure, ProviderFailure::kInvalidGrant) << "of a refresh: " << body;
+  }
+  for (const char* body : {R"({"error":"invalid_grant","suberror":"bad_token"})",
+                           R"({"error":"invalid_scope","suberror":"consent_required"})",
+                           R"({"error":"invalid_grant","error_description":"see AADSTS65001"})"}) {
+    EXPECT_NE(ErrorOf(Parse(400, body, GrantKind::kCode)).failure, ProviderFailure::kInteractionRequired) << body;
+  }
+}
+
+TEST(TokenResponseTest, ClaimsThatAProviderWantsAreTakenWithinBounds) {
+  const auto claims = [](const std::string& value, const char* error = "interaction_required") {
+    return ErrorOf(Parse(400, absl::StrCat(R"({"error":")", error, R"(","claims":)", value, "}"), GrantKind::kCode))
+        .claims;
+  };
+  EXPECT_EQ(claims(R"("{\"a\":1}")"), R"({"a":1})");
+  EXPECT_EQ(claims(R"("{\"a\":1}")", "invalid_scope"), "");
+  EXPECT_EQ(claims(R"("x")"), "");
+  EXPECT_EQ(claims("7"), "");
+  EXPECT_EQ(claims(absl::StrCat(R"("{\"a\":\")", std::string(100'000, 'x'), R"(\"}")")), "");
+  EXPECT_EQ(claims(absl::StrCat(R"("{\"a\":\")", std::string(1 << 20, 'x'), R"(\"}")")), "");
+}
+
 TEST(TokenResponseTest, ErrorsOfStatus200AreErrors) {
   EXPECT_EQ(ErrorOf(Parse(200, R"({"ok":false,"access_token":"at"})")).code, "ok_false");
   EXPECT_EQ(ErrorOf(Parse(200, R"({"error":"bad_verification_code","access_token":"at"})")).code,

@@ -22,6 +22,7 @@
 #include "services/token_broker/link_ticket.h"
 #include "services/token_broker/names.h"
 #include "services/token_broker/provider_trouble.h"
+#include "services/token_broker/upstream_origin.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -37,6 +38,11 @@ WebResponse Redirect(const std::string& target) { return web::Redirect(target, k
 std::string FieldOf(const std::map<std::string, std::string>& fields, const std::string& name) {
   const auto found = fields.find(name);
   return found == fields.end() ? "" : found->second;
+}
+
+std::string HostOf(const std::string& public_url) {
+  const absl::StatusOr<Url> url = Url::Parse(public_url);
+  return url.ok() ? url->authority() : "";
 }
 
 // authn's transaction ids are opaque, but they go into a URL of ours.
@@ -67,6 +73,7 @@ WebPages::WebPages(std::string public_url, const ControlStream& control, const P
                    VaultClient& vault, Linker& linker, UserCredentials& credentials, BrokerKey& key,
                    const AuditLog& audit, const Clock& clock)
     : public_url_(std::move(public_url)),
+      host_(HostOf(public_url_)),
       control_(control),
       verifier_(verifier),
       vault_(vault),
@@ -74,10 +81,8 @@ WebPages::WebPages(std::string public_url, const ControlStream& control, const P
       credentials_(credentials),
       key_(key),
       audit_(audit),
-      clock_(clock) {
-  const absl::StatusOr<Url> url = Url::Parse(public_url_);
-  host_ = url.ok() ? url->authority() : "";
-}
+      clock_(clock),
+      consents_(public_url_, host_, vault, key, audit, clock) {}
 
 WebResponse WebPages::Handle(const WebRequest& request) {
   const std::vector<std::string> path = absl::StrSplit(request.path(), '/');
@@ -129,6 +134,9 @@ WebResponse WebPages::Handle(const WebRequest& request) {
     return Message(400, host_, "No way back there",
                    "The address that this link leads back to is not one that the server's administrator has allowed "
                    "(policy.returnOrigins). Begin again where you came from.");
+  }
+  if (!FieldOf(visit.fields, "consent").empty()) {
+    return Consent(visit, path.size() == 4);
   }
   if (!Choose(visit, FieldOf(visit.fields, "credential"))) {
     return Message(404, host_, "Not found", "This server needs no such credential of yours.");
@@ -191,6 +199,22 @@ WebResponse WebPages::Connect(const Visit& visit) {
   return ShowConnect(visit);
 }
 
+WebResponse WebPages::Consent(const Visit& visit, bool done) {
+  const std::vector<std::string>& mine = visit.passport.link_server_uids;
+  if (std::find(mine.begin(), mine.end(), visit.server->uid()) == mine.end()) {
+    return Message(403, host_, "Not for you", "You may not use this server. Ask its administrator.");
+  }
+  const ConsentPages::Visit consent{*visit.request, visit.passport, visit.fields,
+                                    *visit.server,  visit.txn,      visit.return_to};
+  if (done) {
+    return consents_.Done(consent);
+  }
+  const std::string ticket = FieldOf(visit.fields, "for");
+  bool refused = false;
+  WebResponse response = ticket.empty() ? WebResponse() : CheckLink(visit, ticket, &refused);
+  return refused ? response : consents_.Connect(consent, !ticket.empty());
+}
+
 WebResponse WebPages::CheckLink(const Visit& visit, const std::string& ticket, bool* refused) {
   *refused = true;
   absl::StatusOr<Secret> key = key_.For("sallyport link ticket v1");
@@ -221,8 +245,8 @@ WebResponse WebPages::CheckLink(const Visit& visit, const std::string& ticket, b
 bool WebPages::IsEntered(const registry::v1::McpServer& server, const registry::v1::Credential& credential,
                          const Passport& passport) {
   const absl::StatusOr<std::optional<UserCredentials::Stored>> stored = credentials_.Read(credential.uid(), passport);
-  const absl::StatusOr<Url> upstream = Url::Parse(server.upstream_url());
-  return stored.ok() && stored->has_value() && upstream.ok() && (*stored)->Allows(upstream->origin()) &&
+  const std::string origin = UpstreamOriginOf(server);
+  return stored.ok() && stored->has_value() && !origin.empty() && (*stored)->Allows(origin) &&
          (credential.kind() != registry::v1::Credential::PASSWORD || !(*stored)->username.empty());
 }
 

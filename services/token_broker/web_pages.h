@@ -12,6 +12,7 @@
 #include "services/token_broker/audit_log.h"
 #include "services/token_broker/broker_key.h"
 #include "services/token_broker/connectables.h"
+#include "services/token_broker/consent_pages.h"
 #include "services/token_broker/linker.h"
 #include "services/token_broker/user_credentials.h"
 #include "services/token_broker/vault_client.h"
@@ -27,6 +28,8 @@ namespace sallyport::token_broker {
 //       redirect off the origin may follow a form)
 //   GET  /connect/<server>/done[?credential=…]
 //       it is linked, or stored
+//   …?consent=1
+//       see consent_pages.h
 //   GET  /callback/<app>
 //       the provider's answer; back to return_to, if the link was begun with one
 // Who is not signed in goes to /login first. Thread-safe, blocking.
@@ -41,6 +44,8 @@ class WebPages {
  private:
   struct Visit;
   web::v1::WebResponse Connect(const Visit& visit);
+  // What people agree to at their identity provider.
+  web::v1::WebResponse Consent(const Visit& visit, bool done);
   web::v1::WebResponse ShowConnect(const Visit& visit);
   web::v1::WebResponse ShowCredential(const Visit& visit, int status, const page::Html& note);
   web::v1::WebResponse EnterCredential(const Visit& visit);
@@ -68,7 +73,7 @@ class WebPages {
   bool IsOurForm(const Visit& visit);
 
   const std::string public_url_;
-  std::string host_;
+  const std::string host_;
   const ControlStream& control_;
   const PassportVerifier* const verifier_;
   VaultClient& vault_;
@@ -77,6 +82,7 @@ class WebPages {
   BrokerKey& key_;
   const AuditLog& audit_;
   const Clock& clock_;
+  ConsentPages consents_;
 };
 
 }  // namespace sallyport::token_broker

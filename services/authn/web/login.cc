@@ -10,7 +10,6 @@
 #include "common/oauth/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
-#include "common/text/json.h"
 #include "common/text/utf8.h"
 #include "common/web/page.h"
 #include "services/authn/errors.h"
@@ -53,6 +52,11 @@ absl::StatusOr<WebResponse> LoginFlow::Login(const WebRequest& request, absl::Ti
   ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
   const std::string return_to = SafeReturnTo(query.Get("return_to"));
   const bool again = query.Get("switch") == "1";
+  if (query.Has("consent")) {
+    const Connector* connector = context_.parts.connectors.Find(query.Get("connector"));
+    ASSIGN_OR_RETURN(const ConsentRequest consent, ConsentRequestOf(context_, query, browser, connector));
+    return StartOidc(*connector, browser, consent.step, consent.wish, now);
+  }
   if (browser.session.has_value() && !again && !query.Has("connector")) {
     return Redirect(return_to);
   }
@@ -70,7 +74,8 @@ absl::StatusOr<WebResponse> LoginFlow::Login(const WebRequest& request, absl::Ti
     }
   }
   if (chosen != nullptr && chosen->type() == Connector::Type::kOidc) {
-    return StartOidc(*chosen, browser, return_to, again, now);
+    return StartOidc(*chosen, browser, {.connector = chosen->id(), .return_to = return_to},
+                     {.prompt = again ? "login" : ""}, now);
   }
   if (chosen != nullptr) {
     return Redirect(WithParameters("/login/local", {{"connector", chosen->id()}, {"return_to", return_to}}));
@@ -85,14 +90,13 @@ absl::StatusOr<WebResponse> LoginFlow::Login(const WebRequest& request, absl::Ti
 }
 
 absl::StatusOr<WebResponse> LoginFlow::StartOidc(const Connector& connector, const Browser& browser,
-                                                 absl::string_view return_to, bool again, absl::Time now) {
-  const std::string payload = DumpJson({{"connector", connector.id()}, {"return_to", std::string(return_to)}});
+                                                 const SignInStep& step, const OidcLogin::Wish& wish, absl::Time now) {
   ASSIGN_OR_RETURN(const std::string state,
-                   context_.transactions.Begin(browser.transaction_cookie, kSigningIn, payload, now));
+                   context_.transactions.Begin(browser.transaction_cookie, kSigningIn, step.ToPayload(), now));
   const absl::StatusOr<std::string> target =
-      context_.oidc.AuthorizationUrl(connector, state, browser.transaction_cookie, again ? "login" : "", now);
+      context_.oidc.AuthorizationUrl(connector, state, browser.transaction_cookie, wish, now);
   if (!target.ok()) {
-    return ProviderFailure(context_, connector, target.status(), return_to);
+    return ProviderFailure(context_, connector, target.status(), step.return_to);
   }
   WebResponse response = Redirect(*target);
   KeepTransactionCookie(browser, response);
@@ -186,50 +190,53 @@ absl::StatusOr<WebResponse> LoginFlow::Callback(absl::string_view connector_id, 
   ASSIGN_OR_RETURN(const Browser browser, Recognize(context_, request, now));
   ASSIGN_OR_RETURN(const std::string payload,
                    context_.transactions.Take(query->Get("state"), browser.transaction_cookie, kSigningIn, now));
-  ASSIGN_OR_RETURN(const nlohmann::json step, ParseJsonObject(payload));
+  ASSIGN_OR_RETURN(const SignInStep step, SignInStep::FromPayload(payload));
   const Connector* connector = context_.parts.connectors.Find(connector_id);
   // Another provider's answer at this provider's address is a mix-up (RFC 9207 section 1).
-  if (connector == nullptr || JsonString(step, "connector").value_or("") != connector->id()) {
+  if (connector == nullptr || step.connector != connector->id()) {
     RETURN_IF_ERROR(RecordFailure(connector, "oidc.other_connector", request, now));
     return BadCallback("connector_mismatch");
   }
   if (const absl::Status issuer = context_.oidc.CheckIssuer(*connector, query->Has("iss"), query->Get("iss"), now);
       !issuer.ok()) {
     if (!absl::IsUnauthenticated(issuer)) {
-      const auto page =
-          ProviderFailure(context_, *connector, issuer, SafeReturnTo(JsonString(step, "return_to").value_or("/")));
+      const auto page = ProviderFailure(context_, *connector, issuer, step.return_to);
       RETURN_IF_ERROR(RecordFailure(connector, "oidc.unavailable", request, now));
       return page;
     }
     RETURN_IF_ERROR(RecordFailure(connector, "oidc.issuer", request, now));
     return BadCallback("issuer_mismatch");
   }
-  const std::string return_to = SafeReturnTo(JsonString(step, "return_to").value_or("/"));
   if (query->Has("error") || query->Get("code").empty()) {
     const std::string code = query->Has("error") ? oauth::SafeErrorCode(query->Get("error")) : "code_missing";
     Log(LogLevel::kWarning, "sign_in_refused", {{"connector", connector->id()}, {"provider_error", code}});
     RETURN_IF_ERROR(RecordFailure(connector, "oidc.provider_error", request, now, code));
     const std::string said = absl::StrCat(Shortened(query->Get("error")), query->Has("error_description") ? ": " : "",
                                           Shortened(query->Get("error_description")));
-    return HtmlResponse(400,
-                        ErrorPage({absl::StrCat(connector->display_name(), " did not sign you in"),
-                                   "You are not signed in here. It gave this reason:", said,
-                                   WithParameters("/login", {{"switch", "1"}, {"return_to", return_to}}), "Try again"},
-                                  context_.host));
+    if (step.asks_consent()) {
+      return ConsentRefusedPage(context_, *connector, step, said);
+    }
+    return HtmlResponse(
+        400, ErrorPage({absl::StrCat(connector->display_name(), " did not sign you in"),
+                        "You are not signed in here. It gave this reason:", said,
+                        WithParameters("/login", {{"switch", "1"}, {"return_to", step.return_to}}), "Try again"},
+                       context_.host));
   }
-  const absl::StatusOr<OidcLogin::SignedIn> signed_in =
-      context_.oidc.Redeem(*connector, query->Get("code"), query->Get("state"), browser.transaction_cookie, now);
+  const absl::StatusOr<OidcLogin::SignedIn> signed_in = context_.oidc.Redeem(
+      *connector, query->Get("code"), query->Get("state"), browser.transaction_cookie, step.more_scopes, now);
   if (!signed_in.ok()) {
     const absl::Status& status = signed_in.status();
-    const auto page = ProviderFailure(context_, *connector, status, return_to);
+    const auto page = ProviderFailure(context_, *connector, status, step.return_to);
     RETURN_IF_ERROR(RecordFailure(connector, absl::IsUnauthenticated(status) ? "oidc.token" : "oidc.unavailable",
                                   request, now, DetailOf(status).oauth_error));
     return page;
   }
   std::string cookie;
   ASSIGN_OR_RETURN(const Session session, Begin(signed_in->identity, browser, request, "oidc", now, &cookie));
-  KeepTokens(*connector, session, *signed_in, now);
-  WebResponse response = Redirect(return_to);
+  KeepTokens(step, session, *signed_in, now);
+  // Somebody else is not led on with what the former person began.
+  const bool led_back = !step.asks_consent() || step.IsConsentOf(session.user.subject);
+  WebResponse response = Redirect(led_back ? step.return_to : "/");
   SetCookie(response, kSessionCookie, cookie, context_.parts.session_lifetime);
   return response;
 }
@@ -277,18 +284,21 @@ absl::Status LoginFlow::RecordFailure(const Connector* connector, absl::string_v
                                   : context_.anonymous.Record(context_.parts.audit, std::move(event), now);
 }
 
-void LoginFlow::KeepTokens(const Connector& connector, const Session& session, const OidcLogin::SignedIn& signed_in,
+void LoginFlow::KeepTokens(const SignInStep& step, const Session& session, const OidcLogin::SignedIn& signed_in,
                            absl::Time now) {
   const auto store = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(const std::string passport,
                      context_.parts.passports.MintForSignIn(session.user.subject, session.id, now));
     token_broker::v1::StoreTokensRequest tokens = signed_in.tokens;
-    tokens.set_connector(connector.id());
+    tokens.set_connector(step.connector);
+    if (step.IsConsentOf(session.user.subject)) {
+      tokens.set_consent_server_uid(step.consent_server_uid);
+    }
     RETURN_IF_ERROR(context_.parts.sign_in_tokens.Store(tokens, passport));
     return context_.ended_sign_ins.Clear(session.user.subject);
   };
   if (const absl::Status stored = store(); !stored.ok()) {
-    Log(LogLevel::kError, "sign_in_tokens_not_stored", {{"connector", connector.id()}, {"status", stored}});
+    Log(LogLevel::kError, "sign_in_tokens_not_stored", {{"connector", step.connector}, {"status", stored}});
   }
 }
 

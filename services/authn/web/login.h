@@ -5,6 +5,7 @@
 
 #include "services/authn/web/authorize.h"
 #include "services/authn/web/context.h"
+#include "services/authn/web/sign_in_step.h"
 
 namespace sallyport::authn::web {
 
@@ -14,7 +15,7 @@ class LoginFlow {
   LoginFlow(Context& context, const AuthorizeFlow& authorize) : context_(context), authorize_(authorize) {}
 
   // GET /login: the choice, or straight on when there is one way. `connector`, `return_to`, `switch` (sign in again, as
-  // somebody else perhaps).
+  // somebody else perhaps), `consent` and `claims` (ConsentRequestOf).
   absl::StatusOr<WebResponse> Login(const WebRequest& request, absl::Time now);
   // GET /: who is signed in; others are sent to sign in.
   absl::StatusOr<WebResponse> Home(const WebRequest& request, absl::Time now);
@@ -26,8 +27,8 @@ class LoginFlow {
   absl::StatusOr<WebResponse> LogoutSubmit(const WebRequest& request, absl::Time now);
 
  private:
-  absl::StatusOr<WebResponse> StartOidc(const Connector& connector, const Browser& browser, absl::string_view return_to,
-                                        bool again, absl::Time now);
+  absl::StatusOr<WebResponse> StartOidc(const Connector& connector, const Browser& browser, const SignInStep& step,
+                                        const OidcLogin::Wish& wish, absl::Time now);
   // `tries_left` as in the page; the status of the response follows it.
   WebResponse LocalPage(const Connector& connector, const Browser& browser, absl::string_view return_to,
                         absl::string_view username, int tries_left, absl::Time now) const;
@@ -39,8 +40,7 @@ class LoginFlow {
                              absl::Time now, const std::string& provider_error = "");
   // The provider's tokens, for rules that pass the caller's token on. A vault that is down does not keep people out:
   // they are stored at the next sign-in, and until then such a rule says what is missing.
-  void KeepTokens(const Connector& connector, const Session& session, const OidcLogin::SignedIn& signed_in,
-                  absl::Time now);
+  void KeepTokens(const SignInStep& step, const Session& session, const OidcLogin::SignedIn& signed_in, absl::Time now);
   // The local connector of a form, or NOT_FOUND.
   absl::StatusOr<const Connector*> LocalConnectorOf(absl::string_view id) const;
 

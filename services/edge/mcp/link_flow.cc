@@ -45,15 +45,19 @@ bool McpHandler::ResumeIfAsked(Exchange& exchange, McpCall& call) {
     if (!response.key.starts_with(kInputKeyPrefix)) continue;
     if (response.action == "decline" || response.action == "cancel") {
       call.rule = "link.declined";
-      const auto own = call.entry->app_uid.empty() ? doors_.OwnCredentialOf(*call.entry) : std::nullopt;
-      RespondJson(exchange, call, 200,
-                  DeclinedReply(call.message,
-                                own.has_value() ? own->app_display_name() : doors_.AppName(*call.entry) + " account"));
+      RespondJson(exchange, call, 200, DeclinedReply(call.message, DeclinedThing(call, response.key)));
       return true;
     }
   }
   Resume(exchange, call);
   return true;
+}
+
+std::string McpHandler::DeclinedThing(const McpCall& call, std::string_view key) const {
+  if (!call.entry->app_uid.empty()) return doors_.AppName(*call.entry) + " account";
+  if (const auto own = doors_.OwnCredentialOf(*call.entry); own.has_value()) return own->app_display_name();
+  // A consent, whose request is named after the connector.
+  return std::string(key.substr(kInputKeyPrefix.size())) + " account";
 }
 
 void McpHandler::Resume(Exchange& exchange, McpCall& call) {
@@ -168,6 +172,7 @@ void McpHandler::SendSignal(Exchange& exchange, McpCall& call, const token_broke
   rpc->context = MakeClientContext(kRpcTimeout, call.principal->passport);
   rpc->request.set_server_uid(call.entry->uid);
   rpc->request.set_app_uid(link.app_uid());
+  rpc->request.set_claims(link.claims());
   if (form == LinkForm::kInputRequired) *rpc->request.mutable_call() = BindingOf(call);
   const std::string& app_slug = link.app_slug();
   doors_.broker().async()->StartLink(

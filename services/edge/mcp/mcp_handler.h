@@ -90,6 +90,8 @@ class McpHandler {
 
   // Unlinked users (link_flow.cc).
   bool ResumeIfAsked(Exchange& exchange, McpCall& call);
+  // What the user declined to connect, in words; `key` names the input request.
+  std::string DeclinedThing(const McpCall& call, std::string_view key) const;
   void Resume(Exchange& exchange, McpCall& call);
   void CutOwnMembers(Exchange& exchange, McpCall& call);
   void NeedsLink(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link);

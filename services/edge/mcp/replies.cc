@@ -107,6 +107,7 @@ void McpHandler::RefuseStatus(Exchange& exchange, McpCall& call, const absl::Sta
       if (detail.reason == "origin_not_allowed") {
         return Refuse(exchange, call,
                       {.status = 502,
+                       .rule = "origin_not_allowed",
                        .reason = "origin_not_allowed",
                        .message = "the configured credential may not be sent to this server's origin"});
       }
@@ -131,18 +132,18 @@ void McpHandler::RefuseStatus(Exchange& exchange, McpCall& call, const absl::Sta
              .reason = "no_caller_token",
              .message = "this server forwards the token of your sign-in, and your way to sign in gives none"});
       }
-      // `reason` lives as long as the exchange's answer is made.
-      const std::string reason = detail.reason.empty() ? "credential_unavailable" : detail.reason;
-      call.rule = "credential_unavailable";
+      call.rule_text = detail.reason.empty() ? "credential_unavailable" : detail.reason;
       return Refuse(exchange, call,
                     {.status = 502,
-                     .reason = reason,
+                     .rule = call.rule_text,
+                     .reason = call.rule_text,
                      .message = "the credential this server needs is not there; its administrator can add it"});
     }
     case absl::StatusCode::kInternal:
       if (detail.reason == "credential_unencodable") {
         return Refuse(exchange, call,
                       {.status = 500,
+                       .rule = "credential_unencodable",
                        .reason = "credential_unencodable",
                        .message = "a credential cannot be sent as it is stored"});
       }
@@ -163,6 +164,7 @@ void McpHandler::RefuseStatus(Exchange& exchange, McpCall& call, const absl::Sta
       }
       return Refuse(exchange, call,
                     {.status = 503,
+                     .rule = "try_again",
                      .reason = "try_again",
                      .message = "a part of the gateway does not answer; try again",
                      .retry_after = seconds});

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "services/registry/credentials/types.h"
@@ -11,11 +13,42 @@
 namespace sallyport::registry {
 namespace {
 
+constexpr size_t kMaxResource = 2048;
+
 // What the gateway knows of somebody who signed in (authn keeps this and no other claim).
 bool IsSignInClaim(const std::string& claim) {
   static constexpr std::array<absl::string_view, 6> kKnown = {"sub",  "user_id", "email", "email_verified",
                                                               "name", "groups"};
   return std::find(kKnown.begin(), kKnown.end(), claim) != kKnown.end();
+}
+
+bool IsResourceIndicator(absl::string_view text) {
+  const size_t colon = text.find(':');
+  return colon != absl::string_view::npos && colon > 0 && colon + 1 < text.size() &&
+         absl::ascii_isalpha(static_cast<unsigned char>(text[0])) && text.size() <= kMaxResource &&
+         !absl::StrContains(text, '#') && std::all_of(text.begin(), text.end(), absl::ascii_isgraph);
+}
+
+// Another token than the sign-in's own is wanted.
+bool AsksForAnother(const v1::OutboundHeader::ForwardCallerToken& forward) {
+  return !forward.scopes().empty() || !forward.resource().empty();
+}
+
+void ValidateAnother(const v1::OutboundHeader::ForwardCallerToken& forward, const Rule& rule, Findings& findings) {
+  const v1::AgentAuth& agent = rule.server.agent_auth();
+  const std::string field = rule.field + (forward.scopes().empty() ? ".resource" : ".scopes");
+  if (forward.token() == v1::ID) {
+    findings.Refuse(rule.field + ".token", "scopes and resource are of access tokens: leave it out");
+  }
+  if (!forward.resource().empty() && !IsResourceIndicator(forward.resource())) {
+    findings.Refuse(rule.field + ".resource", "must be an absolute URI without fragment (RFC 8707 section 2)");
+  }
+  if (agent.has_passthrough()) {
+    findings.Refuse(field, "needs a sign-in, whose identity provider is asked: set agentAuth.interactive");
+  } else if (!agent.interactive().trusted_connectors().empty()) {
+    findings.Warn(field,
+                  "is asked for with the refresh token of a sign-in: calls with a trusted connector's token fail");
+  }
 }
 
 }  // namespace
@@ -40,11 +73,12 @@ void Validate(const v1::AppAuth::OAuthAuthorization& oauth, const Rule& rule, co
   const v1::App* app = checks.context.app(slug);
   if (app == nullptr)
     return findings.Refuse(rule.field + ".app", "no such app: create it first or apply it in the same file");
-  const std::string origin = checks.urls.Origin("upstreamUrl");
+  const std::string origin = checks.urls.UpstreamOrigin();
   const auto& allowed = app->allowed_upstream_origins();
   if (!origin.empty() && !allowed.empty() && std::find(allowed.begin(), allowed.end(), origin) == allowed.end()) {
-    findings.Refuse("upstreamUrl", absl::StrCat("app ", slug, " may not send its tokens to ", origin,
-                                                ": a credential-admin can add it to the app's allowedUpstreamOrigins"));
+    findings.Refuse(checks.urls.upstream_field(),
+                    absl::StrCat("app ", slug, " may not send its tokens to ", origin,
+                                 ": a credential-admin can add it to the app's allowedUpstreamOrigins"));
   }
 }
 void Lower(const v1::AppAuth::OAuthAuthorization& oauth, const Rule& rule, Plan& plan) {
@@ -68,15 +102,24 @@ void Validate(const v1::OutboundHeader::ForwardCallerToken& forward, const Rule&
   if (forward.token() == v1::ID && rule.server.agent_auth().has_passthrough()) {
     checks.findings.Refuse(rule.field + ".token", "a Passthrough caller has one token: leave it out");
   }
+  ValidateScopes(forward.scopes(), rule.field + ".scopes", checks.findings);
+  if (AsksForAnother(forward)) ValidateAnother(forward, rule, checks.findings);
 }
 void Lower(const v1::OutboundHeader::ForwardCallerToken& forward, const Rule& rule, Plan& plan) {
   const v1::AgentAuth& agent = rule.server.agent_auth();
+  if (AsksForAnother(forward)) {
+    // A token that was presented is for another audience and never goes in its place: there is none for such callers,
+    // and the broker says so.
+    Plan::SignInToken& token = *AddPiece(rule, Plan::TOKEN, plan).mutable_sign_in_token();
+    token.set_kind(Plan::ACCESS);
+    *token.mutable_scopes() = forward.scopes();
+    token.set_resource(forward.resource());
+    return;
+  }
   if (agent.has_interactive()) {
     Plan::Piece& signed_in = AddPiece(rule, Plan::TOKEN, plan);
     signed_in.set_callers(Plan::SIGNED_IN);
     signed_in.mutable_sign_in_token()->set_kind(KindOf(forward.token()));
-    *signed_in.mutable_sign_in_token()->mutable_scopes() = forward.scopes();
-    signed_in.mutable_sign_in_token()->set_resource(forward.resource());
   }
   Plan::Piece& presented = AddPiece(rule, HasVerifiedCaller(agent) ? Plan::TOKEN : Plan::REQUEST, plan);
   if (agent.has_interactive()) presented.set_callers(Plan::WITH_OWN_TOKEN);

@@ -56,6 +56,25 @@ TEST(LowerCredentials, ValuesThatSomebodyEntered) {
       << "nothing is stored: the broker says so";
 }
 
+TEST(LowerCredentials, WhereRequestsGoAndWhatTheConnectionShows) {
+  const std::string stored = R"({"set": true, "version": "4", "vaultRecord": "srv_a/r"})";
+  const std::string rest =
+      R"(encoding: PLAIN scope: ORG renderer: BROKER callers: ANY stored_secret { record: "srv_a/r" version: 4 } )";
+  EXPECT_THAT(Plan(std::string(kAny) + R"(, "secretUpstreamUrl": )" + stored),
+              Contains(R"(id: "upstream_url" location: URL )" + rest));
+  EXPECT_THAT(Plan(std::string(kAny) + R"(, "policy": {"tls": {"clientCert": )" + stored + "}}"),
+              Contains(R"(id: "tls" location: CLIENT_CERTIFICATE )" + rest));
+  EXPECT_THAT(
+      Plan(std::string(kAny) + R"(, "secretUpstreamUrl": {})"),
+      Contains(::testing::AllOf(::testing::HasSubstr("location: URL"), ::testing::HasSubstr("stored_secret { }"))))
+      << "nothing is stored: the broker says so";
+  for (const char* none : {"{}", R"({"caBundle": "x"})", R"({"clientCert": {}})"}) {
+    EXPECT_THAT(Plan(std::string(kAny) + R"(, "upstreamUrl": "https://a.example", "policy": {"tls": )" + none + "}"),
+                ::testing::SizeIs(1))
+        << none;
+  }
+}
+
 TEST(LowerCredentials, HeadersBesideAppAuthentication) {
   const std::string any = std::string(kAny) + ", " + kInteractive + ", ";
   const std::string head = R"(id: "outbound_headers[x-out]" location: HEADER name: "X-Out" )";
@@ -134,6 +153,22 @@ TEST(LowerCredentials, TokensThatTheGatewayGets) {
       ElementsAre(Not(IsEmpty()), piece("WITH_OWN_TOKEN")));
 }
 
+TEST(LowerCredentials, AnotherTokenOfTheSignInStandsForAllCallers) {
+  EXPECT_THAT(Plan(std::string(kAny) + "," + kInteractive + "," +
+                   Header(R"("forwardCallerToken": {"scopes": ["a", "b"], "resource": "https://r"})", "Bearer ")),
+              ElementsAre(Not(IsEmpty()),
+                          R"(id: "outbound_headers[x-out]" location: HEADER name: "X-Out" prefix: "Bearer " )"
+                          R"(encoding: PLAIN scope: TOKEN renderer: BROKER callers: ANY sign_in_token { kind: ACCESS )"
+                          R"(scopes: "a" scopes: "b" resource: "https://r" } )"))
+      << "a presented token never goes in its place";
+}
+
+TEST(LowerCredentials, AKeysIdIsTheClients) {
+  const auto plan = Plan(R"("appAuth": {"clientCredentials": {"tokenUrl": "https://t", "keyId": "7", )"
+                         R"("clientAuth": "PRIVATE_KEY_JWT"}})");
+  EXPECT_THAT(plan, ElementsAre(::testing::HasSubstr(R"(authentication: PRIVATE_KEY_JWT secret { } key_id: "7")")));
+}
+
 TEST(LowerCredentials, WhatHasNoTypeIsAPieceWithoutASource) {
   const v1::CredentialPlan plan =
       LowerCredentials(FromJson<v1::McpServer>(R"({"outboundHeaders": [{"name": "X-A"}]})"));
@@ -183,6 +218,30 @@ TEST_F(CredentialValidationTest, ClientsOfTokenEndpoints) {
                                               "appAuth.clientCredentials.tokenParams.resource"));
   EXPECT_THAT(RefusedFor(Header(R"("oauth2ServiceToken": {"clientId": "me"})")),
               ElementsAre("outboundHeaders[0].oauth2ServiceToken.tokenUrl"));
+}
+
+TEST_F(CredentialValidationTest, KeyIds) {
+  const auto app = [](const std::string& fields) {
+    return R"("appAuth": {"clientCredentials": {"tokenUrl": "https://idp.example.com/token", "clientId": "me", )" +
+           fields + "}}";
+  };
+  EXPECT_THAT(RefusedFor(app(R"("clientAuth": "PRIVATE_KEY_JWT", "keyId": "2026-11")")), IsEmpty());
+  EXPECT_THAT(RefusedFor(app(R"("clientAuth": "PRIVATE_KEY_JWT", "keyId": "a b")")),
+              ElementsAre("appAuth.clientCredentials.keyId"));
+  EXPECT_THAT(RefusedFor(app(R"("clientSecret": {"value": "s"}, "keyId": "a")")),
+              ElementsAre("appAuth.clientCredentials.keyId"));
+}
+
+TEST_F(CredentialValidationTest, AnotherTokenOfTheSignIn) {
+  const std::string at = "outboundHeaders[0].forwardCallerToken";
+  const auto forward = [](const std::string& fields) { return Header(R"("forwardCallerToken": {)" + fields + "}"); };
+  EXPECT_THAT(RefusedFor(forward(R"("scopes": ["api://x/.default"])")), IsEmpty());
+  EXPECT_THAT(RefusedFor(forward(R"("resource": "urn:example:api")")), IsEmpty());
+  EXPECT_THAT(RefusedFor(forward(R"("scopes": ["a b"], "resource": "not a uri", "token": "ID")")),
+              ::testing::UnorderedElementsAre(at + ".scopes[0]", at + ".resource", at + ".token"));
+  EXPECT_THAT(RefusedFor(forward(R"("resource": "https://x/#part")")), ElementsAre(at + ".resource"));
+  EXPECT_THAT(RefusedFor(forward(R"("scopes": ["a"])"), kOpen), ElementsAre(at + ".scopes"));
+  EXPECT_THAT(RefusedFor(forward(R"("resource": "https://x")"), kJwt), ElementsAre(at + ".resource"));
 }
 
 TEST_F(CredentialValidationTest, TokenExchange) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
@@ -14,6 +15,8 @@ namespace {
 
 using OnBehalfOf = v1::OutboundHeader::OnBehalfOf;
 using Style = v1::CredentialPlan::ExchangedToken;
+
+constexpr size_t kMaxKeyId = 200;
 
 // Parameters of the exchange that have a field of their own, or belong to the protocol.
 constexpr std::array<absl::string_view, 9> kExchangeParams = {
@@ -33,6 +36,18 @@ void ValidateParamNames(const Names& names, const Message& message, const Rule& 
 }
 
 template <typename Message>
+void ValidateKeyId(const Message& message, const std::string& field, Findings& findings) {
+  const std::string& id = message.key_id();
+  if (id.empty()) return;
+  if (message.client_auth() != v1::PRIVATE_KEY_JWT) {
+    return findings.Refuse(field, "goes with clientAuth PRIVATE_KEY_JWT only: leave it out");
+  }
+  if (id.size() > kMaxKeyId || !std::all_of(id.begin(), id.end(), absl::ascii_isgraph)) {
+    findings.Refuse(field, absl::StrCat("must be 1 to ", kMaxKeyId, " printable ASCII characters without blanks"));
+  }
+}
+
+template <typename Message>
 void ValidateClient(const Message& message, const std::string& url_field, const Rule& rule, const Checks& checks) {
   const std::string field = absl::StrCat(rule.field, ".", url_field);
   if (const auto* url = checks.urls.Find(field); url != nullptr) {
@@ -47,6 +62,7 @@ void ValidateClient(const Message& message, const std::string& url_field, const 
                            "itself is given tokens here");
   }
   ValidateScopes(message.scopes(), rule.field + ".scopes", checks.findings);
+  ValidateKeyId(message, rule.field + ".keyId", checks.findings);
 }
 
 template <typename Message>
@@ -57,6 +73,7 @@ void LowerClient(const Message& message, const std::string& token_url, Plan::Cli
     case v1::PRIVATE_KEY_JWT:
       client->set_authentication(Plan::Client::PRIVATE_KEY_JWT);
       Refer(message.private_key(), client->mutable_secret());
+      client->set_key_id(message.key_id());
       break;
     case v1::BASIC:
       client->set_authentication(Plan::Client::CLIENT_SECRET_BASIC);

@@ -28,6 +28,7 @@ Value ValueOf(const ConnectionKey& key, const SharedConnection& view, bool id_to
   value.generation = view->generation;
   value.version = view->version;
   value.renewable = true;
+  value.consent = view->consent;
   TokenTimes times = view->times;
   if (id_token) {
     times.expires_at = JwtExpiry(token.Expose());

@@ -15,8 +15,10 @@
 #include "common/text/base64url.h"
 #include "common/text/hex.h"
 #include "common/text/json.h"
+#include "services/token_broker/consent.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/jwt_expiry.h"
+#include "services/token_broker/provider_binding.h"
 #include "services/token_broker/provider_trouble.h"
 #include "services/token_broker/sources/connection_value.h"
 
@@ -100,8 +102,23 @@ void ExchangedTokenSource::Get(const std::shared_ptr<const Need>& need, Done don
     if (!token.ok()) {
       return done(token.status());
     }
-    Exchange(need, {token->secret, token->expires_at}, done);
+    Exchange(need, {token->secret, token->expires_at},
+             [this, need, last = token->consent, done](absl::StatusOr<Outcome> outcome) {
+               done(OfferConsent(*need, last, std::move(outcome)));
+             });
   });
+}
+
+absl::StatusOr<Outcome> ExchangedTokenSource::OfferConsent(const Need& need, const v1::TokenSet::Consent& last,
+                                                           absl::StatusOr<Outcome> outcome) const {
+  const std::optional<std::string> claims = ConsentWantedBy(outcome.status());
+  if (!claims.has_value()) {
+    return outcome;
+  }
+  // Nothing has changed since they agreed: agreeing again would not change anything either.
+  return HasConsented(last, *need.server, clock_.Now())
+             ? absl::StatusOr<Outcome>(InWords(outcome.status()))
+             : absl::StatusOr<Outcome>(ConsentLink(need.passport->subject, *claims));
 }
 
 void ExchangedTokenSource::Exchange(const std::shared_ptr<const Need>& need, Subject subject, Done done) {
@@ -128,9 +145,11 @@ void ExchangedTokenSource::Exchange(const std::shared_ptr<const Need>& need, Sub
                                "whose behalf a token could be asked for"),
                            kAppOnlyToken));
   }
-  const auto exchange = [this, need, key, subject, finish](const std::shared_ptr<const Secret>& actor) {
+  const std::string lane = OriginOf(wanted.client().token_url());
+  const auto exchange = [this, need, key, lane, subject, finish](const std::shared_ptr<const Secret>& actor) {
     tokens_.Get(
-        key, need->refused_version, [this, need, subject, actor] { return Fetch(*need, subject, actor); }, finish);
+        key, lane, need->refused_version, [this, need, subject, actor] { return Fetch(*need, subject, actor); },
+        finish);
   };
   if (!wanted.actor() || tokens_.Usable(key, need->refused_version) != nullptr) {
     return exchange(nullptr);
@@ -140,7 +159,7 @@ void ExchangedTokenSource::Exchange(const std::shared_ptr<const Need>& need, Sub
     ASSIGN_OR_RETURN(TokenAnswer answer, client_.AskForItself(client, Plan::ServiceToken()));
     return client_.ViewOf(client, std::move(answer));
   };
-  actors_.Get(KeyOf({need->server->uid(), DigestOf(wanted.client())}), 0, fetch_actor,
+  actors_.Get(KeyOf({need->server->uid(), DigestOf(wanted.client())}), lane, 0, fetch_actor,
               [exchange, finish](const absl::StatusOr<SharedConnection>& actor) {
                 if (!actor.ok()) {
                   return finish(actor.status());
@@ -177,11 +196,17 @@ FormFields ExchangedTokenSource::FieldsOf(const Plan::ExchangedToken& wanted, co
 absl::StatusOr<std::shared_ptr<ConnectionView>> ExchangedTokenSource::Fetch(
     const Need& need, const Subject& subject, const std::shared_ptr<const Secret>& actor) {
   const Plan::ExchangedToken& wanted = need.piece->exchanged_token();
-  absl::StatusOr<TokenAnswer> asked = client_.Ask(wanted.client(), FieldsOf(wanted, *subject.token, actor.get()));
+  std::string claims;
+  absl::StatusOr<TokenAnswer> asked =
+      client_.Ask(wanted.client(), FieldsOf(wanted, *subject.token, actor.get()), &claims);
   if (DetailOf(asked.status()).oauth_error == "unsupported_token_type") {
     return Invalid("a token that is no bearer token");
   }
-  ASSIGN_OR_RETURN(TokenAnswer answer, std::move(asked));
+  if (!asked.ok()) {
+    // Whose token did not come from a sign-in here gets a stronger one where they got it.
+    return need.piece->callers() == Plan::SIGNED_IN ? MendedByConsent(asked.status(), claims) : asked.status();
+  }
+  TokenAnswer answer = *std::move(asked);
   const std::string& requested = wanted.requested_token_type();
   if (!requested.empty() && !answer.issued_token_type.empty() && answer.issued_token_type != requested) {
     return Invalid("a token of another type than was asked for");

@@ -20,7 +20,7 @@ class ExchangedTokenSource final : public Source {
  public:
   // All outlive this. `sign_in_tokens` gives the subject's token of those who signed in.
   ExchangedTokenSource(SecretReader& secrets, TokenClient& client, SignInTokenSource& sign_in_tokens,
-                       TaskRunner& fetchers, const Clock& clock)
+                       FetchLanes& fetchers, const Clock& clock)
       : secrets_(secrets),
         client_(client),
         sign_in_tokens_(sign_in_tokens),
@@ -39,6 +39,9 @@ class ExchangedTokenSource final : public Source {
     absl::Time expires_at = absl::InfiniteFuture();
   };
   void Exchange(const std::shared_ptr<const Need>& need, Subject subject, Done done);
+  // What a caller who signed in gets: where their identity provider wants something of them, the link to it.
+  absl::StatusOr<Outcome> OfferConsent(const Need& need, const v1::TokenSet::Consent& last,
+                                       absl::StatusOr<Outcome> outcome) const;
   static FormFields FieldsOf(const Plan::ExchangedToken& wanted, const Secret& subject, const Secret* actor);
   // `actor` is null where the plan asks for none.
   absl::StatusOr<std::shared_ptr<ConnectionView>> Fetch(const Need& need, const Subject& subject,

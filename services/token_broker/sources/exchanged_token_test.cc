@@ -11,6 +11,7 @@ namespace {
 using ::sallyport::testing::IsOk;
 using ::sallyport::testing::StatusIs;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::Pair;
 using ::testing::SizeIs;
 using ::testing::UnorderedElementsAre;
@@ -190,6 +191,23 @@ TEST_F(ExchangedTokenTest, RefusalsReachTheCallerInWords) {
   EXPECT_THAT(said(400, R"({"error":"invalid_target"})"), HasSubstr("token_refused"));
   EXPECT_THAT(said(401, R"({"error":"invalid_client"})"), HasSubstr("provider_rejects_client"));
   EXPECT_THAT(said(500, "oops"), HasSubstr("provider_unavailable"));
+}
+
+// Whoever brings a token of their own agrees where they got it; who signed in here gets the link (ConsentTest).
+TEST_F(ExchangedTokenTest, WhatTheProviderWantsOfAPresentedTokensOwnerIsSaidWithoutItsClaims) {
+  StartBroker();
+  AnswerNext(400, R"({"error":"invalid_grant","suberror":"consent_required","claims":"{\"c1\":1}"})");
+  const auto response = AskWith("token-of-ada");
+  EXPECT_EQ(ReasonOf(response.status()), "interaction_required");
+  EXPECT_THAT(response.status().ToString(), Not(HasSubstr("c1")));
+}
+
+TEST_F(ExchangedTokenTest, AnActorThatIsRefusedIsNobodysConsent) {
+  exchange_->set_actor_token(true);
+  PutConnection("corp:ada", "sso:corp", absl::Minutes(1), absl::Hours(1));
+  StartBroker();
+  AnswerNext(400, R"({"error":"interaction_required"})");
+  EXPECT_EQ(ReasonOf(Ask(kUid, PassportOf("corp:ada", kUid)).status()), "interaction_required");
 }
 
 TEST_F(ExchangedTokenTest, WhoIsNotKnownGetsNoPieceOfTheirs) {

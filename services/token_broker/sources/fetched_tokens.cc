@@ -99,13 +99,14 @@ FetchedTokens::Step FetchedTokens::Decide(const std::string& key, int64_t refuse
   return step;
 }
 
-void FetchedTokens::Get(const std::string& key, int64_t refused_version, Fetch fetch, Done done) {
+void FetchedTokens::Get(const std::string& key, const std::string& lane, int64_t refused_version, Fetch fetch,
+                        Done done) {
   if (options_.shared != nullptr && LacksFresh(key, refused_version)) {
     TakeShared(key, refused_version);
   }
   const Step step = Decide(key, refused_version, done);
   if (step.start) {
-    Start(key, step.forced, std::move(fetch));
+    Start(key, lane, step.forced, std::move(fetch));
   }
   if (!step.waits) {
     done(step.answer);
@@ -119,8 +120,9 @@ bool FetchedTokens::LacksFresh(const std::string& key, int64_t refused_version) 
   return !entry.fetching && !(IsUsable(entry, refused_version, now) && IsFresh(entry.token->times, key, now));
 }
 
-void FetchedTokens::Start(const std::string& key, bool forced, Fetch fetch) {
-  const bool posted = runner_.Post([this, key, forced, fetch = std::move(fetch)] { Finish(key, forced, fetch()); });
+void FetchedTokens::Start(const std::string& key, const std::string& lane, bool forced, Fetch fetch) {
+  const bool posted =
+      lanes_.Post(lane, [this, key, forced, fetch = std::move(fetch)] { Finish(key, forced, fetch()); });
   if (!posted) {
     Finish(key, forced, WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1)));
   }

@@ -13,7 +13,7 @@
 #include "common/clock.h"
 #include "common/mutex.h"
 #include "services/token_broker/connection.h"
-#include "services/token_broker/task_runner.h"
+#include "services/token_broker/sources/fetch_lanes.h"
 #include "services/token_broker/token_cache.h"
 
 namespace sallyport::token_broker {
@@ -23,7 +23,7 @@ namespace sallyport::token_broker {
 // fails. Thread-safe.
 class FetchedTokens {
  public:
-  // The token, linked, with its times; its version is set here. Runs on a thread of the runner's and may block for
+  // The token, linked, with its times; its version is set here. Runs on a thread of the lanes' runner and may block for
   // vault and provider.
   using Fetch = std::function<absl::StatusOr<std::shared_ptr<ConnectionView>>()>;
   using Done = std::function<void(const absl::StatusOr<SharedConnection>&)>;
@@ -33,15 +33,15 @@ class FetchedTokens {
     size_t max_tokens = 50'000;
   };
 
-  // Both outlive this; the runner must be stopped before it goes.
-  FetchedTokens(TaskRunner& runner, const Clock& clock, Options options)
-      : runner_(runner), clock_(clock), options_(options) {}
+  // Both outlive this; the lanes' runner must be stopped before it goes.
+  FetchedTokens(FetchLanes& lanes, const Clock& clock, Options options)
+      : lanes_(lanes), clock_(clock), options_(options) {}
 
-  // A token of `key` that is usable, and not `refused_version` (0: none was refused). `done` runs once: before this
-  // returns, or later on a thread of the runner's. Errors: those of `fetch`; while it is not tried again, the last one
-  // with retry_after; FAILED_PRECONDITION reason credential_refused if the token that was refused is less than 30 s old
-  // and was fetched because one before it was.
-  void Get(const std::string& key, int64_t refused_version, Fetch fetch, Done done);
+  // A token of `key`, fetched in `lane`, that is usable, and not `refused_version` (0: none was refused). `done` runs
+  // once: before this returns, or later on a thread of the runner's. Errors: those of `fetch`; while it is not tried
+  // again, the last one with retry_after; FAILED_PRECONDITION reason credential_refused if the token that was refused
+  // is less than 30 s old and was fetched because one before it was.
+  void Get(const std::string& key, const std::string& lane, int64_t refused_version, Fetch fetch, Done done);
 
   // What is here and usable; null if nothing is.
   SharedConnection Usable(const std::string& key, int64_t refused_version);
@@ -74,10 +74,10 @@ class FetchedTokens {
   bool LacksFresh(const std::string& key, int64_t refused_version);
   // Takes what another replica has fetched.
   void TakeShared(const std::string& key, int64_t refused_version);
-  void Start(const std::string& key, bool forced, Fetch fetch);
+  void Start(const std::string& key, const std::string& lane, bool forced, Fetch fetch);
   void Finish(const std::string& key, bool forced, absl::StatusOr<std::shared_ptr<ConnectionView>> fetched);
 
-  TaskRunner& runner_;
+  FetchLanes& lanes_;
   const Clock& clock_;
   const Options options_;
   mutable Mutex mu_;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
+#include "services/token_broker/provider_binding.h"
 #include "services/token_broker/sources/connection_value.h"
 #include "services/token_broker/sources/sign_in_token.h"
 
@@ -27,7 +28,7 @@ void ServiceTokenSource::Get(const std::shared_ptr<const Need>& need, Done done)
     ASSIGN_OR_RETURN(TokenAnswer answer, client_.AskForItself(token.client(), token));
     return client_.ViewOf(token.client(), std::move(answer));
   };
-  tokens_.Get(key, need->refused_version, fetch,
+  tokens_.Get(key, OriginOf(need->piece->service_token().client().token_url()), need->refused_version, fetch,
               [this, need, key, done = std::move(done)](const absl::StatusOr<SharedConnection>& token) {
                 if (!token.ok()) {
                   return done(token.status());

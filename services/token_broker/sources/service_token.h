@@ -15,7 +15,7 @@ namespace sallyport::token_broker {
 class ServiceTokenSource final : public Source {
  public:
   // All outlive this; `shared` may be null.
-  ServiceTokenSource(SecretReader& secrets, TokenClient& client, TaskRunner& fetchers, TokenCache* shared,
+  ServiceTokenSource(SecretReader& secrets, TokenClient& client, FetchLanes& fetchers, TokenCache* shared,
                      const Clock& clock)
       : secrets_(secrets), client_(client), clock_(clock), tokens_(fetchers, clock, {.shared = shared}) {}
 

@@ -100,6 +100,20 @@ TEST_F(ServiceTokenTest, ProvesItselfByAnAssertionForThatEndpointAlone) {
   EXPECT_EQ(claims["exp"].get<int64_t>() - claims["iat"].get<int64_t>(), 120);
 }
 
+TEST_F(ServiceTokenTest, AKeyGoesByTheIdThatTheProviderGaveIt) {
+  ASSERT_OK_AND_ASSIGN(const Secret pem, AssertionKey::GeneratePem());
+  credentials_->set_client_auth(registry::v1::PRIVATE_KEY_JWT);
+  credentials_->set_key_id("kid-7");
+  SetSecret(credentials_->mutable_private_key(), "srv_cc/app_auth.client_credentials.private_key",
+            std::string(pem.Expose()));
+  StartBroker();
+  ASSERT_THAT(Ask(kUid), IsOk());
+  ASSERT_OK_AND_ASSIGN(const AssertionKey key, AssertionKey::FromPem(pem));
+  ASSERT_OK_AND_ASSIGN(const Jws jws, ParseJws(Requests()[0].form.at("client_assertion")));
+  EXPECT_EQ(jws.kid, "kid-7");
+  EXPECT_THAT(key.public_key().Verify(jws.algorithm, jws.signing_input, jws.signature), IsOk());
+}
+
 TEST_F(ServiceTokenTest, SeveralOfOneServerAreSeveralTokens) {
   auto* server = NewServer("srv_two");
   server->mutable_app_auth()->mutable_passthrough();

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "common/error.h"
 #include "common/status_macros.h"
@@ -20,6 +21,10 @@ bool HasEnded(const ConnectionView& view) {
   return view.state != ConnectionView::State::kLinked && !view.refused_again;
 }
 
+bool WantsFurther(const Need& need) {
+  return !need.piece->sign_in_token().scopes().empty() || !need.piece->sign_in_token().resource().empty();
+}
+
 }  // namespace
 
 absl::Status CheckServerBinding(SecretReader& secrets, const Need& need, absl::string_view what) {
@@ -29,7 +34,9 @@ absl::Status CheckServerBinding(SecretReader& secrets, const Need& need, absl::s
 }
 
 std::string SignInTokenSource::CacheKey(const Need& need) const {
-  return KeyOf({need.passport->subject, need.connector(), Plan::TokenKind_Name(need.piece->sign_in_token().kind())});
+  const Plan::SignInToken& token = need.piece->sign_in_token();
+  return KeyOf({need.passport->subject, need.connector(), Plan::TokenKind_Name(token.kind()),
+                absl::StrJoin(token.scopes(), " "), token.resource()});
 }
 
 void SignInTokenSource::EndSignIn(const std::string& passport, TokenDone done) {
@@ -66,15 +73,50 @@ void SignInTokenSource::Get(const std::shared_ptr<const Need>& need, Done done) 
   if (const absl::Status allowed = CheckServerBinding(secrets_, *need, "tokens of sign-ins"); !allowed.ok()) {
     return done(allowed);
   }
+  if (!need->signed_in()) {
+    return done(NoCallerToken());
+  }
   Wish wish = {need->passport->subject, need->connector(), need->passport->jwt,
                need->piece->sign_in_token().kind() == Plan::ID};
-  wish.refused_generation = need->refused_generation;
-  wish.refused_version = need->refused_version;
-  Current(wish, [done = std::move(done)](absl::StatusOr<Value> value) {
+  const bool further = WantsFurther(*need);
+  if (!further) {
+    // Otherwise it is the other token that was refused.
+    wish.refused_generation = need->refused_generation;
+    wish.refused_version = need->refused_version;
+  }
+  Current(wish, [this, need, further, done = std::move(done)](absl::StatusOr<Value> value) {
     if (!value.ok()) {
       return done(value.status());
     }
+    if (further) {
+      return GetFurther(need, *value, done);
+    }
     done(Outcome(*std::move(value)));
+  });
+}
+
+void SignInTokenSource::GetFurther(const std::shared_ptr<const Need>& need, const Value& own, Done done) {
+  if (need->abandoned()) {
+    return done(absl::CancelledError("nobody waits any more"));
+  }
+  const Plan::SignInToken& token = need->piece->sign_in_token();
+  FurtherTokens::Wish wish;
+  wish.sign_in = {need->passport->subject, own.connection};
+  wish.passport = need->passport->jwt;
+  wish.generation = own.generation;
+  wish.scope = absl::StrJoin(token.scopes(), " ");
+  wish.resource = token.resource();
+  wish.refused_version = need->refused_version;
+  further_.Get(wish, [this, need, own, done = std::move(done)](const absl::StatusOr<SharedConnection>& further) {
+    if (!further.ok()) {
+      return done(further.status());
+    }
+    Value value = own;
+    value.secret = std::shared_ptr<const Secret>(*further, &(*further)->access_token);
+    value.version = (*further)->version;
+    value.expires_at = value.renew_at = absl::InfiniteFuture();
+    SetTimes((*further)->times, CacheKey(*need), clock_.Now(), &value);
+    done(Outcome(std::move(value)));
   });
 }
 

@@ -8,18 +8,24 @@
 #include "services/token_broker/connections.h"
 #include "services/token_broker/secret_reader.h"
 #include "services/token_broker/sign_ins.h"
+#include "services/token_broker/sources/further_tokens.h"
 #include "services/token_broker/sources/source.h"
 #include "services/token_broker/task_runner.h"
 
 namespace sallyport::token_broker {
 
-// The identity provider's token of the caller's sign-in.
+// The identity provider's token of the caller's sign-in: the one it gave then, renewed, or one for another audience.
 class SignInTokenSource final : public Source {
  public:
   // All outlive this.
   SignInTokenSource(SecretReader& secrets, Connections& connections, SignIns& sign_ins, TaskRunner& runner,
-                    const Clock& clock)
-      : secrets_(secrets), connections_(connections), sign_ins_(sign_ins), runner_(runner), clock_(clock) {}
+                    FetchLanes& fetchers, const Clock& clock)
+      : secrets_(secrets),
+        connections_(connections),
+        sign_ins_(sign_ins),
+        runner_(runner),
+        clock_(clock),
+        further_(connections, sign_ins, fetchers, clock) {}
 
   std::string CacheKey(const Need& need) const override;
   void Get(const std::shared_ptr<const Need>& need, Done done) override;
@@ -37,6 +43,8 @@ class SignInTokenSource final : public Source {
   void Current(const Wish& wish, TokenDone done);
 
  private:
+  // Another access token than the sign-in's own, of which `own` is the one that it has now.
+  void GetFurther(const std::shared_ptr<const Need>& need, const Value& own, Done done);
   // Ends with what authn makes of a sign-in that has no tokens any more.
   void EndSignIn(const std::string& passport, TokenDone done);
 
@@ -45,6 +53,7 @@ class SignInTokenSource final : public Source {
   SignIns& sign_ins_;
   TaskRunner& runner_;
   const Clock& clock_;
+  FurtherTokens further_;
 };
 
 // PERMISSION_DENIED reason origin_not_allowed unless the server's binding lets tokens that were not entered for it go

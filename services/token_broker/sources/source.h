@@ -15,6 +15,7 @@
 #include "common/rpc/control_stream.h"
 #include "common/secret.h"
 #include "sallyport/token_broker/v1/token_broker.pb.h"
+#include "sallyport/token_broker/v1/token_set.pb.h"
 
 namespace sallyport::token_broker {
 
@@ -57,9 +58,11 @@ struct Value {
   // Its own end, with room for clocks that differ; and when to ask again. InfiniteFuture: no end is known.
   absl::Time expires_at = absl::InfiniteFuture();
   absl::Time renew_at = absl::InfiniteFuture();
+  // Of the token of a sign-in.
+  v1::TokenSet::Consent consent;
 };
 
-// A value, or the account that its user must link first.
+// A value, or what its user must do first: link an account, enter a credential, agree to more.
 using Outcome = std::variant<Value, v1::LinkRequired>;
 
 // Where values of one kind come from. Thread-safe. No source stands in for another: what cannot be had is an error.

@@ -34,26 +34,26 @@ bool IsRefusal(const std::string& code) {
   return std::find(kRefusals.begin(), kRefusals.end(), code) != kRefusals.end();
 }
 
-absl::Status StatusOf(const ProviderError& failure, const std::string& host) {
+}  // namespace
+
+absl::Status RefusalInWords(const ProviderError& failure, absl::string_view name) {
   if (failure.failure == ProviderFailure::kInteractionRequired) {
     return WithDetail(absl::FailedPreconditionError(
-                          absl::StrCat(host, " wants something of you before it gives a token for this server (",
+                          absl::StrCat(name, " wants something of you before it gives a token for this server (",
                                        failure.code, "): sign in there, agree to what it asks, and try again")),
                       {.oauth_error = failure.code, .reason = kNeedsInteraction});
   }
   if (RejectsClient(failure.code) || failure.failure == ProviderFailure::kClientRejected) {
-    return NameProvider(ProviderUnavailable(failure.code, failure.retry_after), host);
+    return NameProvider(ProviderUnavailable(failure.code, failure.retry_after), name);
   }
   if (failure.failure == ProviderFailure::kInvalidGrant || IsRefusal(failure.code)) {
     return WithDetail(
-        absl::FailedPreconditionError(absl::StrCat(host, " refuses to give a token for this server (", failure.code,
+        absl::FailedPreconditionError(absl::StrCat(name, " refuses to give a token for this server (", failure.code,
                                                    "); its administrator can correct how it is configured there")),
         {.oauth_error = failure.code, .reason = kTokenRefused});
   }
-  return NameProvider(ProviderUnavailable(failure.code, failure.retry_after), host);
+  return NameProvider(ProviderUnavailable(failure.code, failure.retry_after), name);
 }
-
-}  // namespace
 
 void AddScopes(const google::protobuf::RepeatedPtrField<std::string>& scopes, FormFields* fields) {
   if (!scopes.empty()) {
@@ -78,7 +78,8 @@ std::string DigestOf(const google::protobuf::Message& message) {
   return HexEncode(Sha256(bytes));
 }
 
-absl::StatusOr<TokenAnswer> TokenClient::Ask(const Plan::Client& client, const FormFields& fields) {
+absl::StatusOr<TokenAnswer> TokenClient::Ask(const Plan::Client& client, const FormFields& fields,
+                                             std::string* claims) {
   if (client.secret().record().empty()) {
     return error::CredentialMissing("a client secret or private key has no stored value; enter it again");
   }
@@ -96,6 +97,7 @@ absl::StatusOr<TokenAnswer> TokenClient::Ask(const Plan::Client& client, const F
       break;
     case Plan::Client::PRIVATE_KEY_JWT:
       provider.client_auth = Provider::ClientAuth::kPrivateKeyJwt;
+      provider.key_id = client.key_id();
       break;
     default:
       return error::CredentialMissing("the client authenticates in a way this broker does not know");
@@ -105,7 +107,10 @@ absl::StatusOr<TokenAnswer> TokenClient::Ask(const Plan::Client& client, const F
                                                          client.secret().version(), {OriginOf(client.token_url())}));
   TokenResult result = endpoint_.Ask(provider, fields);
   if (const auto* failure = std::get_if<ProviderError>(&result); failure != nullptr) {
-    return StatusOf(*failure, HostOf(client));
+    if (claims != nullptr) {
+      *claims = failure->claims;
+    }
+    return RefusalInWords(*failure, HostOf(client));
   }
   return std::get<TokenAnswer>(std::move(result));
 }

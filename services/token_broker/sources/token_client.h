@@ -26,8 +26,9 @@ class TokenClient {
   // Asks with the client's credential, which is sent only where it was entered for, and `fields` beside it. Errors:
   // FAILED_PRECONDITION reason credential_missing, provider_rejects_client, interaction_required or token_refused;
   // PERMISSION_DENIED reason origin_not_allowed; UNAVAILABLE reason provider_unavailable. Their messages name the
-  // endpoint's host and the provider's error code, nothing else it said.
-  absl::StatusOr<TokenAnswer> Ask(const Plan::Client& client, const FormFields& fields);
+  // endpoint's host and the provider's error code, nothing else it said. `claims`: where to put what it wants in the
+  // next authorization request of the person; null: nowhere.
+  absl::StatusOr<TokenAnswer> Ask(const Plan::Client& client, const FormFields& fields, std::string* claims = nullptr);
   // By client credentials (RFC 6749 section 4.4).
   absl::StatusOr<TokenAnswer> AskForItself(const Plan::Client& client, const Plan::ServiceToken& token);
 
@@ -39,6 +40,9 @@ class TokenClient {
   ClientGrants& endpoint_;
   const Clock& clock_;
 };
+
+// What a provider that people know as `name` refused, for callers. Errors as TokenClient::Ask.
+absl::Status RefusalInWords(const ProviderError& failure, absl::string_view name);
 
 // Scopes as a request carries them (RFC 6749 section 3.3); nothing is added if there are none.
 void AddScopes(const google::protobuf::RepeatedPtrField<std::string>& scopes, FormFields* fields);

@@ -185,7 +185,7 @@ for (const topology of TOPOLOGIES) {
         assert.equal(JSON.parse(Buffer.from(record.token.split('.')[1], 'base64url')).actor, 'service');
       });
 
-      it('say in words what the other identity provider refuses', async () => {
+      it('say in words what the other identity provider refuses, and give the link to what it wants of the person', async () => {
         const token = await tokenFor('entra', 1);
         const said = async (error, status = 400) => {
           tokens.settings.refuse = { error, status };
@@ -196,9 +196,11 @@ for (const topology of TOPOLOGIES) {
         };
         await seen('entra', { token });
         const interaction = await said('interaction_required');
-        assert.equal(interaction.status, 502, interaction.body);
-        assert.match(interaction.body, /"reason":"interaction_required"/);
-        assert.match(interaction.body, /wants something of you/);
+        assert.equal(interaction.status, 200, interaction.body);
+        assert.match(toolText(interaction), /Agree at the identity provider corp to continue\. Open \S+\/connect\/entra\?/);
+        const refused = await said('invalid_target');
+        assert.equal(refused.status, 502, refused.body);
+        assert.match(refused.body, /"reason":"token_refused"/);
         await seen('entra', { token });
       });
 

@@ -56,6 +56,12 @@ export function sendJson(res, status, body, headers = {}) {
   res.end(JSON.stringify(body));
 }
 
+// For an endpoint that a test can bring into trouble: 'down' answers an error, 'silent' takes the request and never answers it. Says whether it did.
+export function inTrouble(trouble, res) {
+  if (trouble === 'down') sendJson(res, 503, { error: 'temporarily_unavailable' });
+  return trouble !== undefined;
+}
+
 export function sendHtml(res, status, html, headers = {}) {
   res.writeHead(status, { 'Content-Type': 'text/html; charset=utf-8', ...headers });
   res.end(`<!doctype html><html lang="en"><head><title>test</title></head><body>${html}</body></html>`);

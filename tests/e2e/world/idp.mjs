@@ -3,7 +3,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { SignJWT, exportJWK, generateKeyPair } from 'jose';
 import Provider, { errors } from 'oidc-provider';
-import { escapeHtml, freePort, listen, readBody, sendHtml } from './http.mjs';
+import { escapeHtml, freePort, inTrouble, listen, readBody, sendHtml } from './http.mjs';
 import { rememberFields } from './secrets.mjs';
 
 // `count` people with distinct subjects, passwords, addresses and groups.
@@ -25,8 +25,10 @@ async function form(req) {
 // Starts the provider. `clients` are client metadata in the vocabulary of OpenID Connect registration (a public client has
 // token_endpoint_auth_method none). Everything secret the provider hands out is collected in `secrets`; `owners` tells whose a token is.
 // For clients of `ownClients` nobody is asked to agree, as a company's own applications.
+// A refresh token can be used for access tokens (JWTs) of `audiences` (URLs), with scope down.read.
+// What is changed in `settings` holds for what comes next: accessSeconds, and `trouble` of the token endpoint (inTrouble).
 // With `resources` (URLs) it is an authorization server for those, with dynamic client registration, as MCP clients want one.
-export async function startIdp({ users = makeUsers(2), clients = [], accessTokenSeconds = 3600, port, resources = [], ownClients = [] } = {}) {
+export async function startIdp({ users = makeUsers(2), clients = [], accessTokenSeconds = 3600, port, resources = [], audiences = [], ownClients = [] } = {}) {
   const at = port ?? await freePort();
   const issuer = `http://127.0.0.1:${at}`;
   const { privateKey, publicKey } = await generateKeyPair('RS256', { extractable: true });
@@ -36,9 +38,13 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
   const bySub = new Map(users.map((user) => [user.sub, user]));
   const secrets = new Set(users.map((user) => user.password));
   const owners = new Map();  // token -> sub
-  const handOut = (token, sub) => {
+  const granted = new Map();  // access token -> its scopes
+  const kinds = new Map();  // token -> access_token, refresh_token, id_token, minted
+  const settings = { accessSeconds: accessTokenSeconds, trouble: undefined };
+  const handOut = (token, sub, kind) => {
     secrets.add(token);
     owners.set(token, sub);
+    kinds.set(token, kind);
   };
 
   const provider = new Provider(issuer, {
@@ -49,16 +55,17 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
     features: { devInteractions: { enabled: false }, revocation: { enabled: true }, introspection: { enabled: true },
       registration: { enabled: resources.length > 0 },
       resourceIndicators: {
-        enabled: resources.length > 0,
+        enabled: resources.length + audiences.length > 0,
+        defaultResource: (_ctx, _client, oneOf) => oneOf ?? (audiences.length > 0 ? audiences : undefined),
         getResourceServerInfo: (_ctx, resource) => {
-          if (!resources.includes(resource)) throw new errors.InvalidTarget();
-          return { scope: 'mcp', accessTokenFormat: 'jwt', audience: resource };
+          if (![...resources, ...audiences].includes(resource)) throw new errors.InvalidTarget();
+          return { scope: audiences.includes(resource) ? 'down.read' : 'mcp', accessTokenFormat: 'jwt', audience: resource };
         },
-        useGrantedResource: () => true,
+        useGrantedResource: () => audiences.length === 0,
       },
     },
     clientDefaults: resources.length > 0 ? { token_endpoint_auth_method: 'none' } : {},
-    scopes: ['openid', 'offline_access', 'mcp'],
+    scopes: ['openid', 'offline_access', 'mcp', 'down.read'],
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
     issueRefreshToken: () => true,
     rotateRefreshToken: () => true,
@@ -76,7 +83,7 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
       },
     }),
     ttl: {
-      AccessToken: accessTokenSeconds, AuthorizationCode: 60, IdToken: 3600, RefreshToken: 86400, Interaction: 600, Session: 86400,
+      AccessToken: () => settings.accessSeconds, AuthorizationCode: 60, IdToken: 3600, RefreshToken: 86400, Interaction: 600, Session: 86400,
       Grant: 86400,
     },
     findAccount: (_ctx, sub) => {
@@ -94,8 +101,9 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
   for (const event of ['grant.success', 'grant.error']) provider.on(event, (ctx) => rememberFields(ctx.oidc?.params));
   provider.on('grant.success', (ctx) => {
     for (const name of ['access_token', 'refresh_token', 'id_token']) {
-      if (ctx.body?.[name]) handOut(ctx.body[name], ctx.oidc.account?.accountId);
+      if (ctx.body?.[name]) handOut(ctx.body[name], ctx.oidc.account?.accountId, name);
     }
+    if (ctx.body?.access_token) granted.set(ctx.body.access_token, (ctx.body.scope ?? '').split(' '));
   });
 
   // What the provider keeps of a person's sign-ins, newest last: its session, grants and refresh tokens.
@@ -154,20 +162,21 @@ export async function startIdp({ users = makeUsers(2), clients = [], accessToken
 
   const callback = provider.callback();
   const site = await listen((req, res) => {
+    if (req.url === '/token' && inTrouble(settings.trouble, res)) return undefined;
     const match = req.url.match(/^\/interaction\/[^/?]+(?:\/(login|confirm))?$/);
     if (!match) return callback(req, res);
     return interaction(req, res, match[1]).catch((error) => sendHtml(res, 400, escapeHtml(error.message)));
   }, at);
 
   return {
-    issuer, users, secrets, owners, port: at,
+    issuer, users, secrets, owners, granted, kinds, settings, port: at,
     // An access token or ID token of this issuer for `user`, without any flow.
     mint: async (user, { audience, expiresIn = '1h', claims = {}, typ = 'at+jwt' } = {}) => {
       const token = await new SignJWT({
         email: user.email, email_verified: true, name: user.name, groups: user.groups, client_id: 'minted', ...claims,
       }).setProtectedHeader({ alg: 'RS256', kid, typ }).setIssuer(issuer).setSubject(user.sub).setAudience(audience)
         .setIssuedAt().setExpirationTime(expiresIn).setJti(randomBytes(8).toString('hex')).sign(privateKey);
-      handOut(token, user.sub);
+      handOut(token, user.sub, 'minted');
       return token;
     },
     // How often the person has typed their password here.

@@ -2,7 +2,7 @@
 // An OAuth-protected product in the manner of a code host: an authorization server of its own users, an MCP server that demands
 // its access tokens, and a record of everything that happened, so that a test can prove how often a token was refreshed.
 import { createHash, randomBytes } from 'node:crypto';
-import { escapeHtml, listen, readBody, sendHtml, sendJson, sleep, waitFor, webHandler } from './http.mjs';
+import { escapeHtml, inTrouble, listen, readBody, sendHtml, sendJson, sleep, waitFor, webHandler } from './http.mjs';
 import { dualEraEndpoint } from './mcp-endpoint.mjs';
 import { McpServer, z } from './mcp-server-sdk.mjs';
 import { rememberFields } from './secrets.mjs';
@@ -17,6 +17,7 @@ const random = (prefix) => `${prefix}_${randomBytes(18).toString('base64url')}`;
 //   issuerInCallback  RFC 9207 `iss`
 //   tokenType       'bearer', or what else token answers say
 //   clientAuth      'basic' or 'post': clients that authenticate otherwise are refused; both are taken by default
+//   trouble         of the token endpoint (inTrouble)
 //   metadata        members of a metadata document (RFC 8414) beside issuer and endpoints; there is none by default
 // stallRefresh(username, { thinkMs, dropIfGone, answerMs }): this user's next refresh is handled thinkMs after it came (not at all if
 // its sender is gone by then and dropIfGone is set), and answered answerMs after that.
@@ -99,6 +100,7 @@ export async function startProvider({ users = [], clients = [], ...options } = {
   };
 
   const token = async (req, res) => {
+    if (inTrouble(settings.trouble, res)) return undefined;
     const fields = new URLSearchParams((await readBody(req)).toString('utf8'));
     rememberFields(fields);
     const record = { at: Date.now(), grant: fields.get('grant_type'), auth: authOf(req, fields), outcome: 'pending' };
@@ -278,6 +280,8 @@ export async function startProvider({ users = [], clients = [], ...options } = {
       const all = records.tokenRequests.filter((r) => r.grant === 'refresh_token');
       return all.every((r) => r.outcome !== 'pending') && all;
     }, 'the refreshes under way to be decided'),
+    // Whose an access token is, or was.
+    ownerOf: (token) => state.access.get(token)?.family.user.username,
     // Every access token stops working now, as if its life were over; refresh tokens stay good.
     expireAccessTokens: () => { for (const entry of state.access.values()) entry.expiresAt = 0; },
     // The user revokes the application in their account settings.

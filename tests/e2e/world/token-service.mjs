@@ -5,31 +5,33 @@ import { createHash, randomBytes } from 'node:crypto';
 import { createEchoListener } from '../../../tools/demo/echo-server.mjs';
 import { SignJWT, generateKeyPair } from 'jose';
 import Provider, { errors } from 'oidc-provider';
-import { freePort, listen, sendJson, sleep } from './http.mjs';
+import { freePort, inTrouble, listen, sendJson, sleep } from './http.mjs';
 import { remember } from './secrets.mjs';
 
 export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 export const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
 
 // `subjectOf(token)` says whose token of the users' provider it is; undefined for any other. `seconds`: how long tokens live.
-// `clients` are metadata; each may use all three grants. What is changed in `settings` holds for what comes next:
+// `clients` are metadata; each may use all three grants, with `scopes`. What is changed in `settings` holds for what comes next:
 //   seconds     life of a token
 //   refuse      { error, status } in place of the next exchanges or service tokens
+//   judge       (subjectToken) => the error object that an exchange of it is answered with, or undefined
 //   delayMs     between a request and its answer
-export async function startTokenService({ clients, subjectOf = () => undefined, seconds = 3600 }) {
+//   trouble     of the token endpoint (inTrouble)
+export async function startTokenService({ clients, subjectOf = () => undefined, seconds = 3600, scopes = ['read', 'write'] }) {
   const port = await freePort();
   const issuer = `http://127.0.0.1:${port}`;
-  const settings = { seconds, refuse: undefined, delayMs: 0 };
+  const settings = { seconds, refuse: undefined, judge: undefined, delayMs: 0, trouble: undefined };
   const records = [];  // { grant, client, params, token, subject, at, endsAt }
   const live = new Map();  // token -> record
   const { privateKey } = await generateKeyPair('ES256');
 
   const provider = new Provider(issuer, {
     clients: clients.map((client) => ({
-      redirect_uris: [], response_types: [], scope: 'read write', ...client, grant_types: ['client_credentials', TOKEN_EXCHANGE, JWT_BEARER],
+      redirect_uris: [], response_types: [], scope: scopes.join(' '), ...client, grant_types: ['client_credentials', TOKEN_EXCHANGE, JWT_BEARER],
     })),
     cookies: { keys: [randomBytes(16).toString('hex')] },
-    scopes: ['read', 'write'],
+    scopes,
     features: { devInteractions: { enabled: false }, clientCredentials: { enabled: true } },
     ttl: { ClientCredentials: () => settings.seconds },
     enabledJWA: { clientAuthSigningAlgValues: ['ES256', 'RS256'] },
@@ -49,6 +51,12 @@ export async function startTokenService({ clients, subjectOf = () => undefined, 
   const exchange = async (ctx, subjectToken, next) => {
     const subject = subjectOf(subjectToken);
     if (!subject) throw new errors.InvalidGrant('the subject is not known here');
+    const verdict = settings.judge?.(subjectToken);
+    if (verdict) {
+      ctx.status = 400;
+      ctx.body = verdict;
+      return;
+    }
     const { client, params } = ctx.oidc;
     const token = await new SignJWT({ oid: subject, scope: params.scope, actor: params.actor_token ? live.get(params.actor_token)?.client : undefined })
       .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt' }).setIssuer(issuer).setSubject(pairwise(subject, client.clientId))
@@ -71,6 +79,7 @@ export async function startTokenService({ clients, subjectOf = () => undefined, 
   });
   const callback = provider.callback();
   const site = await listen(async (req, res) => {
+    if (req.url === '/token' && inTrouble(settings.trouble, res)) return undefined;
     if (req.url === '/token' && settings.delayMs) await sleep(settings.delayMs);
     if (req.url === '/token' && settings.refuse) return sendJson(res, settings.refuse.status ?? 400, { error: settings.refuse.error });
     return callback(req, res);

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/oauth/claims_parameter.h"
+
+#include "absl/strings/str_cat.h"
+#include <gtest/gtest.h>
+
+namespace sallyport::oauth {
+namespace {
+
+TEST(ClaimsParameter, TakesAnObjectAsItIs) {
+  const std::string claims = R"({"access_token":{"capolids":{"essential":true,"values":["c1"]}}})";
+  EXPECT_EQ(ClaimsParameter(claims), claims);
+}
+
+TEST(ClaimsParameter, DropsWhatIsNoObjectOrTooLong) {
+  for (const char* text : {"", "x", "[]", "null", R"("{}")", R"({"a":1)", R"({"a":1,"a":2})", "{\"a\":\"\xff\"}"}) {
+    EXPECT_EQ(ClaimsParameter(text), "") << text;
+  }
+  const std::string longest = absl::StrCat(R"({"a":")", std::string(kMaxClaimsParameter - 8, 'x'), R"("})");
+  ASSERT_EQ(longest.size(), kMaxClaimsParameter);
+  EXPECT_EQ(ClaimsParameter(longest), longest);
+  EXPECT_EQ(ClaimsParameter(absl::StrCat(longest, " ")), "");
+  EXPECT_EQ(ClaimsParameter(absl::StrCat(R"({"a":")", std::string(1 << 20, 'x'), R"("})")), "");
+}
+
+}  // namespace
+}  // namespace sallyport::oauth
