@@ -225,9 +225,8 @@ absl::StatusOr<OidcLogin::SignedIn> OidcLogin::Redeem(const Connector& connector
                                                       absl::string_view state, absl::string_view browser_cookie,
                                                       bool narrowed, absl::Time now) const {
   ASSIGN_OR_RETURN(const std::shared_ptr<const Discovery> discovery, connector.GetDiscovery(now));
-  ASSIGN_OR_RETURN(
-      HttpRequest request,
-      TokenRequest(connector, *discovery, code, Derived(browser_cookie, "verifier", state), narrowed, now));
+  ASSIGN_OR_RETURN(HttpRequest request, TokenRequest(connector, *discovery, code,
+                                                     Derived(browser_cookie, "verifier", state), narrowed, now));
   ASSIGN_OR_RETURN(const HttpResponse response, Ask(connector, std::move(request)));
   SignedIn signed_in;
   ASSIGN_OR_RETURN(signed_in.tokens, ParseTokens(response, ScopesOf(connector.config().oidc()), now));

@@ -32,9 +32,9 @@ TEST_F(EdgeServerConsentTest, ListingToolsWorks) {
 
 TEST_F(EdgeServerConsentTest, DecliningEndsTheCallAndNamesTheProvider) {
   ASSERT_EQ(Post("consent", {Bearer("ours-ada")}, ModernCall()).Json()["result"]["resultType"], "input_required");
-  const Reply reply = Post(
-      "consent", {Bearer("ours-ada")},
-      ModernCall(R"(,"requestState":"sp1.state","inputResponses":{"sallyport_link_okta":{"action":"decline"}})"));
+  const Reply reply =
+      Post("consent", {Bearer("ours-ada")},
+           ModernCall(R"(,"requestState":"sp1.state","inputResponses":{"sallyport_link_okta":{"action":"decline"}})"));
   EXPECT_EQ(reply.Json()["result"]["isError"], true) << reply.body;
   EXPECT_THAT(reply.body, HasSubstr("The okta account was not connected"));
 }

@@ -81,8 +81,9 @@ WebResponse ConsentPages::Show(const Visit& visit) {
   page.right = NameOf(visit.server);
   page.host = host_;
   page.body = page::Fill("<h1>Agree at {}</h1>", {provider});
-  page.body += page::Lead(absl::StrCat(NameOf(visit.server), " acts on your behalf. The identity provider you sign in ",
-                                       "with, ", provider, ", allows that only after you have agreed there once more."));
+  page.body +=
+      page::Lead(absl::StrCat(NameOf(visit.server), " acts on your behalf. The identity provider you sign in ",
+                              "with, ", provider, ", allows that only after you have agreed there once more."));
   page.body += page::WhoAmI(passport.name.empty() ? passport.subject : passport.name,
                             passport.email.empty() ? passport.subject : passport.email, "");
   page::Html fields =
@@ -117,8 +118,8 @@ WebResponse ConsentPages::Submit(const Visit& visit) {
   // No redirect: it would lead off the origin, which may not follow a form.
   const std::string provider = ConnectorOf(visit.passport.subject);
   return web::HtmlResponse(
-      200, page::RenderContinue(absl::StrCat("On to ", provider), absl::StrCat("You are being taken to ", provider, "."),
-                                *target, host_));
+      200, page::RenderContinue(absl::StrCat("On to ", provider),
+                                absl::StrCat("You are being taken to ", provider, "."), *target, host_));
 }
 
 absl::StatusOr<std::string> ConsentPages::Begin(const Visit& visit) {

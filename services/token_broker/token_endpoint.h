@@ -74,8 +74,8 @@ struct ProviderError {
   // description.
   std::string code;
   absl::Duration retry_after = absl::ZeroDuration();
-  // Of kInteractionRequired: what the provider wants to find in the next authorization request (oauth::ClaimsParameter);
-  // empty: nothing.
+  // Of kInteractionRequired: what the provider wants to find in the next authorization request
+  // (oauth::ClaimsParameter); empty: nothing.
   std::string claims;
   // Of kGrantDoubted: the code or the description says that the refresh token is at fault.
   bool blames_refresh_token = false;

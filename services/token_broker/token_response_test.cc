@@ -171,9 +171,10 @@ TEST(TokenResponseTest, InteractionIsNotTheEndOfAGrant) {
 }
 
 TEST(TokenResponseTest, EntraSaysInvalidGrantOfWhatConsentWouldMend) {
-  for (const char* body : {R"({"error":"invalid_grant","suberror":"consent_required"})",
-                           R"({"error":"invalid_grant","suberror":"basic_action"})",
-                           R"({"error":"invalid_grant","error_description":"AADSTS65001: The user has not consented"})"}) {
+  for (const char* body :
+       {R"({"error":"invalid_grant","suberror":"consent_required"})",
+        R"({"error":"invalid_grant","suberror":"basic_action"})",
+        R"({"error":"invalid_grant","error_description":"AADSTS65001: The user has not consented"})"}) {
     EXPECT_EQ(ErrorOf(Parse(400, body, GrantKind::kCode)).failure, ProviderFailure::kInteractionRequired) << body;
     EXPECT_EQ(ErrorOf(Parse(400, body)).failure, ProviderFailure::kInvalidGrant) << "of a refresh: " << body;
   }

@@ -158,8 +158,8 @@ TEST_F(ConsentSignInTest, WhoDoesNotAgreeStaysSignedIn) {
   const Form asked = QueryOf(Location(Ask("entra")));
   const std::string session = browser_.cookies[kSessionCookie];
   const size_t stored = world_.sign_in_tokens.stored().size();
-  const WebResponse page = browser_.Get(absl::StrCat(
-      "/oauth/callback/okta?", FormEncode({{"error", "access_denied"}, {"state", asked.Get("state")}})));
+  const WebResponse page = browser_.Get(
+      absl::StrCat("/oauth/callback/okta?", FormEncode({{"error", "access_denied"}, {"state", asked.Get("state")}})));
   EXPECT_EQ(page.status(), 400);
   EXPECT_THAT(page.body(), AllOf(HasSubstr("You have not agreed at Test okta"), HasSubstr("access_denied"),
                                  HasSubstr("/connect/entra?consent=1")));

@@ -216,16 +216,14 @@ absl::StatusOr<WebResponse> LoginFlow::Callback(absl::string_view connector_id, 
     if (step.asks_consent()) {
       return ConsentRefusedPage(context_, *connector, step, said);
     }
-    return HtmlResponse(400,
-                        ErrorPage({absl::StrCat(connector->display_name(), " did not sign you in"),
-                                   "You are not signed in here. It gave this reason:", said,
-                                   WithParameters("/login", {{"switch", "1"}, {"return_to", step.return_to}}),
-                                   "Try again"},
-                                  context_.host));
+    return HtmlResponse(
+        400, ErrorPage({absl::StrCat(connector->display_name(), " did not sign you in"),
+                        "You are not signed in here. It gave this reason:", said,
+                        WithParameters("/login", {{"switch", "1"}, {"return_to", step.return_to}}), "Try again"},
+                       context_.host));
   }
-  const absl::StatusOr<OidcLogin::SignedIn> signed_in =
-      context_.oidc.Redeem(*connector, query->Get("code"), query->Get("state"), browser.transaction_cookie,
-                           step.more_scopes, now);
+  const absl::StatusOr<OidcLogin::SignedIn> signed_in = context_.oidc.Redeem(
+      *connector, query->Get("code"), query->Get("state"), browser.transaction_cookie, step.more_scopes, now);
   if (!signed_in.ok()) {
     const absl::Status& status = signed_in.status();
     const auto page = ProviderFailure(context_, *connector, status, step.return_to);

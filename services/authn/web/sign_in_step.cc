@@ -75,11 +75,11 @@ absl::StatusOr<ConsentRequest> ConsentRequestOf(const Context& context, const Fo
 
 WebResponse ConsentRefusedPage(const Context& context, const Connector& connector, const SignInStep& step,
                                const std::string& said) {
-  return HtmlResponse(
-      400, ErrorPage({absl::StrCat("You have not agreed at ", connector.display_name()),
-                      "Nothing was changed, and you are still signed in here. It gave this reason:", said,
-                      absl::StrCat("/connect/", step.consent_server_slug, "?consent=1"), "Try again"},
-                     context.host));
+  return HtmlResponse(400,
+                      ErrorPage({absl::StrCat("You have not agreed at ", connector.display_name()),
+                                 "Nothing was changed, and you are still signed in here. It gave this reason:", said,
+                                 absl::StrCat("/connect/", step.consent_server_slug, "?consent=1"), "Try again"},
+                                context.host));
 }
 
 }  // namespace sallyport::authn::web
