@@ -49,6 +49,10 @@ std::unique_ptr<Batch::Change> ChangeOf(const T& before) {
 
 absl::Status Batch::Load() {
   connectors_ = parts_.options.connectors();  // Once a batch: every question costs its time-out while authn is down.
+  return LoadStored();
+}
+
+absl::Status Batch::LoadStored() {
   return parts_.database.Read([&](Transaction& tx) -> absl::Status {
     RETURN_IF_ERROR(LoadKind(tx, Working<v1::McpServer>()));
     RETURN_IF_ERROR(LoadKind(tx, Working<v1::App>()));
@@ -69,6 +73,7 @@ ValidationContext Batch::Context() {
   context.app = [this](absl::string_view slug) { return Find<v1::App>(slug); };
   context.credential = [this](absl::string_view slug) { return Find<v1::Credential>(slug); };
   context.connectors = connectors_;
+  context.now = now_;
   context.announced_methods = [this](const std::string& issuer) -> std::optional<std::vector<std::string>> {
     if (issuer_silent_) return std::nullopt;  // One time-out a file is enough.
     auto announced = parts_.options.issuer_auth_methods(issuer);
@@ -192,7 +197,7 @@ void Batch::ResolveReferences(Change& change) {
   });
   ChooseForms(*server);
   if (server->app_auth().has_oauth_authorization()) {
-    AllowFirstOrigin(server->app_auth().oauth_authorization().app(), change.urls->Origin("upstreamUrl"));
+    AllowFirstOrigin(server->app_auth().oauth_authorization().app(), change.urls->UpstreamOrigin());
   }
 }
 

@@ -15,6 +15,7 @@
 #include "common/sql/sql.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/registry/binding.h"
+#include "services/registry/consequences/consequences.h"
 #include "services/registry/draft.h"
 #include "services/registry/resource.h"
 #include "services/registry/secret_ledger.h"
@@ -52,6 +53,8 @@ class Batch {
   Batch(const WriteParts& parts, const Writer& writer) : parts_(parts), writer_(writer), now_(parts.clock.Now()) {}
 
   absl::Status Load();
+  // The same for a batch without drafts: what is stored, and nobody else is asked.
+  absl::Status LoadStored();
   // Drafts one resource. `prefix` stands before field names ("mcpServers[0]."). NOT_FOUND, ALREADY_EXISTS, ABORTED and
   // PERMISSION_DENIED at once; what is wrong with its fields is collected until Admit.
   template <typename T>
@@ -80,6 +83,7 @@ class Batch {
     BindingPlan binding;
     std::vector<SecretLedger::Version> live;  // Versions this write has made, which `after` refers to.
     std::vector<v1::Warning> warnings;
+    std::vector<v1::Consequence> consequences;
     std::vector<v1::ApplyResponse::FieldChange> changes;
     // Not asked for, but follows from another change of the batch.
     bool implied = false;
@@ -89,6 +93,12 @@ class Batch {
   const std::vector<std::unique_ptr<Change>>& changes() const { return changes_; }
   // For a dry run: fills `changes` and the versions that a write would give. ABORTED as Commit.
   absl::Status Preview();
+  // Fills `consequences` of every change to what there is. After Admit, and before Commit: numbers are those of today.
+  // Where the vault does not answer they are left out.
+  void Foretell();
+  // What deleting the stored resource means; nothing if there is none.
+  template <typename T>
+  std::vector<v1::Consequence> ForetellDeletion(const std::string& slug);
 
  private:
   template <typename T>
@@ -114,6 +124,7 @@ class Batch {
   void Check(Change& change, Findings& findings);
   void Report(const Change& change, Findings findings);
   ValidationContext Context();
+  Neighbours Others();
   // Former versions that may be taken into use again.
   RetiredVersion Retired() const;
   void ResolveReferences(Change& change);

@@ -32,6 +32,25 @@ absl::StatusOr<std::vector<std::string>> UsersOf(Transaction& tx, const std::str
   return users;
 }
 
+// The stored resource, if it may be deleted.
+template <typename T>
+absl::StatusOr<Store::Resource> FindDeletable(Transaction& tx, const std::string& slug, int64_t version) {
+  ASSIGN_OR_RETURN(const auto stored, Store::FindBySlug(tx, ResourceTraits<T>::kKind, slug));
+  if (!stored) return absl::NotFoundError(absl::StrCat("no ", ResourceTraits<T>::kKind, " ", slug.substr(0, 64)));
+  if (version != 0 && version != stored->version) {
+    return absl::AbortedError(absl::StrCat(slug, " is at version ", stored->version, ": read it again"));
+  }
+  if (!T().ParseFromString(stored->body)) return error::DamagedResource();
+  if constexpr (!std::is_same_v<T, v1::McpServer>) {
+    ASSIGN_OR_RETURN(const std::vector<std::string> users, UsersOf(tx, stored->uid));
+    if (!users.empty()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(slug, " is used by ", absl::StrJoin(users, ", "), ": change or delete them first"));
+    }
+  }
+  return *stored;
+}
+
 }  // namespace
 
 Catalog::Catalog(Database& database, AuditOutbox& audit, SecretVault& vault, const Clock& clock, Options options)
@@ -57,10 +76,11 @@ absl::StatusOr<Catalog::Written<T>> Catalog::Write(const T& resource, Batch::Mod
   Batch batch(parts_, writer);
   RETURN_IF_ERROR(batch.Load());
   RETURN_IF_ERROR(Admit(batch, batch.Draft(resource, mode, ""), dry_run, writer));
+  batch.Foretell();
   RETURN_IF_ERROR(dry_run ? batch.Preview() : batch.Commit());
   for (const auto& change : batch.changes()) {
     if (change->implied) continue;
-    Written<T> written{std::get<T>(change->after), change->warnings};
+    Written<T> written{std::get<T>(change->after), change->warnings, change->consequences};
     HideSecretInternals(written.resource);
     return written;
   }
@@ -78,39 +98,36 @@ absl::StatusOr<Catalog::Written<T>> Catalog::Update(const T& resource, bool dry_
 }
 
 template <typename T>
-absl::Status Catalog::Delete(const std::string& slug, int64_t version, const Writer& writer) {
+absl::StatusOr<std::vector<v1::Consequence>> Catalog::Delete(const std::string& slug, int64_t version,
+                                                             const Writer& writer, bool dry_run) {
+  // Refused before anybody is counted, and looked at again when it is deleted.
+  RETURN_IF_ERROR(database_.Read([&](Transaction& tx) { return FindDeletable<T>(tx, slug, version).status(); }));
+  Batch batch(parts_, writer);
+  const absl::Status loaded = batch.LoadStored();
+  std::vector<v1::Consequence> consequences;
+  if (loaded.ok()) consequences = batch.ForetellDeletion<T>(slug);
+  if (dry_run && !loaded.ok()) return loaded;  // A damaged neighbour must not keep this one from going.
+  if (dry_run) return consequences;
   std::set<std::string> records;
   RETURN_IF_ERROR(ledger_.Step("delete"));
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
-    ASSIGN_OR_RETURN(const auto stored, Store::FindBySlug(tx, ResourceTraits<T>::kKind, slug));
-    if (!stored) return absl::NotFoundError(absl::StrCat("no ", ResourceTraits<T>::kKind, " ", slug.substr(0, 64)));
-    if (version != 0 && version != stored->version) {
-      return absl::AbortedError(absl::StrCat(slug, " is at version ", stored->version, ": read it again"));
-    }
-    if (!T().ParseFromString(stored->body)) return error::DamagedResource();
-    if constexpr (!std::is_same_v<T, v1::McpServer>) {
-      ASSIGN_OR_RETURN(const std::vector<std::string> users, UsersOf(tx, stored->uid));
-      if (!users.empty()) {
-        return absl::FailedPreconditionError(
-            absl::StrCat(slug, " is used by ", absl::StrJoin(users, ", "), ": change or delete them first"));
-      }
-    }
-    RETURN_IF_ERROR(Store::Remove(tx, ResourceTraits<T>::kKind, *stored));
+    ASSIGN_OR_RETURN(const Store::Resource stored, FindDeletable<T>(tx, slug, version));
+    RETURN_IF_ERROR(Store::Remove(tx, ResourceTraits<T>::kKind, stored));
     // With those of former authentication types.
-    ASSIGN_OR_RETURN(records, SecretLedger::EraseAll(tx, stored->uid));
-    audit::v1::Event event = ConfigEvent("config.deleted", {ResourceTraits<T>::kKind, stored->uid, slug}, writer);
+    ASSIGN_OR_RETURN(records, SecretLedger::EraseAll(tx, stored.uid));
+    audit::v1::Event event = ConfigEvent("config.deleted", {ResourceTraits<T>::kKind, stored.uid, slug}, writer);
     event.set_decision(audit::v1::DECISION_ALLOWED);
     event.set_rule("admin");
     RETURN_IF_ERROR(audit_.Append(tx, std::move(event)));
     return ledger_.Step("commit transaction");
   }));
   audit_.Kick();
-  if (records.empty()) return absl::OkStatus();
+  if (records.empty()) return consequences;
   // Should the vault not answer now, housekeeping goes on.
   if (const absl::Status erased = ledger_.Sweep(records, writer.passport); !erased.ok()) {
     Log(LogLevel::kWarning, "secret_cleanup_failed", {{"status", erased}});
   }
-  return absl::OkStatus();
+  return consequences;
 }
 
 template <typename T>
@@ -181,6 +198,7 @@ absl::StatusOr<v1::ApplyResponse> Catalog::Apply(const v1::ApplyRequest& request
   if (drafted.ok()) drafted = draft_all(request.credentials(), "credentials");
   if (drafted.ok()) drafted = draft_all(request.mcp_servers(), "mcpServers");
   RETURN_IF_ERROR(Admit(batch, drafted, request.dry_run(), writer));
+  batch.Foretell();
   RETURN_IF_ERROR(request.dry_run() ? batch.Preview() : batch.Commit());
   v1::ApplyResponse response;
   for (const auto& change : batch.changes()) {
@@ -192,15 +210,17 @@ absl::StatusOr<v1::ApplyResponse> Catalog::Apply(const v1::ApplyRequest& request
                                                 : v1::ApplyResponse::UPDATED);
     for (const auto& entry : change->changes) *result.add_changes() = entry;
     for (const auto& warning : change->warnings) *result.add_warnings() = warning;
+    for (const auto& consequence : change->consequences) *result.add_consequences() = consequence;
   }
   return response;
 }
 
-#define INSTANTIATE(T)                                                                         \
-  template absl::StatusOr<Catalog::Written<T>> Catalog::Create(const T&, bool, const Writer&); \
-  template absl::StatusOr<Catalog::Written<T>> Catalog::Update(const T&, bool, const Writer&); \
-  template absl::Status Catalog::Delete<T>(const std::string&, int64_t, const Writer&);        \
-  template absl::StatusOr<T> Catalog::Get(const std::string&);                                 \
+#define INSTANTIATE(T)                                                                                                 \
+  template absl::StatusOr<Catalog::Written<T>> Catalog::Create(const T&, bool, const Writer&);                         \
+  template absl::StatusOr<Catalog::Written<T>> Catalog::Update(const T&, bool, const Writer&);                         \
+  template absl::StatusOr<std::vector<v1::Consequence>> Catalog::Delete<T>(const std::string&, int64_t, const Writer&, \
+                                                                           bool);                                      \
+  template absl::StatusOr<T> Catalog::Get(const std::string&);                                                         \
   template absl::StatusOr<std::vector<T>> Catalog::List(int32_t, const std::string&, std::string*)
 INSTANTIATE(v1::McpServer);
 INSTANTIATE(v1::App);

@@ -30,13 +30,16 @@ class Catalog {
   struct Written {
     T resource;
     std::vector<v1::Warning> warnings;
+    std::vector<v1::Consequence> consequences;
   };
   template <typename T>
   absl::StatusOr<Written<T>> Create(const T& resource, bool dry_run, const Writer& writer);
   template <typename T>
   absl::StatusOr<Written<T>> Update(const T& resource, bool dry_run, const Writer& writer);
+  // What it means for who uses it; a dry run deletes nothing.
   template <typename T>
-  absl::Status Delete(const std::string& slug, int64_t version, const Writer& writer);
+  absl::StatusOr<std::vector<v1::Consequence>> Delete(const std::string& slug, int64_t version, const Writer& writer,
+                                                      bool dry_run = false);
   template <typename T>
   absl::StatusOr<T> Get(const std::string& slug);
   // `page_token` is the last slug of the page before.

@@ -142,7 +142,7 @@ TEST_P(CatalogClientsTest, AStoredCredentialIsReferredToByUidAndOutlivesItsUsers
   const auto stored = Stored().mcp_servers(0).outbound_headers(0).stored_credential();
   EXPECT_EQ(stored.credential_uid(), Stored().credentials(0).uid());
   EXPECT_EQ(stored.form(), v1::OutboundHeader::StoredCredential::VALUE);
-  EXPECT_THAT(catalog_->Delete<v1::Credential>("c", 0, chief_).message(), HasSubstr("is used by a"));
+  EXPECT_THAT(catalog_->Delete<v1::Credential>("c", 0, chief_).status().message(), HasSubstr("is used by a"));
   ASSERT_THAT(catalog_->Delete<v1::McpServer>("a", 0, chief_), IsOk());
   EXPECT_THAT(catalog_->Delete<v1::Credential>("c", 0, chief_), IsOk());
 }

@@ -17,6 +17,7 @@ constexpr size_t kMaxSecretBytes = 32 << 10;
 struct OldSecret {
   common::v1::Secret secret;
   SecretReach reach;
+  bool of_type = true;
 };
 using OldSecrets = std::map<std::string, OldSecret>;
 
@@ -26,7 +27,7 @@ OldSecrets SecretsOf(const google::protobuf::Message* message, const SecretMove&
   std::unique_ptr<google::protobuf::Message> copy(message->New());
   copy->CopyFrom(*message);
   ForEachSecret(*copy, [&](const SecretField& field) {
-    if (field.secret->set()) secrets[field.path] = {*field.secret, move.before(field)};
+    if (field.secret->set()) secrets[field.path] = {*field.secret, move.before(field), field.of_type};
   });
   return secrets;
 }
@@ -44,7 +45,7 @@ void CheckValue(const SecretField& field, Findings& findings) {
   const std::string& value = field.secret->value();
   if (value.empty()) findings.Refuse(field.json_path, "is empty: leave it out to keep the stored value, or set clear");
   if (value.size() > kMaxSecretBytes) findings.Refuse(field.json_path, "exceeds 32 KiB");
-  if (field.private_key) return;
+  if (field.private_key || field.client_certificate) return;
   if (!IsTrimmedFieldValue(value)) {
     findings.Refuse(field.json_path,
                     "holds line breaks, control characters or surrounding blanks: is it pasted whole?");
@@ -70,7 +71,7 @@ class Planner {
 
   // What nothing refers to any more.
   SecretPlan Finish() {
-    for (const auto& [path, old] : old_) plan_.retire.push_back(Describe(path, old));
+    for (const auto& [path, old] : old_) (old.of_type ? plan_.retire : plan_.erase).push_back(Describe(path, old));
     return std::move(plan_);
   }
 

@@ -48,7 +48,7 @@ struct SecretPlan {
   // Of stored values; `kind` is not filled in.
   std::vector<SecretLedger::Version> rebind;   // Kept, with these other origins.
   std::vector<SecretLedger::Version> retire;   // Of a former type: kept, so that switching back works.
-  std::vector<SecretLedger::Version> erase;    // Cleared.
+  std::vector<SecretLedger::Version> erase;    // Cleared, or gone with what they belonged to.
   std::vector<SecretLedger::Version> resumed;  // Retired before, and referred to again.
 };
 

@@ -40,6 +40,14 @@ Denial Writing(const T& resource, bool dry_run) {
   attempt.dry_run = dry_run;
   return attempt;
 }
+template <typename T, typename Request>
+Denial Deleting(const Request& request) {
+  Denial attempt;
+  attempt.kind = ResourceTraits<T>::kKind;
+  attempt.slug = request.slug();
+  attempt.dry_run = request.dry_run();
+  return attempt;
+}
 Denial Writing(const v1::ApplyRequest& request) {
   Denial attempt;
   attempt.kind = "file";
@@ -53,13 +61,20 @@ Denial Writing(const v1::ApplyRequest& request) {
   return attempt;
 }
 
+template <typename Response>
+absl::Status FillConsequences(absl::StatusOr<std::vector<v1::Consequence>> consequences, Response* response) {
+  RETURN_IF_ERROR(consequences.status());
+  for (v1::Consequence& consequence : *consequences) *response->add_consequences() = std::move(consequence);
+  return absl::OkStatus();
+}
+
 template <typename Response, typename T>
 absl::Status FillWritten(absl::StatusOr<Catalog::Written<T>> written, T* (Response::*mutable_resource)(),
                          Response* response) {
   RETURN_IF_ERROR(written.status());
   *(response->*mutable_resource)() = std::move(written->resource);
   for (v1::Warning& warning : written->warnings) *response->add_warnings() = std::move(warning);
-  return absl::OkStatus();
+  return FillConsequences(std::move(written->consequences), response);
 }
 
 class RegistryService final : public v1::Registry::WithCallbackMethod_Watch<v1::Registry::Service> {
@@ -95,11 +110,12 @@ class RegistryService final : public v1::Registry::WithCallbackMethod_Watch<v1::
                                &v1::ListMcpServersResponse::add_mcp_servers);
   }
   Status DeleteMcpServer(ServerContext* context, const v1::DeleteMcpServerRequest* request,
-                         v1::DeleteMcpServerResponse* /*response*/) override {
-    return Write("DeleteMcpServer", context, {ResourceTraits<v1::McpServer>::kKind, request->slug()},
-                 [&](const Writer& writer) {
-                   return parts_.catalog.Delete<v1::McpServer>(request->slug(), request->version(), writer);
-                 });
+                         v1::DeleteMcpServerResponse* response) override {
+    return Write("DeleteMcpServer", context, Deleting<v1::McpServer>(*request), [&](const Writer& writer) {
+      return FillConsequences(
+          parts_.catalog.Delete<v1::McpServer>(request->slug(), request->version(), writer, request->dry_run()),
+          response);
+    });
   }
 
   Status CreateApp(ServerContext* context, const v1::CreateAppRequest* request,
@@ -124,9 +140,10 @@ class RegistryService final : public v1::Registry::WithCallbackMethod_Watch<v1::
     return List<v1::App>("ListApps", context, *request, response, &v1::ListAppsResponse::add_apps);
   }
   Status DeleteApp(ServerContext* context, const v1::DeleteAppRequest* request,
-                   v1::DeleteAppResponse* /*response*/) override {
-    return Write("DeleteApp", context, {ResourceTraits<v1::App>::kKind, request->slug()}, [&](const Writer& writer) {
-      return parts_.catalog.Delete<v1::App>(request->slug(), request->version(), writer);
+                   v1::DeleteAppResponse* response) override {
+    return Write("DeleteApp", context, Deleting<v1::App>(*request), [&](const Writer& writer) {
+      return FillConsequences(
+          parts_.catalog.Delete<v1::App>(request->slug(), request->version(), writer, request->dry_run()), response);
     });
   }
 
@@ -157,11 +174,12 @@ class RegistryService final : public v1::Registry::WithCallbackMethod_Watch<v1::
                                 &v1::ListCredentialsResponse::add_credentials);
   }
   Status DeleteCredential(ServerContext* context, const v1::DeleteCredentialRequest* request,
-                          v1::DeleteCredentialResponse* /*response*/) override {
-    return Write("DeleteCredential", context, {ResourceTraits<v1::Credential>::kKind, request->slug()},
-                 [&](const Writer& writer) {
-                   return parts_.catalog.Delete<v1::Credential>(request->slug(), request->version(), writer);
-                 });
+                          v1::DeleteCredentialResponse* response) override {
+    return Write("DeleteCredential", context, Deleting<v1::Credential>(*request), [&](const Writer& writer) {
+      return FillConsequences(
+          parts_.catalog.Delete<v1::Credential>(request->slug(), request->version(), writer, request->dry_run()),
+          response);
+    });
   }
 
   Status Apply(ServerContext* context, const v1::ApplyRequest* request, v1::ApplyResponse* response) override {

@@ -70,9 +70,20 @@ std::string TokenEndpointOf(const SecretField& field) {
 }
 
 // Whichever of them moved: the message names both.
-MoveRule MovedFieldsOf(const SecretField& field) {
+MoveRule MovedFieldsOf(const SecretField& field, const std::string& upstream) {
   const std::string endpoint = TokenEndpointOf(field);
-  return {endpoint.empty() ? "upstreamUrl" : endpoint, MoveRule::kGiveAgain, endpoint.empty() ? "" : "upstreamUrl"};
+  return {endpoint.empty() ? upstream : endpoint, MoveRule::kGiveAgain, endpoint.empty() ? "" : upstream};
+}
+
+// The origin of a secret address, which is all of it that is stored outside the vault; of one that is kept, as it was
+// when it was entered. Empty where the address is none.
+std::string OriginOfSecretUrl(const v1::McpServer* before, const v1::McpServer& after) {
+  if (!after.has_secret_upstream_url()) return "";
+  if (!after.secret_upstream_url().has_value()) {
+    return before != nullptr && before->has_secret_upstream_url() ? before->upstream_origin() : "";
+  }
+  const absl::StatusOr<Url> url = Url::Parse(after.secret_upstream_url().value());
+  return url.ok() ? url->origin() : "";
 }
 
 // Asks issuers, which may be slow or down: only of apps whose issuer or client_auth this write sets.
@@ -88,7 +99,7 @@ void CompareWithIssuer(const Draft<v1::App>& draft, Findings& findings) {
 
 SecretReach ResourceTraits<v1::McpServer>::ReachOf(const SecretField& field, const v1::McpServer& /*server*/,
                                                    const ResourceUrls& urls) {
-  const Origins upstream = MakeOrigins({urls.Origin("upstreamUrl")});
+  const Origins upstream = MakeOrigins({urls.UpstreamOrigin()});
   const std::string endpoint = TokenEndpointOf(field);
   if (endpoint.empty()) return {upstream, {}};
   return {MakeOrigins({urls.Origin(endpoint)}), upstream};
@@ -103,13 +114,13 @@ Origins ResourceTraits<v1::McpServer>::BindingOrigins(const v1::McpServer& serve
   // nothing.
   const bool forwards = std::any_of(server.outbound_headers().begin(), server.outbound_headers().end(),
                                     [](const auto& header) { return header.has_forward_caller_token(); });
-  return sends_tokens || forwards ? MakeOrigins({urls.Origin("upstreamUrl")}) : Origins();
+  return sends_tokens || forwards ? MakeOrigins({urls.UpstreamOrigin()}) : Origins();
 }
 
-void ResourceTraits<v1::McpServer>::Normalize(const std::optional<Connectors>& connectors,
-                                              const v1::McpServer* /*before*/, v1::McpServer& after,
-                                              Findings& findings) {
+void ResourceTraits<v1::McpServer>::Normalize(const std::optional<Connectors>& connectors, const v1::McpServer* before,
+                                              v1::McpServer& after, Findings& findings) {
   if (!after.has_enabled()) after.set_enabled(true);
+  after.set_upstream_origin(OriginOfSecretUrl(before, after));
   for (v1::OutboundHeader& header : *after.mutable_outbound_headers()) {
     header.set_prefix(WithSchemeSpace(header.prefix()));
   }
@@ -128,7 +139,7 @@ void ResourceTraits<v1::McpServer>::NormalizeStored(const std::optional<Connecto
 SecretPlan ResourceTraits<v1::McpServer>::Check(const Draft<v1::McpServer>& draft, Findings& findings) {
   ValidateMcpServer(draft.after, draft.urls, draft.context, findings);
   return PlanSecrets(
-      draft, [](const SecretField& field) { return MovedFieldsOf(field); }, findings);
+      draft, [&](const SecretField& field) { return MovedFieldsOf(field, draft.urls.upstream_field()); }, findings);
 }
 
 // The client's secret, codes and refresh tokens go where the app's own URLs say, and where its issuer's metadata does.

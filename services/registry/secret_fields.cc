@@ -28,11 +28,14 @@ struct Path {
 using Presence = SecretField::Presence;
 
 bool IsPrivateKey(const FieldDescriptor* field) { return field->options().GetExtension(common::v1::private_key_pem); }
+bool IsClientCertificate(const FieldDescriptor* field) {
+  return field->options().GetExtension(common::v1::client_certificate_pem);
+}
 
 // A client that can have either proves itself with the one that its way to authenticate names. OAuth apps may be public
 // clients, which have none.
 Presence PresenceOf(const Message& message, const FieldDescriptor* field) {
-  if (field->name() == "client_cert" || message.GetDescriptor() == v1::App::descriptor()) return Presence::kOptional;
+  if (IsClientCertificate(field) || message.GetDescriptor() == v1::App::descriptor()) return Presence::kOptional;
   const auto* credential = dynamic_cast<const v1::Credential*>(&message);
   if (credential != nullptr && credential->owner() == v1::Credential::USER) return Presence::kOptional;
   const FieldDescriptor* key = message.GetDescriptor()->FindFieldByName("private_key");
@@ -72,8 +75,9 @@ void Walk(Message& message, const Path& path, const Visit& visit) {
     Message* child = reflection->MutableMessage(&message, field);
     const Path child_path = path.Child(field);
     if (is_secret) {
+      const bool of_type = !IsClientCertificate(field) && descriptor != v1::McpServer::descriptor();
       visit({child_path.record, child_path.json, PresenceOf(message, field), IsPrivateKey(field),
-             dynamic_cast<common::v1::Secret*>(child)});
+             IsClientCertificate(field), of_type, dynamic_cast<common::v1::Secret*>(child)});
     } else {
       Walk(*child, child_path, visit);
     }

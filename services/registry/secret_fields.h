@@ -14,7 +14,7 @@ namespace sallyport::registry {
 // One write-only value of a resource.
 struct SecretField {
   // Names the vault record (after "<uid>/"); stable against reordering: outbound headers go by their name.
-  // "app_auth.api_key.value", "outbound_headers.x-team.literal.secret_value"
+  // "app_auth.api_key.value", "outbound_headers.x-team.literal.secret_value", "secret_upstream_url"
   std::string path;
   // As the user wrote it: "outboundHeaders[0].literal.secretValue".
   std::string json_path;
@@ -27,6 +27,11 @@ struct SecretField {
   Presence presence = Presence::kOptional;
   // A private key in PEM.
   bool private_key = false;
+  // A certificate chain with its private key, in PEM.
+  bool client_certificate = false;
+  // Of a type that may be exchanged for another: then it is kept for a while, so that switching back works. Others are
+  // erased with what they belong to.
+  bool of_type = true;
   common::v1::Secret* secret = nullptr;
 };
 

@@ -10,6 +10,8 @@ namespace {
 constexpr absl::Duration kTimeout = absl::Seconds(5);
 // Seals up to 200 values.
 constexpr absl::Duration kAdoptTimeout = absl::Seconds(30);
+// Nobody's write waits longer for a number.
+constexpr absl::Duration kCountTimeout = absl::Seconds(3);
 // Label of a version: the id of the write that stored it.
 constexpr char kWriteLabel[] = "write";
 
@@ -112,6 +114,15 @@ absl::Status SecretVault::Delete(const vault::v1::DeleteRequest& request, const 
   vault::v1::DeleteResponse response;
   const auto context = MakeClientContext(kTimeout, passport);
   return OkIfGone(FromGrpcStatus(stub_->Delete(context.get(), request, &response)));
+}
+
+absl::StatusOr<vault::v1::CountUsersResponse> SecretVault::CountUsers(const vault::v1::CountUsersRequest& request,
+                                                                      const std::string& passport) {
+  vault::v1::CountUsersResponse response;
+  const auto context = MakeClientContext(kCountTimeout, passport);
+  const grpc::Status status = stub_->CountUsers(context.get(), request, &response);
+  if (!status.ok()) return FromGrpcStatus(status);
+  return response;
 }
 
 absl::Status SecretVault::OkIfGone(absl::Status status) { return absl::IsNotFound(status) ? absl::OkStatus() : status; }

@@ -59,6 +59,9 @@ class SecretVault {
   // Destroys what this write has stored in the record and nothing else. OK if there is nothing.
   absl::Status DeleteWrittenBy(const std::string& kind, const std::string& record, const std::string& write,
                                const std::string& passport);
+  // How many users have something of their own, never who. The passport must be an admin's or a credential-admin's.
+  absl::StatusOr<vault::v1::CountUsersResponse> CountUsers(const vault::v1::CountUsersRequest& request,
+                                                           const std::string& passport);
 
  private:
   static absl::Status OkIfGone(absl::Status status);

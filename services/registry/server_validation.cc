@@ -7,6 +7,7 @@
 #include "common/oauth/subject_claim.h"
 #include "services/registry/credentials/credentials.h"
 #include "services/registry/header_names.h"
+#include "services/registry/tls_validation.h"
 #include "services/registry/validation.h"
 #include "services/registry/validation_parts.h"
 
@@ -181,7 +182,7 @@ void ValidateMcpServer(const v1::McpServer& server, const ResourceUrls& urls, co
   RefuseUnsupported(server, "", findings);
   ValidateSlug(server.slug(), findings);
   ValidateTexts(server.display_name(), server.description(), findings);
-  ValidateUpstreamUrl(server.upstream_url(), urls, context.upstream_networks, findings);
+  ValidateUpstreamUrl(server, urls, context.upstream_networks, findings);
   ValidateAgentAuth(server, context, findings);
   for (int i = 0; i < server.restricted_inbound_headers_size(); ++i) {
     if (!IsHeaderGlob(server.restricted_inbound_headers(i))) {
@@ -191,6 +192,7 @@ void ValidateMcpServer(const v1::McpServer& server, const ResourceUrls& urls, co
   }
   ValidateCredentials(server, urls, context, findings);
   ValidatePolicy(server.policy(), findings);
+  ValidateTls(server, urls, context.now, findings);
   ValidateIdentityHeaders(server, findings);
 }
 

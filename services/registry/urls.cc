@@ -34,6 +34,11 @@ Origins SplitOrigins(const std::string& text) { return MakeOrigins(absl::StrSpli
 
 ResourceUrls::ResourceUrls(const v1::McpServer& server) {
   Add("upstreamUrl", server.upstream_url());
+  if (server.has_secret_upstream_url()) {
+    upstream_field_ = "secretUpstreamUrl";
+    const common::v1::Secret& secret = server.secret_upstream_url();
+    Add(upstream_field_, secret.has_value() ? secret.value() : server.upstream_origin());
+  }
   Add("appAuth.clientCredentials.tokenUrl", server.app_auth().client_credentials().token_url());
   for (int i = 0; i < server.outbound_headers_size(); ++i) {
     const v1::OutboundHeader& header = server.outbound_headers(i);
@@ -64,23 +69,35 @@ std::string ResourceUrls::Origin(const std::string& field) const {
   return url != nullptr && url->ok() ? (*url)->origin() : "";
 }
 
-void ValidateUpstreamUrl(const std::string& url, const ResourceUrls& urls, const std::vector<std::string>& networks,
-                         Findings& findings) {
-  const std::string field = "upstreamUrl";
-  if (url.empty()) return findings.Refuse(field, "is required: the URL of a streamable HTTP endpoint");
-  if (!absl::StartsWithIgnoreCase(url, "http://") && !absl::StartsWithIgnoreCase(url, "https://")) {
+void ValidateUpstreamUrl(const v1::McpServer& server, const ResourceUrls& urls,
+                         const std::vector<std::string>& networks, Findings& findings) {
+  const std::string& field = urls.upstream_field();
+  const bool secret = server.has_secret_upstream_url();
+  if (secret && !server.upstream_url().empty()) {
+    return findings.Refuse(field, "and upstreamUrl exclude each other: leave one of the two out");
+  }
+  const absl::StatusOr<Url>* found = urls.Upstream();
+  if (found == nullptr) {
+    // A secret one that is nowhere is refused with the other secrets (draft.h).
+    if (!secret) {
+      findings.Refuse(field, "is required: the URL of a streamable HTTP endpoint, here or in secretUpstreamUrl");
+    }
+    return;
+  }
+  const std::string& url = secret ? server.secret_upstream_url().value() : server.upstream_url();
+  if (!url.empty() && !absl::StartsWithIgnoreCase(url, "http://") && !absl::StartsWithIgnoreCase(url, "https://")) {
     return findings.Refuse(field,
                            "must begin with https:// or http://: stdio servers are not supported, run them behind a "
                            "streamable HTTP endpoint");
   }
-  const absl::StatusOr<Url>& parsed = *urls.Find(field);
+  const absl::StatusOr<Url>& parsed = *found;
   if (!parsed.ok()) return findings.Refuse(field, std::string(parsed.status().message()));
   const absl::Status allowed = PolicyFor(networks, EgressPolicy::PlainHttp::kPrivateNetworks).CheckUrl(*parsed);
   if (!allowed.ok()) return findings.Refuse(field, std::string(allowed.message()));
-  if (!parsed->query().empty()) {
+  if (!parsed->query().empty() && !secret) {
     findings.Warn(field,
                   "has a query, which every auditor can read: a secret in it belongs in appAuth.apiKey with location "
-                  "QUERY");
+                  "QUERY, or the whole address in secretUpstreamUrl");
   }
   if (absl::EndsWith(parsed->path(), "/sse")) {
     findings.Warn(field,

@@ -33,15 +33,22 @@ class ResourceUrls {
   // Empty if the field is, or holds no URL.
   std::string Origin(const std::string& field) const;
 
+  // Of a server: the one of upstreamUrl and secretUpstreamUrl that says where its requests go. Of a secret address that
+  // is stored, and not given now, only the origin is known; it stands for the URL then.
+  const std::string& upstream_field() const { return upstream_field_; }
+  const absl::StatusOr<Url>* Upstream() const { return Find(upstream_field_); }
+  std::string UpstreamOrigin() const { return Origin(upstream_field_); }
+
  private:
   void Add(const std::string& field, const std::string& url);
   std::map<std::string, absl::StatusOr<Url>> urls_;
+  std::string upstream_field_ = "upstreamUrl";
 };
 
-// An MCP endpoint: https anywhere the networks allow, plain http (warned about) to loopback and private networks. Warns
-// of a query, too.
-void ValidateUpstreamUrl(const std::string& url, const ResourceUrls& urls, const std::vector<std::string>& networks,
-                         Findings& findings);
+// An MCP endpoint, which exactly one of two fields names: https anywhere the networks allow, plain http (warned about)
+// to loopback and private networks. Warns of a query that can be read, too. Findings hold nothing of a URL.
+void ValidateUpstreamUrl(const v1::McpServer& server, const ResourceUrls& urls,
+                         const std::vector<std::string>& networks, Findings& findings);
 // Authorization servers and key sets: https, or http to loopback where the networks name it.
 void ValidateOAuthUrl(const absl::StatusOr<Url>& parsed, const std::string& field,
                       const std::vector<std::string>& networks, Findings& findings);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/registry/findings.h"
@@ -32,13 +33,16 @@ struct ValidationContext {
   std::function<const v1::Credential*(absl::string_view slug)> credential;
   // nullopt while authn cannot be asked (then connector names are not checked).
   std::optional<Connectors> connectors;
+  // For what has an end, such as certificates.
+  absl::Time now = absl::UnixEpoch();
   // How clients may authenticate at the token endpoint of `issuer`, as it announces (RFC 8414 section 2); nullopt if
   // that cannot be learnt. Only ResourceTraits<v1::App>::Check asks.
   std::function<std::optional<std::vector<std::string>>(const std::string& issuer)> announced_methods;
 };
 
 // Checks everything that can be known from the message alone and the context. Field names in findings are those of JSON
-// and YAML. `urls` are those of the same resource. Secrets are not looked at (draft.h).
+// and YAML. `urls` are those of the same resource. Whether a secret is there is not looked at (draft.h); what is given
+// now and has a form (an address, a certificate) is.
 void ValidateMcpServer(const v1::McpServer& server, const ResourceUrls& urls, const ValidationContext& context,
                        Findings& findings);
 void ValidateApp(const v1::App& app, const ResourceUrls& urls, const ValidationContext& context, Findings& findings);

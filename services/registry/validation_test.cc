@@ -176,8 +176,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"ForwardScopesNotYet",
              R"({"outboundHeaders": [{"name": "X-A", "forwardCallerToken": {"scopes": ["a"]}}]})",
              "outboundHeaders[0].forwardCallerToken.scopes"},
-        Case{"SecretUrlNotYet", R"({"secretUpstreamUrl": {"value": "https://hooks.example/x"}})", "secretUpstreamUrl"},
-        Case{"TlsNotYet", R"({"policy": {"tls": {"caBundle": "x"}}})", "policy.tls"}),
+        Case{"TwoAddresses", R"({"secretUpstreamUrl": {"value": "https://hooks.example/x"}})", "secretUpstreamUrl"},
+        Case{"NoAuthorities", R"({"policy": {"tls": {"caBundle": "x"}}})", "policy.tls.caBundle"}),
     CaseName);
 
 TEST_F(ValidationTest, NothingAtAllNamesEveryRequiredField) {

@@ -11,7 +11,6 @@
 
 #include "common/crypto/random.h"
 #include "common/error.h"
-#include "common/http/url.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/text/hex.h"
@@ -23,6 +22,7 @@
 #include "services/token_broker/link_ticket.h"
 #include "services/token_broker/names.h"
 #include "services/token_broker/provider_binding.h"
+#include "services/token_broker/upstream_origin.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -156,8 +156,8 @@ absl::StatusOr<v1::ResumeLinkResponse> Accounts::ResumeLink(const v1::ResumeLink
   }
   if (!consent && wanted->credential != nullptr) {
     ASSIGN_OR_RETURN(const auto stored, credentials_.Read(state.app_uid(), passport));
-    const absl::StatusOr<Url> upstream = Url::Parse(server->upstream_url());
-    response.set_linked(stored.has_value() && upstream.ok() && stored->Allows(upstream->origin()));
+    const std::string origin = UpstreamOriginOf(*server);
+    response.set_linked(stored.has_value() && !origin.empty() && stored->Allows(origin));
     return response;
   }
   vault::v1::GetRequest get;

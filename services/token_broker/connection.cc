@@ -2,10 +2,10 @@
 #include "services/token_broker/connection.h"
 
 #include <algorithm>
-#include <set>
 
 #include "absl/strings/str_join.h"
 
+#include "common/oauth/protocol_scopes.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/token_broker/errors.h"
@@ -152,11 +152,9 @@ v1::TokenSet Linked(const TokenAnswer& answer, const std::vector<std::string>& a
 
 std::vector<std::string> MissingScopes(const std::vector<std::string>& granted,
                                        const std::vector<std::string>& needed) {
-  static const auto* const protocol = new std::set<std::string>{
-      "openid", "profile", "email", "address", "phone", "offline_access", "offline.access", "offline", "refresh_token"};
   std::vector<std::string> missing;
   for (const std::string& scope : needed) {
-    if (protocol->count(scope) == 0 && std::find(granted.begin(), granted.end(), scope) == granted.end()) {
+    if (!oauth::IsProtocolScope(scope) && std::find(granted.begin(), granted.end(), scope) == granted.end()) {
       missing.push_back(scope);
     }
   }

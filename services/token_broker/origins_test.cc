@@ -87,6 +87,71 @@ TEST_F(OriginsTest, ReadOnceAtTheRightPlaceItStillGoesNowhereElse) {
   EXPECT_THAT(Resolve(broker, request, ""), StatusIs(Code::kPermissionDenied));
 }
 
+// A server whose address is a secret, with a key beside it.
+class SecretAddressTest : public OriginsTest {
+ protected:
+  registry::v1::McpServer* HookServer(const std::string& url, const std::vector<std::string>& sealed_for) {
+    registry::v1::McpServer* server = BearerServer("", {kOrigin});
+    PutSecret("server_secret", "srv_b/secret_upstream_url", url, sealed_for);
+    common::v1::Secret* secret = server->mutable_secret_upstream_url();
+    secret->set_set(true);
+    secret->set_version(1);
+    secret->set_vault_record("srv_b/secret_upstream_url");
+    server->set_upstream_origin(kOrigin);
+    return server;
+  }
+};
+
+TEST_F(SecretAddressTest, GoesToTheEdgeWithTheCertificateAndEverythingElse) {
+  registry::v1::McpServer* server = HookServer(absl::StrCat(kOrigin, "/canary?a=1"), {kOrigin});
+  PutSecret("server_secret", "srv_b/policy.tls.client_cert", "line\nline\n", {kOrigin});
+  common::v1::Secret* certificate = server->mutable_policy()->mutable_tls()->mutable_client_cert();
+  certificate->set_set(true);
+  certificate->set_version(1);
+  certificate->set_vault_record("srv_b/policy.tls.client_cert");
+  ASSERT_OK_AND_ASSIGN(const auto response, Resolve(StartBroker(), At("srv_b", kOrigin), ""));
+  ASSERT_EQ(response.pieces_size(), 3);
+  EXPECT_EQ(response.pieces(0).value(), "Bearer canary");
+  EXPECT_EQ(response.pieces(1).piece(), "upstream_url");
+  EXPECT_EQ(response.pieces(1).location(), v1::ResolveCredentialsResponse::URL);
+  EXPECT_EQ(response.pieces(1).value(), absl::StrCat(kOrigin, "/canary?a=1"));
+  EXPECT_EQ(response.pieces(1).scope(), v1::ORG);
+  EXPECT_EQ(response.pieces(2).piece(), "tls");
+  EXPECT_EQ(response.pieces(2).location(), v1::ResolveCredentialsResponse::CLIENT_CERTIFICATE);
+  EXPECT_EQ(response.pieces(2).value(), "line\nline\n");
+}
+
+TEST_F(SecretAddressTest, WithoutTheAddressNothingIsGivenOut) {
+  HookServer(absl::StrCat(kOrigin, "/canary"), {kOrigin})->clear_secret_upstream_url();
+  EXPECT_THAT(Resolve(StartBroker(), At("srv_b", kOrigin), ""), StatusIs(Code::kPermissionDenied));
+}
+
+TEST_F(SecretAddressTest, OneThatIsNotStoredIsMissing) {
+  HookServer(absl::StrCat(kOrigin, "/canary"), {kOrigin})->mutable_secret_upstream_url()->Clear();
+  const auto refused = Resolve(StartBroker(), At("srv_b", kOrigin), "");
+  EXPECT_THAT(refused, StatusIs(Code::kFailedPrecondition));
+  EXPECT_EQ(ReasonOf(refused.status()), "credential_missing");
+}
+
+TEST_F(SecretAddressTest, WhoeverEditsTheOriginGetsNothing) {
+  HookServer(absl::StrCat(kOrigin, "/canary"), {kOrigin})->set_upstream_origin(kEvil);
+  TokenBrokerServer& broker = StartBroker();
+  EXPECT_THAT(Resolve(broker, At("srv_b", kEvil), ""), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(Resolve(broker, At("srv_b", kOrigin), ""), StatusIs(Code::kPermissionDenied)) << "nor does the true one";
+}
+
+TEST_F(SecretAddressTest, OneOfAnotherOriginThanItWasSealedForIsNoPlaceForTheOthers) {
+  HookServer(absl::StrCat(kEvil, "/canary"), {kOrigin});
+  const auto refused = Resolve(StartBroker(), At("srv_b", kOrigin), "");
+  EXPECT_THAT(refused, StatusIs(Code::kPermissionDenied));
+  EXPECT_FALSE(absl::StrContains(std::string(refused.status().message()), "canary"));
+}
+
+TEST_F(SecretAddressTest, AnotherSecretIsNoAddress) {
+  HookServer("canary", {kOrigin});
+  EXPECT_THAT(Resolve(StartBroker(), At("srv_b", kOrigin), ""), StatusIs(Code::kPermissionDenied));
+}
+
 TEST_F(OriginsTest, ASecretThatNamesNoPlaceGoesNowhere) {
   BearerServer(absl::StrCat(kOrigin, "/mcp"), {});
   EXPECT_THAT(Resolve(StartBroker(), At("srv_b", kOrigin), ""), StatusIs(Code::kPermissionDenied));

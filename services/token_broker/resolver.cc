@@ -16,6 +16,7 @@
 #include "common/text/base64url.h"
 #include "common/text/string_view.h"
 #include "services/token_broker/errors.h"
+#include "services/token_broker/upstream_origin.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -49,10 +50,32 @@ v1::Scope ScopeOf(const CredentialPlan::Piece& piece) {
   }
 }
 
-// The header or parameter as it goes out. What is stored with a line break in it fails the request; it is never
-// cleaned.
-absl::StatusOr<std::string> Render(const CredentialPlan::Piece& piece, const Value& value) {
+// Where a value goes, in the words of the answer; nothing for a place that this broker does not know.
+std::optional<v1::ResolveCredentialsResponse::Location> LocationOf(const CredentialPlan::Piece& piece) {
+  switch (piece.location()) {
+    case CredentialPlan::HEADER:
+      return v1::ResolveCredentialsResponse::HEADER;
+    case CredentialPlan::QUERY:
+      return v1::ResolveCredentialsResponse::QUERY;
+    case CredentialPlan::URL:
+      return v1::ResolveCredentialsResponse::URL;
+    case CredentialPlan::CLIENT_CERTIFICATE:
+      return v1::ResolveCredentialsResponse::CLIENT_CERTIFICATE;
+    default:
+      return std::nullopt;
+  }
+}
+
+// The header, parameter or address as it goes out. What is stored with a line break in it fails the request; it is
+// never cleaned.
+absl::StatusOr<std::string> Render(const Need& need, const Value& value) {
+  const CredentialPlan::Piece& piece = *need.piece;
   const absl::string_view secret = value.secret->Expose();
+  if (piece.location() == CredentialPlan::URL) {
+    // The other pieces are for the origin that was named: they must not go anywhere else.
+    const absl::StatusOr<Url> url = Url::Parse(secret);
+    if (!url.ok() || url->origin() != need.upstream_origin) return error::OriginNotAllowed("a secret address");
+  }
   if (piece.location() == CredentialPlan::HEADER && !IsFieldValue(ToStd(secret))) {
     if (value.renewable) {
       return WithReason(absl::InternalError("a stored token is no header value"), "credential_unencodable");
@@ -66,14 +89,13 @@ absl::StatusOr<std::string> Render(const CredentialPlan::Piece& piece, const Val
   return absl::StrCat(piece.prefix(), secret);
 }
 
-absl::Status AddPiece(const CredentialPlan::Piece& piece, const Value& value,
-                      v1::ResolveCredentialsResponse* response) {
-  ASSIGN_OR_RETURN(std::string rendered, Render(piece, value));
+absl::Status AddPiece(const Need& need, const Value& value, v1::ResolveCredentialsResponse* response) {
+  const CredentialPlan::Piece& piece = *need.piece;
+  ASSIGN_OR_RETURN(std::string rendered, Render(need, value));
   v1::ResolveCredentialsResponse::Piece* added = response->add_pieces();
   added->set_piece(piece.id());
   added->set_scope(ScopeOf(piece));
-  added->set_location(piece.location() == CredentialPlan::QUERY ? v1::ResolveCredentialsResponse::QUERY
-                                                                : v1::ResolveCredentialsResponse::HEADER);
+  added->set_location(LocationOf(piece).value_or(v1::ResolveCredentialsResponse::LOCATION_UNSPECIFIED));
   added->set_name(piece.name());
   added->set_value(std::move(rendered));
   added->set_uid(value.uid);
@@ -187,8 +209,8 @@ absl::Status Resolver::Admit(Call& call) const {
       (call.passport->purpose != Passport::Purpose::kCall || call.passport->server_uid != call.request.server_uid())) {
     return error::PassportMismatch();
   }
-  const absl::StatusOr<Url> upstream = Url::Parse(call.server->upstream_url());
-  if (!upstream.ok() || upstream->origin() != call.request.upstream_origin()) {
+  const std::string origin = UpstreamOriginOf(*call.server);
+  if (origin.empty() || origin != call.request.upstream_origin()) {
     return error::OriginNotAllowed("credentials of this server");
   }
   return absl::OkStatus();
@@ -209,7 +231,7 @@ absl::Status Resolver::MakeSteps(Call& call) const {
     has_app_auth = has_app_auth || piece.id() == "app_auth";
     if (piece.renderer() == CredentialPlan::EDGE) continue;
     Source* source = sources_.Find(piece.source_case());
-    if (source == nullptr) {
+    if (source == nullptr || !LocationOf(piece).has_value()) {
       return error::CredentialMissing(absl::StrCat(piece.id(), " is not configured"));
     }
     if (!IsFor(piece, call.passport)) continue;
@@ -260,7 +282,7 @@ void Resolver::Continue(const CallPtr& call) {
       // One after the other: the page for the first leads on to the next.
       if (!call->response->has_link()) *call->response->mutable_link() = std::move(*link);
     } else if (const absl::Status added =
-                   AddPiece(*call->steps[call->next].need->piece, std::get<Value>(*outcome), call->response);
+                   AddPiece(*call->steps[call->next].need, std::get<Value>(*outcome), call->response);
                !added.ok()) {
       return End(call, added);
     }

@@ -22,6 +22,7 @@
 #include "services/token_broker/link_ticket.h"
 #include "services/token_broker/names.h"
 #include "services/token_broker/provider_trouble.h"
+#include "services/token_broker/upstream_origin.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -244,8 +245,8 @@ WebResponse WebPages::CheckLink(const Visit& visit, const std::string& ticket, b
 bool WebPages::IsEntered(const registry::v1::McpServer& server, const registry::v1::Credential& credential,
                          const Passport& passport) {
   const absl::StatusOr<std::optional<UserCredentials::Stored>> stored = credentials_.Read(credential.uid(), passport);
-  const absl::StatusOr<Url> upstream = Url::Parse(server.upstream_url());
-  return stored.ok() && stored->has_value() && upstream.ok() && (*stored)->Allows(upstream->origin()) &&
+  const std::string origin = UpstreamOriginOf(server);
+  return stored.ok() && stored->has_value() && !origin.empty() && (*stored)->Allows(origin) &&
          (credential.kind() != registry::v1::Credential::PASSWORD || !(*stored)->username.empty());
 }
 

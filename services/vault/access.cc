@@ -39,6 +39,8 @@ constexpr Grant kGrants[] = {
     {"registry", "credential", kBindable, "org"},
     {"registry", "server_binding", kBindable},
     {"registry", "app_binding", kBindable},
+    {"registry", "connection", Bit(Operation::kCount), "user"},
+    {"registry", "credential", Bit(Operation::kCount), "user"},
 };
 
 bool IsGranted(const Grant& grant, const Caller& caller, Operation operation, const std::string& kind,
@@ -60,6 +62,16 @@ absl::Status CheckRole(const Caller& caller, absl::string_view role) {
   return caller.passport->HasRole(role)
              ? absl::OkStatus()
              : error::Denied("saying where tokens may go needs an administrator's passport", "role_missing");
+}
+
+// Whoever may change what users connect to may learn how many that is for.
+absl::Status CheckCounter(const Caller& caller) {
+  if (!caller.passport.has_value()) {
+    return error::Denied("counting users needs a passport", "passport_required");
+  }
+  return caller.passport->HasRole("admin") || caller.passport->HasRole("credential-admin")
+             ? absl::OkStatus()
+             : error::Denied("counting users needs an administrator's passport", "role_missing");
 }
 
 absl::Status CheckOwner(const Caller& caller, const Owner& owner, bool admin_may) {
@@ -88,6 +100,8 @@ const char* OperationName(Operation operation) {
       return "lease";
     case Operation::kRebind:
       return "rebind";
+    case Operation::kCount:
+      return "count";
   }
   return "unknown";
 }
@@ -105,6 +119,9 @@ absl::Status CheckAccess(const Caller& caller, Operation operation, const Record
   RETURN_IF_ERROR(CheckKind(caller, operation, id));
   if (operation == Operation::kRebind) {
     return CheckRole(caller, "credential-admin");
+  }
+  if (operation == Operation::kCount) {
+    return CheckCounter(caller);
   }
   if (operation == Operation::kPut && IsBinding(id)) {
     return CheckRole(caller, "admin");
@@ -169,7 +186,8 @@ std::map<std::string, MethodTable> VaultMethodTables() {
             {"PutStatus", broker},
             {"ListDue", broker},
             {"DeleteOwner", {"token_broker", "authn"}},
-            {"GetCacheRoots", broker}}},
+            {"GetCacheRoots", broker},
+            {"CountUsers", {"registry"}}}},
           {"sallyport.vault.v1.VaultAdmin",
            {{"GetStatus", edge}, {"RotateTerm", edge}, {"Rewrap", edge}, {"DestroyTerm", edge}, {"Seal", edge}}}};
 }

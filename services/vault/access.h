@@ -10,15 +10,15 @@
 
 namespace sallyport::vault {
 
-enum class Operation { kGet, kPut, kDelete, kList, kPin, kLease, kRebind };
+enum class Operation { kGet, kPut, kDelete, kList, kPin, kLease, kRebind, kCount };
 
 // Name in the audit: "get", "put", …
 const char* OperationName(Operation operation);
 
 // May `caller` do this to this record? Deny by default, by calling service and kind. Records of a USER additionally
-// need a passport whose subject is the owner; Put of a binding one of purpose api with the role admin, and any Rebind
-// one with the role credential-admin. PERMISSION_DENIED, reason caller_not_allowed, passport_required,
-// passport_mismatch or role_missing.
+// need a passport whose subject is the owner; Put of a binding one of purpose api with the role admin, any Rebind one
+// with the role credential-admin, and counting users one with either. PERMISSION_DENIED, reason caller_not_allowed,
+// passport_required, passport_mismatch or role_missing.
 absl::Status CheckAccess(const Caller& caller, Operation operation, const RecordId& id);
 
 // The part of CheckAccess without the passport: for a lease, which alone authorises, for a lease for maintenance, which

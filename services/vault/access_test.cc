@@ -26,7 +26,7 @@ const RecordId kServerBinding = {{"org", "default"}, "server_binding", "srv_1/bi
 const RecordId kAppBinding = {{"org", "default"}, "app_binding", "app_1/binding"};
 
 constexpr Operation kAll[] = {Operation::kGet, Operation::kPut,   Operation::kDelete, Operation::kList,
-                              Operation::kPin, Operation::kLease, Operation::kRebind};
+                              Operation::kPin, Operation::kLease, Operation::kRebind, Operation::kCount};
 
 // "get put …": what this caller may do with the record.
 std::string Allowed(const Caller& caller, const RecordId& id) {
@@ -77,7 +77,7 @@ TEST(AccessTest, ACredentialOfAUsersOwnIsTheirs) {
   EXPECT_EQ(Allowed(Api("token_broker", "admin"), kUserCredential), "");
   EXPECT_EQ(Allowed(Api("token_broker", "credential-admin"), kConnection), "");
   for (const char* role : {"admin", "credential-admin"}) {
-    EXPECT_EQ(Allowed(Api("registry", role), kUserCredential), "");
+    EXPECT_EQ(Allowed(Api("registry", role), kUserCredential), "count");
     EXPECT_EQ(Allowed(Api("authn", role), kUserCredential), "");
     EXPECT_EQ(Allowed(Api("edge", role), kUserCredential), "");
   }

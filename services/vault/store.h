@@ -19,6 +19,8 @@
 namespace sallyport::vault {
 
 using Labels = std::map<std::string, std::string>;
+// From what column `labels` holds; none if that is damaged.
+Labels ParseLabels(const std::string& bytes);
 
 struct RecordRow {
   std::string rid;  // Random; a record that is deleted and made anew keeps it, and its counters.

@@ -61,6 +61,7 @@ class Vault {
   absl::StatusOr<v1::DeleteOwnerResponse> DeleteOwner(const Caller& caller, const v1::DeleteOwnerRequest& request);
   absl::StatusOr<v1::GetCacheRootsResponse> GetCacheRoots(const Caller& caller,
                                                           const v1::GetCacheRootsRequest& request);
+  absl::StatusOr<v1::CountUsersResponse> CountUsers(const Caller& caller, const v1::CountUsersRequest& request);
 
  private:
   using Work = std::function<absl::Status(Transaction&)>;

@@ -73,6 +73,12 @@ grpc::Status VaultService::GetCacheRoots(grpc::ServerContext* context, const v1:
                      [&](const Caller& caller) { return vault_.GetCacheRoots(caller, *request); });
 }
 
+grpc::Status VaultService::CountUsers(grpc::ServerContext* context, const v1::CountUsersRequest* request,
+                                      v1::CountUsersResponse* response) {
+  return rpc_.Handle("CountUsers", context, response,
+                     [&](const Caller& caller) { return vault_.CountUsers(caller, *request); });
+}
+
 grpc::Status VaultAdminService::GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest* /*request*/,
                                           v1::GetStatusResponse* response) {
   return rpc_.Handle("GetStatus", context, response, [&](const Caller& /*caller*/) { return admin_.GetStatus(); });

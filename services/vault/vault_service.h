@@ -37,6 +37,8 @@ class VaultService final : public v1::Vault::Service {
                            v1::DeleteOwnerResponse* response) override;
   grpc::Status GetCacheRoots(grpc::ServerContext* context, const v1::GetCacheRootsRequest* request,
                              v1::GetCacheRootsResponse* response) override;
+  grpc::Status CountUsers(grpc::ServerContext* context, const v1::CountUsersRequest* request,
+                          v1::CountUsersResponse* response) override;
 
  private:
   vault::Vault& vault_;

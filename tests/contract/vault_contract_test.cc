@@ -205,6 +205,13 @@ TEST_F(VaultContractTest, ServicesMayDoTheSame) {
                 root.clear_root();
               }
             });
+        vault::v1::CountUsersRequest count;
+        count.mutable_has()->set_kind(record.kind());
+        count.mutable_has()->set_name(record.name());
+        count.mutable_lacks()->set_kind("connection");
+        count.mutable_lacks()->set_name("sso:corp");
+        Compare<vault::v1::CountUsersRequest, vault::v1::CountUsersResponse>(service, passport, &Stub::CountUsers,
+                                                                             count);
         vault::v1::ListDueRequest due;
         due.add_kinds(record.kind());
         if (passport == "none") {
@@ -246,6 +253,14 @@ TEST_F(VaultContractTest, WhatIsMalformedIsRefusedAlike) {
     const std::string outcome =
         Compare<vault::v1::PutRequest, vault::v1::PutResponse>("token_broker", "ada", &Stub::Put, put);
     EXPECT_NE(outcome.substr(0, 2), "OK") << Text(put);
+  }
+  vault::v1::CountUsersRequest count;
+  count.mutable_has()->set_kind("connection");
+  for (int i = 0; i < 5; ++i) {
+    Compare<vault::v1::CountUsersRequest, vault::v1::CountUsersResponse>("registry", "admin", &Stub::CountUsers, count);
+    count.mutable_has()->set_name("app_1");
+    count.mutable_has()->add_labels()->set_name("scope");
+    if (i == 3) count.mutable_has()->add_labels();
   }
   vault::v1::AcquireLeaseRequest lease;
   *lease.mutable_record() = good;

@@ -97,6 +97,15 @@ absl::StatusOr<registry::v1::ApplyRequest> ReadResources(const std::string& file
   return request;
 }
 
+std::string FormatConsequences(const google::protobuf::RepeatedPtrField<registry::v1::Consequence>& consequences,
+                               const std::string& indent) {
+  std::string out;
+  for (const registry::v1::Consequence& consequence : consequences) {
+    absl::StrAppend(&out, indent, "consequence: ", consequence.message(), "\n");
+  }
+  return out;
+}
+
 bool HasChanges(const ApplyResponse& response) {
   return std::any_of(response.results().begin(), response.results().end(),
                      [](const auto& result) { return ActionOf(result) != ApplyResponse::UNCHANGED; });
@@ -112,6 +121,7 @@ std::string FormatResults(const ApplyResponse& response, const registry::v1::App
     if (ApplyResponse::Action_IsValid(action)) ++counts[action];
     absl::StrAppend(&out, std::string(1, MarkOf(action)), " ", result.kind(), " ", result.slug(), "\n");
     for (const ApplyResponse::FieldChange& change : result.changes()) out += FormatChange(change);
+    out += FormatConsequences(result.consequences(), "    ");
     for (const registry::v1::Warning& warning : result.warnings()) {
       const auto found = places.find(warning.message());
       if (found == places.end()) continue;  // It was printed with the first of its places.

@@ -18,8 +18,8 @@ namespace sallyport::cli {
 absl::StatusOr<registry::v1::ApplyRequest> ReadResources(const std::string& file, const Terminal& terminal,
                                                          FieldLines& lines);
 
-// What changed (or would), a paragraph a resource, warnings with file and line behind, one line of sum at the end. A
-// warning that several places share is printed once, with their lines.
+// What changed (or would), a paragraph a resource, what that means for users and callers, warnings with file and line
+// behind, one line of sum at the end. A warning that several places share is printed once, with their lines.
 //   + McpServer echo
 //       upstreamUrl: "http://127.0.0.1:9000/mcp"
 //   ~ McpServer github
@@ -27,6 +27,9 @@ absl::StatusOr<registry::v1::ApplyRequest> ReadResources(const std::string& file
 // `request` tells where in the file a resource stands.
 std::string FormatResults(const registry::v1::ApplyResponse& response, const registry::v1::ApplyRequest& request,
                           const FieldLines& lines);
+// A line for each: "consequence: 42 users must connect GitHub again: …".
+std::string FormatConsequences(const google::protobuf::RepeatedPtrField<registry::v1::Consequence>& consequences,
+                               const std::string& indent);
 // A secret that is given but cannot be compared before it is applied counts as no change.
 bool HasChanges(const registry::v1::ApplyResponse& response);
 

@@ -112,6 +112,33 @@ TEST_F(ApplyTest, PrintsWhatChanged) {
   EXPECT_THAT(requests_[0].body, Not(HasSubstr("dryRun")));
 }
 
+TEST_F(ApplyTest, PrintsWhatAChangeMeansForUsersAndCallers) {
+  SignIn();
+  WriteHome("key", "s3cret");
+  Reply(kApply, R"json({"results":[{"kind":"McpServer","slug":"echo","action":"UPDATED","changes":[
+    {"field":"description","before":"\"old\"","after":"\"new\""}],
+    "consequences":[{"field":"appAuth","kind":"MUST_CONNECT_AGAIN","users":{"number":"42"},
+      "message":"42 users must connect GitHub again: scope repo:write is asked for and their connection lacks it"},
+      {"field":"agentAuth","kind":"CALLERS_REFUSED","callers":"WITHOUT_TOKEN","message":"callers without a token"}]}]})json");
+
+  EXPECT_EQ(Run({"apply", "--dry-run", "-f", WriteHome("servers.yaml", kFile)}), kDone);
+
+  EXPECT_THAT(out_.str(), HasSubstr("description: \"old\" -> \"new\"\n    consequence: 42 users must connect GitHub "
+                                    "again: scope repo:write is asked for and their connection lacks it\n    "
+                                    "consequence: callers without a token\n"));
+}
+
+TEST_F(ApplyTest, ADryRunOfADeletionSaysSoToTheGatewayAndTheReader) {
+  SignIn();
+  Reply("/api/sallyport.registry.v1.Registry/DeleteMcpServer",
+        R"json({"consequences":[{"kind":"CALLERS_REFUSED","message":"every call is refused with 404"}]})json");
+
+  EXPECT_EQ(Run({"delete", "server", "echo", "--dry-run"}), kDone);
+
+  EXPECT_THAT(requests_[0].body, HasSubstr(R"("dryRun":true)"));
+  EXPECT_EQ(out_.str(), "- McpServer echo (not deleted)\n    consequence: every call is refused with 404\n");
+}
+
 TEST_F(ApplyTest, WarningThatSeveralServersShareAppearsOnce) {
   SignIn();
   Reply(kApply, R"json({"results":[

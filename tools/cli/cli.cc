@@ -121,8 +121,10 @@ void AddResources(CLI::App& app, Parsed& parsed) {
   CLI::App* remove = app.add_subcommand("delete", "Delete a resource");
   AddKind(*remove, parsed);
   remove->add_option("slug", parsed.slug, "Which one")->required();
-  On(remove, parsed,
-     [&parsed](ApiClient& api, const Terminal& t) { return DeleteResource(api, parsed.kind, parsed.slug, t); });
+  remove->add_flag("--dry-run", parsed.dry_run, "Say what it means for users and callers, delete nothing");
+  On(remove, parsed, [&parsed](ApiClient& api, const Terminal& t) {
+    return DeleteResource(api, parsed.kind, parsed.slug, parsed.dry_run, t);
+  });
 }
 
 void AddReports(CLI::App& app, Parsed& parsed) {

@@ -8,6 +8,7 @@
 
 #include "common/status_macros.h"
 #include "sallyport/registry/v1/registry.pb.h"
+#include "tools/cli/apply.h"
 #include "tools/cli/table.h"
 #include "tools/cli/yaml_printer.h"
 
@@ -113,12 +114,14 @@ absl::Status GetAll(ApiClient& api, Output output, const Terminal& terminal) {
 }
 
 template <typename Kind>
-absl::Status DeleteOne(ApiClient& api, const std::string& slug, const Terminal& terminal) {
+absl::Status DeleteOne(ApiClient& api, const std::string& slug, bool dry_run, const Terminal& terminal) {
   typename Kind::Delete request;
   request.set_slug(slug);
+  request.set_dry_run(dry_run);
   typename Kind::Deleted response;
   RETURN_IF_ERROR(api.Call(absl::StrCat(kRegistry, "Delete", Kind::kKind), request, &response));
-  terminal.out << "- " << Kind::kKind << " " << slug << " deleted\n";
+  terminal.out << "- " << Kind::kKind << " " << slug << (dry_run ? " (not deleted)\n" : " deleted\n")
+               << FormatConsequences(response.consequences(), "    ");
   return absl::OkStatus();
 }
 
@@ -142,14 +145,15 @@ absl::Status GetResources(ApiClient& api, ResourceKind kind, const std::string& 
   return absl::InternalError("unknown kind");
 }
 
-absl::Status DeleteResource(ApiClient& api, ResourceKind kind, const std::string& slug, const Terminal& terminal) {
+absl::Status DeleteResource(ApiClient& api, ResourceKind kind, const std::string& slug, bool dry_run,
+                            const Terminal& terminal) {
   switch (kind) {
     case ResourceKind::kServer:
-      return DeleteOne<Servers>(api, slug, terminal);
+      return DeleteOne<Servers>(api, slug, dry_run, terminal);
     case ResourceKind::kApp:
-      return DeleteOne<Apps>(api, slug, terminal);
+      return DeleteOne<Apps>(api, slug, dry_run, terminal);
     case ResourceKind::kCredential:
-      return DeleteOne<StoredCredentials>(api, slug, terminal);
+      return DeleteOne<StoredCredentials>(api, slug, dry_run, terminal);
   }
   return absl::InternalError("unknown kind");
 }

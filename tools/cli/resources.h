@@ -16,6 +16,8 @@ enum class Output { kDefault, kYaml, kJson };
 // YAML has the form of the file `apply -f` reads.
 absl::Status GetResources(ApiClient& api, ResourceKind kind, const std::string& slug, Output output,
                           const Terminal& terminal);
-absl::Status DeleteResource(ApiClient& api, ResourceKind kind, const std::string& slug, const Terminal& terminal);
+// Says what it means for users and callers. A dry run deletes nothing.
+absl::Status DeleteResource(ApiClient& api, ResourceKind kind, const std::string& slug, bool dry_run,
+                            const Terminal& terminal);
 
 }  // namespace sallyport::cli

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // TLS on both sides: the engine in front of a second engine that speaks https.
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -120,6 +121,66 @@ class TlsClient {
   SSL* ssl_;
 };
 
+// An https upstream that asks for a certificate, and answers with the name in the one it was shown, or "none".
+class AskingUpstream {
+ public:
+  AskingUpstream(const TestCertificate& own, const std::string& client_authorities, int verify,
+                 int highest = TLS1_3_VERSION)
+      : context_(SSL_CTX_new(TLS_server_method())) {
+    SSL_CTX_set_max_proto_version(context_, highest);
+    SSL_CTX_use_certificate_file(context_, own.certificate_file.c_str(), SSL_FILETYPE_PEM);
+    SSL_CTX_use_PrivateKey_file(context_, own.key_file.c_str(), SSL_FILETYPE_PEM);
+    SSL_CTX_load_verify_file(context_, client_authorities.c_str());
+    SSL_CTX_set_verify(context_, verify, nullptr);
+    const unsigned char name = 1;
+    SSL_CTX_set_session_id_context(context_, &name, 1);
+    upstream_ = std::make_unique<testing::FakeUpstream>([this](RawSocket& socket) { Serve(socket); });
+  }
+  ~AskingUpstream() {
+    upstream_.reset();
+    SSL_CTX_free(context_);
+  }
+  uint16_t port() const { return upstream_->port(); }
+  std::atomic<int> handshakes{0};
+  std::atomic<int> resumed{0};
+
+ private:
+  void Serve(RawSocket& socket) {
+    SSL* ssl = SSL_new(context_);
+    SSL_set_fd(ssl, socket.fd());
+    if (SSL_accept(ssl) == 1) {
+      ++handshakes;
+      resumed += SSL_session_reused(ssl);
+      Answer(ssl);
+    } else {
+      socket.ShutdownSend();
+      socket.ReadToEnd();  // A reset could overtake the alert.
+    }
+    ERR_clear_error();
+    SSL_free(ssl);
+  }
+  static void Answer(SSL* ssl) {
+    char name[64] = "none";
+    if (X509* shown = SSL_get1_peer_certificate(ssl); shown != nullptr) {
+      X509_NAME_get_text_by_NID(X509_get_subject_name(shown), NID_commonName, name, sizeof(name));
+      X509_free(shown);
+    }
+    const std::string answer = testing::JsonResponse(name);
+    std::string request;
+    char bytes[4096];
+    int got = 0;
+    while ((got = SSL_read(ssl, bytes, sizeof(bytes))) > 0) {
+      request.append(bytes, static_cast<size_t>(got));
+      if (!request.ends_with("\r\n\r\n{}")) continue;
+      request.clear();
+      SSL_write(ssl, answer.data(), static_cast<int>(answer.size()));
+    }
+  }
+
+  SSL_CTX* context_;
+  std::unique_ptr<testing::FakeUpstream> upstream_;
+};
+
 class EngineTlsTest : public EngineTest {
  protected:
   EngineTlsTest() {
@@ -154,6 +215,24 @@ class EngineTlsTest : public EngineTest {
     auto tls = ClientTls::Make({.ca_pem = ca_pem, .system_authorities = false});
     ASSERT_THAT(tls, IsOk());
     gateway.target.client_tls = *tls;
+  }
+
+  TestCertificate MakeIn(const std::string& directory, const std::string& name) {
+    std::filesystem::create_directories(directory_ / directory);
+    return TestCertificate(directory_ / directory, name, "DNS:localhost");
+  }
+  static std::shared_ptr<const ClientCertificate> Identity(const TestCertificate& made) {
+    auto certificate = ClientCertificate::FromPem(Contents(made.certificate_file) + Contents(made.key_file));
+    EXPECT_THAT(certificate, IsOk());
+    return certificate.ok() ? *certificate : nullptr;
+  }
+  void PointAt(const AskingUpstream& asking, const TestCertificate& trusted,
+               std::shared_ptr<const ClientCertificate> shown, const std::string& pool_key) {
+    gateway.target = *ParseUpstreamUrl("https://localhost:" + std::to_string(asking.port()) + "/");
+    gateway.target.pool_key = pool_key;
+    gateway.target.client_tls =
+        *ClientTls::Make({.ca_pem = Contents(trusted.certificate_file), .system_authorities = false});
+    gateway.target.client_certificate = std::move(shown);
   }
 
   std::filesystem::path directory_;
@@ -256,6 +335,95 @@ TEST_F(EngineTlsTest, AnotherNameOrAnUnknownAuthorityIsRefused) {
 
 TEST_F(EngineTlsTest, BadAuthoritiesAreRefused) {
   EXPECT_THAT(ClientTls::Make({.ca_pem = "nothing"}), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(EngineTlsTest, BadClientCertificatesAreRefused) {
+  const TestCertificate one = MakeIn("one", "one");
+  const TestCertificate two = MakeIn("two", "two");
+  const std::string leaf = Contents(one.certificate_file);
+  for (const std::string& pem :
+       {std::string(), std::string("nothing"), leaf, Contents(one.key_file), leaf + Contents(two.key_file),
+        Contents(two.certificate_file) + leaf + Contents(one.key_file)}) {
+    EXPECT_THAT(ClientCertificate::FromPem(pem), StatusIs(absl::StatusCode::kInvalidArgument)) << pem;
+  }
+}
+
+TEST_F(EngineTlsTest, ShowsItsCertificateToAnUpstreamThatAsks) {
+  const TestCertificate server = MakeIn("server", "server");
+  const TestCertificate client = MakeIn("client", "client");
+  StartEngine();
+  const auto caller = Connect();
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    AskingUpstream asking(server, client.certificate_file, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, version);
+    PointAt(asking, server, Identity(client), "a/" + std::to_string(version));
+    for (int i = 0; i < 2; ++i) {
+      caller->Send(Post("{}"));
+      EXPECT_EQ(BodyOf(caller->ReadMessage()), "client");
+    }
+    EXPECT_EQ(asking.handshakes, 1);
+  }
+}
+
+TEST_F(EngineTlsTest, WithoutACertificateNoneIsShown) {
+  const TestCertificate server = MakeIn("server", "server");
+  AskingUpstream asking(server, server.certificate_file, SSL_VERIFY_PEER);
+  PointAt(asking, server, nullptr, "a");
+  StartEngine();
+  const auto caller = Connect();
+  caller->Send(Post("{}"));
+  EXPECT_EQ(BodyOf(caller->ReadMessage()), "none");
+}
+
+TEST_F(EngineTlsTest, ARefusedOrMissingCertificateIsAFailureOfTls) {
+  const TestCertificate server = MakeIn("server", "server");
+  const TestCertificate known = MakeIn("known", "known");
+  const TestCertificate stranger = MakeIn("stranger", "stranger");
+  StartEngine();
+  const auto caller = Connect();
+  for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    AskingUpstream asking(server, known.certificate_file, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, version);
+    for (const auto& shown : {Identity(stranger), std::shared_ptr<const ClientCertificate>()}) {
+      PointAt(asking, server, shown, "a");
+      caller->Send(Post("{}"));
+      EXPECT_THAT(BodyOf(caller->ReadMessage()), HasSubstr("upstream_tls")) << version;
+    }
+    EXPECT_EQ(asking.handshakes, 0);
+  }
+}
+
+TEST_F(EngineTlsTest, NeitherConnectionNorSessionIsSharedBetweenCertificates) {
+  const TestCertificate server = MakeIn("server", "server");
+  const TestCertificate one = MakeIn("one", "one");
+  const TestCertificate two = MakeIn("two", "two");
+  const std::string both = directory_ / "both.pem";
+  std::ofstream(both) << Contents(one.certificate_file) << Contents(two.certificate_file);
+  AskingUpstream asking(server, both, SSL_VERIFY_PEER);
+  const auto first = Identity(one);
+  const auto second = Identity(two);
+  StartEngine();
+  const auto caller = Connect();
+  const auto call = [&](const std::shared_ptr<const ClientCertificate>& shown, const std::string& key) {
+    PointAt(asking, server, shown, key);
+    caller->Send(Post("{}"));
+    return BodyOf(caller->ReadMessage());
+  };
+  EXPECT_EQ(call(first, "a/1"), "one");
+  EXPECT_EQ(call(second, "a/2"), "two");
+  EXPECT_EQ(call(nullptr, "a/3"), "none");
+  EXPECT_EQ(call(first, "a/1"), "one");
+  EXPECT_EQ(asking.handshakes, 3);
+  EXPECT_EQ(asking.resumed, 0);
+}
+
+TEST_F(EngineTlsTest, AuthoritiesOfOneTargetVouchForNoOther) {
+  const TestCertificate server = MakeIn("server", "server");
+  const TestCertificate other = MakeIn("other", "other");
+  AskingUpstream asking(server, server.certificate_file, SSL_VERIFY_NONE);
+  PointAt(asking, other, nullptr, "a");
+  StartEngine();
+  const auto caller = Connect();
+  caller->Send(Post("{}"));
+  EXPECT_THAT(BodyOf(caller->ReadMessage()), HasSubstr("upstream_tls"));
 }
 
 }  // namespace

@@ -101,7 +101,7 @@ enum class UpstreamError : uint8_t {
   kRefusedAddress,    // Gateway::AllowAddress refused every address.
   kConnect,           // Refused, unreachable.
   kConnectTimeout,    // Connection or TLS handshake not finished in time.
-  kTls,               // Handshake or certificate.
+  kTls,               // Handshake or certificate, ours or theirs.
   kClosed,            // Closed or reset before a whole response head came.
   kFirstByteTimeout,  // No whole response head in time.
   kBadResponse,       // Not HTTP/1.x as we accept it, or an early success.

@@ -126,6 +126,9 @@ void AppendResponseFields(const ResponseHead& head, const ResponseRules& rules, 
       AppendLine(field.name, own_session ? rules.session_id : field.value, out);
     }
   }
+  if (head.status == 401 && !rules.keep_challenge && !rules.own_challenge.empty()) {
+    AppendLine("WWW-Authenticate", rules.own_challenge, out);
+  }
   if (!rules.allowed_origin.empty()) {
     AppendLine("Access-Control-Allow-Origin", rules.allowed_origin, out);
     AppendLine("Access-Control-Expose-Headers", kCorsExposeHeaders, out);

@@ -26,6 +26,8 @@ struct ResponseRules {
   bool drop_session_id = false;
   // Passthrough in and out: the upstream's challenge is the caller's to answer.
   bool keep_challenge = false;
+  // Stands in a 401 in place of a challenge that is not kept; empty: nothing does.
+  std::string_view own_challenge;
   // No body is relayed, so nothing is said of its type and encoding.
   bool without_body = false;
 };

@@ -26,6 +26,20 @@ std::string Rendered(const std::string& fields, const ResponseRules& rules = Res
   return out;
 }
 
+TEST(ResponseRulesTest, AChallengeOfOurOwnStandsInA401Only) {
+  ResponseRules rules;
+  rules.own_challenge = "Bearer";
+  EXPECT_THAT(Rendered("WWW-Authenticate: Bearer realm=\"/secret\"\r\n", rules), Not(HasSubstr("WWW-Authenticate")));
+  const std::string text = "HTTP/1.1 401 X\r\nWWW-Authenticate: Bearer realm=\"/secret\"\r\n\r\n";
+  const auto head = std::make_unique<ResponseHead>();
+  ResponseParser parser;
+  ASSERT_EQ(parser.Parse(text.data(), text.size(), *head), ResponseParser::Result::kDone);
+  std::string out;
+  AppendResponseFields(*head, rules, out);
+  EXPECT_THAT(out, HasSubstr("WWW-Authenticate: Bearer\r\n"));
+  EXPECT_THAT(out, Not(HasSubstr("secret")));
+}
+
 TEST(ResponseRulesTest, DropsWhatAnUpstreamMayNotTellABrowser) {
   for (const char* dropped : {"Set-Cookie: a",
                               "WWW-Authenticate: Bearer",

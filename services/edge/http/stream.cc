@@ -86,7 +86,7 @@ bool Stream::Open(int fd) {
   }
   fd_ = fd;
   open_ = true;
-  ended_ = false;
+  ended_ = alerted_ = false;
   ready_[kReading] = ready_[kWriting] = false;
   crossed_[kReading] = crossed_[kWriting] = false;
   return true;
@@ -112,6 +112,9 @@ ssize_t Stream::TlsResult(Direction direction, int result) {
     return result;
   }
   const int error = SSL_get_error(ssl_.get(), result);
+  const unsigned long reason = ERR_peek_last_error();
+  alerted_ = alerted_ || (error == SSL_ERROR_SSL && ERR_GET_LIB(reason) == ERR_LIB_SSL &&
+                          ERR_GET_REASON(reason) >= SSL_AD_REASON_OFFSET);
   ERR_clear_error();
   if (error == SSL_ERROR_WANT_READ) {
     ready_[kReading] = false;

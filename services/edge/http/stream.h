@@ -46,6 +46,9 @@ class Stream {
   SSL* ssl() const { return ssl_.get(); }
   // 1 done, kAgain (then Wait…, whichever `handshake_wants_write` says), kFailed.
   ssize_t Handshake();
+  // The peer has ended TLS with an error of its own (RFC 8446 section 6.2). Of our certificate it may say so only after
+  // the handshake.
+  bool alerted() const { return alerted_; }
 
   // Bytes, 0 at the end of the stream (with TLS only after close_notify), kAgain, kFailed.
   ssize_t Read(char* data, size_t size);
@@ -106,6 +109,7 @@ class Stream {
   Poller::Ticket ticket_ = Poller::kNone;
   int fd_ = -1;
   bool open_ = false;
+  bool alerted_ = false;
   bool ended_ = false;                // Reading goes on until it has seen the end.
   bool ready_[2] = {false, false};    // As the poller has told, and no read or write has disproved since.
   bool waiting_[2] = {false, false};  // The owner waits to be called.

@@ -2,6 +2,7 @@
 #include "services/edge/http/tls_context.h"
 
 #include <cstring>
+#include <utility>
 
 #include "absl/status/status.h"
 #include <openssl/err.h>
@@ -13,14 +14,13 @@ namespace {
 struct Free {
   void operator()(BIO* bio) const { BIO_free(bio); }
   void operator()(X509* certificate) const { X509_free(certificate); }
-  void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
   void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
 };
 using Bio = std::unique_ptr<BIO, Free>;
 using Certificate = std::unique_ptr<X509, Free>;
 using Context = std::unique_ptr<SSL_CTX, Free>;
 
-Bio ReadFrom(const std::string& text) { return Bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size()))); }
+Bio ReadFrom(std::string_view text) { return Bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size()))); }
 
 absl::Status Invalid(const char* what) {
   ERR_clear_error();
@@ -38,22 +38,8 @@ bool AddAuthorities(SSL_CTX* context, const std::string& pem) {
   return added > 0;
 }
 
-bool UseCertificate(SSL_CTX* context, const std::string& certificate_pem, const std::string& key_pem) {
-  const Bio chain = ReadFrom(certificate_pem);
-  const Certificate leaf{PEM_read_bio_X509(chain.get(), nullptr, nullptr, nullptr)};
-  if (leaf == nullptr || SSL_CTX_use_certificate(context, leaf.get()) != 1) {
-    return false;
-  }
-  while (const Certificate issuer{PEM_read_bio_X509(chain.get(), nullptr, nullptr, nullptr)}) {
-    if (SSL_CTX_add1_chain_cert(context, issuer.get()) != 1) {
-      return false;
-    }
-  }
-  ERR_clear_error();
-  const Bio key_bio = ReadFrom(key_pem);
-  const std::unique_ptr<EVP_PKEY, Free> key{PEM_read_bio_PrivateKey(key_bio.get(), nullptr, nullptr, nullptr)};
-  return key != nullptr && SSL_CTX_use_PrivateKey(context, key.get()) == 1 && SSL_CTX_check_private_key(context) == 1;
-}
+// Without one OpenSSL would ask at the terminal.
+int NoPassphrase(char* /*buffer*/, int /*size*/, int /*writing*/, void* /*arg*/) { return -1; }
 
 int ChooseHttp11(SSL* /*ssl*/, const unsigned char** out, unsigned char* out_size, const unsigned char* in,
                  unsigned int in_size, void* /*arg*/) {
@@ -78,19 +64,51 @@ absl::StatusOr<std::shared_ptr<const ClientTls>> ClientTls::Make(const Options& 
   SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION);
   SSL_CTX_set_options(context.get(), SSL_OP_NO_RENEGOTIATION);
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
+  SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
   static constexpr unsigned char kHttp11[] = "\x08http/1.1";
   SSL_CTX_set_alpn_protos(context.get(), kHttp11, sizeof(kHttp11) - 1);
   if (options.system_authorities) {
     SSL_CTX_set_default_verify_paths(context.get());
+  } else {
+    X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context.get()), X509_V_FLAG_PARTIAL_CHAIN);
   }
   if (!options.ca_pem.empty() && !AddAuthorities(context.get(), options.ca_pem)) {
     return Invalid("ca_bundle: holds no certificate in PEM form");
   }
-  if (!options.certificate_pem.empty() &&
-      !UseCertificate(context.get(), options.certificate_pem, options.private_key_pem)) {
+  return std::shared_ptr<const ClientTls>(new ClientTls(context.release()));
+}
+
+ClientCertificate::~ClientCertificate() {
+  X509_free(leaf_);
+  EVP_PKEY_free(key_);
+  sk_X509_pop_free(issuers_, X509_free);
+}
+
+absl::StatusOr<std::shared_ptr<const ClientCertificate>> ClientCertificate::FromPem(std::string_view pem) {
+  std::shared_ptr<ClientCertificate> made(new ClientCertificate());
+  const Bio chain = ReadFrom(pem);
+  const Bio key = ReadFrom(pem);
+  made->leaf_ = PEM_read_bio_X509(chain.get(), nullptr, NoPassphrase, nullptr);
+  made->key_ = PEM_read_bio_PrivateKey(key.get(), nullptr, NoPassphrase, nullptr);
+  made->issuers_ = sk_X509_new_null();
+  if (made->leaf_ == nullptr || made->key_ == nullptr || made->issuers_ == nullptr ||
+      X509_check_private_key(made->leaf_, made->key_) != 1) {
     return Invalid("client_cert: certificate and private key do not load or do not match");
   }
-  return std::shared_ptr<const ClientTls>(new ClientTls(context.release()));
+  while (Certificate issuer{PEM_read_bio_X509(chain.get(), nullptr, NoPassphrase, nullptr)}) {
+    if (sk_X509_push(made->issuers_, issuer.get()) == 0) {
+      return Invalid("client_cert: no memory for the chain");
+    }
+    issuer.release();  // NOLINT(bugprone-unused-return-value): the stack has it.
+  }
+  ERR_clear_error();
+  return std::shared_ptr<const ClientCertificate>(std::move(made));
+}
+
+bool ClientCertificate::Use(SSL* ssl) const {
+  const bool used = SSL_use_cert_and_key(ssl, leaf_, key_, issuers_, /*override=*/1) == 1;
+  ERR_clear_error();
+  return used;
 }
 
 absl::StatusOr<std::shared_ptr<SSL_CTX>> MakeServerContext(const std::string& certificate_file,

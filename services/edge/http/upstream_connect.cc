@@ -141,8 +141,10 @@ void Upstream::StartTls() {
   if (tls == nullptr) {
     tls = worker_.shared.DefaultClientTls();
   }
+  const ClientCertificate* certificate = request_.target->client_certificate.get();
   if (tls == nullptr || !stream_.StartTls(tls->context(), /*server=*/false) ||
-      !ExpectHost(stream_.ssl(), request_.target->host)) {
+      !ExpectHost(stream_.ssl(), request_.target->host) ||
+      (certificate != nullptr && !certificate->Use(stream_.ssl()))) {
     Fail(UpstreamError::kTls);
     return;
   }

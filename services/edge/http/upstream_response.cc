@@ -18,7 +18,7 @@ void Upstream::ReadHead() {
     return;
   }
   if (got <= 0) {
-    Fail(UpstreamError::kClosed);
+    Fail(stream_.alerted() ? UpstreamError::kTls : UpstreamError::kClosed);
     return;
   }
   in_->end += static_cast<size_t>(got);

@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "common/proto_time.h"
+#include "common/status_macros.h"
 #include "sallyport/audit/v1/audit.pb.h"
 #include "services/edge/http/header_rules.h"
 
@@ -38,15 +39,21 @@ CredentialSet::~CredentialSet() {
 }
 
 absl::StatusOr<std::shared_ptr<const CredentialSet>> RenderCredentials(const ResolveCredentialsResponse& response,
-                                                                       absl::Time now) {
+                                                                       absl::Time now, SecretTarget* secret_target) {
   auto set = std::make_shared<CredentialSet>();
   set->fetched_at = now;
   set->valid_until = now + kLife;
   set->renew_at = now + kLife * 0.8;
   absl::Time hard_end = absl::InfiniteFuture();
+  std::string_view url;
+  std::string_view certificate;
   for (const auto& piece : response.pieces()) {
     if (piece.location() == ResolveCredentialsResponse::QUERY) {
       set->query_value = piece.value();
+    } else if (piece.location() == ResolveCredentialsResponse::URL) {
+      url = piece.value();
+    } else if (piece.location() == ResolveCredentialsResponse::CLIENT_CERTIFICATE) {
+      certificate = piece.value();
     } else if (!AppendField(piece.name(), "", piece.value(), set->header_lines)) {
       return WithReason(absl::InternalError(absl::StrCat(piece.piece(), " cannot be a header value")),
                         "credential_unencodable");
@@ -64,6 +71,11 @@ absl::StatusOr<std::shared_ptr<const CredentialSet>> RenderCredentials(const Res
     }
     if (piece.scope() != token_broker::v1::ORG) set->organization_only = false;
     NoteUse(piece, *set);
+  }
+  if (secret_target != nullptr) {
+    ASSIGN_OR_RETURN(set->target, secret_target->Make(url, certificate));
+  } else if (!url.empty() || !certificate.empty()) {
+    return absl::InternalError("an address or a certificate that this server does not have");
   }
   set->valid_until = std::min(set->valid_until, hard_end);
   set->outage_until = std::min(now + kOutageLife, hard_end);

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 
 #include "sallyport/token_broker/v1/token_broker.pb.h"
+#include "services/edge/http/upstream_target.h"
 #include "services/edge/mcp/server_entry.h"
 
 namespace sallyport::edge {
@@ -26,6 +27,8 @@ struct CredentialSet {
   // Complete header lines, each with CRLF, to be appended to an upstream head.
   std::string header_lines;
   std::string query_value;
+  // Where the calls go, where that or the client certificate is a secret; null: where the server's entry says.
+  std::shared_ptr<const UpstreamTarget> target;
   // Serialized audit.v1.Event fields (credentials), to be appended to a call's event.
   std::string audit_fields;
   absl::Time fetched_at;
@@ -55,8 +58,10 @@ struct CredentialSet {
   mutable std::atomic<bool> dead{false};
 };
 
-// Renders a broker's answer. INTERNAL if a value cannot be a header value (never cleaned, never sent).
+// Renders a broker's answer. INTERNAL if a value cannot be a header value (never cleaned, never sent). `secret_target`
+// is that of the server's entry; its errors, too.
 absl::StatusOr<std::shared_ptr<const CredentialSet>> RenderCredentials(
-    const token_broker::v1::ResolveCredentialsResponse& response, absl::Time now);
+    const token_broker::v1::ResolveCredentialsResponse& response, absl::Time now,
+    SecretTarget* secret_target = nullptr);
 
 }  // namespace sallyport::edge

@@ -53,6 +53,27 @@ TEST(RenderCredentials, WritesHeaderLinesQueryAndAudit) {
   EXPECT_EQ(set->audit_fields.find("Bearer t"), std::string::npos);
 }
 
+TEST(RenderCredentials, AnAddressIsNoHeaderAndNothingTakesItsPlace) {
+  UpstreamTarget base = *ParseUpstreamUrl("https://hooks.example");
+  SecretTarget maker(base, {.url = true});
+  Response response;
+  Add(response, "Authorization", "Bearer t");
+  EXPECT_THAT(RenderCredentials(response, kNow, &maker), StatusIs(Code::kFailedPrecondition));
+  Response::Piece& url = *response.add_pieces();
+  url.set_piece("upstream_url");
+  url.set_location(Response::URL);
+  url.set_value("https://hooks.example/canary");
+  url.set_scope(token_broker::v1::ORG);
+  ASSERT_OK_AND_ASSIGN(const auto set, RenderCredentials(response, kNow, &maker));
+  EXPECT_EQ(set->header_lines, "Authorization: Bearer t\r\n");
+  ASSERT_NE(set->target, nullptr);
+  EXPECT_EQ(set->target->path, "/canary");
+  EXPECT_TRUE(set->organization_only);
+  EXPECT_EQ(set->audit_fields.find("canary"), std::string::npos);
+  EXPECT_NE(set->audit_fields.find("upstream_url"), std::string::npos) << "that it was used is no secret";
+  EXPECT_THAT(RenderCredentials(response, kNow), StatusIs(Code::kInternal)) << "this server has none";
+}
+
 TEST(RenderCredentials, AValueThatCannotBeAHeaderIsRefusedNotCleaned) {
   for (const std::string& value : {std::string("a\r\nX-Evil: b"), std::string("a\nb"), std::string("a\0b", 3)}) {
     Response response;

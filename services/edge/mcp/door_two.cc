@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which credential goes out, and the request that carries it.
+#include "common/error.h"
 #include "services/edge/mcp/mcp_handler.h"
 
 namespace sallyport::edge {
@@ -50,7 +51,7 @@ McpHandler::Rendered McpHandler::RenderRequest(Exchange& exchange, McpCall& call
   const RequestHead& request = exchange.head();
   std::string& head = exchange.upstream_head();
   head.clear();
-  AppendRequestLine(method, entry.target, request.query, entry.api_key_query,
+  AppendRequestLine(method, *call.target(), request.query, entry.api_key_query,
                     call.credentials != nullptr ? std::string_view(call.credentials->query_value) : std::string_view(),
                     head);
   // A verified caller's session id is rewritten; an unverified one's goes on as it came.
@@ -67,6 +68,10 @@ McpHandler::Rendered McpHandler::RenderRequest(Exchange& exchange, McpCall& call
 }
 
 void McpHandler::Forward(Exchange& exchange, McpCall& call) {
+  if (call.target() == nullptr) {
+    return RefuseStatus(exchange, call,
+                        WithReason(absl::FailedPreconditionError("the target is not resolved"), "credential_missing"));
+  }
   if (ReplayIfNeeded(exchange, call)) return;
   switch (RenderRequest(exchange, call, exchange.head().method, call.upstream_session, exchange.body().size())) {
     case Rendered::kReady:
@@ -80,7 +85,7 @@ void McpHandler::Forward(Exchange& exchange, McpCall& call) {
                      .reason = "credential_unencodable",
                      .message = "a credential of this request cannot be a header value"});
   }
-  exchange.Forward(call.entry->target);
+  exchange.Forward(*call.target());
 }
 
 }  // namespace sallyport::edge

@@ -330,19 +330,18 @@ void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal,
     call->request.set_presented_token(std::string(principal->presented_token->Expose()));
   }
   const bool scoped = NeedOf(entry, principal).per_caller;
-  const uint64_t serial = entry.serial;
   const uint64_t seen = InvalidationsSeen();
   stubs_->broker->async()->ResolveCredentials(
       call->context.get(), &call->request, &call->response,
-      [this, call, scoped, serial, principal, flight, seen,
+      [this, call, scoped, entry = entry.shared_from_this(), principal, flight, seen,
        token = in_flight_.Add(call->context.get())](const grpc::Status& status) {
         absl::StatusOr<Resolution> result = Resolution();
         NoteOutage(broker_outage_, FromGrpcStatus(status));
         if (status.ok()) {
-          result = Keep(call->response, serial, scoped, principal, seen);
+          result = Keep(call->response, *entry, scoped, principal, seen);
         } else {
           result = FromBroker(status);
-          auto kept = KeptThroughOutage(serial, scoped, principal);
+          auto kept = KeptThroughOutage(entry->serial, scoped, principal);
           if (IsOutage(result.status()) && call->request.refused_pieces().empty() && kept != nullptr) {
             result = Resolution{std::move(kept), {}};
           }
@@ -351,8 +350,9 @@ void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal,
       });
 }
 
-absl::StatusOr<Resolution> Doors::Keep(const token_broker::v1::ResolveCredentialsResponse& response, uint64_t serial,
-                                       bool scoped, const PrincipalPtr& principal, uint64_t seen) {
+absl::StatusOr<Resolution> Doors::Keep(const token_broker::v1::ResolveCredentialsResponse& response,
+                                       const ServerEntry& entry, bool scoped, const PrincipalPtr& principal,
+                                       uint64_t seen) {
   Resolution resolution;
   if (response.has_link()) {
     resolution.link = response.link();
@@ -360,7 +360,7 @@ absl::StatusOr<Resolution> Doors::Keep(const token_broker::v1::ResolveCredential
     return resolution;
   }
   const absl::Time now = clock_.Now();
-  ASSIGN_OR_RETURN(resolution.credentials, RenderCredentials(response, now));
+  ASSIGN_OR_RETURN(resolution.credentials, RenderCredentials(response, now, entry.secret_target.get()));
   if (!scoped && !resolution.credentials->organization_only) {
     // It would be kept for every caller of the server.
     return WithReason(absl::InternalError("a piece of one caller where only the organization's may be"), "wrong_scope");
@@ -369,10 +369,10 @@ absl::StatusOr<Resolution> Doors::Keep(const token_broker::v1::ResolveCredential
     principal->set_credentials(resolution.credentials);
   } else {
     MutexLock lock(org_mu_);
-    absl::erase_if(org_, [now](const auto& entry) {  // Of versions that are no longer served.
-      return entry.second.set != nullptr && now >= entry.second.set->outage_until;
+    absl::erase_if(org_, [now](const auto& kept) {  // Of versions that are no longer served.
+      return kept.second.set != nullptr && now >= kept.second.set->outage_until;
     });
-    org_[serial].set = resolution.credentials;
+    org_[entry.serial].set = resolution.credentials;
   }
   // Unlinked, or replaced, while the broker was answering: good for this one call at most.
   const auto since = InvalidationsSince(seen);

@@ -102,8 +102,8 @@ class Doors {
   void ForgetAll();
   void EndOrganizationCredentials();
   // Keeps a broker's answer for those whom it may serve.
-  absl::StatusOr<Resolution> Keep(const token_broker::v1::ResolveCredentialsResponse& response, uint64_t serial,
-                                  bool scoped, const PrincipalPtr& principal, uint64_t seen);
+  absl::StatusOr<Resolution> Keep(const token_broker::v1::ResolveCredentialsResponse& response,
+                                  const ServerEntry& entry, bool scoped, const PrincipalPtr& principal, uint64_t seen);
   // Whether a service answered at all, the last time and not long ago.
   using OutageAt = std::atomic<int64_t>;  // Microseconds since 1970; 0: it answers.
   void NoteOutage(OutageAt& outage, const absl::Status& status) const;

@@ -27,6 +27,11 @@ struct McpCall {
   std::string_view origin;  // Allowed Origin, for CORS.
   PrincipalPtr principal;
   std::shared_ptr<const CredentialSet> credentials;
+  // Where it goes; null while a secret of that is not resolved. There is no other place for it then.
+  const UpstreamTarget* target() const {
+    if (entry->secret_target == nullptr) return &entry->target;
+    return credentials == nullptr ? nullptr : credentials->target.get();
+  }
   RpcMessage message;
   bool scanned = false;
   std::string upstream_session;  // What goes upstream; empty: none.

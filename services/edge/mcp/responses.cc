@@ -62,6 +62,11 @@ ResponseRules McpHandler::RulesFor(const McpCall& call) {
   ResponseRules rules;
   rules.allowed_origin = call.origin;
   rules.keep_challenge = !call.entry->interactive && call.entry->app_passthrough;
+  if (rules.keep_challenge && call.entry->target.secret) {
+    // It may name the address: resource_metadata (RFC 9728 section 5.1) is made of it.
+    rules.keep_challenge = false;
+    rules.own_challenge = call.entry->challenge;
+  }
   return rules;
 }
 
@@ -91,6 +96,7 @@ void McpHandler::RelayError(Exchange& exchange, McpCall& call, const ResponseHea
                       (head.status == 405 && EqualNames(field.name, "Allow"));
     if (kept && MayReachClient(head, rules, field)) fields.push_back({field.name, field.value});
   }
+  if (head.status == 401 && !rules.own_challenge.empty()) fields.push_back({"WWW-Authenticate", rules.own_challenge});
   RespondJson(exchange, call, head.status, body, fields);
 }
 
@@ -98,7 +104,7 @@ void McpHandler::RelayError(Exchange& exchange, McpCall& call, const ResponseHea
 void McpHandler::RefuseAnswer(Exchange& exchange, McpCall& call, const ResponseHead& head) {
   const bool redirect = KindOf(head) == AnswerKind::kRedirect;
   const std::string message =
-      redirect ? DescribeRedirect(head, call.entry->target)
+      redirect ? DescribeRedirect(head, *call.target())
                : absl::StrCat("the upstream answered HTTP ", head.status, " with ", DescribeType(head),
                               "; only application/json and text/event-stream are relayed: set upstreamUrl to the "
                               "address of its MCP endpoint");
@@ -186,6 +192,7 @@ void McpHandler::OnUpstreamError(Exchange& exchange, McpCall& call, UpstreamErro
     call.replay = McpCall::Replay::kDone;
     synthetic_.Failed(call.entered_session, &exchange, error);
   }
+  if (error == UpstreamError::kTls) call.entry->metrics->upstream_tls_failed->Increment();
   RefuseUpstream(exchange, call, error);
 }
 

@@ -9,6 +9,7 @@
 #include "common/proto_unknown.h"
 #include "common/status_macros.h"
 #include "common/text/string_view.h"
+#include "services/edge/http/tls_context.h"
 #include "services/edge/mcp/call_audit.h"
 
 namespace sallyport::edge {
@@ -97,12 +98,32 @@ absl::Status CompileEdgePiece(const Piece& piece, ServerEntry& entry) {
   return absl::OkStatus();
 }
 
-// Names that callers may not set are added to `injected`.
-absl::Status CompilePiece(const Piece& piece, ServerEntry& entry, std::vector<std::string>& injected) {
-  if (piece.location() == Plan::QUERY && piece.renderer() == Plan::BROKER) {
+// What of a plan CompilePlan hands on, beside the entry.
+struct Compiled {
+  std::vector<std::string> injected;  // Names that callers may not set.
+  SecretTarget::Wanted secrets;
+};
+
+// The same for every caller, and nowhere in a request: the server itself must be made for it.
+absl::Status CompileTargetPiece(const Piece& piece, const ServerEntry& entry, SecretTarget::Wanted& secrets) {
+  if (piece.renderer() != Plan::BROKER || piece.scope() != Plan::ORG || piece.callers() != Plan::ANY ||
+      !piece.has_stored_secret()) {
+    return absl::InvalidArgumentError("an address or a client certificate is not the organization's own");
+  }
+  bool& wanted = piece.location() == Plan::URL ? secrets.url : secrets.certificate;
+  const bool fits = piece.location() == Plan::URL ? entry.target.secret : entry.target.tls;
+  if (wanted || !fits) return absl::InvalidArgumentError("the upstream takes no such address or client certificate");
+  wanted = true;
+  return absl::OkStatus();
+}
+
+absl::Status CompilePiece(const Piece& piece, ServerEntry& entry, Compiled& compiled) {
+  if (piece.location() == Plan::URL || piece.location() == Plan::CLIENT_CERTIFICATE) {
+    RETURN_IF_ERROR(CompileTargetPiece(piece, entry, compiled.secrets));
+  } else if (piece.location() == Plan::QUERY && piece.renderer() == Plan::BROKER) {
     entry.api_key_query = piece.name();
   } else if (piece.location() == Plan::HEADER) {
-    injected.push_back(piece.name());
+    compiled.injected.push_back(piece.name());
   } else {
     return absl::InvalidArgumentError("a credential goes where this edge cannot put it");
   }
@@ -117,14 +138,41 @@ absl::Status CompilePiece(const Piece& piece, ServerEntry& entry, std::vector<st
 }
 
 // All of the plan or nothing: a rule that this edge does not know must not be missing from a request.
-absl::Status CompilePlan(const Plan& plan, ServerEntry& entry, std::vector<std::string>& injected) {
+absl::Status CompilePlan(const Plan& plan, ServerEntry& entry, Compiled& compiled) {
   if (HasUnknownFields(plan)) return absl::InvalidArgumentError("the plan has parts that this edge does not know");
   bool has_app_auth = false;
   for (const Piece& piece : plan.pieces()) {
-    RETURN_IF_ERROR(CompilePiece(piece, entry, injected));
+    RETURN_IF_ERROR(CompilePiece(piece, entry, compiled));
     has_app_auth = has_app_auth || piece.id() == "app_auth";
   }
-  return has_app_auth ? absl::OkStatus() : absl::InvalidArgumentError("app authentication is missing from the plan");
+  if (!has_app_auth) return absl::InvalidArgumentError("app authentication is missing from the plan");
+  if (entry.target.secret && !compiled.secrets.url) {
+    return absl::InvalidArgumentError("the address is missing from the plan");
+  }
+  return absl::OkStatus();
+}
+
+// Of a secret address all but path and query.
+absl::Status CompileTarget(const McpServer& server, ServerEntry& entry) {
+  const bool secret = server.has_secret_upstream_url();
+  const std::string& address = secret ? server.upstream_origin() : server.upstream_url();
+  ASSIGN_OR_RETURN(entry.target, ParseUpstreamUrl(address));
+  // The services write origins in one way only.
+  if (const auto url = Url::Parse(address); url.ok()) entry.target.origin = url->origin();
+  entry.target.pool_key = absl::StrCat(server.uid(), "/", entry.serial);
+  entry.target.secret = secret;
+  if (const std::string& bundle = server.policy().tls().ca_bundle(); !bundle.empty()) {
+    ASSIGN_OR_RETURN(entry.target.client_tls, ClientTls::Make({.ca_pem = bundle, .system_authorities = false}));
+  }
+  return absl::OkStatus();
+}
+
+// Once the target is complete but for its secrets: nothing dials it without them.
+void AwaitSecrets(SecretTarget::Wanted secrets, ServerEntry& entry) {
+  if (!secrets.url && !secrets.certificate) return;
+  entry.secret_target = std::make_unique<SecretTarget>(entry.target, secrets);
+  entry.target.host.clear();
+  entry.target.port = 0;
 }
 
 absl::Status CompilePolicy(const registry::v1::Policy& policy, ServerEntry& entry) {
@@ -161,11 +209,7 @@ absl::StatusOr<std::shared_ptr<const ServerEntry>> CompileServer(const McpServer
   entry->display_name = server.display_name().empty() ? server.slug() : server.display_name();
   entry->version = server.version();
   entry->enabled = !server.has_enabled() || server.enabled();
-  ASSIGN_OR_RETURN(entry->target, ParseUpstreamUrl(server.upstream_url()));
-  // The services write origins in one way only.
-  if (const auto url = Url::Parse(server.upstream_url()); url.ok()) entry->target.origin = url->origin();
-  entry->target.pool_key = absl::StrCat(server.uid(), "/", entry->serial);
-
+  RETURN_IF_ERROR(CompileTarget(server, *entry));
   switch (server.agent_auth().method_case()) {
     case registry::v1::AgentAuth::kInteractive:
       entry->interactive = true;
@@ -176,12 +220,13 @@ absl::StatusOr<std::shared_ptr<const ServerEntry>> CompileServer(const McpServer
     default:
       return absl::InvalidArgumentError("agent authentication is of a kind this edge does not know");
   }
-  std::vector<std::string> injected;
-  RETURN_IF_ERROR(CompilePlan(server.credential_plan(), *entry, injected));
+  Compiled compiled;
+  RETURN_IF_ERROR(CompilePlan(server.credential_plan(), *entry, compiled));
   RETURN_IF_ERROR(CompilePolicy(server.policy(), *entry));
+  AwaitSecrets(compiled.secrets, *entry);
   ASSIGN_OR_RETURN(entry->rules, RequestRules::Compile({server.restricted_inbound_headers().begin(),
                                                         server.restricted_inbound_headers().end()},
-                                                       injected));
+                                                       compiled.injected));
   if (server.policy().forward_identity_headers()) {
     if (!server.agent_auth().has_passthrough() || !entry->app_passthrough)
       return absl::InvalidArgumentError("identity headers go on only with Passthrough in both directions");

@@ -18,6 +18,7 @@
 #include "services/edge/http/header_rules.h"
 #include "services/edge/http/upstream_target.h"
 #include "services/edge/mcp/config_history.h"
+#include "services/edge/mcp/secret_target.h"
 #include "services/edge/mcp/server_metrics.h"
 
 namespace sallyport::edge {
@@ -34,6 +35,9 @@ struct ServerEntry : std::enable_shared_from_this<ServerEntry> {
   bool enabled = true;
 
   UpstreamTarget target;
+  // Where address or client certificate are a secret: makes the target of what was resolved, and `target` cannot be
+  // dialled. Null elsewhere.
+  std::unique_ptr<SecretTarget> secret_target;
   RequestRules rules;
   uint64_t body_limit = 0;
   std::vector<Network> allowed_client_networks;

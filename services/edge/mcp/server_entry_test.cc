@@ -16,6 +16,7 @@ namespace {
 using ::sallyport::testing::IsOk;
 using ::sallyport::testing::StatusIs;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 using Code = absl::StatusCode;
 using Kind = ServerEntry::CallerKind;
@@ -51,6 +52,72 @@ TEST(ServerEntry, TheOriginIsWrittenAsTheServicesWriteIt) {
   server.set_upstream_url("https://[2001:DB8:0:0::1]:443/mcp");
   ASSERT_OK_AND_ASSIGN(const auto entry, CompileServer(server, "https://gw.example.com"));
   EXPECT_EQ(entry->target.origin, "https://[2001:db8::1]");
+}
+
+registry::v1::McpServer SecretServer(const std::string& more = "") {
+  registry::v1::McpServer server = Server(std::string(kOpen) + R"(,"appAuth":{"passthrough":{}})" + more);
+  server.clear_upstream_url();
+  server.mutable_secret_upstream_url()->set_set(true);
+  server.set_upstream_origin("https://hooks.example:8443");
+  return server;
+}
+
+TEST(ServerEntry, OfASecretAddressOnlyTheOriginIsThere) {
+  ASSERT_OK_AND_ASSIGN(const auto entry,
+                       CompileServer(sallyport::testing::Lowered(SecretServer()), "https://gw.example.com"));
+  EXPECT_EQ(entry->target.origin, "https://hooks.example:8443");
+  EXPECT_EQ(entry->target.host, "") << "nothing dials it by mistake";
+  ASSERT_NE(entry->secret_target, nullptr);
+  EXPECT_TRUE(entry->target.secret);
+  for (const Kind kind : {Kind::kUnverified, Kind::kSignedIn, Kind::kPresented}) {
+    EXPECT_TRUE(entry->NeedOf(kind).asked);
+    EXPECT_FALSE(entry->NeedOf(kind).per_caller);
+  }
+  ASSERT_OK_AND_ASSIGN(const auto target, entry->secret_target->Make("https://hooks.example:8443/x", ""));
+  EXPECT_EQ(target->host, "hooks.example");
+  EXPECT_EQ(target->connect_timeout, entry->target.connect_timeout);
+}
+
+TEST(ServerEntry, SecretsOfTheConnectionMustFitTheServer) {
+  const auto with = [](const std::function<void(registry::v1::McpServer&)>& change, registry::v1::McpServer server) {
+    server = sallyport::testing::Lowered(std::move(server));
+    change(server);
+    return CompileServer(server, "https://gw.example.com").status();
+  };
+  const auto last = [](registry::v1::McpServer& server) -> Plan::Piece& {
+    auto& pieces = *server.mutable_credential_plan()->mutable_pieces();
+    return pieces[pieces.size() - 1];
+  };
+  EXPECT_THAT(with([](auto&) {}, SecretServer()), IsOk());
+  EXPECT_THAT(with([](auto& server) { server.clear_upstream_origin(); }, SecretServer()), Not(IsOk()));
+  EXPECT_THAT(
+      with([](auto& server) { server.mutable_credential_plan()->mutable_pieces()->RemoveLast(); }, SecretServer()),
+      StatusIs(Code::kInvalidArgument))
+      << "no address";
+  EXPECT_THAT(with([&](auto& server) { last(server).set_scope(Plan::USER); }, SecretServer()),
+              StatusIs(Code::kInvalidArgument));
+  EXPECT_THAT(with([&](auto& server) { last(server).set_callers(Plan::SIGNED_IN); }, SecretServer()),
+              StatusIs(Code::kInvalidArgument))
+      << "others would have none";
+  EXPECT_THAT(
+      with([&](auto& server) { *server.mutable_credential_plan()->add_pieces() = last(server); }, SecretServer()),
+      StatusIs(Code::kInvalidArgument))
+      << "two";
+  EXPECT_THAT(with(
+                  [&](auto& server) {
+                    server.set_upstream_url("https://api.example.com/mcp");
+                    server.clear_secret_upstream_url();
+                  },
+                  SecretServer()),
+              StatusIs(Code::kInvalidArgument))
+      << "an address in place of the one that is shown";
+  const std::string shown = R"(,"policy":{"tls":{"clientCert":{"set":true,"vaultRecord":"r","version":"1"}}})";
+  EXPECT_THAT(with([](auto&) {}, SecretServer(shown)), IsOk());
+  EXPECT_THAT(with([](auto& server) { server.set_upstream_origin("http://hooks.example"); }, SecretServer(shown)),
+              StatusIs(Code::kInvalidArgument))
+      << "a certificate without TLS";
+  EXPECT_THAT(with([](auto& server) { server.mutable_policy()->mutable_tls()->set_ca_bundle("x"); }, SecretServer()),
+              StatusIs(Code::kInvalidArgument));
 }
 
 TEST(ServerEntry, CarriesTargetIdentityAndLimits) {

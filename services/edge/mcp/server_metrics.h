@@ -16,6 +16,7 @@ namespace sallyport::edge {
 //   sallyport_mcp_upstream_duration_seconds{server} sent to first byte back
 //   sallyport_mcp_in_flight{server}
 //   sallyport_mcp_credential_refused_total{server} the upstream refused what the gateway sent
+//   sallyport_mcp_upstream_tls_failures_total{server} no TLS with the upstream
 struct ServerMetrics {
   explicit ServerMetrics(const std::string& slug);
   void CountStatus(int status);
@@ -24,6 +25,7 @@ struct ServerMetrics {
   prometheus::Counter* unauthorized = nullptr;
   prometheus::Counter* forbidden = nullptr;
   prometheus::Counter* credential_refused = nullptr;
+  prometheus::Counter* upstream_tls_failed = nullptr;
   prometheus::Histogram* duration = nullptr;
   prometheus::Histogram* upstream_duration = nullptr;
   prometheus::Gauge* in_flight = nullptr;

@@ -98,7 +98,7 @@ void McpHandler::LeaveSession(Exchange& exchange, McpCall& call) {
 void McpHandler::SendReplay(Exchange& exchange, McpCall& call) {
   std::string& head = exchange.upstream_head();
   head.clear();
-  AppendRequestLine("POST", call.entry->target, {}, call.entry->api_key_query,
+  AppendRequestLine("POST", *call.target(), {}, call.entry->api_key_query,
                     call.credentials != nullptr ? std::string_view(call.credentials->query_value) : std::string_view(),
                     head);
   const bool rendered = AppendField("Content-Type", "", "application/json", head) &&
@@ -108,7 +108,7 @@ void McpHandler::SendReplay(Exchange& exchange, McpCall& call) {
   if (call.credentials != nullptr) head.append(call.credentials->header_lines);
   if (!rendered) return RefuseStatus(exchange, call, absl::InternalError("session id cannot be sent"));
   FinishRequestHead("POST", call.replay_body.size(), head);
-  exchange.Forward(call.entry->target, call.replay_body);
+  exchange.Forward(*call.target(), call.replay_body);
 }
 
 void McpHandler::OnReplayAnswer(Exchange& exchange, McpCall& call, const ResponseHead& head, std::string_view body) {

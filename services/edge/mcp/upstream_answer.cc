@@ -18,6 +18,7 @@ namespace {
 constexpr size_t kLongestType = 64;
 constexpr size_t kLongestAddress = 200;
 constexpr char kRemedy[] = "set upstreamUrl to the address of the MCP endpoint itself";
+constexpr char kSecretRemedy[] = "set secretUpstreamUrl to the address of the MCP endpoint itself";
 
 // RFC 6838 section 4.2.
 bool IsRestrictedName(std::string_view name) {
@@ -96,6 +97,7 @@ std::string DescribeType(const ResponseHead& head) {
 std::string DescribeRedirect(const ResponseHead& head, const UpstreamTarget& target) {
   const std::string what = absl::StrCat("the upstream redirects (HTTP ", head.status, ")");
   constexpr char kAdvice[] = ", and redirects are not followed: ";
+  if (target.secret) return absl::StrCat(what, kAdvice, kSecretRemedy);
   const auto place = PlaceOf(head.ValueOf("Location"), target);
   if (!place) return absl::StrCat(what, kAdvice, kRemedy);
   return absl::StrCat(what, " to ", place->origin, place->path, kAdvice, RemedyFor(*place, target));

@@ -23,7 +23,7 @@ AnswerKind KindOf(const ResponseHead& head);
 // "text/html", "no Content-Type", "more than one Content-Type", …
 std::string DescribeType(const ResponseHead& head);
 // What came and what to do about it. Of the Location only origin and path: query, fragment and path parameters may hold
-// secrets.
+// secrets. Nothing of it where the target itself is one.
 std::string DescribeRedirect(const ResponseHead& head, const UpstreamTarget& target);
 
 }  // namespace sallyport::edge

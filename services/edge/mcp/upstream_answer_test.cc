@@ -111,5 +111,16 @@ TEST(UpstreamAnswerTest, OfALocationNothingIsToldThatCouldBeASecretOrMarkup) {
   EXPECT_EQ(Redirect(""), Redirect("x"));
 }
 
+TEST(UpstreamAnswerTest, OfARedirectOfASecretAddressNothingIsTold) {
+  UpstreamTarget target = *ParseUpstreamUrl("https://hooks.example/canary");
+  target.secret = true;
+  for (const char* location : {"/canary/", "https://hooks.example/canary/", "https://login.example/canary", ""}) {
+    const auto response = std::make_unique<Response>(307, std::string("Location: ") + location + "\r\n");
+    const std::string told = DescribeRedirect(response->head, target);
+    EXPECT_THAT(told, Not(HasSubstr("canary")));
+    EXPECT_THAT(told, HasSubstr("secretUpstreamUrl"));
+  }
+}
+
 }  // namespace
 }  // namespace sallyport::edge

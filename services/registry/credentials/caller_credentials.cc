@@ -73,11 +73,12 @@ void Validate(const v1::AppAuth::OAuthAuthorization& oauth, const Rule& rule, co
   const v1::App* app = checks.context.app(slug);
   if (app == nullptr)
     return findings.Refuse(rule.field + ".app", "no such app: create it first or apply it in the same file");
-  const std::string origin = checks.urls.Origin("upstreamUrl");
+  const std::string origin = checks.urls.UpstreamOrigin();
   const auto& allowed = app->allowed_upstream_origins();
   if (!origin.empty() && !allowed.empty() && std::find(allowed.begin(), allowed.end(), origin) == allowed.end()) {
-    findings.Refuse("upstreamUrl", absl::StrCat("app ", slug, " may not send its tokens to ", origin,
-                                                ": a credential-admin can add it to the app's allowedUpstreamOrigins"));
+    findings.Refuse(checks.urls.upstream_field(),
+                    absl::StrCat("app ", slug, " may not send its tokens to ", origin,
+                                 ": a credential-admin can add it to the app's allowedUpstreamOrigins"));
   }
 }
 void Lower(const v1::AppAuth::OAuthAuthorization& oauth, const Rule& rule, Plan& plan) {

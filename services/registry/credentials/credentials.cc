@@ -152,6 +152,7 @@ v1::CredentialPlan LowerCredentials(const v1::McpServer& server) {
   Plan plan;
   LowerAppAuth(server, plan);
   for (int i = 0; i < server.outbound_headers_size(); ++i) LowerHeader(server, i, plan);
+  LowerUpstream(server, plan);
   return plan;
 }
 

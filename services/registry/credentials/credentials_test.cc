@@ -56,6 +56,25 @@ TEST(LowerCredentials, ValuesThatSomebodyEntered) {
       << "nothing is stored: the broker says so";
 }
 
+TEST(LowerCredentials, WhereRequestsGoAndWhatTheConnectionShows) {
+  const std::string stored = R"({"set": true, "version": "4", "vaultRecord": "srv_a/r"})";
+  const std::string rest =
+      R"(encoding: PLAIN scope: ORG renderer: BROKER callers: ANY stored_secret { record: "srv_a/r" version: 4 } )";
+  EXPECT_THAT(Plan(std::string(kAny) + R"(, "secretUpstreamUrl": )" + stored),
+              Contains(R"(id: "upstream_url" location: URL )" + rest));
+  EXPECT_THAT(Plan(std::string(kAny) + R"(, "policy": {"tls": {"clientCert": )" + stored + "}}"),
+              Contains(R"(id: "tls" location: CLIENT_CERTIFICATE )" + rest));
+  EXPECT_THAT(
+      Plan(std::string(kAny) + R"(, "secretUpstreamUrl": {})"),
+      Contains(::testing::AllOf(::testing::HasSubstr("location: URL"), ::testing::HasSubstr("stored_secret { }"))))
+      << "nothing is stored: the broker says so";
+  for (const char* none : {"{}", R"({"caBundle": "x"})", R"({"clientCert": {}})"}) {
+    EXPECT_THAT(Plan(std::string(kAny) + R"(, "upstreamUrl": "https://a.example", "policy": {"tls": )" + none + "}"),
+                ::testing::SizeIs(1))
+        << none;
+  }
+}
+
 TEST(LowerCredentials, HeadersBesideAppAuthentication) {
   const std::string any = std::string(kAny) + ", " + kInteractive + ", ";
   const std::string head = R"(id: "outbound_headers[x-out]" location: HEADER name: "X-Out" )";

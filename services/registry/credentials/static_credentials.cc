@@ -102,10 +102,10 @@ void Validate(const StoredCredential& stored, const Rule& rule, const Checks& ch
       checks.findings.Refuse(rule.field + ".form", "BASIC has the prefix \"Basic \" of its own: leave prefix out");
     }
   }
-  const std::string origin = checks.urls.Origin("upstreamUrl");
+  const std::string origin = checks.urls.UpstreamOrigin();
   const auto& allowed = credential->allowed_upstream_origins();
   if (!origin.empty() && std::find(allowed.begin(), allowed.end(), origin) == allowed.end()) {
-    checks.findings.Refuse("upstreamUrl",
+    checks.findings.Refuse(checks.urls.upstream_field(),
                            absl::StrCat("credential ", slug, " may not be sent to ", origin,
                                         ": a credential-admin can add it to the credential's allowedUpstreamOrigins"));
   }

@@ -62,6 +62,9 @@ void Lower(const v1::OutboundHeader::OAuth2ServiceToken& token, const Rule& rule
 void Validate(const v1::OutboundHeader::OnBehalfOf& exchange, const Rule& rule, const Checks& checks);
 void Lower(const v1::OutboundHeader::OnBehalfOf& exchange, const Rule& rule, Plan& plan);
 
+// upstream_pieces.cc: where requests go and what the connection shows, where that is a secret.
+void LowerUpstream(const v1::McpServer& server, Plan& plan);
+
 // --- what they share (pieces.cc) ---
 
 // A piece with the rule's id, name and prefix: a header, plain, rendered by the broker, for all callers.

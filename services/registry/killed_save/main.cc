@@ -57,7 +57,7 @@ StepHook KillBefore(int at) {
 }
 
 absl::Status Save(Catalog& catalog, const Arguments& arguments) {
-  if (arguments.erase) return catalog.Delete<v1::McpServer>(arguments.operand, 0, CredentialAdmin());
+  if (arguments.erase) return catalog.Delete<v1::McpServer>(arguments.operand, 0, CredentialAdmin()).status();
   std::ifstream file(arguments.operand, std::ios::binary);
   v1::ApplyRequest request;
   if (!request.ParseFromIstream(&file)) {

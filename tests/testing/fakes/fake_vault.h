@@ -55,6 +55,8 @@ class FakeVault {
                                                              const vault::v1::DeleteOwnerRequest& request);
   absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const Caller& caller,
                                                                  const vault::v1::GetCacheRootsRequest& request);
+  absl::StatusOr<vault::v1::CountUsersResponse> CountUsers(const Caller& caller,
+                                                           const vault::v1::CountUsersRequest& request);
 
   // --- What tests do to it ---
 
@@ -242,6 +244,7 @@ class FakeVaultService final : public vault::v1::Vault::Service {
   SALLYPORT_FAKE_VAULT_METHOD(ListDue)
   SALLYPORT_FAKE_VAULT_METHOD(DeleteOwner)
   SALLYPORT_FAKE_VAULT_METHOD(GetCacheRoots)
+  SALLYPORT_FAKE_VAULT_METHOD(CountUsers)
 #undef SALLYPORT_FAKE_VAULT_METHOD
 
  private:

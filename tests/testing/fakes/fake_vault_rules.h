@@ -59,6 +59,7 @@ inline const std::map<std::string, std::set<std::string>> kCallers = {
     {"ListDue", {"token_broker"}},
     {"DeleteOwner", {"token_broker", "authn"}},
     {"GetCacheRoots", {"token_broker"}},
+    {"CountUsers", {"registry"}},
 };
 
 inline absl::Status NotFound() { return absl::NotFoundError("no such record or version"); }
