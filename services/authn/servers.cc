@@ -19,15 +19,15 @@ constexpr absl::Duration kVersionWait = absl::Seconds(1);
 
 using Piece = registry::v1::CredentialPlan::Piece;
 
-bool ForwardsSignInToken(const registry::v1::CredentialPlan& plan) {
-  return std::any_of(plan.pieces().begin(), plan.pieces().end(), [](const Piece& piece) {
-    return piece.callers() == registry::v1::CredentialPlan::SIGNED_IN &&
-           (piece.has_sign_in_token() || piece.has_exchanged_token());
-  });
-}
-
 bool IsExchangeOfSignIn(const Piece& piece) {
   return piece.callers() == registry::v1::CredentialPlan::SIGNED_IN && piece.has_exchanged_token();
+}
+
+bool ForwardsSignInToken(const registry::v1::CredentialPlan& plan) {
+  return std::any_of(plan.pieces().begin(), plan.pieces().end(), [](const Piece& piece) {
+    // One for another audience stands for all callers, and only a sign-in brings it.
+    return piece.has_sign_in_token() || IsExchangeOfSignIn(piece);
+  });
 }
 
 bool ExchangesSignInToken(const registry::v1::CredentialPlan& plan) {

@@ -17,6 +17,7 @@ namespace {
 
 v1::TokenSet Updated(const v1::TokenSet& old, const TokenAnswer& answer, absl::Time now) {
   v1::TokenSet tokens = old;
+  tokens.clear_access_version();
   tokens.set_access_token(std::string(answer.access_token.Expose()));
   if (!answer.refresh_token.empty()) {
     tokens.set_refresh_token(std::string(answer.refresh_token.Expose()));
@@ -70,6 +71,9 @@ absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::RecordMe
   v1::TokenSet tokens;
   if (!tokens.ParseFromString(payload)) {
     return error::DamagedConnection();
+  }
+  if (tokens.access_version() != 0) {
+    view->version = tokens.access_version();  // Who was refused it then is refused it still.
   }
   view->access_token = Secret(std::move(*tokens.mutable_access_token()));
   view->id_token = Secret(std::move(*tokens.mutable_id_token()));
@@ -128,8 +132,11 @@ v1::TokenSet Renewed(const v1::TokenSet& old, const TokenAnswer& answer, absl::T
   return tokens;
 }
 
-v1::TokenSet Rotated(const v1::TokenSet& old, const Secret& refresh_token, absl::Time now) {
+v1::TokenSet Rotated(const v1::TokenSet& old, int64_t version, const Secret& refresh_token, absl::Time now) {
   v1::TokenSet tokens = old;
+  if (tokens.access_version() == 0) {
+    tokens.set_access_version(version);
+  }
   tokens.set_refresh_token(std::string(refresh_token.Expose()));
   if (tokens.ByteSizeLong() > kMaxTokenSetBytes) {
     tokens.clear_id_token();

@@ -40,7 +40,7 @@ struct ConnectionView {
   };
   State state = State::kAbsent;
   int64_t generation = 0;
-  int64_t version = 0;
+  int64_t version = 0;  // With which the access token came; what is refused is told apart by it.
   Secret access_token;
   Secret id_token;
   TokenTimes times;
@@ -78,8 +78,8 @@ std::map<std::string, std::string> LabelsOf(const v1::TokenSet& tokens, const st
 // access token it lacks as one that has expired. Of more than the vault takes (64 KiB), the ID token is left out first,
 // then new scopes, then the access token; never the refresh token.
 v1::TokenSet Renewed(const v1::TokenSet& old, const TokenAnswer& answer, absl::Time now);
-// `old` with another refresh token, bounded in the same way.
-v1::TokenSet Rotated(const v1::TokenSet& old, const Secret& refresh_token, absl::Time now);
+// `old`, stored as `version`, with another refresh token; bounded in the same way.
+v1::TokenSet Rotated(const v1::TokenSet& old, int64_t version, const Secret& refresh_token, absl::Time now);
 // The set of a new link, without an ID token if it is over 64 KiB with it; `asked` are the scopes if the answer names
 // none.
 v1::TokenSet Linked(const TokenAnswer& answer, const std::vector<std::string>& asked, absl::Time now);

@@ -43,10 +43,6 @@ std::string BackOf(const ConsentPages::Visit& visit) {
                       visit.return_to.empty() ? "" : absl::StrCat("&return_to=", PercentEncode(visit.return_to)));
 }
 
-std::string AddressOf(const ConsentPages::Visit& visit) {
-  return absl::StrCat("/connect/", visit.server.slug(), "?consent=1");
-}
-
 }  // namespace
 
 WebResponse ConsentPages::Connect(const Visit& visit, bool invited) {
@@ -108,8 +104,9 @@ WebResponse ConsentPages::Submit(const Visit& visit) {
   const absl::StatusOr<Secret> key = key_.For(kFormKey);
   if (!web::CheckSameOrigin(visit.request, public_url_).ok() || !key.ok() ||
       !CheckFormToken(*key, FieldOf(visit, "csrf"), SessionOf(visit), PurposeOf(visit), clock_.Now())) {
-    return Message(403, host_, "Begin again", "This form is too old, or it was not sent from our page.",
-                   page::ButtonLink(AddressOf(visit), "Begin again"));
+    return Message(403, host_, "Begin again",
+                   "This form is too old, or it was not sent from our page. Make the call again: it gives you a new "
+                   "link.");
   }
   const absl::StatusOr<std::string> target = Begin(visit);
   if (!target.ok()) {
@@ -162,8 +159,8 @@ WebResponse ConsentPages::Done(const Visit& visit) {
     return Message(200, host_, absl::StrCat("You have agreed at ", provider),
                    "You can close this page. What you were doing goes on by itself, or on the next try.");
   }
-  return Message(200, host_, absl::StrCat("You have not agreed at ", provider), "Nothing was changed.",
-                 page::ButtonLink(AddressOf(visit), "Try again"));
+  return Message(200, host_, absl::StrCat("You have not agreed at ", provider),
+                 "Nothing was changed. To try again, make the call again: it gives you a new link.");
 }
 
 }  // namespace sallyport::token_broker

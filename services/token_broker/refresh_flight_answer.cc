@@ -27,8 +27,10 @@ absl::StatusOr<vault::v1::PutResponse> RefreshFlight::Store(const v1::TokenSet& 
     (*request.mutable_labels())[name] = value;
   }
   request.mutable_labels()->erase("expires_at");
-  request.mutable_labels()->erase("forced_at");
-  request.mutable_labels()->erase("forced_in_a_row");
+  if (tokens.access_version() == 0) {  // Else they are about the access token that is still there.
+    request.mutable_labels()->erase("forced_at");
+    request.mutable_labels()->erase("forced_in_a_row");
+  }
   for (const auto& [name, value] : LabelsOf(tokens, key_.connection)) {
     (*request.mutable_labels())[name] = value;
   }

@@ -23,7 +23,8 @@ std::optional<absl::Time> RefreshFlight::ForcedAt() const {
   // The label is the head's own: a version that came about otherwise has none.
   const auto forced = lease_.metadata().labels().find("forced_at");
   absl::Time at;
-  const bool is_head = wish_.refused_generation == lease_.generation() && wish_.refused_version == lease_.head();
+  const int64_t version = head_.access_version() != 0 ? head_.access_version() : lease_.head();
+  const bool is_head = wish_.refused_generation == lease_.generation() && wish_.refused_version == version;
   if (!is_head || forced == lease_.metadata().labels().end() ||
       !absl::ParseTime(absl::RFC3339_full, forced->second, &at, nullptr)) {
     return std::nullopt;

@@ -80,7 +80,7 @@ RefreshFlight::Next RefreshFlight::EndFurther(TokenResult result) {
   if (rotated.empty() || rotated.Expose() == head_.refresh_token()) {
     return ReleaseWith(ViewOf(lease_.metadata(), lease_.head(), lease_.payload()));
   }
-  answer_ = Rotated(head_, rotated, clock_.Now());
+  answer_ = Rotated(head_, lease_.head(), rotated, clock_.Now());
   if (!answer_.has_provenance()) {
     *answer_.mutable_provenance() = ProvenanceOf(lease_.metadata().labels());
   }

@@ -605,6 +605,8 @@ TEST_F(FurtherTest, TheConnectionKeepsItsTokenAndGetsTheRotatedRefreshToken) {
   EXPECT_TRUE(flight->report().further);
   EXPECT_TRUE(flight->report().renewed);
   EXPECT_EQ((*flight->result())->access_token.Expose(), "at0");
+  EXPECT_EQ(Metadata().head(), 2);
+  EXPECT_EQ((*flight->result())->version, 1) << "who was refused that token is refused it still";
 
   endpoint_.answer_ = [] { return FakeEndpoint::Tokens("at2", ""); };
   const int64_t version = Metadata().head();
@@ -612,6 +614,27 @@ TEST_F(FurtherTest, TheConnectionKeepsItsTokenAndGetsTheRotatedRefreshToken) {
   EXPECT_EQ(Given(), "at2");
   EXPECT_EQ(Metadata().head(), version) << "nothing new to store";
   EXPECT_EQ(vault_.Holder(Record()), "") << "and the lease is given back";
+}
+
+TEST_F(FurtherTest, ATokenThatWasRefusedIsRenewedAfterARotationToo) {
+  Link("rt0");
+  Ask();
+  endpoint_.answer_ = [] { return FakeEndpoint::Tokens("at2", "rt2"); };
+  RefreshWish wish;
+  wish.reason = Reason::kForced;
+  wish.refused_generation = 1;
+  wish.refused_version = 1;
+  auto forced = Flight(wish);
+  EXPECT_EQ(Run(*forced), Kind::kDone);
+  EXPECT_EQ(Head().access_token(), "at2");
+  EXPECT_EQ((*forced->result())->version, 3);
+  // Another rotation, and the one that was made by force is refused as well.
+  endpoint_.answer_ = [] { return FakeEndpoint::Tokens("further", "rt3"); };
+  Ask();
+  wish.refused_version = 3;
+  auto again = Flight(wish);
+  EXPECT_EQ(Run(*again), Kind::kDone);
+  EXPECT_TRUE((*again->result())->refused_again) << "not more often than every 30 s";
 }
 
 TEST_F(FurtherTest, ARefusalMarksNothingAndDelaysNobody) {

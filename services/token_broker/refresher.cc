@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <utility>
 
 #include "common/crypto/random.h"
@@ -80,6 +81,10 @@ void Refresher::Refresh(const ConnectionKey& key, const RefreshWish& wish, const
         flight->key = key;
         flight->wish = wish;
         flight->provider_source = std::move(provider);
+      } else if (!MayJoin(*flight, wish)) {
+        flight->followers.push_back({wish, passport, std::move(provider), {waiter, std::move(done)}});
+        runner_.PostAfter(options_.patience, [this, text, waiter] { Expire(text, waiter); });
+        return;
       }
       if (!passport.empty()) {
         flight->passport = passport;  // The newest: it lives longest.
@@ -93,6 +98,32 @@ void Refresher::Refresh(const ConnectionKey& key, const RefreshWish& wish, const
     }
   }
   done(error::ShuttingDown());
+}
+
+bool Refresher::MayJoin(const Flight& flight, const RefreshWish& wish) {
+  return flight.wish.reason != RefreshWish::Reason::kFurther && wish.reason != RefreshWish::Reason::kFurther;
+}
+
+Refresher::FlightPtr Refresher::Next(Flight& ended) {
+  if (ended.followers.empty()) {
+    return nullptr;
+  }
+  auto next = std::make_shared<Flight>();
+  next->key = ended.key;
+  for (Follower& follower : ended.followers) {
+    if (!next->waiters.empty() && !MayJoin(*next, follower.wish)) {
+      next->followers.push_back(std::move(follower));
+      continue;
+    }
+    if (next->waiters.empty()) {
+      next->wish = follower.wish;
+      next->provider_source = std::move(follower.provider_source);
+    }
+    next->passport = follower.passport.empty() ? std::move(next->passport) : std::move(follower.passport);
+    next->waiters.push_back(std::move(follower.waiter));
+  }
+  ended.followers.clear();
+  return next;
 }
 
 void Refresher::Admit(const FlightPtr& flight) {
@@ -133,12 +164,19 @@ void Refresher::Expire(const std::string& key, uint64_t waiter) {
       return;
     }
     std::vector<Waiter>& waiters = found->second->waiters;
+    std::deque<Follower>& followers = found->second->followers;
     const auto it = std::find_if(waiters.begin(), waiters.end(), [&](const Waiter& w) { return w.id == waiter; });
-    if (it == waiters.end()) {
+    const auto follower =
+        std::find_if(followers.begin(), followers.end(), [&](const Follower& f) { return f.waiter.id == waiter; });
+    if (it != waiters.end()) {
+      done = std::move(it->done);
+      waiters.erase(it);
+    } else if (follower != followers.end()) {
+      done = std::move(follower->waiter.done);
+      followers.erase(follower);
+    } else {
       return;
     }
-    done = std::move(it->done);
-    waiters.erase(it);
   }
   done(ProviderUnavailable(kRenewalUnderWay, absl::Seconds(2)));
 }
@@ -256,6 +294,10 @@ void Refresher::End(const FlightPtr& flight, const absl::StatusOr<SharedConnecti
     const std::string text = flight->key.ToString();
     flights_.erase(text);
     waiters.swap(flight->waiters);
+    if (const FlightPtr next = Next(*flight); next != nullptr) {
+      flights_[text] = next;
+      Admit(next);
+    }
     if (report.renewed || report.adopted || failures_.size() > kMaxFailures) {
       failures_.erase(text);
     } else if (report.asked_provider && flight->wish.reason != RefreshWish::Reason::kFurther) {
@@ -287,6 +329,21 @@ void Refresher::Shutdown(absl::Duration grace) {
     mu_.Unlock();
   }
   runner_.Stop();
+  // Who waits still hears so: what it does for others must not wait for ever.
+  std::vector<Waiter> left;
+  {
+    MutexLock lock(mu_);
+    for (const auto& [key, flight] : flights_) {
+      std::move(flight->waiters.begin(), flight->waiters.end(), std::back_inserter(left));
+      for (Follower& follower : flight->followers) {
+        left.push_back(std::move(follower.waiter));
+      }
+    }
+    flights_.clear();
+  }
+  for (const Waiter& waiter : left) {
+    waiter.done(error::ShuttingDown());
+  }
 }
 
 }  // namespace sallyport::token_broker

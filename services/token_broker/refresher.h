@@ -47,8 +47,10 @@ class Refresher {
   ~Refresher();
 
   // Without a passport it is for maintenance: of a record that is due. Joins the refresh that is under way for `key`,
-  // whatever it was wished for, or starts one. `done` gets the connection as it is afterwards; callers check whether
-  // that is what they need. UNAVAILABLE with retry_after when it takes longer than patience.
+  // whatever it was wished for, or starts one. Only a wish for a further token is nobody else's: it has a refresh of
+  // its own, and while there is one others wait for theirs. `done` gets the connection as it is afterwards; callers
+  // check whether that is what they need. UNAVAILABLE with retry_after when it takes longer than patience, or the
+  // service stops.
   void Refresh(const ConnectionKey& key, const RefreshWish& wish, const std::string& passport, ProviderSource provider,
                Callback done);
   // Another replica has renewed the connection behind this doorbell key.
@@ -64,11 +66,18 @@ class Refresher {
     uint64_t id;
     Callback done;
   };
+  struct Follower {
+    RefreshWish wish;
+    std::string passport;
+    ProviderSource provider_source;
+    Waiter waiter;
+  };
   struct Flight {
     ConnectionKey key;
     RefreshWish wish;
     std::string passport;
     ProviderSource provider_source;
+    std::deque<Follower> followers;          // For whom another one begins when this has ended.
     std::unique_ptr<RefreshFlight> machine;  // Made by the first step; touched by one task at a time.
     std::vector<Waiter> waiters;
     std::string doorbell_key;
@@ -88,6 +97,9 @@ class Refresher {
   void End(const FlightPtr& flight, const absl::StatusOr<SharedConnection>& result,
            const RefreshFlight::Report& report);
   void Expire(const std::string& key, uint64_t waiter);
+  static bool MayJoin(const Flight& flight, const RefreshWish& wish);
+  // The flight of those who waited for `ended`; null if nobody did.
+  FlightPtr Next(Flight& ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   VaultClient& vault_;
   TokenEndpoint& endpoint_;

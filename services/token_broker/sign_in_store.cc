@@ -78,7 +78,8 @@ absl::StatusOr<v1::StoreTokensResponse> SignInStore::Store(const v1::StoreTokens
     // What was made from the tokens before is not to be used on.
     invalidations_.Connection(key, stored.generation(), now);
   }
-  RETURN_IF_ERROR(RecordConsent(request, key, stored));
+  // The tokens are stored; that the record is missing is logged and counted where it is written.
+  RecordConsent(request, key, stored).IgnoreError();
   return v1::StoreTokensResponse();
 }
 

@@ -113,6 +113,18 @@ void FetchedTokens::Get(const std::string& key, const std::string& lane, int64_t
   }
 }
 
+void FetchedTokens::GetStarted(const std::string& key, int64_t refused_version, const StartFetch& start, Done done) {
+  const Step step = Decide(key, refused_version, done);
+  if (!step.waits) {
+    done(step.answer);
+  }
+  if (step.start) {
+    start([this, key, forced = step.forced](absl::StatusOr<std::shared_ptr<ConnectionView>> fetched) {
+      Finish(key, forced, std::move(fetched));
+    });
+  }
+}
+
 bool FetchedTokens::LacksFresh(const std::string& key, int64_t refused_version) {
   MutexLock lock(mu_);
   const absl::Time now = clock_.Now();

@@ -27,6 +27,9 @@ class FetchedTokens {
   // vault and provider.
   using Fetch = std::function<absl::StatusOr<std::shared_ptr<ConnectionView>>()>;
   using Done = std::function<void(const absl::StatusOr<SharedConnection>&)>;
+  // The same for what is not waited for: gives the token, once, to what it is called with.
+  using Fetched = std::function<void(absl::StatusOr<std::shared_ptr<ConnectionView>>)>;
+  using StartFetch = std::function<void(Fetched)>;
   struct Options {
     // Where replicas share tokens; null: nowhere.
     TokenCache* shared = nullptr;
@@ -42,6 +45,9 @@ class FetchedTokens {
   // again, the last one with retry_after; FAILED_PRECONDITION reason credential_refused if the token that was refused
   // is less than 30 s old and was fetched because one before it was.
   void Get(const std::string& key, const std::string& lane, int64_t refused_version, Fetch fetch, Done done);
+
+  // The same; `start` runs on the caller's thread, and its token may come from any.
+  void GetStarted(const std::string& key, int64_t refused_version, const StartFetch& start, Done done);
 
   // What is here and usable; null if nothing is.
   SharedConnection Usable(const std::string& key, int64_t refused_version);

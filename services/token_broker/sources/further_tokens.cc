@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/sources/further_tokens.h"
 
-#include <chrono>
-#include <future>
 #include <utility>
 #include <variant>
 
@@ -10,7 +8,6 @@
 #include "absl/strings/strip.h"
 
 #include "common/error.h"
-#include "common/status_macros.h"
 #include "services/token_broker/jwt_expiry.h"
 #include "services/token_broker/provider_trouble.h"
 #include "services/token_broker/sources/source.h"
@@ -19,21 +16,9 @@
 namespace sallyport::token_broker {
 namespace {
 
-// Renewals of others that were under way, and were joined.
-constexpr int kAttempts = 3;
-// Longer than the patience of the refresher, which answers before: but for one that is stopped, and drops what waits.
-constexpr std::chrono::seconds kPatience{20};
-
-// Waits for a callback. `start` is given what to call.
-absl::StatusOr<SharedConnection> Await(const std::function<void(Connections::Callback)>& start) {
-  auto promise = std::make_shared<std::promise<absl::StatusOr<SharedConnection>>>();
-  std::future<absl::StatusOr<SharedConnection>> answer = promise->get_future();
-  start([promise](absl::StatusOr<SharedConnection> view) { promise->set_value(std::move(view)); });
-  if (answer.wait_for(kPatience) != std::future_status::ready) {
-    return ProviderUnavailable(kRenewalUnderWay, absl::Seconds(1));
-  }
-  return answer.get();
-}
+// A provider that says invalid_grant of an audience says it each time; the sign-in is not renewed for that each time.
+constexpr absl::Duration kGoodFor = absl::Minutes(5);
+constexpr size_t kMaxGood = 10'000;
 
 std::string NameOf(const ConnectionKey& sign_in) {
   return absl::StrCat("the identity provider ", absl::StripPrefix(sign_in.connection, "sso:"));
@@ -47,56 +32,50 @@ absl::Status NoRefreshToken(const ConnectionKey& sign_in) {
                     "no_caller_token");
 }
 
+absl::Status SignedInAgain() {
+  return WithRetryAfter(absl::UnavailableError("the caller has signed in again meanwhile"), absl::Seconds(1));
+}
+
+bool MayBeTheGrant(const ProviderError& refusal) {
+  return refusal.failure == ProviderFailure::kInvalidGrant || refusal.failure == ProviderFailure::kGrantDoubted;
+}
+
 }  // namespace
 
 void FurtherTokens::Get(const Wish& wish, FetchedTokens::Done done) {
   const std::string key =
       KeyOf({wish.sign_in.subject, wish.sign_in.connection, absl::StrCat(wish.generation), wish.scope, wish.resource});
-  tokens_.Get(
-      key, wish.sign_in.connection, wish.refused_version, [this, wish] { return Fetch(wish); }, std::move(done));
+  tokens_.GetStarted(
+      key, wish.refused_version, [this, &wish](const Fetched& fetched) { Fetch(wish, fetched); }, std::move(done));
 }
 
-absl::StatusOr<SharedConnection> FurtherTokens::Ask(const Wish& wish, const std::shared_ptr<FurtherToken>& further) {
-  return Await([&](Connections::Callback done) {
-    connections_.AskFurther(wish.sign_in, wish.passport, further, std::move(done));
-  });
+void FurtherTokens::Fetch(const Wish& wish, const Fetched& done) {
+  const auto further = std::make_shared<FurtherToken>();
+  further->scope = wish.scope;
+  further->resource = wish.resource;
+  connections_.AskFurther(wish.sign_in, wish.passport, further,
+                          [this, wish, further, done](const absl::StatusOr<SharedConnection>& head) {
+                            if (!head.ok()) {
+                              return done(NameProvider(head.status(), NameOf(wish.sign_in)));
+                            }
+                            Conclude(wish, *further, **head, done);
+                          });
 }
 
-absl::StatusOr<FurtherTokens::View> FurtherTokens::Fetch(const Wish& wish) {
-  for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    const auto further = std::make_shared<FurtherToken>();
-    further->scope = wish.scope;
-    further->resource = wish.resource;
-    const absl::StatusOr<SharedConnection> head = Ask(wish, further);
-    if (!head.ok()) {
-      return NameProvider(head.status(), NameOf(wish.sign_in));
-    }
-    if (further->outcome.has_value()) {
-      return Conclude(wish, *further, **head);
-    }
-    if ((*head)->state != ConnectionView::State::kLinked) {
-      return sign_ins_.End(wish.passport);
-    }
-    if ((*head)->generation != wish.generation) {
-      return WithRetryAfter(absl::UnavailableError("the caller has signed in again meanwhile"), absl::Seconds(1));
-    }
-    if (!(*head)->can_refresh) {
-      return NoRefreshToken(wish.sign_in);
-    }
+void FurtherTokens::Conclude(const Wish& wish, FurtherToken& further, const ConnectionView& head, const Fetched& done) {
+  if (head.state != ConnectionView::State::kLinked) {
+    return EndSignIn(wish, done);
   }
-  return NameProvider(ProviderUnavailable(kRenewalUnderWay, absl::Seconds(1)), NameOf(wish.sign_in));
-}
-
-absl::StatusOr<FurtherTokens::View> FurtherTokens::Conclude(const Wish& wish, FurtherToken& further,
-                                                            const ConnectionView& head) {
-  if (head.state == ConnectionView::State::kLinked && head.generation != wish.generation) {
-    return WithRetryAfter(absl::UnavailableError("the caller has signed in again meanwhile"), absl::Seconds(1));
+  if (head.generation != wish.generation) {
+    return done(SignedInAgain());
+  }
+  if (!further.outcome.has_value()) {
+    return done(head.can_refresh ? ProviderUnavailable(kRenewalUnderWay, absl::Seconds(1))
+                                 : NoRefreshToken(wish.sign_in));
   }
   if (const auto* refusal = std::get_if<ProviderError>(&*further.outcome); refusal != nullptr) {
-    if (refusal->failure == ProviderFailure::kInvalidGrant || refusal->failure == ProviderFailure::kGrantDoubted) {
-      RETURN_IF_ERROR(Examine(wish, head));
-    }
-    return RefusalInWords(*refusal, NameOf(wish.sign_in));
+    const absl::Status words = RefusalInWords(*refusal, NameOf(wish.sign_in));
+    return MayBeTheGrant(*refusal) && !IsKnownGood(wish) ? Examine(wish, head, words, done) : done(words);
   }
   auto& answer = std::get<TokenAnswer>(*further.outcome);
   auto view = std::make_shared<ConnectionView>();
@@ -106,21 +85,56 @@ absl::StatusOr<FurtherTokens::View> FurtherTokens::Conclude(const Wish& wish, Fu
   view->times.expires_at = answer.expires_in.has_value() ? view->times.obtained_at + *answer.expires_in
                                                          : JwtExpiry(answer.access_token.Expose());
   view->access_token = std::move(answer.access_token);
-  return view;
+  done(std::move(view));
 }
 
 // An identity provider says invalid_grant of a refresh token that has ended, and of one that is good and may not be
 // used for this audience.
-absl::Status FurtherTokens::Examine(const Wish& wish, const ConnectionView& head) {
+void FurtherTokens::Examine(const Wish& wish, const ConnectionView& head, const absl::Status& refusal,
+                            const Fetched& done) {
   Connections::Need need;
   need.key = wish.sign_in;
   need.passport = wish.passport;
   need.refused_generation = head.generation;
   need.refused_version = head.version;
-  ASSIGN_OR_RETURN(const SharedConnection view,
-                   Await([&](Connections::Callback done) { connections_.Current(need, std::move(done)); }));
-  return view->state == ConnectionView::State::kLinked || view->refused_again ? absl::OkStatus()
-                                                                              : sign_ins_.End(wish.passport);
+  Post(
+      [this, wish, need, refusal, done] {
+        connections_.Current(need, [this, wish, refusal, done](const absl::StatusOr<SharedConnection>& view) {
+          if (!view.ok()) {
+            return done(NameProvider(view.status(), NameOf(wish.sign_in)));
+          }
+          if ((*view)->state != ConnectionView::State::kLinked && !(*view)->refused_again) {
+            return EndSignIn(wish, done);
+          }
+          NoteGood(wish);
+          done(refusal);
+        });
+      },
+      done);
+}
+
+void FurtherTokens::EndSignIn(const Wish& wish, const Fetched& done) {
+  Post([this, passport = wish.passport, done] { done(sign_ins_.End(passport)); }, done);
+}
+
+void FurtherTokens::Post(std::function<void()> task, const Fetched& done) {
+  if (!runner_.Post(std::move(task))) {
+    done(WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1)));
+  }
+}
+
+bool FurtherTokens::IsKnownGood(const Wish& wish) {
+  MutexLock lock(mu_);
+  const auto found = good_.find({wish.sign_in.ToString(), wish.generation});
+  return found != good_.end() && clock_.Now() < found->second + kGoodFor;
+}
+
+void FurtherTokens::NoteGood(const Wish& wish) {
+  MutexLock lock(mu_);
+  if (good_.size() >= kMaxGood) {
+    good_.clear();  // Examined once more, then.
+  }
+  good_[{wish.sign_in.ToString(), wish.generation}] = clock_.Now();
 }
 
 }  // namespace sallyport::token_broker

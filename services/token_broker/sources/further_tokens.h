@@ -2,13 +2,17 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "common/clock.h"
+#include "common/mutex.h"
 #include "services/token_broker/connections.h"
 #include "services/token_broker/sign_ins.h"
 #include "services/token_broker/sources/fetched_tokens.h"
+#include "services/token_broker/task_runner.h"
 
 namespace sallyport::token_broker {
 
@@ -16,9 +20,9 @@ namespace sallyport::token_broker {
 // 6749 section 6, RFC 8707). Kept in this process only, each for the sign-in it came from. Thread-safe.
 class FurtherTokens {
  public:
-  // All outlive this; the lanes' runner must be stopped before it goes.
-  FurtherTokens(Connections& connections, SignIns& sign_ins, FetchLanes& fetchers, const Clock& clock)
-      : connections_(connections), sign_ins_(sign_ins), clock_(clock), tokens_(fetchers, clock, {}) {}
+  // All outlive this; `runner` is for what blocks for vault and authn.
+  FurtherTokens(Connections& connections, SignIns& sign_ins, TaskRunner& runner, FetchLanes& lanes, const Clock& clock)
+      : connections_(connections), sign_ins_(sign_ins), runner_(runner), clock_(clock), tokens_(lanes, clock, {}) {}
 
   struct Wish {
     ConnectionKey sign_in;
@@ -34,18 +38,25 @@ class FurtherTokens {
   void Get(const Wish& wish, FetchedTokens::Done done);
 
  private:
-  using View = std::shared_ptr<ConnectionView>;
-  // These block, for the provider.
-  absl::StatusOr<View> Fetch(const Wish& wish);
-  absl::StatusOr<View> Conclude(const Wish& wish, FurtherToken& further, const ConnectionView& head);
-  absl::StatusOr<SharedConnection> Ask(const Wish& wish, const std::shared_ptr<FurtherToken>& further);
-  // Whether the sign-in is as good as it was, found out by renewing its own token. OK, or the error to answer with.
-  absl::Status Examine(const Wish& wish, const ConnectionView& head);
+  using Fetched = FetchedTokens::Fetched;
+  void Fetch(const Wish& wish, const Fetched& done);
+  void Conclude(const Wish& wish, FurtherToken& further, const ConnectionView& head, const Fetched& done);
+  // Whether the sign-in is as good as it was, found out by renewing its own token: `refusal` if it is.
+  void Examine(const Wish& wish, const ConnectionView& head, const absl::Status& refusal, const Fetched& done);
+  void EndSignIn(const Wish& wish, const Fetched& done);
+  // On another thread: those that bring news must not be kept.
+  void Post(std::function<void()> task, const Fetched& done);
+  bool IsKnownGood(const Wish& wish);
+  void NoteGood(const Wish& wish);
 
   Connections& connections_;
   SignIns& sign_ins_;
+  TaskRunner& runner_;
   const Clock& clock_;
   FetchedTokens tokens_;
+  Mutex mu_;
+  // Sign-ins that were examined and found good, by connection and generation, and when.
+  std::map<std::pair<std::string, int64_t>, absl::Time> good_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace sallyport::token_broker

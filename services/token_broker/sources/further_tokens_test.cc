@@ -162,7 +162,12 @@ TEST_F(FurtherTokensTest, InvalidGrantEndsTheSignInOnlyIfItHasEnded) {
   EXPECT_THAT(peers_.authn.ended(), IsEmpty());
   EXPECT_EQ(Requests()[1].form.count("scope"), 0U) << "its own token was renewed, to see";
 
-  clock_for_all_.Advance(absl::Minutes(5));
+  clock_for_all_.Advance(absl::Minutes(2));
+  AnswerNext(400, R"({"error":"invalid_grant"})");
+  EXPECT_EQ(ReasonOf(Call().status()), "token_refused");
+  EXPECT_THAT(Requests(), SizeIs(3)) << "but not each time";
+
+  clock_for_all_.Advance(absl::Minutes(6));
   AnswerNext(400, R"({"error":"invalid_grant"})");
   AnswerNext(400, R"({"error":"invalid_grant"})");
   EXPECT_EQ(ReasonOf(Call().status()), "sign_in_ended");
@@ -191,6 +196,28 @@ TEST_F(FurtherTokensTest, ManyAtOnceAskOnceEach) {
   }
   for (std::thread& caller : callers) caller.join();
   EXPECT_THAT(Requests(), SizeIs(2));
+}
+
+// One refresh at a time for a sign-in: they wait for each other, and nobody goes away empty.
+TEST_F(FurtherTokensTest, ManyAudiencesAtOnceAreAllServed) {
+  constexpr int kServers = 8;
+  for (int i = 0; i < kServers; ++i) {
+    const std::string uid = absl::StrCat("srv_a", i);
+    registry::v1::McpServer* server = NewServer(uid, true);
+    server->mutable_app_auth()->mutable_passthrough();
+    *server->add_outbound_headers() = *header_;
+    server->mutable_outbound_headers(0)->mutable_forward_caller_token()->add_scopes(absl::StrCat("scope-", i));
+    Bind(uid, {kOrigin});
+  }
+  // Its own token has ended, too.
+  PutConnection("corp:ada", "sso:corp", absl::Hours(2), absl::Hours(1));
+  StartBroker();
+  std::vector<std::thread> callers;
+  for (int i = 0; i < kServers; ++i) {
+    callers.emplace_back([this, i] { EXPECT_THAT(Call("corp:ada", absl::StrCat("srv_a", i)), IsOk()); });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_THAT(Requests(), SizeIs(kServers + 1));
 }
 
 TEST_F(FurtherTokensTest, GoesOnlyWhereTheServerIsBound) {

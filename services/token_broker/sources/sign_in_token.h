@@ -25,7 +25,7 @@ class SignInTokenSource final : public Source {
         sign_ins_(sign_ins),
         runner_(runner),
         clock_(clock),
-        further_(connections, sign_ins, fetchers, clock) {}
+        further_(connections, sign_ins, runner, fetchers, clock) {}
 
   std::string CacheKey(const Need& need) const override;
   void Get(const std::shared_ptr<const Need>& need, Done done) override;
