@@ -15,4 +15,8 @@ inline constexpr size_t kMaxClaimsParameter = 2048;
 // request without it is a request all the same.
 std::string ClaimsParameter(absl::string_view text);
 
+// Both in one parameter. Where they differ about a claim `configured` holds, so that nothing which comes from outside
+// takes away what an administrator demands. `configured` as it is if it is no JSON object.
+std::string MergeClaims(const std::string& configured, const std::string& wished);
+
 }  // namespace sallyport::oauth

@@ -23,5 +23,13 @@ TEST(ClaimsParameter, DropsWhatIsNoObjectOrTooLong) {
   EXPECT_EQ(ClaimsParameter(absl::StrCat(R"({"a":")", std::string(1 << 20, 'x'), R"("})")), "");
 }
 
+TEST(MergeClaims, TakesNothingAwayFromWhatIsConfigured) {
+  const std::string configured = R"({"id_token":{"acr":{"essential":true,"values":["mfa"]},"name":null}})";
+  EXPECT_EQ(MergeClaims(configured, R"({"id_token":{"acr":null,"name":{"essential":true},"more":null},"userinfo":{}})"),
+            R"({"id_token":{"acr":{"essential":true,"values":["mfa"]},"more":null,"name":null},"userinfo":{}})");
+  EXPECT_EQ(MergeClaims(configured, "{}"), configured);
+  EXPECT_EQ(MergeClaims("odd", "{}"), "odd");
+}
+
 }  // namespace
 }  // namespace sallyport::oauth

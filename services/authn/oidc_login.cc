@@ -14,6 +14,7 @@
 #include "common/error.h"
 #include "common/http/url.h"
 #include "common/json_log.h"
+#include "common/oauth/claims_parameter.h"
 #include "common/oauth/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
@@ -117,15 +118,16 @@ absl::StatusOr<std::string> OidcLogin::AuthorizationUrl(const Connector& connect
     // Never ours to be overridden.
     const bool taken =
         std::any_of(fields.begin(), fields.end(), [&name = name](const auto& field) { return field.first == name; });
-    const bool wished = (name == "prompt" && !wish.prompt.empty()) || (name == "claims" && !wish.claims.empty());
+    const bool wished = name == "prompt" && !wish.prompt.empty();
     if (!taken && !wished) {
-      fields.emplace_back(name, value);
+      fields.emplace_back(name,
+                          name == "claims" && !wish.claims.empty() ? oauth::MergeClaims(value, wish.claims) : value);
     }
   }
   if (!wish.prompt.empty()) {
     fields.emplace_back("prompt", wish.prompt);
   }
-  if (!wish.claims.empty()) {
+  if (!wish.claims.empty() && connector.config().oidc().authorization_params().count("claims") == 0) {
     fields.emplace_back("claims", wish.claims);
   }
   return AppendQuery(discovery->authorization_endpoint, fields);

@@ -162,7 +162,7 @@ TEST_F(ConsentSignInTest, WhoDoesNotAgreeStaysSignedIn) {
       absl::StrCat("/oauth/callback/okta?", FormEncode({{"error", "access_denied"}, {"state", asked.Get("state")}})));
   EXPECT_EQ(page.status(), 400);
   EXPECT_THAT(page.body(), AllOf(HasSubstr("You have not agreed at Test okta"), HasSubstr("access_denied"),
-                                 HasSubstr("/connect/entra?consent=1")));
+                                 HasSubstr("make the call again")));
   EXPECT_TRUE(world_.sessions.Find(session, world_.clock.Now()).ok());
   EXPECT_EQ(world_.sign_in_tokens.stored().size(), stored);
   EXPECT_EQ(world_.Events("login.failed").size(), 1U);

@@ -214,7 +214,7 @@ absl::StatusOr<WebResponse> LoginFlow::Callback(absl::string_view connector_id, 
     const std::string said = absl::StrCat(Shortened(query->Get("error")), query->Has("error_description") ? ": " : "",
                                           Shortened(query->Get("error_description")));
     if (step.asks_consent()) {
-      return ConsentRefusedPage(context_, *connector, step, said);
+      return ConsentRefusedPage(context_, *connector, said);
     }
     return HtmlResponse(
         400, ErrorPage({absl::StrCat(connector->display_name(), " did not sign you in"),

@@ -24,10 +24,7 @@ absl::Status NotPossible() {
 std::string SignInStep::ToPayload() const {
   nlohmann::json payload = {{"connector", connector}, {"return_to", return_to}};
   if (asks_consent()) {
-    payload["consent"] = {{"server", consent_server_uid},
-                          {"slug", consent_server_slug},
-                          {"subject", consent_subject},
-                          {"more_scopes", more_scopes}};
+    payload["consent"] = {{"server", consent_server_uid}, {"subject", consent_subject}, {"more_scopes", more_scopes}};
   }
   return DumpJson(payload);
 }
@@ -39,7 +36,6 @@ absl::StatusOr<SignInStep> SignInStep::FromPayload(const std::string& payload) {
   step.return_to = SafeReturnTo(JsonString(json, "return_to").value_or("/"));
   if (const nlohmann::json* consent = JsonMember(json, "consent"); consent != nullptr) {
     step.consent_server_uid = JsonString(*consent, "server").value_or("");
-    step.consent_server_slug = JsonString(*consent, "slug").value_or("");
     step.consent_subject = JsonString(*consent, "subject").value_or("");
     step.more_scopes = JsonBool(*consent, "more_scopes").value_or(false);
   }
@@ -66,19 +62,19 @@ absl::StatusOr<ConsentRequest> ConsentRequestOf(const Context& context, const Fo
   request.step.connector = connector->id();
   request.step.return_to = SafeReturnTo(query.Get("return_to"));
   request.step.consent_server_uid = server->uid();
-  request.step.consent_server_slug = server->slug();
   request.step.consent_subject = user.subject;
   request.step.more_scopes = !server->consent_scopes.empty();
   request.wish = {"consent", server->consent_scopes, oauth::ClaimsParameter(query.Get("claims"))};
   return request;
 }
 
-WebResponse ConsentRefusedPage(const Context& context, const Connector& connector, const SignInStep& step,
-                               const std::string& said) {
+WebResponse ConsentRefusedPage(const Context& context, const Connector& connector, const std::string& said) {
   return HtmlResponse(400,
                       ErrorPage({absl::StrCat("You have not agreed at ", connector.display_name()),
-                                 "Nothing was changed, and you are still signed in here. It gave this reason:", said,
-                                 absl::StrCat("/connect/", step.consent_server_slug, "?consent=1"), "Try again"},
+                                 // Not with a link of ours: the one they came with says what is wanted and leads back.
+                                 "Nothing was changed, and you are still signed in here. To try again, make the call "
+                                 "again: it gives you a new link. The provider gave this reason:",
+                                 said, "", ""},
                                 context.host));
 }
 

@@ -19,7 +19,6 @@ struct SignInStep {
   // Of a sign-in that asks a person who is signed in to agree to what a server's token exchange needs. Empty: an
   // ordinary one.
   std::string consent_server_uid;
-  std::string consent_server_slug;
   // Whose session it was: nobody else is led back.
   std::string consent_subject;
   // It asks for more than the connector's scopes.
@@ -45,7 +44,6 @@ absl::StatusOr<ConsentRequest> ConsentRequestOf(const Context& context, const Fo
                                                 const Connector* connector);
 
 // The person said no at the provider, or the provider did; `said` are its words. Who was signed in still is.
-WebResponse ConsentRefusedPage(const Context& context, const Connector& connector, const SignInStep& step,
-                               const std::string& said);
+WebResponse ConsentRefusedPage(const Context& context, const Connector& connector, const std::string& said);
 
 }  // namespace sallyport::authn::web
