@@ -36,6 +36,8 @@ constexpr size_t kMaxBatchBytes = 2 << 20;  // Of the 4 MiB a message may have.
 
 // The longest pause between batches, however long the last one took: a slow store must not stop shipping for minutes.
 constexpr absl::Duration kMaxPause = absl::Seconds(1);
+// What AuditSegments counts is whole files, of which one may be shipped in part.
+constexpr int64_t kSegment = 8 << 20;
 // A pass over many segments takes minutes; how much waits is looked at this often meanwhile.
 constexpr absl::Duration kMeasureEvery = absl::Seconds(1);
 
@@ -267,7 +269,7 @@ void AuditShipper::State::Measure(const std::vector<audit_format::SegmentFile>& 
 }
 
 double AuditShipper::State::Share() const {
-  const double over_half = 2 * static_cast<double>(waiting) / static_cast<double>(options.max_bytes) - 1;
+  const double over_half = 2 * static_cast<double>(waiting + kSegment) / static_cast<double>(options.max_bytes) - 1;
   return std::clamp(over_half, options.share, 1.0);
 }
 

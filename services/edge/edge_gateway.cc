@@ -134,6 +134,7 @@ void EdgeGateway::OnDone(Exchange& exchange) {
 bool EdgeGateway::AllowAddress(const UpstreamTarget& target, const NetworkAddress& address) {
   return site_.upstream_policy.MayDial(ToIpAddress(address), target.tls);
 }
+bool EdgeGateway::AllowProxyAddress(const NetworkAddress& address) { return !IsNeverDialled(ToIpAddress(address)); }
 UpstreamRoute EdgeGateway::RouteTo(const UpstreamTarget& target) {
   // By the strict parser: a host in which the proxy could see another one than these rules do goes nowhere.
   const absl::StatusOr<Url> url =

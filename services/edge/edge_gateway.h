@@ -31,6 +31,7 @@ class EdgeGateway final : public Gateway {
   void OnUpstreamError(Exchange& exchange, UpstreamError error) override;
   void OnDone(Exchange& exchange) override;
   bool AllowAddress(const UpstreamTarget& target, const NetworkAddress& address) override;
+  bool AllowProxyAddress(const NetworkAddress& address) override;
   UpstreamRoute RouteTo(const UpstreamTarget& target) override;
   void OnRejected(Worker& worker, const NetworkAddress& client, int status, std::string_view reason) override;
 

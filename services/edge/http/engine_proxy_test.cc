@@ -157,9 +157,11 @@ TEST_F(EngineProxyTest, WithoutTheProxyNothingIsReached) {
   EXPECT_EQ(upstream->connections(), 0);
 }
 
+// No resolver is asked for a label that is too long.
 TEST_F(EngineProxyTest, AProxyWhoseNameDoesNotResolveIsUnreachable) {
   AnswerUpstream(JsonResponse("{}"));
-  options.proxy = std::make_shared<const UpstreamProxy>(UpstreamProxy{"no-such-proxy.invalid", 3128, Secret()});
+  options.proxy =
+      std::make_shared<const UpstreamProxy>(UpstreamProxy{std::string(80, 'x') + ".invalid", 3128, Secret()});
   Name("127.0.0.1");
   gateway_.target.connect_timeout = std::chrono::seconds(30);
   StartProxied();

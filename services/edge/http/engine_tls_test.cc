@@ -228,11 +228,13 @@ class EngineTlsTest : public EngineTest {
     return certificate.ok() ? *certificate : nullptr;
   }
   void PointAt(const AskingUpstream& asking, const TestCertificate& trusted,
-               std::shared_ptr<const ClientCertificate> shown, const std::string& pool_key) {
+               std::shared_ptr<const ClientCertificate> shown, const std::string& pool_key,
+               std::shared_ptr<const ClientTls> tls = nullptr) {
     gateway.target = *ParseUpstreamUrl("https://localhost:" + std::to_string(asking.port()) + "/");
     gateway.target.pool_key = pool_key;
     gateway.target.client_tls =
-        *ClientTls::Make({.ca_pem = Contents(trusted.certificate_file), .system_authorities = false});
+        tls != nullptr ? std::move(tls)
+                       : *ClientTls::Make({.ca_pem = Contents(trusted.certificate_file), .system_authorities = false});
     gateway.target.client_certificate = std::move(shown);
   }
 
@@ -423,10 +425,13 @@ TEST_F(EngineTlsTest, NeitherConnectionNorSessionIsSharedBetweenCertificates) {
   AskingUpstream asking(server, both, SSL_VERIFY_PEER);
   const auto first = Identity(one);
   const auto second = Identity(two);
+  // As one server has it, whose certificate is replaced.
+  const std::shared_ptr<const ClientTls> tls =
+      *ClientTls::Make({.ca_pem = Contents(server.certificate_file), .system_authorities = false});
   StartEngine();
   const auto caller = Connect();
   const auto call = [&](const std::shared_ptr<const ClientCertificate>& shown, const std::string& key) {
-    PointAt(asking, server, shown, key);
+    PointAt(asking, server, shown, key, tls);
     caller->Send(Post("{}"));
     return BodyOf(caller->ReadMessage());
   };

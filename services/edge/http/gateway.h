@@ -227,6 +227,8 @@ class Gateway {
 
   // Is this address allowed for this target? Asked for every address before it is dialled (SSRF guard at connect time).
   virtual bool AllowAddress(const UpstreamTarget& target, const NetworkAddress& address) = 0;
+  // The same of the engine's proxy.
+  virtual bool AllowProxyAddress(const NetworkAddress& /*address*/) { return true; }
   // Asked for each new connection, where the engine has a proxy. A name that goes there is not resolved here, and so
   // AllowAddress is not asked.
   virtual UpstreamRoute RouteTo(const UpstreamTarget& /*target*/) { return UpstreamRoute::kProxy; }

@@ -27,19 +27,19 @@ absl::Status Invalid(const char* what) {
   return absl::InvalidArgumentError(what);
 }
 
+// Without one OpenSSL would ask at the terminal.
+int NoPassphrase(char* /*buffer*/, int /*size*/, int /*writing*/, void* /*arg*/) { return -1; }
+
 bool AddAuthorities(SSL_CTX* context, const std::string& pem) {
   const Bio bio = ReadFrom(pem);
   size_t added = 0;
-  while (const Certificate certificate{PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)}) {
+  while (const Certificate certificate{PEM_read_bio_X509(bio.get(), nullptr, &NoPassphrase, nullptr)}) {
     X509_STORE_add_cert(SSL_CTX_get_cert_store(context), certificate.get());
     ++added;
   }
   ERR_clear_error();  // The end of the text is reported as an error.
   return added > 0;
 }
-
-// Without one OpenSSL would ask at the terminal.
-int NoPassphrase(char* /*buffer*/, int /*size*/, int /*writing*/, void* /*arg*/) { return -1; }
 
 int ChooseHttp11(SSL* /*ssl*/, const unsigned char** out, unsigned char* out_size, const unsigned char* in,
                  unsigned int in_size, void* /*arg*/) {

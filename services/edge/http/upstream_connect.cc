@@ -110,9 +110,11 @@ void Upstream::Resolved(std::vector<NetworkAddress> addresses) {
 bool Upstream::TryNextAddress() {
   while (next_address_ < addresses_.size()) {
     const NetworkAddress& address = addresses_[next_address_++];
-    // The proxy is the administrator's own choice, wherever it is.
-    if (!via_proxy_ && !worker_.gateway.AllowAddress(*request_.target, address)) {
-      last_error_ = UpstreamError::kRefusedAddress;
+    // The proxy is the administrator's own choice, wherever it is but for what is never dialled.
+    const bool allowed = via_proxy_ ? worker_.gateway.AllowProxyAddress(address)
+                                    : worker_.gateway.AllowAddress(*request_.target, address);
+    if (!allowed) {
+      last_error_ = via_proxy_ ? UpstreamError::kProxyUnreachable : UpstreamError::kRefusedAddress;
       continue;
     }
     last_error_ = via_proxy_ ? UpstreamError::kProxyUnreachable : UpstreamError::kConnect;

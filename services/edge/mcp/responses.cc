@@ -106,8 +106,9 @@ void McpHandler::RefuseAnswer(Exchange& exchange, McpCall& call, const ResponseH
   const std::string message =
       redirect ? DescribeRedirect(head, *call.target())
                : absl::StrCat("the upstream answered HTTP ", head.status, " with ", DescribeType(head),
-                              "; only application/json and text/event-stream are relayed: set upstreamUrl to the "
-                              "address of its MCP endpoint");
+                              "; only application/json and text/event-stream are relayed: set ",
+                              call.entry->target.secret ? "secretUpstreamUrl" : "upstreamUrl",
+                              " to the address of its MCP endpoint");
   // The audit has it in place of the rule that admitted the caller: there an administrator finds it.
   call.rule = redirect ? "upstream_redirect" : "upstream_body_type";
   Refuse(exchange, call, {.status = 502, .reason = call.rule, .message = message});

@@ -34,12 +34,13 @@ absl::StatusOr<std::shared_ptr<const UpstreamTarget>> SecretTarget::Make(std::st
   if (wanted_.certificate != !certificate_pem.empty()) return Missing("the client certificate was not resolved");
   const std::string digest = Sha256(absl::StrCat(Sha256(ToAbsl(url)), Sha256(ToAbsl(certificate_pem))));
   MutexLock lock(mu_);
-  if (last_ != nullptr && digest == digest_) return last_;
+  if (std::shared_ptr<const UpstreamTarget> last = last_.lock(); last != nullptr && digest == digest_) return last;
   ASSIGN_OR_RETURN(UpstreamTarget target, Build(url, certificate_pem));
   target.pool_key = absl::StrCat(base_.pool_key, "/", ++made_);
-  last_ = std::shared_ptr<const UpstreamTarget>(new UpstreamTarget(std::move(target)), Wipe);
+  std::shared_ptr<const UpstreamTarget> made(new UpstreamTarget(std::move(target)), Wipe);
+  last_ = made;
   digest_ = digest;
-  return last_;
+  return made;
 }
 
 absl::StatusOr<UpstreamTarget> SecretTarget::Build(std::string_view url, std::string_view certificate_pem) const {

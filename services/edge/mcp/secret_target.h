@@ -37,7 +37,8 @@ class SecretTarget {
   const Wanted wanted_;
   Mutex mu_;
   std::string digest_ ABSL_GUARDED_BY(mu_);  // Of what `last_` was made of.
-  std::shared_ptr<const UpstreamTarget> last_ ABSL_GUARDED_BY(mu_);
+  // Lives as long as credentials hold it: no secret stays here when they are gone.
+  std::weak_ptr<const UpstreamTarget> last_ ABSL_GUARDED_BY(mu_);
   uint64_t made_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

@@ -152,6 +152,13 @@ absl::Status CompilePlan(const Plan& plan, ServerEntry& entry, Compiled& compile
   return absl::OkStatus();
 }
 
+// As a registry that does not know them would lower it: a connection without the certificate is another one.
+absl::Status CheckCertificate(const McpServer& server, const Compiled& compiled) {
+  return server.policy().tls().client_cert().set() && !compiled.secrets.certificate
+             ? absl::InvalidArgumentError("the client certificate is missing from the plan")
+             : absl::OkStatus();
+}
+
 // Of a secret address all but path and query.
 absl::Status CompileTarget(const McpServer& server, ServerEntry& entry) {
   const bool secret = server.has_secret_upstream_url();
@@ -222,6 +229,7 @@ absl::StatusOr<std::shared_ptr<const ServerEntry>> CompileServer(const McpServer
   }
   Compiled compiled;
   RETURN_IF_ERROR(CompilePlan(server.credential_plan(), *entry, compiled));
+  RETURN_IF_ERROR(CheckCertificate(server, compiled));
   RETURN_IF_ERROR(CompilePolicy(server.policy(), *entry));
   AwaitSecrets(compiled.secrets, *entry);
   ASSIGN_OR_RETURN(entry->rules, RequestRules::Compile({server.restricted_inbound_headers().begin(),

@@ -15,9 +15,9 @@ ServerMetrics::ServerMetrics(const std::string& slug) {
   forbidden = counter("403");
   credential_refused = &MetricCounter("sallyport_mcp_credential_refused_total",
                                       "Times an upstream refused the credential the gateway sent", {{"server", slug}});
-  upstream_tls_failed =
-      &MetricCounter("sallyport_mcp_upstream_tls_failures_total",
-                     "Calls that failed because a certificate was refused on either side", {{"server", slug}});
+  upstream_tls_failed = &MetricCounter(
+      "sallyport_mcp_upstream_tls_failures_total",
+      "Calls that failed because TLS with the upstream did: handshake, certificate or alert", {{"server", slug}});
   duration = &MetricHistogram("sallyport_mcp_request_duration_seconds", "From the request's head to the answer's end",
                               {{"server", slug}}, LatencyBuckets());
   upstream_duration =

@@ -106,7 +106,8 @@ std::string FieldOf(const v1::McpServer& server, const Plan::Piece& piece) {
 
 Consequences AskedOfCallers(const v1::McpServer& before, const v1::McpServer& after) {
   std::set<std::string> asked;
-  for (const Plan::Piece& piece : LowerCredentials(before).pieces()) {
+  const Plan former = LowerCredentials(before);
+  for (const Plan::Piece& piece : former.pieces()) {
     if (const auto ask = AskOf(piece, before.agent_auth())) asked.insert(ask->key);
   }
   Consequences found;
