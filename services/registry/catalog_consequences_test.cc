@@ -65,14 +65,15 @@ class ConsequencesTest : public CatalogTest {
     ASSERT_THAT(vault_.Put({"token_broker", passport}, put), IsOk());
   }
   void Link(const std::string& user, const std::string& app, const std::string& scopes, const std::string& state = "") {
-    Keep(user, "connection", UidOf(app),
-         {{"scope", scopes}, {"bound_to", "https://idp.example.com https://idp.example.com"}}, state);
+    const char* const origin = app == "gitlab" ? "https://gitlab.example.com" : "https://idp.example.com";
+    Keep(user, "connection", UidOf(app), {{"scope", scopes}, {"bound_to", absl::StrCat(origin, " ", origin)}}, state);
   }
   std::string UidOf(const std::string& slug) {
-    for (const auto& app : Stored().apps()) {
+    const auto stored = Stored();
+    for (const auto& app : stored.apps()) {
       if (app.slug() == slug) return app.uid();
     }
-    for (const auto& credential : Stored().credentials()) {
+    for (const auto& credential : stored.credentials()) {
       if (credential.slug() == slug) return credential.uid();
     }
     ADD_FAILURE() << "no " << slug;

@@ -101,7 +101,7 @@ TEST_P(CatalogUpstreamTest, ExactlyOneAddressIsNeeded) {
   EXPECT_THAT(Refused(Update<v1::McpServer>(Secret(R"({"clear": true})")).status()), Contains("secretUpstreamUrl"));
   EXPECT_THAT(Refused(Update<v1::McpServer>(Secret(R"({"value": ""})")).status()), Contains("secretUpstreamUrl"));
   EXPECT_THAT(Refused(Update<v1::McpServer>(
-                          Secret("{}", R"({"passthrough": {}})", R"(, "upstreamUrl": "https://api.example.com/"})"))
+                          Secret("{}", R"({"passthrough": {}})", R"(, "upstreamUrl": "https://api.example.com/")"))
                           .status()),
               ElementsAre("secretUpstreamUrl"));
   // The open address in its place erases it, and nothing brings it back.

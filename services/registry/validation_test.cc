@@ -173,9 +173,6 @@ INSTANTIATE_TEST_SUITE_P(
              "policy.allowedClientNetworks[1]"},
         Case{"CidrName", R"({"policy": {"allowedClientNetworks": ["example.com"]}})",
              "policy.allowedClientNetworks[0]"},
-        Case{"ForwardScopesNotYet",
-             R"({"outboundHeaders": [{"name": "X-A", "forwardCallerToken": {"scopes": ["a"]}}]})",
-             "outboundHeaders[0].forwardCallerToken.scopes"},
         Case{"TwoAddresses", R"({"secretUpstreamUrl": {"value": "https://hooks.example/x"}})", "secretUpstreamUrl"},
         Case{"NoAuthorities", R"({"policy": {"tls": {"caBundle": "x"}}})", "policy.tls.caBundle"}),
     CaseName);

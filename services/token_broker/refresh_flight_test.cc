@@ -647,7 +647,7 @@ TEST_F(FurtherTest, ARefusalMarksNothingAndDelaysNobody) {
     const auto flight = Ask();
     EXPECT_EQ(Refused(), "no");
     EXPECT_EQ(StateOfResult(*flight), ConnectionView::State::kLinked);
-    EXPECT_EQ(Metadata().state(), "LINKED");
+    EXPECT_EQ(Metadata().state(), "OK");
     EXPECT_FALSE(Metadata().has_backoff_until());
     EXPECT_EQ(vault_.Holder(Record()), "");
   }

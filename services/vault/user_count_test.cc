@@ -158,12 +158,14 @@ TEST_P(UserCountTest, UsersOwnCredentialsAreCountedAndTheOrganizationsAreNot) {
 }
 
 TEST_P(UserCountTest, AHundredThousandUsersAreNotAllLookedAt) {
+  Link("corp:zoe", {}, "app_2");  // Somebody's key: an empty vault is sealed.
   AddRows(UserCount::kMaxRecords + 500);
   const Holding app = Has("connection", "app_1");
   EXPECT_EQ(Count(app, With(app, "scope", {"write"})), "20000 10000+");
 }
 
 TEST_P(UserCountTest, LessThanALimitIsCountedExactly) {
+  Link("corp:zoe", {}, "app_2");
   AddRows(2 * UserCount::kPage);
   EXPECT_EQ(Count(Has("connection", "app_1")), "2000 0");
 }

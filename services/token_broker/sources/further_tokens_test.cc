@@ -221,10 +221,13 @@ TEST_F(FurtherTokensTest, ManyAudiencesAtOnceAreAllServed) {
 }
 
 TEST_F(FurtherTokensTest, GoesOnlyWhereTheServerIsBound) {
-  Bind(kUid, {"https://elsewhere.example"});
+  registry::v1::McpServer* server = NewServer("srv_else", true);
+  server->mutable_app_auth()->mutable_passthrough();
+  *server->add_outbound_headers() = *header_;
+  Bind("srv_else", {"https://elsewhere.example"});
   SignIn();
   StartBroker();
-  EXPECT_EQ(ReasonOf(Call().status()), "origin_not_allowed");
+  EXPECT_EQ(ReasonOf(Call("corp:ada", "srv_else").status()), "origin_not_allowed");
   EXPECT_THAT(Requests(), IsEmpty());
 }
 
