@@ -12,8 +12,8 @@ namespace sallyport {
 namespace {
 
 constexpr char kPayloadUrl[] = "type.googleapis.com/sallyport.common.v1.ErrorDetail";
-// A status travels in metadata, which is bounded (GRPC_ARG_MAX_METADATA_SIZE): one that is longer reaches nobody, and
-// an in-process channel does not survive it. Percent-encoding may make a message three times as long.
+// A status travels in metadata, which is bounded (GRPC_ARG_MAX_METADATA_SIZE): a longer one is not delivered, and
+// closes an in-process channel. Percent-encoding may make a message three times as long.
 constexpr size_t kMaxWireMessage = 4096;
 constexpr size_t kMaxWireDetail = 8192;
 constexpr size_t kBytesPerViolation = 8;  // Of keys and lengths.

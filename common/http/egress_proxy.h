@@ -61,7 +61,7 @@ std::string ConnectAuthority(absl::string_view host, uint16_t port);
 
 // Why a tunnel was not opened.
 enum class ProxyFailure : uint8_t {
-  kUnreachable,   // The proxy's name does not resolve, or nobody listens there.
+  kUnreachable,   // The proxy's name does not resolve, or its port is closed.
   kTimeout,       // No tunnel in the time for connecting.
   kUnauthorized,  // 407
   kRefused,       // Any other status.
