@@ -40,6 +40,8 @@ constexpr std::pair<Purpose, absl::string_view> kPurposes[] = {
     {Purpose::kApi, "api"},
     {Purpose::kLink, "link"},
     {Purpose::kSignIn, "sign_in"},
+    {Purpose::kPlatform, "platform"},
+    {Purpose::kEnd, "end"},
 };
 
 absl::Status Refused(absl::string_view why) {
@@ -61,6 +63,24 @@ void AddString(const char* claim, const std::string& value, nlohmann::json& clai
   if (!value.empty()) {
     claims[claim] = value;
   }
+}
+
+// False if a claim is missing that the purpose cannot do without.
+bool ReadPurposeClaims(const Jwt& jwt, Passport& passport) {
+  if (passport.purpose == Purpose::kPlatform) {
+    const auto act = jwt.json().find("act");
+    passport.actor = act != jwt.json().end() && act->is_object() ? JsonString(*act, "sub").value_or("") : "";
+    passport.apps = jwt.Strings("apps").value_or(std::vector<std::string>());
+    return !passport.actor.empty();
+  }
+  if (passport.purpose == Purpose::kEnd) {
+    const std::vector<std::string> end = jwt.Strings("end").value_or(std::vector<std::string>());
+    if (end.size() != 3 || (end[0].empty() && end[1].empty())) {
+      return false;
+    }
+    passport.end = {.subject = end[0], .app_uid = end[1], .label = end[2]};
+  }
+  return true;
 }
 
 absl::StatusOr<Passport> FromClaims(const Jwt& jwt, const std::string& issuer, absl::Time now) {
@@ -105,6 +125,9 @@ absl::StatusOr<Passport> FromClaims(const Jwt& jwt, const std::string& issuer, a
   passport.roles = jwt.Strings("roles").value_or(std::vector<std::string>());
   passport.server_uid = jwt.String("srv").value_or("");
   passport.link_server_uids = jwt.Strings("link").value_or(std::vector<std::string>());
+  if (!ReadPurposeClaims(jwt, passport)) {
+    return Refused("it does not say what it is for");
+  }
   passport.issued_at = *issued_at;
   passport.expires_at = *expires_at;
   return passport;
@@ -169,6 +192,12 @@ absl::StatusOr<std::string> SignPassport(const Passport& passport, absl::string_
   if (passport.subject.empty()) {
     return absl::InvalidArgumentError("a passport needs a subject");
   }
+  if (passport.purpose == Purpose::kPlatform && passport.actor.empty()) {
+    return absl::InvalidArgumentError("a platform's passport needs an actor");
+  }
+  if (passport.purpose == Purpose::kEnd && passport.end.subject.empty() && passport.end.app_uid.empty()) {
+    return absl::InvalidArgumentError("a passport of purpose end must name what it ends");
+  }
   absl::Time expires_at = now + kPassportLifetime;
   if (passport.expires_at != absl::InfinitePast()) {
     expires_at = std::min(expires_at, passport.expires_at);
@@ -191,6 +220,13 @@ absl::StatusOr<std::string> SignPassport(const Passport& passport, absl::string_
   AddStrings("groups", passport.groups, claims);
   AddStrings("roles", passport.roles, claims);
   AddStrings("link", passport.link_server_uids, claims);
+  if (passport.purpose == Purpose::kPlatform) {
+    claims["act"] = {{"sub", passport.actor}};
+    AddStrings("apps", passport.apps, claims);
+  }
+  if (passport.purpose == Purpose::kEnd) {
+    claims["end"] = {passport.end.subject, passport.end.app_uid, passport.end.label};
+  }
   return SignJwt(claims, kPassportType, key);
 }
 

@@ -17,10 +17,10 @@ namespace sallyport {
 // A JWT of at most 5 minutes, minted by authn, that lets one service act for one user at another. Claims:
 //   iss public_url · aud "sallyport-internal" · sub subject · exp, iat, jti · sid session id · email, email_verified,
 //   name, groups · client_id · roles ["auditor", "credential-admin", "admin"] · srv server uid · purpose · link (server
-//   uids)
+//   uids) · act {"sub"} (RFC 8693 section 4.1) · apps (slugs) · end [subject, app uid, label]
 // Signed ES256, typ "sallyport-passport+jwt".
 struct Passport {
-  enum class Purpose { kCall, kApi, kLink, kSignIn };
+  enum class Purpose { kCall, kApi, kLink, kSignIn, kPlatform, kEnd };
 
   std::string subject;
   std::string session_id;
@@ -32,6 +32,17 @@ struct Passport {
   std::vector<std::string> roles;
   std::string server_uid;                     // kCall: the server it was made for.
   std::vector<std::string> link_server_uids;  // kLink: enabled servers of the app this user may call.
+  // kPlatform: id of the internal platform that acts for `subject`, and slugs of the apps it was granted ("*": all).
+  std::string actor;
+  std::vector<std::string> apps;
+  // kEnd: what may be ended with it, by `subject`'s word.
+  struct End {
+    std::string subject;      // Empty: of everybody.
+    std::string app_uid;      // Empty: everything of `subject`.
+    std::string label = "*";  // Of the account; "*": every one.
+    friend bool operator==(const End& a, const End& b) = default;
+  };
+  End end;
   Purpose purpose = Purpose::kCall;
   absl::Time issued_at = absl::InfinitePast();
   absl::Time expires_at = absl::InfinitePast();
@@ -48,12 +59,12 @@ inline constexpr char kPassportType[] = "sallyport-passport+jwt";
 // No passport lives longer.
 inline constexpr absl::Duration kPassportLifetime = absl::Minutes(5);
 
-// Claim `purpose`: "call", "api", "link", "sign_in".
+// Claim `purpose`: "call", "api", "link", "sign_in", "platform", "end".
 absl::string_view PurposeName(Passport::Purpose purpose);
 
 // The signed JWT, as Verify takes it; the only place that knows the claim layout. `passport.jwt` is ignored; issued_at
 // is `now`, and expires_at is cut to kPassportLifetime from then (all of it when unset). `jti` is random.
-// INVALID_ARGUMENT without a subject.
+// INVALID_ARGUMENT without a subject, without `actor` for kPlatform, and for kEnd if nothing is named.
 absl::StatusOr<std::string> SignPassport(const Passport& passport, absl::string_view issuer, const PrivateKey& key,
                                          absl::Time now);
 

@@ -233,10 +233,38 @@ TEST_F(PassportTest, AWithdrawnKeyIsNoticedAfterFiveMinutes) {
   EXPECT_THAT(verifier_.Verify(*SignPassport(Ada(), kIssuer, key_, later), later), StatusIs(Code::kUnauthenticated));
 }
 
+TEST_F(PassportTest, APlatformsNamesThePlatformAndItsApps) {
+  Passport passport = Ada();
+  passport.purpose = Passport::Purpose::kPlatform;
+  EXPECT_THAT(SignPassport(passport, kIssuer, key_, kNow), StatusIs(Code::kInvalidArgument, "actor"));
+  passport.actor = "chat";
+  passport.apps = {"codehost", "mail"};
+  passport.roles = {"admin"};
+  const auto read = verifier_.Verify(*SignPassport(passport, kIssuer, key_, kNow), kNow);
+  ASSERT_THAT(read, IsOk());
+  EXPECT_EQ(read->purpose, Passport::Purpose::kPlatform);
+  EXPECT_EQ(read->actor, "chat");
+  EXPECT_EQ(read->apps, passport.apps);
+  EXPECT_FALSE(read->HasRole("admin"));
+}
+
+TEST_F(PassportTest, WhatMayBeEndedIsNamed) {
+  Passport passport = Ada();
+  passport.purpose = Passport::Purpose::kEnd;
+  EXPECT_THAT(SignPassport(passport, kIssuer, key_, kNow), StatusIs(Code::kInvalidArgument, "what it ends"));
+  passport.end = {.subject = "corp:bob", .app_uid = "app1", .label = "work"};
+  const auto read = verifier_.Verify(*SignPassport(passport, kIssuer, key_, kNow), kNow);
+  ASSERT_THAT(read, IsOk());
+  EXPECT_EQ(read->purpose, Passport::Purpose::kEnd);
+  EXPECT_EQ(read->end, passport.end);
+}
+
 TEST(PassportPurposeTest, NamesAreTheWireFormat) {
   EXPECT_EQ(PurposeName(Passport::Purpose::kCall), "call");
   EXPECT_EQ(PurposeName(Passport::Purpose::kApi), "api");
   EXPECT_EQ(PurposeName(Passport::Purpose::kSignIn), "sign_in");
+  EXPECT_EQ(PurposeName(Passport::Purpose::kPlatform), "platform");
+  EXPECT_EQ(PurposeName(Passport::Purpose::kEnd), "end");
 }
 
 }  // namespace
