@@ -31,7 +31,7 @@ export async function reserveGateway(topology, { tls = false } = {}) {
 }
 
 // settings: connectors[] (config.v1.Connector), clients[] (config.v1.RegisteredClient), roles, accessTokenLifetime, sessionLifetime,
-// edge/broker/…: overrides per service.
+// edge/broker/…: overrides per service; brokers: the same for one replica, by its name.
 export async function startGateway(reserved, settings = {}) {
   const program = path.join(BIN, reserved.topology === 'split' ? 'sallyport-edge' : 'sallyport-standalone');
   if (!existsSync(program)) throw new Error(`${program} is not built`);
@@ -196,6 +196,7 @@ class Gateway {
     const broker = (name, data) => add(name, 'sallyport-token-broker', {
       server: server(name, 'token_broker'), peers: peers('authn', 'vault', 'registry'), deployment,
       redis: { address: this.redis.address }, dataDirectory: dir(data), replica: name, ...this.settings.broker,
+      ...this.settings.brokers?.[name],
     });
     await broker('token_broker', 'broker-data');
     await broker('token_broker_2', 'broker-data-2');

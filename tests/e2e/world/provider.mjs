@@ -18,6 +18,8 @@ const random = (prefix) => `${prefix}_${randomBytes(18).toString('base64url')}`;
 //   tokenType       'bearer', or what else token answers say
 //   clientAuth      'basic' or 'post': clients that authenticate otherwise are refused; both are taken by default
 //   trouble         of the token endpoint (inTrouble)
+//   revocationTrouble  of the revocation endpoint (inTrouble); what it is asked meanwhile is on record with `refused`
+//   userinfo        what /userinfo says of the user of an access token, as a function of { user, family }; 404 by default
 //   metadata        members of a metadata document (RFC 8414) beside issuer and endpoints; there is none by default
 // stallRefresh(username, { thinkMs, dropIfGone, answerMs }): this user's next refresh is handled thinkMs after it came (not at all if
 // its sender is gone by then and dropIfGone is set), and answered answerMs after that.
@@ -154,10 +156,12 @@ export async function startProvider({ users = [], clients = [], ...options } = {
     const client = clientOf(req, fields);
     const value = fields.get('token');
     const family = state.refresh.get(value) ?? state.access.get(value)?.family;
+    const refused = settings.revocationTrouble !== undefined;
     records.revocations.push({
       at: Date.now(), client: client?.client_id, kind: state.refresh.has(value) ? 'refresh' : family ? 'access' : 'unknown',
-      user: family?.user.username,
+      user: family?.user.username, family: family?.id, refused,
     });
+    if (inTrouble(settings.revocationTrouble, res)) return undefined;
     if (!client) return sendJson(res, 401, { error: 'invalid_client' });
     if (family) family.revoked = true;
     res.writeHead(200).end();
@@ -244,6 +248,12 @@ export async function startProvider({ users = [], clients = [], ...options } = {
     return endpoint.fetch(request, { authInfo });
   });
 
+  const userinfo = (req, res) => {
+    if (!settings.userinfo) return sendJson(res, 404, { error: 'not found' });
+    const family = holder(req.headers.authorization);
+    return family ? sendJson(res, 200, settings.userinfo({ user: family.user, family })) : sendJson(res, 401, { error: 'invalid_token' });
+  };
+
   const metadata = (_req, res) => {
     if (!settings.metadata) return sendJson(res, 404, { error: 'not found' });
     return sendJson(res, 200, {
@@ -255,7 +265,8 @@ export async function startProvider({ users = [], clients = [], ...options } = {
   site = await listen((req, res) => {
     const url = new URL(req.url, 'http://provider');
     const route = {
-      '/authorize': authorize, '/token': token, '/revoke': revoke, '/mcp': mcp, '/.well-known/oauth-authorization-server': metadata,
+      '/authorize': authorize, '/token': token, '/revoke': revoke, '/mcp': mcp, '/userinfo': userinfo,
+      '/.well-known/oauth-authorization-server': metadata,
     }[url.pathname];
     if (!route) return sendJson(res, 404, { error: 'not found' });
     return Promise.resolve(route(req, res, url)).catch((error) => res.headersSent ? res.destroy() : sendJson(res, 500, { error: String(error) }));
@@ -263,7 +274,7 @@ export async function startProvider({ users = [], clients = [], ...options } = {
 
   return {
     url: site.url, port: site.port, authorizationUrl: `${site.url}/authorize`, tokenUrl: `${site.url}/token`,
-    revocationUrl: `${site.url}/revoke`, mcpUrl: `${site.url}/mcp`, users, settings, records, secrets,
+    revocationUrl: `${site.url}/revoke`, userinfoUrl: `${site.url}/userinfo`, mcpUrl: `${site.url}/mcp`, users, settings, records, secrets,
     addClient: (client) => {
       clients.push(client);
       if (client.client_secret) secrets.add(client.client_secret);
@@ -282,6 +293,8 @@ export async function startProvider({ users = [], clients = [], ...options } = {
     }, 'the refreshes under way to be decided'),
     // Whose an access token is, or was.
     ownerOf: (token) => state.access.get(token)?.family.user.username,
+    // The revocations that were carried out, of a user or of all.
+    revoked: (user) => records.revocations.filter((entry) => !entry.refused && (!user || entry.user === user)),
     // Every access token stops working now, as if its life were over; refresh tokens stay good.
     expireAccessTokens: () => { for (const entry of state.access.values()) entry.expiresAt = 0; },
     // The user revokes the application in their account settings.
