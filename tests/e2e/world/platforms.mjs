@@ -118,10 +118,11 @@ export async function platformGateway({ authority, server, platforms, kubernetes
   };
 }
 
-// Channel credentials; without `proof` (of authority.issue) no client certificate is shown.
-export async function channelCredentials(caFile, proof) {
-  const ca = await readFile(caFile);
-  return proof ? grpc.credentials.createSsl(ca, await readFile(proof.privateKey), await readFile(proof.certificate)) : grpc.credentials.createSsl(ca);
+// Channel credentials; without `proof` (of authority.issue) no client certificate is shown. With `anyName` the server may have any name of the
+// authority's, as the gateway's own services have.
+export async function channelCredentials(caFile, proof, { anyName = false } = {}) {
+  const [key, certificate] = proof ? [await readFile(proof.privateKey), await readFile(proof.certificate)] : [null, null];
+  return grpc.credentials.createSsl(await readFile(caFile), key, certificate, anyName ? { checkServerIdentity: () => undefined } : {});
 }
 
 function failure(error) {
@@ -137,8 +138,8 @@ function failure(error) {
 // A platform at `address`: { getToken, listConnections, startLink, disconnect }, each resolving with the answer and rejecting with an Error with
 // { code (by name), text, reason, link, retryAfter (seconds), fields }. `token` is a service-account token; `metadata` is sent beside.
 // call(service, method, request) is one of another service of the broker's.
-export async function connectPlatform(address, { caFile, proof, token, metadata = {} }) {
-  const credentials = await channelCredentials(caFile, proof);
+export async function connectPlatform(address, { caFile, proof, token, metadata = {}, anyName }) {
+  const credentials = await channelCredentials(caFile, proof, { anyName });
   const clients = new Map();
   const call = (service, method, request) => new Promise((resolve, reject) => {
     if (!clients.has(service)) clients.set(service, new services[service](address, credentials, CHANNEL));
