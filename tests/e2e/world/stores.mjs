@@ -48,6 +48,9 @@ export async function startPostgres(logFile, databases) {
     psql,
     // Everything in a database, as text.
     dump: async (database) => (await run(`${bin}/pg_dump`, ['-h', directory, '-U', 'sallyport', '--inserts', database])).stdout,
+    // Runs what dump() gave.
+    load: (database, text) =>
+      run(`${bin}/psql`, ['-h', directory, '-U', 'sallyport', '-d', database, '-v', 'ON_ERROR_STOP=1', '-q', '-o', '/dev/null'], { input: text }),
     process: server, logFile,
     // SIGINT is PostgreSQL's fast shutdown.
     close: async () => {
