@@ -8,18 +8,18 @@ import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { startApp } from '../world/apps.mjs';
 import { Browser } from '../world/browser.mjs';
 import { copyStores, kekDirectory, openCopy, replaceKek, restoreRedis } from '../world/copies.mjs';
 import { assertNoSecretLeaked, codehostApp, obtainToken, startWorld, tokenRequest } from '../world/fixture.mjs';
 import { TOPOLOGIES } from '../world/gateway.mjs';
 import { callTool, rpc, toolText } from '../world/http-client.mjs';
 import { sleep, waitFor } from '../world/http.mjs';
-import { startProvider } from '../world/provider.mjs';
 import { findSecrets, remember } from '../world/secrets.mjs';
 
 const EVERYONE = { interactive: { allow: { everyone: true } } };
 const [ANN, BOB] = [0, 1];
-const APPS = { code: 'codehost', hub: 'hub', wiki: 'wiki' };  // by server
+const SERVERS = ['code', 'hub', 'wiki'];
 const PENDING = 3;  // exit code
 // A revocation that failed is tried again after half a minute; its provider is left alone that long, too, and a replica that took it keeps it for a minute.
 const COMES_BACK_MS = 180000;
@@ -27,6 +27,7 @@ const COMES_BACK_MS = 180000;
 for (const topology of TOPOLOGIES) {
   describe(`a leaver's day, ${topology}`, () => {
     let world;
+    let parts;
     let hub;
     let wiki;
     let copy;
@@ -48,42 +49,32 @@ for (const topology of TOPOLOGIES) {
     // Signs in with a new client in this browser, for every server.
     const signIn = async (i, browser) => {
       const tokens = {};
-      for (const slug of [...Object.keys(APPS), 'stream']) tokens[slug] = await obtainToken(world, slug, persona(i), { browser });
+      for (const slug of [...SERVERS, 'stream']) tokens[slug] = await obtainToken(world, slug, persona(i), { browser });
       tokens.notes = await obtainToken(world, 'notes', persona(i, { skipLink: true }), { browser });
       return tokens;
     };
 
     // An answer that never ends; `ended` resolves with the time when it did. Resolves when the first event is there.
     const openStream = (token) => new Promise((resolve, reject) => {
-      const stream = {};
+      const gone = new AbortController();
+      const stream = { close: () => gone.abort() };
       const url = world.gateway.mcpUrl('stream');
-      stream.ended = callTool(url, 'x', { hang: true }, { token, onResponse: (res) => res.once('data', () => resolve(stream)) })
+      stream.ended = callTool(url, 'x', { hang: true }, { token, signal: gone.signal, onResponse: (res) => res.once('data', () => resolve(stream)) })
         .then((answer) => (answer.status === 200 ? Date.now() : reject(new Error(`${answer.status} ${answer.body}`))), () => Date.now());
     });
 
     before(async () => {
       copy = await mkdtemp(path.join(os.tmpdir(), 'sallyport-copy-'));
       world = await startWorld(topology, { users: 2, resources: () => undefined });
-      const other = (slug) => startProvider({
-        users: [0, 1].map((i) => ({ username: `user${i}-at-${slug}`, password: `canary-${slug}-password-${i}` })),
-        clients: [{
-          client_id: 'gateway-app', client_secret: `canary-${slug}-${randomBytes(12).toString('base64url')}`,
-          redirect_uris: [`${world.gateway.publicUrl}/callback/${slug}`],
-        }],
-      });
-      hub = await other('hub');
-      wiki = await other('wiki');
-      const app = (slug, provider, more = {}) => ({
-        slug, displayName: slug, authorizationUrl: provider.authorizationUrl, tokenUrl: provider.tokenUrl, clientId: 'gateway-app',
-        clientSecret: { value: [...provider.secrets].find((secret) => secret.startsWith(`canary-${slug}-`) && !secret.includes('password')) },
-        defaultScopes: ['repo'], allowedUpstreamOrigins: [provider.url], ...more,
-      });
-      const linked = (slug, provider) => ({ slug, upstreamUrl: provider.mcpUrl, agentAuth: EVERYONE, appAuth: { oauthAuthorization: { app: APPS[slug] } } });
+      parts = { hub: await startApp(world, 'hub', { users: 2 }), wiki: await startApp(world, 'wiki', { users: 2, revocable: false }) };
+      hub = parts.hub.provider;
+      wiki = parts.wiki.provider;
       await world.gateway.apply({
-        apps: [codehostApp(world), app('hub', hub, { revocationUrl: hub.revocationUrl }), app('wiki', wiki)],
+        apps: [codehostApp(world), parts.hub.app, parts.wiki.app],
         credentials: [{ slug: 'notes-key', displayName: 'Notes key', kind: 'API_KEY', owner: 'USER', allowedUpstreamOrigins: [world.echo.origin] }],
         mcpServers: [
-          linked('code', world.provider), linked('hub', hub), linked('wiki', wiki),
+          parts.hub.server, parts.wiki.server,
+          { slug: 'code', upstreamUrl: world.provider.mcpUrl, agentAuth: EVERYONE, appAuth: { oauthAuthorization: { app: 'codehost' } } },
           { slug: 'stream', upstreamUrl: world.trickster.url, agentAuth: EVERYONE, appAuth: { passthrough: {} } },
           { slug: 'notes', upstreamUrl: world.echo.url, agentAuth: EVERYONE, appAuth: { passthrough: {} },
             outboundHeaders: [{ name: 'X-Key', storedCredential: { credential: 'notes-key', match: 'PER_USER' } }] },
@@ -100,14 +91,14 @@ for (const topology of TOPOLOGIES) {
     });
     after(async () => {
       await world?.close();
-      for (const provider of [hub, wiki]) await provider?.close();
+      for (const part of Object.values(parts ?? {})) await part.close();
       await rm(copy, { recursive: true, force: true });
     });
 
     it('begins with everything at work', async () => {
       for (const i of [ANN, BOB]) {
         for (const client of people[i].clients) {
-          for (const slug of Object.keys(APPS)) assert.equal(toolText(await whoami(slug, client[slug].accessToken)), accountAt(slug, i), slug);
+          for (const slug of SERVERS) assert.equal(toolText(await whoami(slug, client[slug].accessToken)), accountAt(slug, i), slug);
           const seen = await callTool(world.gateway.mcpUrl('notes'), 'headers', {}, { token: client.notes.accessToken });
           assert.equal(JSON.parse(toolText(seen)).headers['x-key'], ownKeys[i]);
         }
@@ -140,6 +131,7 @@ for (const topology of TOPOLOGIES) {
       for (const end of ends) assert.ok(end >= begun && end - begun <= 1000, `a stream was open for ${end - begun} ms`);
       assert.ok(refusedAt - begun <= 1000, `tokens were good for ${refusedAt - begun} ms`);
       assert.equal(bobsEnded, false, 'nobody else\'s stream is cut');
+      bobs.close();
 
       const count = (what) => Number(stdout.match(new RegExp(`^${what}\\s+(\\d+)$`, 'm'))?.[1]);
       assert.equal(count('sessions revoked'), 2, stdout);
@@ -177,7 +169,7 @@ for (const topology of TOPOLOGIES) {
         }
       }
       await assert.rejects(connections(people[ANN].browser), /HTTP 401/);
-      for (const slug of Object.keys(APPS)) assert.equal(toolText(await whoami(slug, people[BOB].clients[0][slug].accessToken)), accountAt(slug, BOB));
+      for (const slug of SERVERS) assert.equal(toolText(await whoami(slug, people[BOB].clients[0][slug].accessToken)), accountAt(slug, BOB));
     });
 
     it('is in the audit at this moment: what ended, by whom, and what is still owed', async () => {
@@ -235,8 +227,7 @@ for (const topology of TOPOLOGIES) {
     it('leaves a backup that nothing can be read in, and that opens with no key that is still there', async () => {
       const names = (await readdir(copy)).filter((name) => name.startsWith('vault.') || name.endsWith('.rdb'));
       assert.ok(names.length === (topology === 'split' ? 2 : 1), names.join(' '));
-      remember('secret of the hub', ...hub.secrets);
-      remember('secret of the wiki', ...wiki.secrets);
+      for (const part of Object.values(parts)) part.rememberSecrets();
       assert.deepEqual(findSecrets(new Map(await Promise.all(names.map(async (name) => [name, await readFile(path.join(copy, name))])))), []);
       const vault = async (...args) => (await world.gateway.cli(['vault', ...args])).stdout;
       assert.match(await vault('rotate'), /^term 2 begins/);
@@ -265,6 +256,9 @@ for (const topology of TOPOLOGIES) {
       for (const slug of ['code', 'wiki']) assert.equal(toolText(await whoami(slug, people[BOB].clients[0][slug].accessToken)), accountAt(slug, BOB));
     });
 
-    it('leaves no secret anywhere', () => assertNoSecretLeaked(world));
+    it('leaves no secret anywhere', async () => {
+      for (const part of Object.values(parts)) part.rememberSecrets();
+      await assertNoSecretLeaked(world);
+    });
   });
 }
