@@ -60,6 +60,7 @@ for (const topology of TOPOLOGIES) {
     const status = async (i, slug, origin = world.gateway.publicUrl) =>
       (await rpc(`${origin}/mcp/${slug}`, 'tools/list', {}, { token: people[i].tokens[slug].accessToken, headers: headers() })).status;
     const connect = async (i, { account, as = i } = {}) => {
+      hub.signOut(people[i].browser);
       const url = `${world.gateway.publicUrl}/connect/hub${account ? `?account=${account}` : ''}`;
       const { page } = await people[i].browser.act(url, persona(i, { account: as }));
       assert.equal(page.status, 200, `${page.url}: ${page.html.slice(0, 1500)}`);

@@ -5,9 +5,9 @@ import { startProvider } from './provider.mjs';
 import { remember } from './secrets.mjs';
 
 // For the first `users` people of the world, `accounts` each: person i has accounts i, i + users, …. Without `revocable` the app has no
-// revocation endpoint. `more` are further fields of the app, `settings` those of the provider. Resolves with { provider, app, server, account }:
+// revocation endpoint. `more(provider)` gives further fields of the app, `settings` are the provider's. Resolves with { provider, app, server, account }:
 // what to apply, and account(i) is what a persona types there.
-export async function startApp(world, slug, { users, accounts = 1, revocable = true, more = {}, settings = {} } = {}) {
+export async function startApp(world, slug, { users, accounts = 1, revocable = true, more = () => ({}), settings = {} } = {}) {
   const secret = `canary-${slug}-client-${randomBytes(12).toString('base64url')}`;
   const provider = await startProvider({
     users: Array.from({ length: users * accounts }, (_, i) => ({
@@ -21,7 +21,7 @@ export async function startApp(world, slug, { users, accounts = 1, revocable = t
     app: {
       slug, displayName: slug, authorizationUrl: provider.authorizationUrl, tokenUrl: provider.tokenUrl, clientId: 'gateway-app',
       clientSecret: { value: secret }, defaultScopes: ['repo'], allowedUpstreamOrigins: [provider.url],
-      ...(revocable ? { revocationUrl: provider.revocationUrl } : {}), ...more,
+      ...(revocable ? { revocationUrl: provider.revocationUrl } : {}), ...more(provider),
     },
     server: {
       slug, upstreamUrl: provider.mcpUrl, agentAuth: { interactive: { allow: { everyone: true } } }, appAuth: { oauthAuthorization: { app: slug } },
@@ -29,6 +29,8 @@ export async function startApp(world, slug, { users, accounts = 1, revocable = t
     account: (i) => provider.users[i],
     // What it has handed out is secret, too.
     rememberSecrets: () => remember(`secret of ${slug}`, ...provider.secrets),
+    // The next link of this browser's asks for the account again.
+    signOut: (browser) => browser.dropCookie('127.0.0.1', 'provider_session'),
     close: () => provider.close(),
   };
 }

@@ -113,6 +113,11 @@ export class Browser {
     return this.#jar.get(host)?.get(name);
   }
 
+  // As when the person signs out there.
+  dropCookie(host, name) {
+    this.#jar.get(host)?.delete(name);
+  }
+
   cookieNames(host) {
     return [...(this.#jar.get(host)?.keys() ?? [])];
   }
