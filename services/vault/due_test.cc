@@ -123,17 +123,17 @@ TEST_P(DueTest, TheQueriesGoByTheirIndexes) {
     EXPECT_THAT(plan, Not(HasSubstr("TEMP B-TREE")));
   };
   const std::string of_app = plan_of("SELECT * FROM record " + due_internal::OfApp());
-  EXPECT_THAT(of_app, HasSubstr("record_due_app (kind=? AND app_uid=? AND next_at<?)"));
+  EXPECT_THAT(of_app, HasSubstr("record_due_app (kind=? AND app_uid=? AND next_at>? AND next_at<?)"));
   is_by_index(of_app);
   const std::string of_kind = plan_of("SELECT * FROM record " + due_internal::OfKind());
-  EXPECT_THAT(of_kind, HasSubstr("record_due (kind=? AND next_at<?)"));
+  EXPECT_THAT(of_kind, HasSubstr("record_due (kind=? AND next_at>? AND next_at<?)"));
   is_by_index(of_kind);
   // From one app to the next, and to the oldest of each.
   const std::string by_app = plan_of(due_internal::OldestByApp());
   EXPECT_THAT(by_app, HasSubstr("record_due_app (kind=? AND app_uid>?)"));
   EXPECT_THAT(by_app, HasSubstr("record_due_app (kind=? AND app_uid=?"));
   is_by_index(by_app);
-  EXPECT_THAT(plan_of(due_internal::Count()), HasSubstr("record_due (kind=? AND next_at<?)"));
+  EXPECT_THAT(plan_of(due_internal::Count()), HasSubstr("record_due (kind=? AND next_at>? AND next_at<?)"));
 }
 
 TEST_P(DueTest, WhoClaimsThemIsTheOnlyOneWhoIsTold) {

@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include <nlohmann/json.hpp>
 
 #include "common/error.h"
 #include "common/jose/jwt.h"
