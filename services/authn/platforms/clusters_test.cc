@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "common/text/base64url.h"
+#include "services/authn/authenticator.h"
 #include "services/authn/authn_testing.h"
 #include "services/authn/platforms/platforms_testing.h"
 #include "tests/testing/status_matchers.h"
