@@ -13,6 +13,7 @@
 #include "common/text/base64url.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
 #include "sallyport/authn/v1/issuers.grpc.pb.h"
+#include "sallyport/authn/v1/platforms.grpc.pb.h"
 #include "sallyport/web/v1/web.grpc.pb.h"
 #include "services/authn/admin_token.h"
 #include "services/authn/authn_service.h"
@@ -31,6 +32,8 @@ using ::sallyport::testing::IsOk;
 using ::sallyport::testing::StatusIs;
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Not;
 
 constexpr char kUrl[] = "https://gw.example";
 constexpr char kIssuer[] = "https://idp.example";
@@ -185,6 +188,31 @@ TEST_F(AuthnServerTest, OnlyThoseInTheTableMayCall) {
                 ->GetConnector(MakeClientContext(absl::Minutes(1)).get(), v1::GetConnectorRequest(), &connector)
                 .error_code(),
             grpc::StatusCode::PERMISSION_DENIED);
+}
+
+TEST_F(AuthnServerTest, TheBrokerAloneAsksAboutPlatforms) {
+  auto& chat = *config_.add_platforms();
+  chat.set_id("chat");
+  chat.add_certificate_uris("spiffe://example.org/chat");
+  chat.add_subject_token_audiences("api://chat");
+  chat.add_grants()->add_apps("hub");
+  StartReady();
+  v1::AuthenticatePlatformRequest request;
+  request.add_certificate_uris("spiffe://example.org/chat");
+  request.set_subject_token(idp_.Token(clock_.Now(), {{"aud", "api://chat"}}));
+  const auto ask = [&](const std::string& caller, v1::AuthenticatePlatformResponse& response) {
+    return v1::Platforms::NewStub(server_->InProcessChannel(caller))
+        ->AuthenticatePlatform(MakeClientContext(absl::Minutes(1)).get(), request, &response);
+  };
+  v1::AuthenticatePlatformResponse response;
+  for (const char* caller : {"edge", "registry", "vault"}) {
+    EXPECT_EQ(ask(caller, response).error_code(), grpc::StatusCode::PERMISSION_DENIED) << caller;
+  }
+  const grpc::Status status = ask("token_broker", response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.platform(), "chat");
+  EXPECT_THAT(response.apps(), ElementsAre("hub"));
+  EXPECT_THAT(response.passport(), Not(IsEmpty()));
 }
 
 TEST_F(AuthnServerTest, AnAdministratorComesInOnceAndMayRevoke) {

@@ -50,6 +50,7 @@ std::map<std::string, MethodTable> AuthnMethodTables() {
             {"WhoAmI", {"edge"}},
             {"RevokeUser", {"edge"}}}},
           {"sallyport.authn.v1.Issuers", {{"DescribeIssuer", {"registry"}}}},
+          {"sallyport.authn.v1.Platforms", {{"AuthenticatePlatform", {"token_broker"}}}},
           {"sallyport.web.v1.Web", {{"Handle", {"edge"}}}}};
 }
 

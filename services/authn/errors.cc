@@ -72,4 +72,17 @@ absl::Status KeyNotKnownYet(absl::Duration retry_after) {
                         std::max(retry_after, absl::Seconds(1)));
 }
 
+absl::Status PlatformUnknown(absl::string_view message) {
+  return WithReason(absl::UnauthenticatedError(message), "platform_unknown");
+}
+
+absl::Status SubjectTokenInvalid(absl::string_view check) {
+  return WithReason(absl::UnauthenticatedError(absl::StrCat("the subject token was not accepted: ", check)),
+                    "subject_token_invalid");
+}
+
+absl::Status PlatformNotGranted(absl::string_view message) {
+  return WithReason(absl::PermissionDeniedError(message), "platform_not_granted");
+}
+
 }  // namespace sallyport::authn

@@ -51,4 +51,12 @@ absl::Status SignInRefused(absl::string_view reason, absl::string_view provider_
 // `retry_after`: until they may be fetched again.
 absl::Status KeyNotKnownYet(absl::Duration retry_after);
 
+// UNAUTHENTICATED reason "platform_unknown".
+absl::Status PlatformUnknown(absl::string_view message);
+// UNAUTHENTICATED reason "subject_token_invalid". `check` is the one that failed, in the words of InvalidToken's
+// reason: a platform is a program of the same organization, whose developers must find out.
+absl::Status SubjectTokenInvalid(absl::string_view check);
+// PERMISSION_DENIED reason "platform_not_granted".
+absl::Status PlatformNotGranted(absl::string_view message);
+
 }  // namespace sallyport::authn

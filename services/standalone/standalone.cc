@@ -158,6 +158,8 @@ ServiceConfigs DeriveConfigs(const StandaloneConfig& config) {
   *configs.authn.mutable_connectors() = config.connectors();
   *configs.authn.mutable_roles() = config.roles();
   *configs.authn.mutable_clients() = config.clients();
+  *configs.authn.mutable_platforms() = config.platforms();
+  *configs.authn.mutable_kubernetes() = config.kubernetes();
   configs.authn.set_data_directory(data);
   if (config.has_session_lifetime()) *configs.authn.mutable_session_lifetime() = config.session_lifetime();
   if (config.has_access_token_lifetime()) {
