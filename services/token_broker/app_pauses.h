@@ -12,9 +12,9 @@
 
 namespace sallyport::token_broker {
 
-// Apps whose provider does not answer, or that are gone: left alone for 30 s, then for twice as long each time, up to
-// 30 minutes. So what many users owe one provider that is down costs an attempt now and then, and not one each.
-// Thread-safe.
+// Apps to leave alone for a while, because their provider does not answer or they are no longer configured: for 30 s,
+// then twice as long each time, up to 30 minutes. A provider that is down then costs a few attempts, however many users
+// have something due there. Thread-safe.
 class AppPauses {
  public:
   // `clock` outlives this.

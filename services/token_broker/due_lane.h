@@ -21,9 +21,9 @@
 
 namespace sallyport::token_broker {
 
-// Work of one sort that nobody calls for, as the vault's ListDue names it, and nothing of any other sort in its way: a
-// loop of its own, which goes on for as long as full pages come, and threads of its own, of which one app has some
-// only. Replicas share the records by claims; whoever is told of one works on it with a lease. Thread-safe.
+// Background work on due records of one kind. A lane has its own loop and its own threads, so that no kind of work
+// delays another; within a lane, one app uses some of the threads only. A round reads pages of ListDue until one is not
+// full. Replicas share the records by claims, and work on each with a lease. Thread-safe.
 class DueLane {
  public:
   // Works on a record, and may block. False if it was left as it is.
@@ -35,11 +35,11 @@ class DueLane {
     size_t per_app = 4;
     // Between rounds, with jitter.
     absl::Duration interval = absl::Seconds(30);
-    // How often a round leaves out no app, however long its provider has been away; never when infinite.
+    // How often a round includes the apps that are paused; never when infinite.
     absl::Duration sweep = absl::InfiniteDuration();
   };
 
-  // All outlive this. Apps that `pauses` leaves alone are left out.
+  // All outlive this. Apps that are paused are left out.
   DueLane(VaultClient& vault, const AppPauses& pauses, const Clock& clock, Options options, Work work);
   ~DueLane();
   DueLane(const DueLane&) = delete;

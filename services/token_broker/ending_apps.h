@@ -19,9 +19,9 @@
 
 namespace sallyport::token_broker {
 
-// Deleted apps that the registry keeps until their users' tokens are revoked: makes revocations of all of their
-// connections, and says so when none is left. Each step may be done by several replicas, and again after a restart.
-// Thread-safe.
+// Deleted apps, which the registry keeps until their users' tokens are revoked: turns all of their connections into
+// revocations, and tells the registry (FinishApp) when none is left. Every step may be done by several replicas and
+// repeated after a restart. Thread-safe.
 class EndingApps {
  public:
   // All outlive this. `lane`: where revocations are worked on.

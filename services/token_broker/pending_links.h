@@ -10,18 +10,19 @@
 
 namespace sallyport::token_broker {
 
-// Links that were begun and have not come back: a record of the vault each, named by what a browser carries (`state`,
-// RFC 6749 section 10.12), of which it holds only the hash. A user has ten of an app at a time; with one more the
-// oldest goes, so that nobody fills the store by leaving for a provider again and again. Thread-safe, blocking.
+// Links that a user has begun and not come back from. Each is a record of the vault, named by the hash of the `state`
+// that the browser carries (RFC 6749 section 10.12). A user has at most ten of an app; one more replaces the oldest, so
+// that nobody can fill the store by beginning links. Thread-safe, blocking.
 class PendingLinks {
  public:
   // `vault` outlives this.
   explicit PendingLinks(VaultClient& vault) : vault_(vault) {}
 
-  // Random, and tells links of one user and app apart from all others (a hash, which says nothing of either).
+  // Random, with a hash of user and app at the end, by which their links are counted.
   static std::string NewState(const std::string& subject, const std::string& app_uid);
   static vault::v1::RecordName RecordOf(absl::string_view state);
-  // To be called once the link of `state` is stored. Links that are begun at once are all counted by the last.
+  // Deletes the oldest beyond ten. Call it after the link of `state` was stored: then the last of several that are begun
+  // at once counts them all.
   absl::Status Bound(absl::string_view state);
 
  private:

@@ -30,7 +30,8 @@ absl::StatusOr<Revoker::Ended> Revoker::Disconnect(const ConnectionKey& key, con
   bool pending = false;
   bool unsupported = false;
   for (const vault::v1::RecordMetadata& one : owed) {
-    const std::string outcome = Revocations::NameOf(revocations_.Attempt(one, /*insist=*/true));
+    // Once a provider has not answered, the caller does not wait for it again.
+    const std::string outcome = Revocations::NameOf(revocations_.Attempt(one, /*insist=*/!pending));
     pending = pending || outcome == "pending";
     unsupported = unsupported || outcome == "unsupported";
   }
