@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common/crypto/random.h"
+#include "common/error.h"
 #include "common/json_log.h"
 #include "common/rpc/server.h"
 #include "common/status_macros.h"
