@@ -31,6 +31,9 @@ class Accounts {
   absl::StatusOr<v1::DisconnectResponse> Disconnect(const v1::DisconnectRequest& request, const Passport& passport);
 
  private:
+  // As the provider names it; empty if that is not known.
+  std::string AccountNameOf(const vault::v1::RecordMetadata& metadata, const Passport& passport);
+
   const std::string public_url_;
   const ControlStream& control_;
   VaultClient& vault_;

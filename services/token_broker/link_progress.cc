@@ -24,12 +24,12 @@ bool LinkProgress::IsEntered(const registry::v1::McpServer& server, const regist
          (credential.kind() != registry::v1::Credential::PASSWORD || !(*stored)->username.empty());
 }
 
-bool LinkProgress::IsComplete(const PageVisit& visit) const {
+bool LinkProgress::IsComplete(const PageVisit& visit, std::string* account_name) const {
   if (visit.credential != nullptr) {
     return IsEntered(*visit.server, *visit.credential, visit.passport);
   }
   vault::v1::GetRequest get;
-  *get.mutable_record() = ConnectionRecord(visit.passport.subject, visit.app->uid());
+  *get.mutable_record() = ConnectionRecord(visit.passport.subject, ConnectionName(visit.app->uid(), visit.account));
   const absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(get, visit.passport.jwt);
   if (!record.ok()) {
     return false;
@@ -37,6 +37,9 @@ bool LinkProgress::IsComplete(const PageVisit& visit) const {
   const absl::StatusOr<std::shared_ptr<ConnectionView>> view = ViewOf(*record);
   if (!view.ok() || (*view)->state != ConnectionView::State::kLinked) {
     return false;
+  }
+  if (account_name != nullptr) {
+    *account_name = (*view)->account_name;
   }
   const bool alive = (*view)->can_refresh || IsUsable((*view)->times, clock_.Now());
   return alive && MissingScopes((*view)->scopes, NeededScopes(*visit.app, *AccountOf(*visit.server))).empty();

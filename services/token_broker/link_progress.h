@@ -20,8 +20,9 @@ class LinkProgress {
   // A value is stored that may be sent to `server`.
   bool IsEntered(const registry::v1::McpServer& server, const registry::v1::Credential& credential,
                  const Passport& passport) const;
-  // What the page is about is there, with everything that its server needs.
-  bool IsComplete(const PageVisit& visit) const;
+  // What the page is about is there, with everything that its server needs. `account_name`, unless null, is set to what
+  // the provider calls the account, if that is known.
+  bool IsComplete(const PageVisit& visit, std::string* account_name = nullptr) const;
   // Where the browser goes once something of `server` was connected: to the next credential that is missing, else back.
   std::string NextOf(const PageVisit& visit, const registry::v1::McpServer& server, const std::string& txn,
                      const std::string& return_to, const std::string& done) const;

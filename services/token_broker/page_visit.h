@@ -22,6 +22,8 @@ struct PageVisit {
   // What the page is about: an app, or a credential of the caller's own.
   const registry::v1::App* app = nullptr;
   const registry::v1::Credential* credential = nullptr;
+  // Label of the account of `app`; empty: the default one.
+  std::string account;
   std::string txn;
   // Allowed by the server's policy; empty: nowhere.
   std::string return_to;

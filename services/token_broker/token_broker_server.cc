@@ -25,6 +25,7 @@
 #include "common/redis/client.h"
 #include "common/rpc/control_stream.h"
 #include "common/status_macros.h"
+#include "services/token_broker/account_identity.h"
 #include "services/token_broker/accounts.h"
 #include "services/token_broker/audit_log.h"
 #include "services/token_broker/background.h"
@@ -35,6 +36,7 @@
 #include "services/token_broker/linker.h"
 #include "services/token_broker/providers.h"
 #include "services/token_broker/refresher.h"
+#include "services/token_broker/renamer.h"
 #include "services/token_broker/resolver.h"
 #include "services/token_broker/revoker.h"
 #include "services/token_broker/secret_reader.h"
@@ -50,6 +52,7 @@
 #include "services/token_broker/token_broker_service.h"
 #include "services/token_broker/token_cache.h"
 #include "services/token_broker/user_credentials.h"
+#include "services/token_broker/waiting_links.h"
 #include "services/token_broker/web_pages.h"
 
 namespace sallyport::token_broker {
@@ -158,8 +161,11 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<TaskRunner> fetchers;  // After what its tasks use: it stops first.
   std::unique_ptr<Resolver> resolver;
   std::unique_ptr<Revoker> revoker;
+  std::unique_ptr<AccountIdentity> account_identity;
+  std::unique_ptr<WaitingLinks> waiting_links;
   std::unique_ptr<Linker> linker;
   std::unique_ptr<Accounts> accounts;
+  std::unique_ptr<Renamer> renamer;
   std::unique_ptr<WebPages> pages;
   std::unique_ptr<Background> background;
   std::unique_ptr<RedisSubscriber> doorbell;
@@ -319,10 +325,14 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   AddSources(clock);
   resolver = std::make_unique<Resolver>(*control, sources, *audit, *runner, clock);
   revoker = std::make_unique<Revoker>(*vault, *endpoint, *invalidations, clock);
-  linker = std::make_unique<Linker>(public_url, *vault, *secrets, *providers, *endpoint, *invalidations, *audit, clock,
-                                    refreshing.flight.idle_refresh);
+  account_identity = std::make_unique<AccountIdentity>(*http);
+  ExpectAccountQuestions();
+  waiting_links = std::make_unique<WaitingLinks>(*vault, *revoker, clock);
+  linker = std::make_unique<Linker>(public_url, *vault, *secrets, *providers, *endpoint, *account_identity,
+                                    *waiting_links, *invalidations, *audit, clock, refreshing.flight.idle_refresh);
   accounts = std::make_unique<Accounts>(public_url, *control, *vault, *key, *revoker, *providers, *user_credentials,
                                         *audit, clock);
+  renamer = std::make_unique<Renamer>(*control, *vault, *invalidations, *audit, clock);
   pages = std::make_unique<WebPages>(public_url, *control, verifier.get(), *vault, *linker, *user_credentials, *key,
                                      *audit, clock);
   background =
@@ -360,7 +370,8 @@ absl::Status TokenBrokerServer::Parts::Listen(const config::v1::TokenBrokerConfi
     handler.clock = &clock;
     handler.service = "sallyport.token_broker.v1.TokenBroker";
     std::vector<std::unique_ptr<grpc::Service>> services;
-    services.push_back(std::make_unique<TokenBrokerService>(handler, *resolver, *accounts, *user_credentials));
+    services.push_back(
+        std::make_unique<TokenBrokerService>(handler, *resolver, *accounts, *renamer, *user_credentials));
     handler.service = "sallyport.token_broker.v1.SignIns";
     services.push_back(std::make_unique<SignInsService>(handler, *sign_in_store));
     handler.service = "sallyport.web.v1.Web";

@@ -41,7 +41,14 @@ bool IsTransaction(const std::string& txn) {
              std::string::npos;
 }
 
-std::string PurposeOf(const PageVisit& visit) { return absl::StrCat("connect ", visit.server->uid()); }
+std::string PurposeOf(const PageVisit& visit) {
+  return absl::StrCat("connect ", visit.server->uid(), visit.account.empty() ? "" : " ", visit.account);
+}
+
+bool MayUse(const PageVisit& visit) {
+  const std::vector<std::string>& mine = visit.passport.link_server_uids;
+  return std::find(mine.begin(), mine.end(), visit.server->uid()) != mine.end();
+}
 
 }  // namespace
 
@@ -57,18 +64,20 @@ WebPages::WebPages(std::string public_url, const ControlStream& control, const P
       forms_(std::move(public_url), key, clock),
       progress_(vault, credentials, clock),
       credential_pages_(forms_, progress_, credentials),
+      account_pages_(forms_, progress_, linker),
       consents_(forms_, vault, key, audit, clock) {}
 
 WebResponse WebPages::Handle(const WebRequest& request) {
   const std::vector<std::string> path = absl::StrSplit(request.path(), '/');
-  const bool connect =
-      path.size() >= 3 && path[1] == "connect" && (path.size() == 3 || (path.size() == 4 && path[3] == "done"));
+  const std::string step = path.size() == 4 ? path[3] : "";
+  const bool connect = path.size() >= 3 && path[1] == "connect" &&
+                       (path.size() == 3 || (path.size() == 4 && (step == "done" || step == "confirm")));
   const bool callback = path.size() == 3 && path[1] == "callback";
   const bool post = request.method() == "POST";
   if ((!connect && !callback) || path[2].empty()) {
     return Message(404, host(), "Not found", "There is no such page.");
   }
-  if (request.method() != "GET" && !(post && connect && path.size() == 3)) {
+  if (request.method() != "GET" && !(post && connect && step != "done")) {
     return Message(405, host(), "Not possible", "This page cannot be used like this.");
   }
   absl::StatusOr<std::map<std::string, std::string>> fields =
@@ -111,12 +120,16 @@ WebResponse WebPages::Handle(const WebRequest& request) {
                    "(policy.returnOrigins). Begin again where you came from.");
   }
   if (!visit.Field("consent").empty()) {
-    return Consent(visit, path.size() == 4);
+    return Consent(visit, step == "done");
   }
   if (!Choose(visit, visit.Field("credential"))) {
     return Message(404, host(), "Not found", "This server needs no such credential of yours.");
   }
-  return path.size() == 4 ? Done(visit) : Connect(visit);
+  if (visit.app != nullptr && !CheckAccountLabel("account", visit.account).ok()) {
+    return Message(400, host(), "Not understood",
+                   "The account's label in the address of this page is none: 1 to 64 letters, digits or ._@+-.");
+  }
+  return step == "confirm" ? ConfirmAccount(visit) : step == "done" ? Done(visit) : Connect(visit);
 }
 
 bool WebPages::Choose(PageVisit& visit, const std::string& credential) {
@@ -125,6 +138,8 @@ bool WebPages::Choose(PageVisit& visit, const std::string& credential) {
   for (const Connectable& one : ConnectablesOf(*visit.server, *visit.snapshot)) {
     if (one.app != nullptr) {
       visit.app = one.app;
+      const auto account = visit.fields.find("account");
+      visit.account = account == visit.fields.end() ? AccountOf(*visit.server)->label() : account->second;
     } else if (!credential.empty() && one.slug() == credential) {
       visit.credential = one.credential;
     } else {
@@ -145,9 +160,18 @@ bool WebPages::Choose(PageVisit& visit, const std::string& credential) {
   return true;
 }
 
+WebResponse WebPages::ConfirmAccount(const PageVisit& visit) {
+  if (visit.app == nullptr) {
+    return Message(404, host(), "Not found", "There is no such page.");
+  }
+  if (!MayUse(visit)) {
+    return Message(403, host(), "Not for you", "You may not use this server. Ask its administrator.");
+  }
+  return visit.is_post() ? account_pages_.Answer(visit) : account_pages_.Show(visit);
+}
+
 WebResponse WebPages::Connect(const PageVisit& visit) {
-  const std::vector<std::string>& mine = visit.passport.link_server_uids;
-  if (std::find(mine.begin(), mine.end(), visit.server->uid()) == mine.end()) {
+  if (!MayUse(visit)) {
     return visit.app == nullptr && visit.credential == nullptr && !visit.txn.empty()
                ? Redirect(ContinueUrl(visit.txn))
                : Message(403, host(), "Not for you", "You may not use this server. Ask its administrator.");
@@ -176,8 +200,7 @@ WebResponse WebPages::Connect(const PageVisit& visit) {
 }
 
 WebResponse WebPages::Consent(const PageVisit& visit, bool done) {
-  const std::vector<std::string>& mine = visit.passport.link_server_uids;
-  if (std::find(mine.begin(), mine.end(), visit.server->uid()) == mine.end()) {
+  if (!MayUse(visit)) {
     return Message(403, host(), "Not for you", "You may not use this server. Ask its administrator.");
   }
   if (done) {
@@ -219,26 +242,32 @@ WebResponse WebPages::CheckLink(const PageVisit& visit, const std::string& ticke
 WebResponse WebPages::ShowConnect(const PageVisit& visit) {
   // A link that was made for a call is made because what is stored does not do, whatever we know of it.
   const bool asked = visit.credential != nullptr && !visit.Field("for").empty();
-  const bool complete = !asked && progress_.IsComplete(visit);
+  std::string account_name;
+  const bool complete = !asked && progress_.IsComplete(visit, &account_name);
   if (complete && !visit.txn.empty()) {
     return Redirect(progress_.NextOf(visit, *visit.server, visit.txn, "", ""));
   }
   if (visit.credential != nullptr) {
     return credential_pages_.Show(visit, complete);
   }
-  const absl::StatusOr<page::Html> fields = forms_.Fields(visit, PurposeOf(visit), {"for", "txn", "return_to"});
+  absl::StatusOr<page::Html> fields = forms_.Fields(visit, PurposeOf(visit), {"for", "txn", "return_to"});
   if (!fields.ok()) {
     return NotNow(host());
+  }
+  if (visit.fields.count("account") > 0) {
+    *fields += page::HiddenField("account", visit.account);
   }
   const std::string app = NameOf(*visit.app);
   page::Page page = forms_.PageFor(visit, absl::StrCat("Connect ", app), app);
   page.body = page::Fill(complete ? "<h1>{} is connected</h1>" : "<h1>Connect {}</h1>", {app});
+  const std::string account = AccountInWords(*visit.app, visit.account);
   page.body += page::Lead(
-      complete ? absl::StrCat(NameOf(*visit.server), " already acts with your ", app,
-                              " account. You can connect it anew, for instance to choose another account.")
-               : absl::StrCat(NameOf(*visit.server), " works with your own ", app,
-                              " account. You will be asked there to agree; what it gives us is kept encrypted "
-                              "and never shown to the program that calls."));
+      complete ? absl::StrCat(NameOf(*visit.server), " already acts with your ", account,
+                              account_name.empty() ? "" : absl::StrCat(" (", account_name, ")"),
+                              ". You can connect it anew, for instance to choose another account.")
+               : absl::StrCat(NameOf(*visit.server), " works with your own ", account,
+                              ". You will be asked there to agree; what it gives us is kept encrypted and never shown "
+                              "to the program that calls."));
   page.body += WhoIsAsked(visit.passport);
   const std::vector<std::string> scopes = ScopesToAsk(*visit.app, *visit.snapshot, visit.passport.link_server_uids);
   if (!scopes.empty()) {
@@ -256,7 +285,7 @@ WebResponse WebPages::ShowConnect(const PageVisit& visit) {
 
 WebResponse WebPages::BeginLink(const PageVisit& visit) {
   if (!forms_.IsOurs(visit, PurposeOf(visit))) {
-    return FormTooOld(host(), absl::StrCat("/connect/", visit.server->slug()));
+    return FormTooOld(host(), AccountPages::ConnectUrl(*visit.server, visit.account, "", ""));
   }
   absl::StatusOr<std::string> target = Begin(visit);
   if (!target.ok()) {
@@ -269,7 +298,9 @@ WebResponse WebPages::BeginLink(const PageVisit& visit) {
 }
 
 absl::StatusOr<std::string> WebPages::Begin(const PageVisit& visit) {
-  Linker::Start start{.app = visit.app, .server = visit.server, .txn = visit.txn, .return_to = visit.return_to};
+  Linker::Start start{.app = visit.app, .server = visit.server, .account = visit.account};
+  start.txn = visit.txn;
+  start.return_to = visit.return_to;
   start.scopes = ScopesToAsk(*visit.app, *visit.snapshot, visit.passport.link_server_uids);
   start.client_address = visit.request->client_address();
   return linker_.Begin(start, visit.passport);
@@ -299,79 +330,20 @@ WebResponse WebPages::Done(const PageVisit& visit) {
   const std::string app = NameOf(*visit.app);
   page::Page page = forms_.PageFor(visit, absl::StrCat(app, " is connected"), app);
   page.place = page::Place::kBeyond;
-  if (progress_.IsComplete(visit)) {
+  if (std::string account; progress_.IsComplete(visit, &account)) {
     page.body = page::Fill("<h1>{} is connected</h1>", {app});
+    if (!account.empty()) {
+      page.body += page::Lead(absl::StrCat("Your ", AccountInWords(*visit.app, visit.account), " is ", account, "."));
+    }
     page.body += page::Note(page::Tone::kOk, "Done.",
                             "You can close this page. What you were doing goes on by itself, or on the next try.");
   } else {
     page.body = page::Fill("<h1>{} is not fully connected</h1>", {app});
     page.body += page::Note(page::Tone::kWarn, "Something is missing.",
                             absl::StrCat(app, " did not grant everything ", NameOf(*visit.server), " asks for."));
-    page.body += page::ButtonLink(absl::StrCat("/connect/", visit.server->slug()), "Connect again");
+    page.body += page::ButtonLink(AccountPages::ConnectUrl(*visit.server, visit.account, "", ""), "Connect again");
   }
   return web::HtmlResponse(200, page::Render(page));
-}
-
-WebResponse WebPages::Callback(const PageVisit& visit) {
-  Linker::Return returned{.app = visit.app, .parameters = visit.fields};
-  returned.client_address = visit.request->client_address();
-  Linker::Outcome outcome;
-  if (const absl::Status status = linker_.Finish(returned, visit.passport, &outcome); !status.ok()) {
-    return CallbackError(visit, status, outcome);
-  }
-  const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid);
-  if (server != nullptr) {
-    return Redirect(progress_.NextOf(visit, *server, outcome.txn, outcome.return_to, ""));
-  }
-  return outcome.txn.empty() ? Message(200, host(), "Connected", "Your account is connected. You can close this page.")
-                             : Redirect(ContinueUrl(outcome.txn));
-}
-
-WebResponse WebPages::CallbackError(const PageVisit& visit, const absl::Status& status,
-                                    const Linker::Outcome& outcome) {
-  const std::string app = NameOf(*visit.app);
-  const std::string reason = ReasonOf(status);
-  page::Html again;
-  page::Html back = BackLink(outcome.txn);
-  if (const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid); server != nullptr) {
-    if (MayReturnTo(*server, outcome.return_to)) {
-      back = page::QuietLink(outcome.return_to, "Back to where you came from");
-    }
-    const std::string txn = outcome.txn.empty() ? "" : absl::StrCat("?txn=", PercentEncode(outcome.txn));
-    again = page::ButtonLink(absl::StrCat("/connect/", server->slug(), txn), "Try again");
-  }
-  page::Html next = again;
-  next += back;
-  if (absl::IsCancelled(status)) {
-    return Message(200, host(), absl::StrCat(app, " was not connected"),
-                   reason == "access_denied"
-                       ? std::string("You, or an administrator there, did not agree. Nothing was stored.")
-                       : absl::StrCat(app, " refused (", reason, "). Nothing was stored."),
-                   next);
-  }
-  if (absl::IsPermissionDenied(status)) {
-    return Message(
-        403, host(), "This is not your link",
-        "It was begun by another user, or before you signed in anew. Nothing was connected. Begin again yourself. "
-        "(link_user_mismatch)");
-  }
-  if (absl::IsInvalidArgument(status)) {
-    return Message(400, host(), "This link cannot be used",
-                   absl::StrCat("It was used already, has expired, or does not belong here. Nothing was connected. (",
-                                reason, ")"),
-                   next);
-  }
-  Log(LogLevel::kWarning, "link_failed", {{"app", visit.app->slug()}, {"status", status}});
-  if (reason == kProviderUnavailable) {
-    return ProviderFailed(host(), app, TroubleCodeOf(status), again, back);
-  }
-  if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) {
-    return NotNow(host(), next);
-  }
-  return absl::IsFailedPrecondition(status)
-             ? Misconfigured(host(), app, back)
-             : Message(500, host(), absl::StrCat(app, " could not be connected"),
-                       "Something went wrong here. Nothing was stored. Try again in a minute.", next);
 }
 
 }  // namespace sallyport::token_broker

@@ -6,6 +6,7 @@
 #include "common/caller/passport.h"
 #include "common/clock.h"
 #include "common/rpc/control_stream.h"
+#include "services/token_broker/account_pages.h"
 #include "services/token_broker/audit_log.h"
 #include "services/token_broker/broker_key.h"
 #include "services/token_broker/consent_pages.h"
@@ -19,14 +20,17 @@
 namespace sallyport::token_broker {
 
 // The broker's pages, for people:
-//   GET  /connect/<server>[?credential=…][&for=…][&txn=…][&return_to=…]
+//   GET  /connect/<server>[?credential=…][&account=…][&for=…][&txn=…][&return_to=…]
 //       what is to be linked, and a button, or the field for a credential of the caller's own; back to txn at once when
-//       nothing is missing. With `for` and `return_to` on to the provider at once.
+//       nothing is missing. With `for` and `return_to` on to the provider at once. `account` is the label of one of
+//       several accounts, the server's choice where it is absent.
 //   POST /connect/<server>
 //       begins the link and goes on to the provider, or stores the credential (200 with a page that navigates: no
 //       redirect off the origin may follow a form)
-//   GET  /connect/<server>/done[?credential=…]
+//   GET  /connect/<server>/done[?credential=…][&account=…]
 //       it is linked, or stored
+//   GET, POST /connect/<server>/confirm
+//       see account_pages.h
 //   …?consent=1
 //       see consent_pages.h
 //   GET  /callback/<app>
@@ -56,6 +60,8 @@ class WebPages {
   web::v1::WebResponse CallbackError(const PageVisit& visit, const absl::Status& status,
                                      const Linker::Outcome& outcome);
   web::v1::WebResponse CheckLink(const PageVisit& visit, const std::string& ticket, bool* refused);
+  // Whether it is the visitor's own to answer, and may be.
+  web::v1::WebResponse ConfirmAccount(const PageVisit& visit);
   // What the page is about, `credential` being what was asked for; false: not of this server.
   bool Choose(PageVisit& visit, const std::string& credential);
   const std::string& host() const { return forms_.host(); }
@@ -69,6 +75,7 @@ class WebPages {
   const PageForms forms_;
   const LinkProgress progress_;
   const CredentialPages credential_pages_;
+  const AccountPages account_pages_;
   ConsentPages consents_;
 };
 
