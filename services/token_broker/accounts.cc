@@ -72,6 +72,13 @@ std::optional<Connectable> ConnectableOf(const RegistrySnapshot& snapshot, const
   return std::nullopt;
 }
 
+// The account that a link is for: the one that was named, else the server's choice.
+std::string AccountFor(const registry::v1::McpServer* server, const std::optional<Connectable>& wanted,
+                       const std::string& named) {
+  const bool app = wanted.has_value() && wanted->app != nullptr;
+  return !app || !named.empty() ? named : AccountOf(*server)->label();
+}
+
 std::optional<absl::Time> TimeLabel(const vault::v1::RecordMetadata& metadata, const char* name) {
   const auto label = metadata.labels().find(name);
   absl::Time time;
@@ -108,6 +115,8 @@ absl::StatusOr<v1::StartLinkResponse> Accounts::StartLink(const v1::StartLinkReq
   if (!wanted.has_value() && !consent) {
     return absl::NotFoundError("this server does not use this app or credential");
   }
+  RETURN_IF_ERROR(CheckAccountLabel("account", request.account()));
+  const std::string account = AccountFor(server, wanted, request.account());
   const absl::Time expires_at = clock_.Now() + kLinkLifetime;
   ASSIGN_OR_RETURN(const Secret ticket_key, key_.For(kTicketPurpose));
   v1::StartLinkResponse response;
@@ -124,17 +133,21 @@ absl::StatusOr<v1::StartLinkResponse> Accounts::StartLink(const v1::StartLinkReq
     }
   } else if (wanted->credential != nullptr) {
     absl::StrAppend(response.mutable_url(), "&credential=", wanted->slug());
+  } else if (const std::string parameter = AccountParameter(*server, account); !parameter.empty()) {
+    absl::StrAppend(response.mutable_url(), "&", parameter);
   }
   response.set_elicitation_id(RandomUuid());
   response.set_message(
       consent ? absl::StrCat("Agree at the identity provider ", ConnectorOf(passport.subject), " to continue.")
-      : wanted->credential == nullptr ? absl::StrCat("Connect your ", wanted->name(), " account to continue.")
-                                      : absl::StrCat("Enter your ", wanted->name(), " to continue."));
+      : wanted->credential == nullptr
+          ? absl::StrCat("Connect your ", AccountInWords(*wanted->app, account), " to continue.")
+          : absl::StrCat("Enter your ", wanted->name(), " to continue."));
   if (request.has_call()) {
     v1::RequestState state;
     state.set_subject(passport.subject);
     state.set_server_uid(server->uid());
     state.set_app_uid(request.app_uid());
+    state.set_account(account);
     *state.mutable_call() = request.call();
     *state.mutable_expires_at() = ToTimestamp(expires_at);
     ASSIGN_OR_RETURN(const Secret state_key, key_.For(kStatePurpose));
@@ -164,7 +177,7 @@ absl::StatusOr<v1::ResumeLinkResponse> Accounts::ResumeLink(const v1::ResumeLink
     return response;
   }
   vault::v1::GetRequest get;
-  *get.mutable_record() = ConnectionRecord(passport.subject, state.app_uid());
+  *get.mutable_record() = ConnectionRecord(passport.subject, ConnectionName(state.app_uid(), state.account()));
   absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(get, passport.jwt);
   if (absl::IsNotFound(record.status())) {
     return response;
@@ -206,6 +219,16 @@ v1::Connection Accounts::Describe(const RegistrySnapshot& snapshot, const std::s
   return described;
 }
 
+std::string Accounts::AccountNameOf(const vault::v1::RecordMetadata& metadata, const Passport& passport) {
+  // The account is nobody's business but the user's: its name is sealed with the tokens.
+  vault::v1::GetRequest get;
+  *get.mutable_record() = metadata.record();
+  const absl::StatusOr<vault::v1::GetResponse> record =
+      StateOf(metadata) == ConnectionView::State::kAbsent ? absl::NotFoundError("") : vault_.Get(get, passport.jwt);
+  const auto view = record.ok() ? ViewOf(*record) : absl::StatusOr<std::shared_ptr<ConnectionView>>(record.status());
+  return view.ok() ? (*view)->account_name : "";
+}
+
 absl::StatusOr<v1::ListConnectionsResponse> Accounts::List(const Passport& passport) {
   vault::v1::ListRequest request;
   request.set_owner_type(vault::v1::USER);
@@ -217,7 +240,7 @@ absl::StatusOr<v1::ListConnectionsResponse> Accounts::List(const Passport& passp
   for (const vault::v1::RecordMetadata& metadata : records.records()) {
     const std::string& name = metadata.record().name();
     const std::string state = StateName(metadata);
-    if (absl::StartsWith(name, "sso:") || state == "revoked") {
+    if (absl::StartsWith(name, "sso:") || IsWaitingName(name) || state == "revoked") {
       continue;
     }
     const registry::v1::App* app = snapshot->AppByUid(AppUidOf(name));
@@ -225,6 +248,7 @@ absl::StatusOr<v1::ListConnectionsResponse> Accounts::List(const Passport& passp
                        providers_.HasMoved(*app, ProvenanceOf(metadata.labels()).token_origin());
     v1::Connection& connection = *response.add_connections();
     connection = Describe(*snapshot, name, metadata);
+    connection.set_account_name(AccountNameOf(metadata, passport));
     connection.set_state(moved ? "needs_reauth" : state);
     if (const std::optional<absl::Time> expires_at = TimeLabel(metadata, "expires_at")) {
       *connection.mutable_access_token_expires_at() = ToTimestamp(*expires_at);
@@ -240,8 +264,9 @@ absl::Status Accounts::AddOwed(const RegistrySnapshot& snapshot, const std::stri
   std::set<std::string> listed;
   for (const vault::v1::RecordMetadata& metadata : owed) {
     const ConnectionKey key = ConnectionOf(metadata);
+    const bool linked = !absl::StartsWith(key.connection, "sso:") && !IsWaitingName(key.connection);
     // Of several of one connection the oldest, which comes first.
-    if (key.subject != subject || absl::StartsWith(key.connection, "sso:") || !listed.insert(key.connection).second) {
+    if (key.subject != subject || !linked || !listed.insert(key.connection).second) {
       continue;
     }
     v1::Connection& connection = *response->add_connections();
@@ -264,11 +289,13 @@ absl::StatusOr<v1::DisconnectResponse> Accounts::Disconnect(const v1::Disconnect
   if (app == nullptr && !gone) {
     return absl::NotFoundError("app_slug: no such app");
   }
+  RETURN_IF_ERROR(CheckAccountLabel("label", request.label()));
   const std::string uid = gone ? request.app_slug() : app->uid();
   AuditLog::Entry entry{.type = "link.disconnected", .subject = passport.subject};
   entry.details = {{"app", request.app_slug()}};
   RETURN_IF_ERROR(audit_.Record(entry));
-  const absl::StatusOr<Revoker::Ended> outcome = revoker_.Disconnect({passport.subject, uid}, passport.jwt);
+  const absl::StatusOr<Revoker::Ended> outcome =
+      revoker_.Disconnect({passport.subject, ConnectionName(uid, request.label())}, passport.jwt);
   if (absl::IsNotFound(outcome.status())) {
     return absl::NotFoundError("app_slug: this account is not connected");
   }

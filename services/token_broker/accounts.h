@@ -37,6 +37,8 @@ class Accounts {
   // What is ended here, and not yet at the provider.
   absl::Status AddOwed(const RegistrySnapshot& snapshot, const std::string& subject,
                        v1::ListConnectionsResponse* response);
+  // As the provider names it; empty if that is not known.
+  std::string AccountNameOf(const vault::v1::RecordMetadata& metadata, const Passport& passport);
 
   const std::string public_url_;
   const ControlStream& control_;

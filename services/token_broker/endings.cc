@@ -148,8 +148,7 @@ absl::StatusOr<Endings::Page> Endings::Owe(const Passport::End& what, const Pass
   if (what.label == "*") {
     return OweEach(what, passport);
   }
-  const std::string connection = what.label.empty() ? what.app_uid : what.app_uid + "/" + what.label;
-  *request.mutable_record() = ConnectionRecord(what.subject, connection);
+  *request.mutable_record() = ConnectionRecord(what.subject, ConnectionName(what.app_uid, what.label));
   return OweAll(request, passport);
 }
 

@@ -37,13 +37,6 @@ std::string PrefixOf(const std::string& subject) { return absl::StrCat(HexEncode
 
 }  // namespace
 
-std::string AppUidOf(const std::string& connection) { return connection.substr(0, connection.find('/')); }
-
-std::string AccountLabelOf(const std::string& connection) {
-  const size_t slash = connection.find('/');
-  return slash == std::string::npos ? "" : connection.substr(slash + 1);
-}
-
 std::string AppUidOf(const vault::v1::RecordMetadata& metadata) {
   return metadata.record().kind() == "connection" ? AppUidOf(metadata.record().name()) : LabelOf(metadata, "app_uid");
 }

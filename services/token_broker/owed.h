@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 
 #include "services/token_broker/connection.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/vault_client.h"
 
 // Revocations that are owed: records of the broker's own, which the vault makes of users' connections. Their names are
@@ -17,11 +18,7 @@ namespace sallyport::token_broker {
 
 inline constexpr char kRevocation[] = "revocation";
 
-// What a connection is of: its app's uid, or "sso:<connector>" of a sign-in. And which of several accounts of it;
-// empty: the default one.
-std::string AppUidOf(const std::string& connection);
-std::string AccountLabelOf(const std::string& connection);
-// The same of a connection, or of what became of one.
+// The app's uid, or "sso:<connector>", of a connection or of what became of one.
 std::string AppUidOf(const vault::v1::RecordMetadata& metadata);
 
 // Whose and of what a revocation is; an empty subject if it does not say.

@@ -25,6 +25,7 @@
 #include "common/redis/client.h"
 #include "common/rpc/control_stream.h"
 #include "common/status_macros.h"
+#include "services/token_broker/account_identity.h"
 #include "services/token_broker/accounts.h"
 #include "services/token_broker/audit_log.h"
 #include "services/token_broker/background.h"
@@ -38,6 +39,7 @@
 #include "services/token_broker/linker.h"
 #include "services/token_broker/providers.h"
 #include "services/token_broker/refresher.h"
+#include "services/token_broker/renamer.h"
 #include "services/token_broker/renewals.h"
 #include "services/token_broker/resolver.h"
 #include "services/token_broker/revocations.h"
@@ -55,6 +57,7 @@
 #include "services/token_broker/token_broker_service.h"
 #include "services/token_broker/token_cache.h"
 #include "services/token_broker/user_credentials.h"
+#include "services/token_broker/waiting_links.h"
 #include "services/token_broker/web_pages.h"
 
 namespace sallyport::token_broker {
@@ -184,8 +187,11 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<Resolver> resolver;
   std::unique_ptr<Revocations> revocations;
   std::unique_ptr<Revoker> revoker;
+  std::unique_ptr<AccountIdentity> account_identity;
+  std::unique_ptr<WaitingLinks> waiting_links;
   std::unique_ptr<Linker> linker;
   std::unique_ptr<Accounts> accounts;
+  std::unique_ptr<Renamer> renamer;
   std::unique_ptr<WebPages> pages;
   std::unique_ptr<Renewals> renewals;
   std::unique_ptr<Background> background;
@@ -350,11 +356,15 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   resolver = std::make_unique<Resolver>(*control, sources, *audit, *runner, clock);
   revocations = std::make_unique<Revocations>(*vault, *control, *providers, *endpoint, *audit, clock);
   revoker = std::make_unique<Revoker>(*vault, *invalidations, *revocations, clock);
+  account_identity = std::make_unique<AccountIdentity>(*http);
+  ExpectAccountQuestions();
+  waiting_links = std::make_unique<WaitingLinks>(*vault, *revoker, clock);
   linker = std::make_unique<Linker>(
-      public_url, *vault, *secrets, *providers, *endpoint, *invalidations, *audit, clock,
-      Linker::IdleTimes{.refresh = refreshing.flight.idle_refresh, .revoke_after = IdleRevokeAfter(config)});
+      public_url, *vault, *secrets, *providers, *endpoint, *account_identity, *waiting_links, *invalidations, *audit,
+      clock, Linker::IdleTimes{.refresh = refreshing.flight.idle_refresh, .revoke_after = IdleRevokeAfter(config)});
   accounts = std::make_unique<Accounts>(public_url, *control, *vault, *key, *revoker, *providers, *user_credentials,
                                         *audit, clock);
+  renamer = std::make_unique<Renamer>(*control, *vault, *invalidations, *audit, clock);
   pages = std::make_unique<WebPages>(public_url, *control, verifier.get(), *vault, *linker, *user_credentials, *key,
                                      *audit, clock);
   AddBackground(config, clock, peers);
@@ -401,7 +411,8 @@ absl::Status TokenBrokerServer::Parts::Listen(const config::v1::TokenBrokerConfi
     handler.clock = &clock;
     handler.service = "sallyport.token_broker.v1.TokenBroker";
     std::vector<std::unique_ptr<grpc::Service>> services;
-    services.push_back(std::make_unique<TokenBrokerService>(handler, *resolver, *accounts, *user_credentials));
+    services.push_back(
+        std::make_unique<TokenBrokerService>(handler, *resolver, *accounts, *renamer, *user_credentials));
     handler.service = "sallyport.token_broker.v1.SignIns";
     services.push_back(std::make_unique<SignInsService>(handler, *sign_in_store));
     handler.service = "sallyport.token_broker.v1.Endings";

@@ -55,6 +55,10 @@ class GrpcVaultClient final : public VaultClient {
                                                                  const std::string& passport) override {
     return Call<vault::v1::GetCacheRootsResponse>(&vault::v1::Vault::Stub::GetCacheRoots, request, passport);
   }
+  absl::StatusOr<vault::v1::RenameResponse> Rename(const vault::v1::RenameRequest& request,
+                                                   const std::string& passport) override {
+    return Call<vault::v1::RenameResponse>(&vault::v1::Vault::Stub::Rename, request, passport);
+  }
 
  private:
   template <typename Response, typename Request>

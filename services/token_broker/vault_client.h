@@ -38,6 +38,8 @@ class VaultClient {
   virtual absl::Status DeleteOwner(const vault::v1::DeleteOwnerRequest& request, const std::string& passport) = 0;
   virtual absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const vault::v1::GetCacheRootsRequest& request,
                                                                          const std::string& passport) = 0;
+  virtual absl::StatusOr<vault::v1::RenameResponse> Rename(const vault::v1::RenameRequest& request,
+                                                           const std::string& passport) = 0;
 };
 
 // Over gRPC; every call ends within 5 s.

@@ -58,6 +58,10 @@ class FakeVaultClient final : public VaultClient, public ::sallyport::testing::F
                                                                  const std::string& passport) override {
     return Base::GetCacheRoots(Broker(passport), request);
   }
+  absl::StatusOr<vault::v1::RenameResponse> Rename(const vault::v1::RenameRequest& request,
+                                                   const std::string& passport) override {
+    return Base::Rename(Broker(passport), request);
+  }
 
   // The registry, for an administrator.
   static Caller Registry() {
