@@ -191,8 +191,7 @@ class FakeVault {
   absl::Status CheckOwner(const Caller& caller, vault::v1::OwnerType type, const std::string& id, bool admin_may) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckRole(const Caller& caller, absl::string_view role) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  static absl::Status CheckUserRecord(const Passport& passport, Operation operation,
-                                      const vault::v1::RecordName& name);
+  static absl::Status CheckUserRecord(const Passport& passport, Operation operation, const vault::v1::RecordName& name);
   // What a passport of purpose end names.
   static bool Names(const Passport::End& end, const vault::v1::RecordName& name);
   static bool NamesAllOf(const Passport::End& end, const std::string& subject);

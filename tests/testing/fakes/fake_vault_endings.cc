@@ -224,9 +224,9 @@ absl::StatusOr<vault::v1::ListDueResponse> FakeVault::ListDue(const Caller& call
   const absl::Time now = clock_.Now();
   const auto left_out = [&](const Row& row) {
     const auto label = row.labels.find("app_uid");
-    const std::string app = row.name.kind() == "connection"  ? AppOf(row.name)
-                            : label == row.labels.end() ? ""
-                                                        : label->second;
+    const std::string app = row.name.kind() == "connection" ? AppOf(row.name)
+                            : label == row.labels.end()     ? ""
+                                                            : label->second;
     return std::count(request.without_apps().begin(), request.without_apps().end(), app) > 0;
   };
   std::vector<Row*> due;

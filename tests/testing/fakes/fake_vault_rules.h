@@ -43,12 +43,12 @@ struct KindRule {
   const char* owner_id;  // Null: any.
 };
 inline constexpr KindRule kKinds[] = {
-    {"connection", vault::v1::USER, nullptr},         {"credential", vault::v1::USER, nullptr},
-    {"link_flow", vault::v1::SYSTEM, "token_broker"}, {"broker_key", vault::v1::SYSTEM, "token_broker"},
-    {"server_secret", vault::v1::ORG, "default"},     {"app_secret", vault::v1::ORG, "default"},
-    {"credential", vault::v1::ORG, "default"},        {"server_binding", vault::v1::ORG, "default"},
-    {"app_binding", vault::v1::ORG, "default"},       {"connector_secret", vault::v1::SYSTEM, "authn"},
-    {"signing_key", vault::v1::SYSTEM, "authn"},      {"session_key", vault::v1::SYSTEM, "authn"},
+    {"connection", vault::v1::USER, nullptr},          {"credential", vault::v1::USER, nullptr},
+    {"link_flow", vault::v1::SYSTEM, "token_broker"},  {"broker_key", vault::v1::SYSTEM, "token_broker"},
+    {"server_secret", vault::v1::ORG, "default"},      {"app_secret", vault::v1::ORG, "default"},
+    {"credential", vault::v1::ORG, "default"},         {"server_binding", vault::v1::ORG, "default"},
+    {"app_binding", vault::v1::ORG, "default"},        {"connector_secret", vault::v1::SYSTEM, "authn"},
+    {"signing_key", vault::v1::SYSTEM, "authn"},       {"session_key", vault::v1::SYSTEM, "authn"},
     {"revocation", vault::v1::SYSTEM, "token_broker"},
 };
 

@@ -21,8 +21,7 @@ absl::Status Refused(absl::string_view why) {
 
 void ReadPurpose(absl::string_view name, Passport& passport) {
   using Purpose = Passport::Purpose;
-  for (const auto purpose :
-       {Purpose::kApi, Purpose::kLink, Purpose::kSignIn, Purpose::kPlatform, Purpose::kEnd}) {
+  for (const auto purpose : {Purpose::kApi, Purpose::kLink, Purpose::kSignIn, Purpose::kPlatform, Purpose::kEnd}) {
     if (name == PurposeName(purpose)) passport.purpose = purpose;
   }
 }
