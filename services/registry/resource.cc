@@ -148,8 +148,13 @@ SecretReach ResourceTraits<v1::App>::ReachOf(const SecretField& /*field*/, const
   return {MakeOrigins({urls.Origin("issuer"), urls.Origin("tokenUrl"), urls.Origin("revocationUrl")}), {}};
 }
 
+// Where users' tokens may go, and where the broker asks with them whose they are.
 Origins ResourceTraits<v1::App>::BindingOrigins(const v1::App& app, const ResourceUrls& /*urls*/) {
-  return OriginsOf(app.allowed_upstream_origins());
+  std::vector<std::string> origins(app.allowed_upstream_origins().begin(), app.allowed_upstream_origins().end());
+  if (const absl::StatusOr<Url> userinfo = Url::Parse(app.account_identity().userinfo_url()); userinfo.ok()) {
+    origins.push_back(userinfo->origin());
+  }
+  return MakeOrigins(origins);
 }
 
 // A file that does not list an app's origins keeps them: most were filled in by the app's first server, and a second

@@ -54,7 +54,7 @@ Refresher::ProviderSource Connections::SourceFor(const std::string& connection) 
       return providers_.ForConnector(connection.substr(4));
     }
     const std::shared_ptr<const RegistrySnapshot> snapshot = control_ == nullptr ? nullptr : control_->snapshot();
-    const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(connection);
+    const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(AppUidOf(connection));
     if (app == nullptr) {
       return error::AppGone();
     }
@@ -65,7 +65,7 @@ Refresher::ProviderSource Connections::SourceFor(const std::string& connection) 
 bool Connections::HasMoved(const ConnectionKey& key, const ConnectionView& view) const {
   const std::shared_ptr<const RegistrySnapshot> snapshot = control_ == nullptr ? nullptr : control_->snapshot();
   // Null for sign-ins, which only the configuration file can move.
-  const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(key.connection);
+  const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(AppUidOf(key.connection));
   return app != nullptr && providers_.HasMoved(*app, view.provenance.token_origin());
 }
 

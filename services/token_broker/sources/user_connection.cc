@@ -33,7 +33,15 @@ absl::Status RenewedTokenRefused(const std::string& app, absl::Duration retry_af
 }  // namespace
 
 ConnectionKey UserConnectionSource::KeyOf(const Need& need) {
-  return {need.passport->subject, need.piece->user_connection().app_uid()};
+  const UserConnection& account = need.piece->user_connection();
+  return {need.passport->subject,
+          ConnectionName(account.app_uid(), need.account.empty() ? account.label() : need.account)};
+}
+
+Outcome UserConnectionSource::Link(const Need& need, const registry::v1::App& app, v1::LinkRequired::Reason reason) {
+  v1::LinkRequired link = LinkOf({.app = &app}, reason);
+  link.set_account(AccountLabelOf(KeyOf(need).connection));
+  return link;
 }
 
 std::string UserConnectionSource::CacheKey(const Need& need) const { return KeyOf(need).ToString(); }
@@ -71,10 +79,10 @@ absl::StatusOr<Outcome> UserConnectionSource::Judge(const Need& need, const regi
   }
   if (stranger || !linked || view->refused_again) {
     const bool absent = view->state == ConnectionView::State::kAbsent;
-    return Outcome(LinkOf({.app = &app}, absent ? v1::LinkRequired::NOT_LINKED : v1::LinkRequired::NEEDS_REAUTH));
+    return Link(need, app, absent ? v1::LinkRequired::NOT_LINKED : v1::LinkRequired::NEEDS_REAUTH);
   }
   if (!MissingScopes(view->scopes, NeededScopes(app, need.piece->user_connection())).empty()) {
-    return Outcome(LinkOf({.app = &app}, v1::LinkRequired::MISSING_SCOPE));
+    return Link(need, app, v1::LinkRequired::MISSING_SCOPE);
   }
   return Outcome(ValueOf(KeyOf(need), view, /*id_token=*/false, clock_.Now()));
 }
