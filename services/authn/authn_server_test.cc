@@ -362,7 +362,7 @@ TEST_F(AuthnServerTest, RevokingNeedsThePassportOfAnAdministrator) {
 
 TEST_F(AuthnServerTest, ThePagesAreServedToTheEdge) {
   StartReady();
-  auto stub = web::v1::Web::NewStub(server_->InProcessChannel("edge"));
+  auto stub = sallyport::web::v1::Web::NewStub(server_->InProcessChannel("edge"));
   ::sallyport::web::v1::WebRequest request;
   request.set_method("GET");
   request.set_path("/.well-known/oauth-authorization-server");

@@ -25,8 +25,8 @@ std::vector<std::string> FlowSchema();
 // Statements of migration 4: who each subject is, and subjects whose older tokens count no more (subject_schema.cc).
 std::vector<std::string> SubjectSchema();
 
-// Statements of migration 5: when clients of the configuration were used, and by client and by server what was agreed to
-// (flow_schema.cc).
+// Statements of migration 5: when clients of the configuration were used, and by client and by server what was agreed
+// to (flow_schema.cc).
 std::vector<std::string> ClientUseSchema();
 
 // Opens and migrates. INVALID_ARGUMENT names the field of the configuration; else as Database::Open and Migrate.

@@ -79,8 +79,9 @@ absl::Status ReadGrants(Transaction& tx, absl::string_view subject, absl::Durati
                             {{"subject", subject}, {"now", now}}));
   for (const Row& row : rows) {
     const absl::Time agreed_at = row.TimeAt("created_at");
-    const absl::Time until = row.IsNull("refresh_until") ? std::min(agreed_at + token_lifetime, row.TimeAt("expires_at"))
-                                                         : row.TimeAt("refresh_until");
+    const absl::Time until = row.IsNull("refresh_until")
+                                 ? std::min(agreed_at + token_lifetime, row.TimeAt("expires_at"))
+                                 : row.TimeAt("refresh_until");
     if (until <= now) {
       continue;  // Nobody can use it any more.
     }
@@ -93,9 +94,9 @@ absl::Status ReadGrants(Transaction& tx, absl::string_view subject, absl::Durati
 
 // "" of one that is not registered any more.
 absl::StatusOr<std::string> RegisteredName(Transaction& tx, const std::string& id) {
-  ASSIGN_OR_RETURN(const std::optional<Row> row,
-                   tx.QueryRow(absl::StrCat("SELECT ", web::kClientColumns, " FROM clients WHERE id = :id"),
-                               {{"id", id}}));
+  ASSIGN_OR_RETURN(
+      const std::optional<Row> row,
+      tx.QueryRow(absl::StrCat("SELECT ", web::kClientColumns, " FROM clients WHERE id = :id"), {{"id", id}}));
   if (!row.has_value()) {
     return std::string();
   }

@@ -77,9 +77,9 @@ class ClientsServiceTest : public ::testing::TestWithParam<SqlDialect> {
     return web::JsonOf(web::RequestToken(browser, fields));
   }
   bool Refreshes(TestBrowser& browser, const nlohmann::json& tokens, const std::string& client) {
-    const auto answer = web::RequestToken(browser, {{"grant_type", "refresh_token"},
-                                                    {"refresh_token", tokens.value("refresh_token", "")},
-                                                    {"client_id", client}});
+    const auto answer = web::RequestToken(
+        browser,
+        {{"grant_type", "refresh_token"}, {"refresh_token", tokens.value("refresh_token", "")}, {"client_id", client}});
     return answer.status() == 200;
   }
   // Does the browser go straight on, without the consent page?
@@ -215,9 +215,8 @@ TEST_P(ClientsServiceTest, WhatAServerThatIsGoneLeftIsNamedByItsUid) {
   TestBrowser ann = SignIn("ann");
   const std::string client = web::RegisterClient(ann, kCallback);
   LetIn(ann, client, "github");
-  ASSERT_THAT(world_->database->Write([](Transaction& tx) {
-    return tx.Exec("UPDATE consents SET server_uid = 'srv_gone'").status();
-  }),
+  ASSERT_THAT(world_->database->Write(
+                  [](Transaction& tx) { return tx.Exec("UPDATE consents SET server_uid = 'srv_gone'").status(); }),
               IsOk());
   ASSERT_EQ(Own("ann").clients(0).servers_size(), 2);
   EXPECT_EQ(Own("ann").clients(0).servers(1).server_slug(), "srv_gone");

@@ -33,9 +33,9 @@ absl::StatusOr<Ended> Grants::RevokeAll(const GrantFilter& which, absl::Time now
   }));
   params.push_back({"now", now});
   params.push_back({"limit", kRevocationBatch});
-  const std::string revoke = absl::StrCat("UPDATE grants SET revoked_at = :now WHERE id IN (SELECT id FROM grants WHERE ",
-                                          condition,
-                                          " AND revoked_at IS NULL AND expires_at > :now LIMIT :limit) RETURNING id");
+  const std::string revoke =
+      absl::StrCat("UPDATE grants SET revoked_at = :now WHERE id IN (SELECT id FROM grants WHERE ", condition,
+                   " AND revoked_at IS NULL AND expires_at > :now LIMIT :limit) RETURNING id");
   return EndInBatches(database_, may_go_on, [&](Transaction& tx) -> absl::StatusOr<int> {
     ASSIGN_OR_RETURN(const Rows rows, tx.Query(revoke, params));
     std::vector<std::string> ids;
@@ -53,10 +53,9 @@ absl::StatusOr<bool> Grants::HasLive(const GrantFilter& which, absl::Time now) c
   params.push_back({"now", now});
   bool found = false;
   RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
-    ASSIGN_OR_RETURN(const Rows rows,
-                     tx.Query(absl::StrCat("SELECT id FROM grants WHERE ", condition,
-                                           " AND revoked_at IS NULL AND expires_at > :now LIMIT 1"),
-                              params));
+    ASSIGN_OR_RETURN(const Rows rows, tx.Query(absl::StrCat("SELECT id FROM grants WHERE ", condition,
+                                                            " AND revoked_at IS NULL AND expires_at > :now LIMIT 1"),
+                                               params));
     found = !rows.empty();
     return absl::OkStatus();
   }));

@@ -162,9 +162,9 @@ class GrantFilterTest : public GrantRevocationTest {};
 INSTANTIATE_ENGINES(GrantFilterTest);
 
 TEST_P(GrantFilterTest, TenThousandGrantsOfAUserAClientOrAServerEndInBatches) {
-  for (const Filter& filter : {Filter{"user", {.subject = "corp:ann"}}, Filter{"client", {.client_id = "clt_a"}},
-                               Filter{"server", {.server_uid = "srv_x"}},
-                               Filter{"all three", {"corp:ann", "clt_a", "srv_x"}}}) {
+  for (const Filter& filter :
+       {Filter{"user", {.subject = "corp:ann"}}, Filter{"client", {.client_id = "clt_a"}},
+        Filter{"server", {.server_uid = "srv_x"}}, Filter{"all three", {"corp:ann", "clt_a", "srv_x"}}}) {
     SCOPED_TRACE(filter.name);
     ASSERT_THAT(database_->Write([](Transaction& tx) { return tx.Exec("DELETE FROM grants").status(); }), IsOk());
     AddGrants(kMany, "corp:ann", "clt_a", "srv_x");

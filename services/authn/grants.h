@@ -130,8 +130,8 @@ class Grants {
                                                             absl::string_view client_id, absl::Time now);
   // True if it was live until now.
   absl::StatusOr<bool> Revoke(absl::string_view grant_id, absl::Time now);
-  // Revokes the live ones of `which` in batches (EndInBatches), and before them the codes that were given out for the same
-  // and not redeemed yet.
+  // Revokes the live ones of `which` in batches (EndInBatches), and before them the codes that were given out for the
+  // same and not redeemed yet.
   absl::StatusOr<Ended> RevokeAll(const GrantFilter& which, absl::Time now, const MayGoOn& may_go_on = {});
   // Are there live ones?
   absl::StatusOr<bool> HasLive(const GrantFilter& which, absl::Time now) const;

@@ -31,19 +31,19 @@ Passport::End NamedBy(const EndConnectionsRequest& request) {
 
 absl::Status ConnectionsRemain(absl::string_view done, const absl::Status& why) {
   const bool opaque = absl::IsInternal(why) || absl::IsUnknown(why);
-  return WithRetryAfter(
-      WithReason(absl::UnavailableError(absl::StrCat(done, "; connections have not all ended, because the token broker ",
-                                                     opaque ? "failed" : absl::StrCat("answered: ", why.message()),
-                                                     "; call again")),
-                 "connections_remain"),
-      absl::Seconds(5));
+  return WithRetryAfter(WithReason(absl::UnavailableError(absl::StrCat(
+                                       done, "; connections have not all ended, because the token broker ",
+                                       opaque ? "failed" : absl::StrCat("answered: ", why.message()), "; call again")),
+                                   "connections_remain"),
+                        absl::Seconds(5));
 }
 
 absl::Status CheckAccount(const v1::RevokeConnectionsRequest& request) {
   if (request.app().empty()) {
     return InvalidField("app", "is required: the slug of an app");
   }
-  if (request.subject().empty() && (request.default_label() || (!request.label().empty() && request.label() != kEvery))) {
+  if (request.subject().empty() &&
+      (request.default_label() || (!request.label().empty() && request.label() != kEvery))) {
     return InvalidField("label", "needs subject: an account is one of a user's");
   }
   if (request.default_label() && !request.label().empty()) {
@@ -69,8 +69,8 @@ absl::Status RevocationRpcs::Record(const std::string& type, const std::string& 
   return parts_.audit.Record(std::move(event));
 }
 
-// Pages until nothing is left or the time is over. An error is that of the first page: what later ones do not get done is
-// `more`, and nothing is lost of what the former ones said.
+// Pages until nothing is left or the time is over. An error is that of the first page: what later ones do not get done
+// is `more`, and nothing is lost of what the former ones said.
 absl::StatusOr<EndConnectionsResponse> RevocationRpcs::EndConnections(const std::string& by,
                                                                       const EndConnectionsRequest& request,
                                                                       const TimeBudget& budget, absl::Time now) {
@@ -82,8 +82,8 @@ absl::StatusOr<EndConnectionsResponse> RevocationRpcs::EndConnections(const std:
   EndConnectionsResponse all;
   all.set_more(true);
   for (bool first = true; all.more() && !budget.IsOver(); first = false) {
-    const absl::StatusOr<EndConnectionsResponse> page = parts_.connections.End(
-        request, passport.jwt, std::min(kPageTimeout, budget.left() + TimeBudget::kGrace));
+    const absl::StatusOr<EndConnectionsResponse> page =
+        parts_.connections.End(request, passport.jwt, std::min(kPageTimeout, budget.left() + TimeBudget::kGrace));
     if (!page.ok()) {
       if (first) {
         return page.status();
@@ -156,7 +156,9 @@ absl::StatusOr<v1::RevokeConnectionsResponse> RevocationRpcs::RevokeConnections(
   RETURN_IF_ERROR(Record("connections.revoked", by,
                          {{"app", request.app()},
                           {"user", request.subject()},
-                          {"account", every_account ? "" : request.default_label() ? "default" : request.label()}}));
+                          {"account", every_account             ? ""
+                                      : request.default_label() ? "default"
+                                                                : request.label()}}));
   absl::StatusOr<EndConnectionsResponse> ended = EndConnections(by, asked, budget, now);
   if (absl::IsInvalidArgument(ended.status()) || absl::IsNotFound(ended.status())) {
     return ended.status();  // Calling again would not help.

@@ -51,7 +51,8 @@ class RevocationRpcs {
                                                         const TimeBudget& budget, absl::Time now);
 
  private:
-  absl::Status Record(const std::string& type, const std::string& by, const std::map<std::string, std::string>& details);
+  absl::Status Record(const std::string& type, const std::string& by,
+                      const std::map<std::string, std::string>& details);
   absl::StatusOr<token_broker::v1::EndConnectionsResponse> EndConnections(
       const std::string& by, const token_broker::v1::EndConnectionsRequest& request, const TimeBudget& budget,
       absl::Time now);

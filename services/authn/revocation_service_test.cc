@@ -14,13 +14,13 @@ namespace {
 
 using ::sallyport::testing::IsOk;
 using ::sallyport::testing::StatusIs;
-using token_broker::v1::EndConnectionsRequest;
-using token_broker::v1::EndConnectionsResponse;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::SizeIs;
+using token_broker::v1::EndConnectionsRequest;
+using token_broker::v1::EndConnectionsResponse;
 using web::World;
 
 constexpr char kAdmin[] = "local:root";
@@ -38,9 +38,9 @@ class RevocationServiceTest : public ::testing::TestWithParam<SqlDialect> {
     options.apps = {app};
     world_ = std::make_unique<World>(options);
     clients_ = std::make_unique<ClientDirectory>(*world_->database, std::vector<web::Client>(), absl::Hours(1));
-    rpcs_ = std::make_unique<RevocationRpcs>(
-        RevocationRpcs::Parts{world_->servers, world_->passports, world_->sessions, world_->grants, world_->revocations,
-                              *clients_, broker_, world_->audit});
+    rpcs_ = std::make_unique<RevocationRpcs>(RevocationRpcs::Parts{world_->servers, world_->passports, world_->sessions,
+                                                                   world_->grants, world_->revocations, *clients_,
+                                                                   broker_, world_->audit});
   }
 
   static Caller By(const std::string& subject) {
@@ -100,8 +100,8 @@ class RevocationServiceTest : public ::testing::TestWithParam<SqlDialect> {
                                                                   {"code_verifier", web::kVerifier},
                                                                   {"redirect_uri", kCallback},
                                                                   {"client_id", client}}));
-      const auto token = world_->tokens.VerifyMcp(tokens.value("access_token", ""), server, "srv_" + server,
-                                                  world_->clock.Now());
+      const auto token =
+          world_->tokens.VerifyMcp(tokens.value("access_token", ""), server, "srv_" + server, world_->clock.Now());
       EXPECT_THAT(token, IsOk());
       grants.push_back(token.ok() ? token->grant_id : "");
     }

@@ -51,7 +51,8 @@ absl::Status Delete(Transaction& tx, const std::vector<std::string>& ids) {
     params.push_back({absl::StrCat("id", params.size()), id});
     names.push_back(absl::StrCat(":", params.back().name));
   }
-  return tx.Exec(absl::StrCat("DELETE FROM pending_invalidations WHERE id IN (", absl::StrJoin(names, ", "), ")"), params)
+  return tx
+      .Exec(absl::StrCat("DELETE FROM pending_invalidations WHERE id IN (", absl::StrJoin(names, ", "), ")"), params)
       .status();
 }
 
@@ -172,10 +173,11 @@ absl::Status Revocations::Deliver() {
     RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
       request.Clear();
       ids.clear();
-      ASSIGN_OR_RETURN(Rows rows,
-                       tx.Query("SELECT id, kind, name, at FROM pending_invalidations ORDER BY at, CASE WHEN kind = :subject"
-                                " THEN 0 ELSE 1 END LIMIT :limit",
-                                {{"subject", Invalidation::SUBJECT}, {"limit", kBatch}}));
+      ASSIGN_OR_RETURN(
+          Rows rows,
+          tx.Query("SELECT id, kind, name, at FROM pending_invalidations ORDER BY at, CASE WHEN kind = :subject"
+                   " THEN 0 ELSE 1 END LIMIT :limit",
+                   {{"subject", Invalidation::SUBJECT}, {"limit", kBatch}}));
       for (const Row& row : rows) {
         ids.push_back(row.Text("id"));
         *request.add_invalidations() =

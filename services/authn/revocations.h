@@ -80,8 +80,8 @@ class Revocations {
   // Begins to deliver in the background, at once when something is added and every 5 s while something waits.
   void Start();
   void Stop();
-  // One delivery of everything that waits, at most 500 at a time: the oldest first, and of one moment those of subjects,
-  // each of which ends more than a session's. Called by the background thread and by tests.
+  // One delivery of everything that waits, at most 500 at a time: the oldest first, and of one moment those of
+  // subjects, each of which ends more than a session's. Called by the background thread and by tests.
   absl::Status Deliver();
   // Drops revoked tokens that have expired.
   absl::Status Prune(absl::Time now);

@@ -42,8 +42,7 @@ absl::Status RemoveForEverybody(ApiClient& api, const RemovedClient& which, cons
 
 absl::Status PrintOwnClients(ApiClient& api, const Terminal& terminal) {
   authn::v1::ListOwnClientsResponse response;
-  RETURN_IF_ERROR(
-      api.Call("sallyport.authn.v1.Clients/ListOwnClients", authn::v1::ListOwnClientsRequest(), &response));
+  RETURN_IF_ERROR(api.Call("sallyport.authn.v1.Clients/ListOwnClients", authn::v1::ListOwnClientsRequest(), &response));
   std::vector<std::vector<std::string>> rows;
   for (const authn::v1::OwnClient& client : response.clients()) {
     for (const authn::v1::OwnClient::OwnGrant& grant : client.servers()) {

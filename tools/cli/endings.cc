@@ -31,9 +31,8 @@ class EndedTable {
   }
   size_t size() const { return ended_.size(); }
   int Count(const std::string& revocation) const {
-    return static_cast<int>(std::count_if(ended_.begin(), ended_.end(), [&](const auto& entry) {
-      return entry.second.revocation() == revocation;
-    }));
+    return static_cast<int>(std::count_if(ended_.begin(), ended_.end(),
+                                          [&](const auto& entry) { return entry.second.revocation() == revocation; }));
   }
   void Print(const Terminal& terminal) const {
     std::vector<std::vector<std::string>> rows;
@@ -80,9 +79,10 @@ absl::Status UntilDone(const Call& call, const Amount& amount, const Terminal& t
 }
 
 void PrintUser(const authn::v1::RevokeUserResponse& total, const EndedTable& table, const Terminal& terminal) {
-  terminal.out << "sessions revoked    " << total.sessions_revoked() << "\ngrants revoked      " << total.grants_revoked()
-               << "\nconnections ended   " << table.size() << "\ncredentials erased  " << total.credentials_erased()
-               << "\nkeys destroyed      " << (total.keys_destroyed() ? "yes" : "no") << "\n";
+  terminal.out << "sessions revoked    " << total.sessions_revoked() << "\ngrants revoked      "
+               << total.grants_revoked() << "\nconnections ended   " << table.size() << "\ncredentials erased  "
+               << total.credentials_erased() << "\nkeys destroyed      " << (total.keys_destroyed() ? "yes" : "no")
+               << "\n";
   if (table.size() > 0) {
     terminal.out << "\n";
     table.Print(terminal);

@@ -264,9 +264,9 @@ absl::StatusOr<Clients::Registered> Clients::Register(const ClientMetadata& meta
       registered.client = client;
       return MakeRoom(tx, max_clients_);
     }
-    ASSIGN_OR_RETURN(
-        const std::optional<Row> row,
-        tx.QueryRow(absl::StrCat("SELECT ", kClientColumns, " FROM clients WHERE digest = :digest"), {{"digest", digest}}));
+    ASSIGN_OR_RETURN(const std::optional<Row> row,
+                     tx.QueryRow(absl::StrCat("SELECT ", kClientColumns, " FROM clients WHERE digest = :digest"),
+                                 {{"digest", digest}}));
     ASSIGN_OR_RETURN(registered.client, ClientFromRow(*row));
     return absl::OkStatus();
   }));
@@ -285,8 +285,7 @@ absl::StatusOr<Client> Clients::Find(absl::string_view id) const {
   std::optional<Row> row;
   RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
     ASSIGN_OR_RETURN(
-        row,
-        tx.QueryRow(absl::StrCat("SELECT ", kClientColumns, " FROM clients WHERE id = :id"), {{"id", id}}));
+        row, tx.QueryRow(absl::StrCat("SELECT ", kClientColumns, " FROM clients WHERE id = :id"), {{"id", id}}));
     return absl::OkStatus();
   }));
   if (!row.has_value()) {

@@ -18,7 +18,7 @@
 namespace sallyport {
 class Database;
 class Row;
-}
+}  // namespace sallyport
 
 namespace sallyport::authn::web {
 
