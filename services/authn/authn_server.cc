@@ -22,6 +22,7 @@
 #include "common/status_macros.h"
 #include "services/authn/authn_service.h"
 #include "services/authn/authn_store.h"
+#include "services/authn/clients_service.h"
 #include "services/authn/group_names.h"
 #include "services/authn/issuer_check.h"
 #include "services/authn/issuers_service.h"
@@ -119,6 +120,7 @@ struct AuthnServer::State {
         jwks(fetcher),
         vault(MakeVaultClient(the_peers.vault)),
         sign_in_tokens(MakeSignInTokens(the_peers.token_broker)),
+        endings(MakeConnectionEndings(the_peers.token_broker)),
         keys(*vault, std::max(AccessTokenLifetime(settings), absl::Hours(1))),
         edge_keys(*vault),
         tokens(public_url, keys, AccessTokenLifetime(settings)),
@@ -146,6 +148,7 @@ struct AuthnServer::State {
   JwksCache jwks;
   std::unique_ptr<VaultClient> vault;
   std::unique_ptr<SignInTokens> sign_in_tokens;
+  std::unique_ptr<ConnectionEndings> endings;
   SigningKeys keys;
   EdgeKeys edge_keys;
   AccessTokens tokens;
@@ -165,6 +168,9 @@ struct AuthnServer::State {
   std::unique_ptr<Authenticator> authenticator;
   std::unique_ptr<AuthnRpcs> rpcs;
   std::unique_ptr<platforms::PlatformCallers> platform_callers;
+  std::unique_ptr<ClientDirectory> directory;
+  std::unique_ptr<RevocationRpcs> revocation;
+  std::unique_ptr<ClientsRpcs> client_rpcs;
   std::unique_ptr<web::AuthnWeb> web;
   std::unique_ptr<CallGuard> guard;
   std::unique_ptr<RpcServer> server;
@@ -195,6 +201,10 @@ absl::Status AuthnServer::State::Build() {
                                                       audit, ended_sign_ins});
   ASSIGN_OR_RETURN(platform_callers, MakePlatformCallers());
   ASSIGN_OR_RETURN(std::vector<web::Client> clients, web::ReadRegisteredClients(config.clients()));
+  directory = std::make_unique<ClientDirectory>(*database, clients, tokens.lifetime());
+  revocation = std::make_unique<RevocationRpcs>(
+      RevocationRpcs::Parts{servers, passports, sessions, grants, revocations, *directory, *endings, audit});
+  client_rpcs = std::make_unique<ClientsRpcs>(ClientsRpcs::Parts{servers, grants, revocations, *directory, audit});
   web = std::make_unique<web::AuthnWeb>(web::Parts{
       .public_url = public_url,
       .session_lifetime = SessionLifetime(config),
@@ -240,7 +250,11 @@ std::vector<std::unique_ptr<grpc::Service>> AuthnServer::State::Services(std::sh
   options.verifier = &verifier;
   options.clock = &clock;
   std::vector<std::unique_ptr<grpc::Service>> services;
-  services.push_back(std::make_unique<AuthnService>(*rpcs, options));
+  services.push_back(std::make_unique<AuthnService>(*rpcs, *revocation, options));
+  options.service = "sallyport.authn.v1.Clients";
+  services.push_back(std::make_unique<ClientsService>(*client_rpcs, options));
+  options.service = "sallyport.authn.v1.Revocation";
+  services.push_back(std::make_unique<RevocationService>(*revocation, options));
   options.service = "sallyport.authn.v1.Issuers";
   services.push_back(std::make_unique<IssuersService>(app_issuers, options));
   options.service = "sallyport.authn.v1.Platforms";

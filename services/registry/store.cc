@@ -183,12 +183,13 @@ absl::Status Store::AppendInvalidations(Transaction& tx,
   if (invalidations.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const int64_t revision, NextRevision(tx));
   ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
-  int64_t part = 0;
+  // As one insertion: a revoked user or client may have thousands.
+  std::vector<std::vector<SqlValue>> rows;
   for (v1::Invalidation invalidation : invalidations) {
     *invalidation.mutable_at() = ToTimestamp(now);
-    RETURN_IF_ERROR(AppendChange(tx, revision, part++, kInvalidation, "", false, invalidation.SerializeAsString()));
+    rows.push_back({revision, rows.size(), now, kInvalidation, "", false, Bytes{invalidation.SerializeAsString()}});
   }
-  return absl::OkStatus();
+  return tx.Insert("change_log (revision, part, at, kind, uid, deleted, body)", rows).status();
 }
 
 absl::StatusOr<std::optional<v1::WatchEvent>> Store::DeltaSince(Transaction& tx, int64_t after) {
