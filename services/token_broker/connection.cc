@@ -80,6 +80,7 @@ absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::RecordMe
   view->provenance = ProvenanceOf(tokens, metadata.labels());
   view->provenance_sealed = tokens.has_provenance();
   view->consent = std::move(*tokens.mutable_consent());
+  view->account_name = std::move(*tokens.mutable_account()->mutable_name());
   view->can_refresh = !tokens.refresh_token().empty();
   view->scopes.assign(tokens.scopes().begin(), tokens.scopes().end());
   if (tokens.has_expires_at()) {

@@ -50,6 +50,8 @@ struct ConnectionView {
   v1::TokenSet::Provenance provenance;
   bool provenance_sealed = false;
   v1::TokenSet::Consent consent;
+  // Of the account, as the provider names it; empty: not known.
+  std::string account_name;
   absl::Time backoff_until = absl::InfinitePast();
   // Why there is a backoff: the provider's error code or a word of ours. Empty if nothing is known.
   std::string trouble;
