@@ -77,6 +77,7 @@ absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& pa
   flow.set_redirect_uri(absl::StrCat(public_url_, "/callback/", start.app->slug()));
   flow.set_txn(start.txn);
   flow.set_return_to(start.return_to);
+  flow.set_platform(start.platform);
   flow.set_token_url(provider.token_url);
   *flow.mutable_scopes() = {start.scopes.begin(), start.scopes.end()};
   *flow.mutable_expires_at() = ToTimestamp(expires_at);
@@ -86,6 +87,7 @@ absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& pa
   AuditLog::Entry entry{.type = "link.started", .subject = passport.subject, .client_address = start.client_address};
   entry.server_uid = start.server->uid();
   entry.server_slug = start.server->slug();
+  entry.actor = start.platform;
   entry.details = {{"app", start.app->slug()}, {"scopes", absl::StrJoin(start.scopes, " ")}};
   RETURN_IF_ERROR(audit_.Record(entry));
 
@@ -197,6 +199,7 @@ absl::Status Linker::Complete(const Return& returned, const Passport& passport, 
   outcome->txn = flow.txn();
   outcome->server_uid = flow.server_uid();
   outcome->return_to = flow.return_to();
+  outcome->platform = flow.platform();
   if (const std::string error = Parameter(returned.parameters, "error"); !error.empty()) {
     const std::string code = oauth::SafeErrorCode(error);
     RETURN_IF_ERROR(Refuse(returned, passport, code));
@@ -248,6 +251,7 @@ absl::Status Linker::Store(const v1::LinkFlow& flow, const Provider& provider, c
   AuditLog::Entry entry{
       .type = "link.completed", .subject = passport.subject, .client_address = returned.client_address};
   entry.server_uid = flow.server_uid();
+  entry.actor = flow.platform();
   entry.credentials = {UseOf(flow.app_uid(), stored->generation(), stored->version())};
   entry.details = {{"app", returned.app->slug()}, {"scopes", absl::StrJoin(granted, " ")}};
   return audit_.Record(entry);

@@ -36,7 +36,8 @@ class Linker {
     const registry::v1::McpServer* server = nullptr;
     std::vector<std::string> scopes;
     std::string txn;
-    std::string return_to;  // Checked by the caller; empty: nowhere.
+    std::string return_to;      // Checked by the caller; empty: nowhere.
+    std::string platform = {};  // Id of the internal platform that asked for the link; empty: none did.
     std::string client_address;
   };
   // Where the browser goes. The pending link is in the vault before this returns.
@@ -52,6 +53,7 @@ class Linker {
     std::string txn;
     std::string server_uid;
     std::string return_to;
+    std::string platform;
     // Asked and not granted.
     std::vector<std::string> missing_scopes;
   };

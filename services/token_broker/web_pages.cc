@@ -21,6 +21,7 @@
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/link_ticket.h"
 #include "services/token_broker/names.h"
+#include "services/token_broker/platform/platform_link.h"
 #include "services/token_broker/provider_trouble.h"
 #include "services/token_broker/upstream_origin.h"
 
@@ -65,8 +66,10 @@ struct WebPages::Visit {
   const registry::v1::App* app = nullptr;
   const registry::v1::Credential* credential = nullptr;
   std::string txn;
-  // Allowed by the server's policy; empty: nowhere.
+  // Allowed by the server's policy, or by the platform's configuration; empty: nowhere.
   std::string return_to;
+  // Of the platform that made the link for this user, once its ticket has been checked; empty: none did.
+  PlatformLink by_platform = {};
 };
 
 WebPages::WebPages(std::string public_url, const ControlStream& control, const PassportVerifier* verifier,
@@ -130,6 +133,10 @@ WebResponse WebPages::Handle(const WebRequest& request) {
                    "The address of this page is damaged. Begin again where you came from.");
   }
   visit.return_to = FieldOf(visit.fields, "return_to");
+  if (const PlatformLink link = PlatformLinkIn(visit.fields); !link.empty()) {
+    return path.size() == 3 ? ConnectForPlatform(visit, link)
+                            : Message(404, host_, "Not found", "There is no such page.");
+  }
   if (!visit.return_to.empty() && !MayReturnTo(*visit.server, visit.return_to)) {
     return Message(400, host_, "No way back there",
                    "The address that this link leads back to is not one that the server's administrator has allowed "
@@ -167,6 +174,27 @@ bool WebPages::Choose(Visit& visit, const std::string& credential) {
     visit.credential = missing != nullptr ? missing : first;
   }
   return true;
+}
+
+WebResponse WebPages::ConnectForPlatform(Visit& visit, const PlatformLink& link) {
+  const UserConnection* account = AccountOf(*visit.server);
+  if (account == nullptr || !Choose(visit, "") || visit.app == nullptr) {
+    return Message(404, host_, "Nothing to connect", "This server needs no account of yours.");
+  }
+  const absl::StatusOr<Secret> key = key_.For(kPlatformLinkKey);
+  if (!key.ok()) {
+    return NotNow(host_);
+  }
+  const PlatformLinkTarget target = {visit.passport.subject, visit.server->uid(), visit.app->uid()};
+  if (const absl::Status status = CheckPlatformLink(*key, FieldOf(visit.fields, "for"), link, target, clock_.Now());
+      !status.ok()) {
+    return LinkRefused(visit, status);
+  }
+  visit.by_platform = link;
+  if (visit.request->method() == "POST") {
+    return BeginLink(visit);
+  }
+  return visit.return_to.empty() ? ShowConnect(visit) : LeaveForProvider(visit);
 }
 
 WebResponse WebPages::Connect(const Visit& visit) {
@@ -222,24 +250,27 @@ WebResponse WebPages::CheckLink(const Visit& visit, const std::string& ticket, b
     return NotNow(host_);
   }
   const absl::Status status = CheckTicket(*key, ticket, visit.passport.subject, visit.server->uid(), clock_.Now());
+  if (!status.ok()) {
+    return LinkRefused(visit, status);
+  }
+  *refused = false;
+  return {};
+}
+
+WebResponse WebPages::LinkRefused(const Visit& visit, const absl::Status& status) const {
   if (absl::IsDeadlineExceeded(status)) {
     return Message(410, host_, "This link has expired",
                    "Links are good for ten minutes. Make the call again, and it will give you a new one.");
   }
-  if (!status.ok()) {
-    AuditLog::Entry entry{.type = "link.refused", .decision = audit::v1::DECISION_DENIED, .rule = "link_user_mismatch"};
-    entry.subject = visit.passport.subject;
-    entry.client_address = visit.request->client_address();
-    entry.server_uid = visit.server->uid();
-    entry.server_slug = visit.server->slug();
-    audit_.Record(entry).IgnoreError();  // It is refused either way.
-    return Message(
-        403, host_, "This link is somebody else's",
-        "It was made for another person's call, so it cannot connect your account. Never open such links from "
-        "others: whoever opens one would let the other person act with their account. (link_user_mismatch)");
-  }
-  *refused = false;
-  return {};
+  AuditLog::Entry entry{.type = "link.refused", .decision = audit::v1::DECISION_DENIED, .rule = "link_user_mismatch"};
+  entry.subject = visit.passport.subject;
+  entry.client_address = visit.request->client_address();
+  entry.server_uid = visit.server->uid();
+  entry.server_slug = visit.server->slug();
+  audit_.Record(entry).IgnoreError();  // It is refused either way.
+  return Message(403, host_, "This link is somebody else's",
+                 "It was made for another person's call, so it cannot connect your account. Never open such links from "
+                 "others: whoever opens one would let the other person act with their account. (link_user_mismatch)");
 }
 
 bool WebPages::IsEntered(const registry::v1::McpServer& server, const registry::v1::Credential& credential,
@@ -299,6 +330,14 @@ page::Html WebPages::FormFields(const Visit& visit, const Secret& key) const {
   for (const char* name : {"for", "txn", "return_to"}) {
     if (const std::string value = FieldOf(visit.fields, name); !value.empty()) {
       fields += page::HiddenField(name, value);
+    }
+  }
+  if (!visit.by_platform.empty()) {
+    // What its ticket covers.
+    for (const char* name : {"platform", "account", "scopes"}) {
+      if (const std::string value = FieldOf(visit.fields, name); !value.empty()) {
+        fields += page::HiddenField(name, value);
+      }
     }
   }
   if (visit.credential != nullptr) {
@@ -419,7 +458,7 @@ WebResponse WebPages::ShowConnect(const Visit& visit) {
                               "and never shown to the program that calls."));
   page.body += page::WhoAmI(passport.name.empty() ? passport.subject : passport.name,
                             passport.email.empty() ? passport.subject : passport.email, "");
-  const std::vector<std::string> scopes = ScopesToAsk(*visit.app, *visit.snapshot, passport.link_server_uids);
+  const std::vector<std::string> scopes = ScopesOf(visit);
   if (!scopes.empty()) {
     page.body += page::Fill("<p class=\"small\">Asked for: {}</p>", {absl::StrJoin(scopes, " ")});
   }
@@ -448,9 +487,18 @@ WebResponse WebPages::BeginLink(const Visit& visit) {
                                 host_));
 }
 
+std::vector<std::string> WebPages::ScopesOf(const Visit& visit) {
+  std::vector<std::string> servers = visit.passport.link_server_uids;
+  if (!visit.by_platform.empty()) {
+    servers.push_back(visit.server->uid());
+  }
+  return WithScopes(ScopesToAsk(*visit.app, *visit.snapshot, servers), visit.by_platform.ScopeList());
+}
+
 absl::StatusOr<std::string> WebPages::Begin(const Visit& visit) {
   Linker::Start start{.app = visit.app, .server = visit.server, .txn = visit.txn, .return_to = visit.return_to};
-  start.scopes = ScopesToAsk(*visit.app, *visit.snapshot, visit.passport.link_server_uids);
+  start.scopes = ScopesOf(visit);
+  start.platform = visit.by_platform.platform;
   start.client_address = visit.request->client_address();
   return linker_.Begin(start, visit.passport);
 }
@@ -510,7 +558,14 @@ WebResponse WebPages::Callback(const Visit& visit) {
   if (const absl::Status status = linker_.Finish(returned, visit.passport, &outcome); !status.ok()) {
     return CallbackError(visit, status, outcome);
   }
+  if (!outcome.platform.empty() && !outcome.return_to.empty()) {
+    return Redirect(
+        outcome.return_to);  // Its configuration allowed it when the link was made, ten minutes ago at most.
+  }
   const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid);
+  if (server != nullptr && !outcome.platform.empty()) {
+    return Redirect(absl::StrCat("/connect/", server->slug(), "/done"));
+  }
   if (server != nullptr) {
     return Redirect(NextOf(visit, *server, outcome.txn, outcome.return_to, ""));
   }
@@ -524,7 +579,7 @@ WebResponse WebPages::CallbackError(const Visit& visit, const absl::Status& stat
   page::Html again;
   page::Html back = BackLink(outcome.txn);
   if (const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid); server != nullptr) {
-    if (MayReturnTo(*server, outcome.return_to)) {
+    if (!outcome.return_to.empty() && (!outcome.platform.empty() || MayReturnTo(*server, outcome.return_to))) {
       back = page::QuietLink(outcome.return_to, "Back to where you came from");
     }
     const std::string txn = outcome.txn.empty() ? "" : absl::StrCat("?txn=", PercentEncode(outcome.txn));

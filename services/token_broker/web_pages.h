@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "common/caller/passport.h"
 #include "common/clock.h"
@@ -14,6 +15,7 @@
 #include "services/token_broker/connectables.h"
 #include "services/token_broker/consent_pages.h"
 #include "services/token_broker/linker.h"
+#include "services/token_broker/platform/platform_link.h"
 #include "services/token_broker/user_credentials.h"
 #include "services/token_broker/vault_client.h"
 
@@ -28,6 +30,8 @@ namespace sallyport::token_broker {
 //       redirect off the origin may follow a form)
 //   GET  /connect/<server>/done[?credential=…]
 //       it is linked, or stored
+//   …?platform=…&for=…[&account=…][&scopes=…][&return_to=…]
+//       a link that an internal platform made for this user: whoever may use the server
 //   …?consent=1
 //       see consent_pages.h
 //   GET  /callback/<app>
@@ -58,6 +62,11 @@ class WebPages {
   web::v1::WebResponse Done(const Visit& visit);
   web::v1::WebResponse Callback(const Visit& visit);
   web::v1::WebResponse CallbackError(const Visit& visit, const absl::Status& status, const Linker::Outcome& outcome);
+  // A link that an internal platform made for its user; see platform_link.h.
+  web::v1::WebResponse ConnectForPlatform(Visit& visit, const PlatformLink& link);
+  web::v1::WebResponse LinkRefused(const Visit& visit, const absl::Status& status) const;
+  // What the provider is asked for.
+  static std::vector<std::string> ScopesOf(const Visit& visit);
   web::v1::WebResponse CheckLink(const Visit& visit, const std::string& ticket, bool* refused);
   // What the page is about, `credential` being what was asked for; false: not of this server.
   bool Choose(Visit& visit, const std::string& credential);
