@@ -121,8 +121,9 @@ RefreshFlight::Next RefreshFlight::ExamineHead(absl::Time now) {
 absl::StatusOr<SharedConnection> RefreshFlight::HeadOrUnavailable(absl::string_view code, absl::Duration retry_after,
                                                                   absl::Time now) const {
   absl::StatusOr<std::shared_ptr<ConnectionView>> view = ViewOf(lease_.metadata(), lease_.head(), lease_.payload());
-  const bool other_wanted =
-      wish_.reason == RefreshWish::Reason::kForced || wish_.reason == RefreshWish::Reason::kFurther;
+  const bool other_wanted = wish_.reason == RefreshWish::Reason::kForced ||
+                            wish_.reason == RefreshWish::Reason::kFurther ||
+                            wish_.reason == RefreshWish::Reason::kOutlast;
   if (view.ok() && !other_wanted && IsUsable((*view)->times, now)) {
     return SharedConnection(*std::move(view));
   }
