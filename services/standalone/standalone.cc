@@ -176,6 +176,9 @@ ServiceConfigs DeriveConfigs(const StandaloneConfig& config) {
   configs.token_broker.set_audit_backlog_limit(config.audit_backlog_limit());
   if (config.has_redis()) *configs.token_broker.mutable_redis() = config.redis();
   if (config.has_platform()) *configs.token_broker.mutable_platform() = config.platform();
+  if (config.has_idle_revoke_after()) {
+    *configs.token_broker.mutable_idle_revoke_after() = config.idle_revoke_after();
+  }
 
   *configs.edge.mutable_deployment() = deployment;
   configs.edge.set_listen(config.listen());

@@ -2,7 +2,9 @@
 #include "services/token_broker/accounts.h"
 
 #include <optional>
+#include <set>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -21,6 +23,7 @@
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/link_ticket.h"
 #include "services/token_broker/names.h"
+#include "services/token_broker/owed.h"
 #include "services/token_broker/provider_binding.h"
 #include "services/token_broker/upstream_origin.h"
 
@@ -193,6 +196,29 @@ absl::StatusOr<v1::ResumeLinkResponse> Accounts::ResumeLink(const v1::ResumeLink
   return response;
 }
 
+v1::Connection Accounts::Describe(const RegistrySnapshot& snapshot, const std::string& connection,
+                                  const vault::v1::RecordMetadata& metadata) {
+  const std::string uid = AppUidOf(connection);
+  const registry::v1::App* app = snapshot.AppByUid(uid);
+  v1::Connection described;
+  // One whose app is gone is named by the app's uid, so that its user can still end it.
+  described.set_app_slug(app == nullptr ? uid : app->slug());
+  described.set_app_display_name(app == nullptr ? "an app that is no longer here" : NameOf(*app));
+  described.set_label(AccountLabelOf(connection));
+  if (const auto scope = metadata.labels().find("scope"); scope != metadata.labels().end()) {
+    for (absl::string_view part : absl::StrSplit(scope->second, ' ', absl::SkipEmpty())) {
+      described.add_scopes(std::string(part));
+    }
+  }
+  if (const std::optional<absl::Time> linked_at = TimeLabel(metadata, "linked_at")) {
+    *described.mutable_linked_at() = ToTimestamp(*linked_at);
+  }
+  if (metadata.has_used_at()) {
+    *described.mutable_last_used_at() = metadata.used_at();
+  }
+  return described;
+}
+
 std::string Accounts::AccountNameOf(const vault::v1::RecordMetadata& metadata, const Passport& passport) {
   // The account is nobody's business but the user's: its name is sealed with the tokens.
   vault::v1::GetRequest get;
@@ -213,34 +239,44 @@ absl::StatusOr<v1::ListConnectionsResponse> Accounts::List(const Passport& passp
   v1::ListConnectionsResponse response;
   for (const vault::v1::RecordMetadata& metadata : records.records()) {
     const std::string& name = metadata.record().name();
-    const std::string uid = AppUidOf(name);
-    const registry::v1::App* app = snapshot->AppByUid(uid);
     const std::string state = StateName(metadata);
-    if (absl::StartsWith(uid, "sso:") || IsWaitingName(name) || state == "revoked") {
+    if (absl::StartsWith(name, "sso:") || IsWaitingName(name) || state == "revoked") {
       continue;
     }
-    v1::Connection* connection = response.add_connections();
-    connection->set_label(AccountLabelOf(name));
-    connection->set_account_name(AccountNameOf(metadata, passport));
-    // One whose app is gone is named by the app's uid, so that its user can still end it.
-    connection->set_app_slug(app == nullptr ? uid : app->slug());
-    connection->set_app_display_name(app == nullptr ? "an app that is no longer here" : NameOf(*app));
+    const registry::v1::App* app = snapshot->AppByUid(AppUidOf(name));
     const bool moved = state == "linked" && app != nullptr &&
                        providers_.HasMoved(*app, ProvenanceOf(metadata.labels()).token_origin());
-    connection->set_state(moved ? "needs_reauth" : state);
-    if (const auto scope = metadata.labels().find("scope"); scope != metadata.labels().end()) {
-      for (absl::string_view part : absl::StrSplit(scope->second, ' ', absl::SkipEmpty())) {
-        connection->add_scopes(std::string(part));
-      }
-    }
-    if (const std::optional<absl::Time> linked_at = TimeLabel(metadata, "linked_at")) {
-      *connection->mutable_linked_at() = ToTimestamp(*linked_at);
-    }
+    v1::Connection& connection = *response.add_connections();
+    connection = Describe(*snapshot, name, metadata);
+    connection.set_account_name(AccountNameOf(metadata, passport));
+    connection.set_state(moved ? "needs_reauth" : state);
     if (const std::optional<absl::Time> expires_at = TimeLabel(metadata, "expires_at")) {
-      *connection->mutable_access_token_expires_at() = ToTimestamp(*expires_at);
+      *connection.mutable_access_token_expires_at() = ToTimestamp(*expires_at);
     }
   }
+  RETURN_IF_ERROR(AddOwed(*snapshot, passport.subject, &response));
   return response;
+}
+
+absl::Status Accounts::AddOwed(const RegistrySnapshot& snapshot, const std::string& subject,
+                               v1::ListConnectionsResponse* response) {
+  ASSIGN_OR_RETURN(const std::vector<vault::v1::RecordMetadata> owed, OwedBy(vault_, subject));
+  std::set<std::string> listed;
+  for (const vault::v1::RecordMetadata& metadata : owed) {
+    const ConnectionKey key = ConnectionOf(metadata);
+    const bool linked = !absl::StartsWith(key.connection, "sso:") && !IsWaitingName(key.connection);
+    // Of several of one connection the oldest, which comes first.
+    if (key.subject != subject || !linked || !listed.insert(key.connection).second) {
+      continue;
+    }
+    v1::Connection& connection = *response->add_connections();
+    connection = Describe(snapshot, key.connection, metadata);
+    connection.set_state("revoke_pending");
+    if (const std::optional<absl::Time> since = SinceOf(metadata)) {
+      *connection.mutable_revoke_since() = ToTimestamp(*since);
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::DisconnectResponse> Accounts::Disconnect(const v1::DisconnectRequest& request,
@@ -259,22 +295,21 @@ absl::StatusOr<v1::DisconnectResponse> Accounts::Disconnect(const v1::Disconnect
   entry.actor = passport.actor;
   entry.details = {{"app", request.app_slug()}};
   RETURN_IF_ERROR(audit_.Record(entry));
-  absl::StatusOr<Provider> provider = error::AppGone();
-  if (!gone) {
-    provider = providers_.ForApp(*app);
-  }
-  absl::StatusOr<Revoker::Outcome> outcome = revoker_.Disconnect(
-      {passport.subject, ConnectionName(uid, request.label())}, provider.ok() ? &*provider : nullptr, passport.jwt);
+  const absl::StatusOr<Revoker::Ended> outcome =
+      revoker_.Disconnect({passport.subject, ConnectionName(uid, request.label())}, passport.jwt);
   if (absl::IsNotFound(outcome.status())) {
     return absl::NotFoundError("app_slug: this account is not connected");
   }
   if (!outcome.ok()) {
     return outcome.status();
   }
-  entry.type = "link.revoked";
-  entry.rule = outcome->revocation;
-  entry.credentials = {UseOf(uid, outcome->generation, 0)};
-  RETURN_IF_ERROR(audit_.Record(entry));
+  if (outcome->revocation == "pending") {
+    // What was done is in the audit already.
+    entry.type = "link.revoked";
+    entry.rule = outcome->revocation;
+    entry.credentials = {UseOf(uid, outcome->generation, 0)};
+    RETURN_IF_ERROR(audit_.Record(entry));
+  }
   v1::DisconnectResponse response;
   response.set_revocation(outcome->revocation);
   return response;

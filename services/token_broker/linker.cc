@@ -16,7 +16,6 @@
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/text/base64url.h"
-#include "common/text/hex.h"
 #include "sallyport/token_broker/v1/state.pb.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/link_ticket.h"
@@ -30,11 +29,6 @@ namespace {
 std::string Parameter(const std::map<std::string, std::string>& parameters, const char* name) {
   const auto found = parameters.find(name);
   return found == parameters.end() ? "" : found->second;
-}
-
-// The state itself is nowhere but in the browser's URL.
-vault::v1::RecordName FlowRecord(absl::string_view state) {
-  return BrokerRecord("link_flow", HexEncode(Sha256(state)));
 }
 
 absl::Status NoSuchFlow() {
@@ -54,9 +48,10 @@ std::string CodeChallengeS256(absl::string_view verifier) { return Base64UrlEnco
 
 Linker::Linker(std::string public_url, VaultClient& vault, SecretReader& secrets, Providers& providers,
                TokenEndpoint& endpoint, AccountIdentity& identity, WaitingLinks& waiting, Invalidations& invalidations,
-               const AuditLog& audit, const Clock& clock, absl::Duration idle_refresh)
+               const AuditLog& audit, const Clock& clock, IdleTimes idle)
     : public_url_(std::move(public_url)),
       vault_(vault),
+      pending_(vault),
       secrets_(secrets),
       providers_(providers),
       endpoint_(endpoint),
@@ -65,12 +60,12 @@ Linker::Linker(std::string public_url, VaultClient& vault, SecretReader& secrets
       invalidations_(invalidations),
       audit_(audit),
       clock_(clock),
-      idle_refresh_(idle_refresh) {}
+      idle_(idle) {}
 
 absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& passport) {
   ASSIGN_OR_RETURN(const Provider provider, providers_.ForApp(*start.app));
   const absl::Time expires_at = clock_.Now() + kLinkLifetime;
-  const std::string state = RandomToken("", 32);
+  const std::string state = PendingLinks::NewState(passport.subject, start.app->uid());
   v1::LinkFlow flow;
   flow.set_subject(passport.subject);
   flow.set_session_id(passport.session_id);
@@ -98,13 +93,14 @@ absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& pa
   RETURN_IF_ERROR(audit_.Record(entry));
 
   vault::v1::PutRequest put;
-  *put.mutable_record() = FlowRecord(state);
+  *put.mutable_record() = PendingLinks::RecordOf(state);
   put.set_payload(flow.SerializeAsString());
   put.set_expected_version(0);
   *put.mutable_next_at() = ToTimestamp(expires_at);  // Abandoned ones are cleared away.
   if (absl::StatusOr<vault::v1::PutResponse> stored = vault_.Put(put, ""); !stored.ok()) {
     return stored.status();
   }
+  RETURN_IF_ERROR(pending_.Bound(state));
   CountLink(start.app->slug(), "started");
 
   FormFields fields = {{"response_type", "code"},
@@ -141,7 +137,7 @@ absl::StatusOr<v1::LinkFlow> Linker::Consume(const Return& returned, const Passp
     return NoSuchFlow();
   }
   vault::v1::GetRequest get;
-  *get.mutable_record() = FlowRecord(state);
+  *get.mutable_record() = PendingLinks::RecordOf(state);
   absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(get, "");
   if (absl::IsNotFound(record.status())) {
     return NoSuchFlow();

@@ -17,6 +17,7 @@
 #include "services/token_broker/audit_log.h"
 #include "services/token_broker/connection.h"
 #include "services/token_broker/invalidations.h"
+#include "services/token_broker/pending_links.h"
 #include "services/token_broker/providers.h"
 #include "services/token_broker/secret_reader.h"
 #include "services/token_broker/token_endpoint.h"
@@ -29,10 +30,15 @@ namespace sallyport::token_broker {
 // 9207), and whether it is the account that was meant. Thread-safe, blocking.
 class Linker {
  public:
-  // All outlive this. `public_url`: bare origin. `idle_refresh`: when a new link that nobody uses is renewed.
+  // When a new link that nobody uses is renewed, and when it is ended if it cannot be (never when infinite).
+  struct IdleTimes {
+    absl::Duration refresh;
+    absl::Duration revoke_after = absl::InfiniteDuration();
+  };
+  // All outlive this. `public_url`: bare origin.
   Linker(std::string public_url, VaultClient& vault, SecretReader& secrets, Providers& providers,
          TokenEndpoint& endpoint, AccountIdentity& identity, WaitingLinks& waiting, Invalidations& invalidations,
-         const AuditLog& audit, const Clock& clock, absl::Duration idle_refresh);
+         const AuditLog& audit, const Clock& clock, IdleTimes idle);
 
   struct Start {
     const registry::v1::App* app = nullptr;
@@ -135,6 +141,7 @@ class Linker {
 
   const std::string public_url_;
   VaultClient& vault_;
+  PendingLinks pending_;
   SecretReader& secrets_;
   Providers& providers_;
   TokenEndpoint& endpoint_;
@@ -143,7 +150,7 @@ class Linker {
   Invalidations& invalidations_;
   const AuditLog& audit_;
   const Clock& clock_;
-  const absl::Duration idle_refresh_;
+  const IdleTimes idle_;
 };
 
 // Counts links begun, and how those ended that came back from the provider. `app`: slug, or uid of a consent.

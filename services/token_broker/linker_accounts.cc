@@ -98,8 +98,9 @@ absl::Status Linker::Store(const Given& given, const Passport& passport) {
     (*put.mutable_labels())[name] = value;
   }
   (*put.mutable_labels())[kBoundTo] = given.bound_to;
-  if (!given.tokens.refresh_token().empty()) {
-    *put.mutable_next_at() = ToTimestamp(now + idle_refresh_);
+  const absl::Duration due_in = given.tokens.refresh_token().empty() ? idle_.revoke_after : idle_.refresh;
+  if (due_in != absl::InfiniteDuration()) {
+    *put.mutable_next_at() = ToTimestamp(now + due_in);
   }
   absl::StatusOr<vault::v1::PutResponse> stored = vault_.Put(put, passport.jwt);
   if (!stored.ok()) {

@@ -32,6 +32,9 @@
 #include "services/token_broker/background.h"
 #include "services/token_broker/broker_key.h"
 #include "services/token_broker/connections.h"
+#include "services/token_broker/ending_apps.h"
+#include "services/token_broker/endings.h"
+#include "services/token_broker/endings_service.h"
 #include "services/token_broker/http_token_endpoint.h"
 #include "services/token_broker/invalidations.h"
 #include "services/token_broker/linker.h"
@@ -39,7 +42,9 @@
 #include "services/token_broker/providers.h"
 #include "services/token_broker/refresher.h"
 #include "services/token_broker/renamer.h"
+#include "services/token_broker/renewals.h"
 #include "services/token_broker/resolver.h"
+#include "services/token_broker/revocations.h"
 #include "services/token_broker/revoker.h"
 #include "services/token_broker/secret_reader.h"
 #include "services/token_broker/sign_ins.h"
@@ -90,6 +95,26 @@ absl::Status ValidateRedis(const config::v1::TokenBrokerConfig::Redis& redis) {
     checks.push_back(InvalidField("redis.passwordFile", "is required with a username"));
   }
   checks.push_back(CheckSecretFile("redis.passwordFile", redis.password_file()));
+  return MergeViolations(checks);
+}
+
+absl::Duration IdleRevokeAfter(const config::v1::TokenBrokerConfig& config) {
+  return config.has_idle_revoke_after() ? FromProtoDuration(config.idle_revoke_after()) : absl::InfiniteDuration();
+}
+
+absl::Status ValidateIdle(const config::v1::TokenBrokerConfig& config) {
+  const absl::Duration refresh =
+      config.has_idle_refresh() ? FromProtoDuration(config.idle_refresh()) : RefreshFlight::Options().idle_refresh;
+  std::vector<absl::Status> checks;
+  if (refresh < absl::Hours(1)) {
+    checks.push_back(InvalidField("idleRefresh", "must be at least 1h"));
+  }
+  if (IdleRevokeAfter(config) < absl::Hours(24)) {
+    checks.push_back(InvalidField("idleRevokeAfter", "must be at least 24h"));
+  } else if (IdleRevokeAfter(config) <= refresh) {
+    // Nobody looks sooner.
+    checks.push_back(InvalidField("idleRevokeAfter", "must be longer than idleRefresh (168h unless it is set)"));
+  }
   return MergeViolations(checks);
 }
 
@@ -162,6 +187,7 @@ struct TokenBrokerServer::Parts {
   Sources sources;
   std::unique_ptr<TaskRunner> fetchers;  // After what its tasks use: it stops first.
   std::unique_ptr<Resolver> resolver;
+  std::unique_ptr<Revocations> revocations;
   std::unique_ptr<Revoker> revoker;
   std::unique_ptr<AccountIdentity> account_identity;
   std::unique_ptr<WaitingLinks> waiting_links;
@@ -169,7 +195,10 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<Accounts> accounts;
   std::unique_ptr<Renamer> renamer;
   std::unique_ptr<WebPages> pages;
+  std::unique_ptr<Renewals> renewals;
   std::unique_ptr<Background> background;
+  std::unique_ptr<EndingApps> ending_apps;
+  std::unique_ptr<Endings> endings;
   std::unique_ptr<RedisSubscriber> doorbell;
   std::unique_ptr<RpcServer> server;
   std::unique_ptr<PlatformListener> platforms;
@@ -178,6 +207,7 @@ struct TokenBrokerServer::Parts {
   absl::Status Build(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
   absl::Status OpenAudit(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
   void AddSources(const Clock& clock);
+  void AddBackground(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
   absl::Status ConnectRedis(const config::v1::TokenBrokerConfig& config);
   absl::Status Listen(const config::v1::TokenBrokerConfig& config, const Clock& clock);
   absl::Status ListenForPlatforms(const config::v1::TokenBrokerConfig& config, const Clock& clock,
@@ -196,12 +226,10 @@ absl::Status ValidateTokenBrokerConfig(const config::v1::TokenBrokerConfig& conf
   if (config.has_redis()) {
     checks.push_back(ValidateRedis(config.redis()));
   }
-  if (config.has_idle_refresh() && FromProtoDuration(config.idle_refresh()) < absl::Hours(1)) {
-    checks.push_back(InvalidField("idleRefresh", "must be at least 1h"));
-  }
   if (config.has_platform()) {
     checks.push_back(ValidatePlatformListener(config.platform()));
   }
+  checks.push_back(ValidateIdle(config));
   checks.push_back(AuditSegments::MaxBytesFrom(config.audit_backlog_limit(), kBacklogLimit).status());
   return MergeViolations(checks);
 }
@@ -280,6 +308,8 @@ void TokenBrokerServer::Parts::Obey(const ControlUpdate& update) {
   }
   if (update.full || update.config_changed) {
     providers->Examine(update.snapshot);
+    revocations->Expect(*update.snapshot);
+    ending_apps->See(*update.snapshot);
   }
   for (const registry::v1::Invalidation& invalidation : update.invalidations) {
     switch (invalidation.kind()) {
@@ -335,21 +365,32 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   fetch_lanes = std::make_unique<FetchLanes>(*fetchers, FetchLanes::Options{.max_waiting = kMaxQueue});
   AddSources(clock);
   resolver = std::make_unique<Resolver>(*control, sources, *audit, *runner, clock);
-  revoker = std::make_unique<Revoker>(*vault, *endpoint, *invalidations, clock);
+  revocations = std::make_unique<Revocations>(*vault, *control, *providers, *endpoint, *audit, clock);
+  revoker = std::make_unique<Revoker>(*vault, *invalidations, *revocations, clock);
   account_identity = std::make_unique<AccountIdentity>(*http);
   ExpectAccountQuestions();
   waiting_links = std::make_unique<WaitingLinks>(*vault, *revoker, clock);
-  linker = std::make_unique<Linker>(public_url, *vault, *secrets, *providers, *endpoint, *account_identity,
-                                    *waiting_links, *invalidations, *audit, clock, refreshing.flight.idle_refresh);
+  linker = std::make_unique<Linker>(
+      public_url, *vault, *secrets, *providers, *endpoint, *account_identity, *waiting_links, *invalidations, *audit,
+      clock, Linker::IdleTimes{.refresh = refreshing.flight.idle_refresh, .revoke_after = IdleRevokeAfter(config)});
   accounts = std::make_unique<Accounts>(public_url, *control, *vault, *key, *revoker, *providers, *user_credentials,
                                         *audit, clock);
   renamer = std::make_unique<Renamer>(*control, *vault, *invalidations, *audit, clock);
   pages = std::make_unique<WebPages>(public_url, *control, verifier.get(), *vault, *linker, *user_credentials, *key,
                                      *audit, clock);
-  background =
-      std::make_unique<Background>(*vault, *connections, *refresher, *revoker, *behind, clock, absl::Seconds(30));
+  AddBackground(config, clock, peers);
   control->AddListener([this](const ControlUpdate& update) { Obey(update); });
   return absl::OkStatus();
+}
+
+void TokenBrokerServer::Parts::AddBackground(const config::v1::TokenBrokerConfig& config, const Clock& clock,
+                                             const BrokerPeers& peers) {
+  renewals = std::make_unique<Renewals>(*vault, *connections, *refresher, *invalidations, *audit, clock,
+                                        IdleRevokeAfter(config));
+  background = std::make_unique<Background>(*vault, *renewals, *revocations, clock, absl::Seconds(30));
+  DueLane& lane = background->revocations();
+  ending_apps = std::make_unique<EndingApps>(peers.registry, *control, *vault, *invalidations, lane, *audit, clock);
+  endings = std::make_unique<Endings>(*control, *vault, *cache, *invalidations, *revocations, lane, *audit, clock);
 }
 
 // What a plan may name, and who gives it.
@@ -385,6 +426,8 @@ absl::Status TokenBrokerServer::Parts::Listen(const config::v1::TokenBrokerConfi
         std::make_unique<TokenBrokerService>(handler, *resolver, *accounts, *renamer, *user_credentials));
     handler.service = "sallyport.token_broker.v1.SignIns";
     services.push_back(std::make_unique<SignInsService>(handler, *sign_in_store));
+    handler.service = "sallyport.token_broker.v1.Endings";
+    services.push_back(std::make_unique<EndingsService>(handler, *endings));
     handler.service = "sallyport.web.v1.Web";
     services.push_back(std::make_unique<WebService>(handler, *pages));
     return services;
@@ -456,7 +499,7 @@ void TokenBrokerServer::SetServing(bool serving) {
 
 void TokenBrokerServer::StopTaking() {
   if (parts_->background != nullptr) {
-    parts_->background->Stop();
+    parts_->background->StopTaking();
   }
   if (parts_->refresher != nullptr) {
     parts_->refresher->StopTaking();
@@ -487,6 +530,10 @@ void TokenBrokerServer::Shutdown(absl::Duration grace) {
   parts_->doorbell.reset();
   if (parts_->control != nullptr) {
     parts_->control->Stop();
+  }
+  if (parts_->ending_apps != nullptr) {
+    parts_->ending_apps->Stop();
+    parts_->background->Stop();
   }
   for (const std::unique_ptr<TaskRunner>* runner : {&parts_->fetchers, &parts_->runner, &parts_->behind}) {
     if (*runner != nullptr) {

@@ -26,6 +26,7 @@ std::map<std::string, MethodTable> TokenBrokerMethodTables() {
             {"ListOwnCredentials", edge},
             {"SetCredential", edge},
             {"ClearCredential", edge}}},
+          {"sallyport.token_broker.v1.Endings", {{"EndConnections", {"authn"}}}},
           {"sallyport.token_broker.v1.SignIns", {{"StoreTokens", {"authn"}}}},
           {"sallyport.web.v1.Web", {{"Handle", edge}}}};
 }

@@ -353,6 +353,8 @@ void TokenCache::InvalidateSubject(const std::string& subject) {
   for (auto it = entries_.lower_bound(prefix); it != entries_.end() && absl::StartsWith(it->first, prefix);) {
     it = entries_.erase(it);
   }
+  // With the user's keys gone, what others have put into Redis under the old root must not open here either.
+  sealers_.erase(subject);
 }
 
 void TokenCache::Clear() {
