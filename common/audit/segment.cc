@@ -117,6 +117,7 @@ struct AuditSegments::State {
   int64_t size ABSL_GUARDED_BY(mu) = 0;
   uint64_t number ABSL_GUARDED_BY(mu) = 0;  // Of the segment.
   uint64_t last ABSL_GUARDED_BY(mu) = 0;    // Sequence.
+  uint64_t taken ABSL_GUARDED_BY(mu) = 0;   // Deferred, and not written yet.
   std::string chain ABSL_GUARDED_BY(mu) = std::string(kHashSize, '\0');
   std::string buffer ABSL_GUARDED_BY(mu);        // Reused.
   std::string lost_event ABSL_GUARDED_BY(mu);    // Reused.
@@ -163,6 +164,13 @@ struct AuditSegments::State {
   // Writes `buffer` whole or not at all.
   absl::Status WriteBuffer(std::string next_chain, uint64_t next_last) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   absl::Status AwaitSync(uint64_t ticket) ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  // The highest number that events taken on will need is in the shared page.
+  void ShowTaken() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    page->slots[kSlots - 1].count.store(last + taken, std::memory_order_relaxed);
+  }
+  // In `buffer`, which is begun anew; the numbers follow `last`.
+  absl::Status FrameNumbered(const std::vector<audit::v1::Event>& events, std::string* next_chain)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void NoteSynced(uint64_t through) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) { sync_ticket = std::max(sync_ticket, through); }
   // After a failed fsync the kernel may have dropped the pages, and the next fsync says OK: what was not yet known to
   // be safe stays failed, and another file is begun.
@@ -310,6 +318,28 @@ void AuditSegments::State::Frame(absl::string_view event, std::string* next_chai
   audit_format::AppendRecord(event, next_chain, &buffer);
 }
 
+absl::Status AuditSegments::State::FrameNumbered(const std::vector<audit::v1::Event>& events, std::string* next_chain) {
+  buffer.clear();
+  uint64_t sequence = last;
+  audit::v1::Event numbered;
+  std::string bytes;
+  for (const audit::v1::Event& event : events) {
+    numbered = event;
+    numbered.set_source(options.source);
+    numbered.set_boot(boot);
+    numbered.set_sequence(++sequence);
+    if (!numbered.has_at()) {
+      *numbered.mutable_at() = ToTimestamp(clock->Now());
+    }
+    numbered.SerializeToString(&bytes);
+    if (bytes.size() > audit_format::kMaxEventBytes) {
+      return absl::InvalidArgumentError("the audit event is larger than 64 KiB");
+    }
+    Frame(bytes, next_chain);
+  }
+  return absl::OkStatus();
+}
+
 void AuditSegments::State::FrameLost(uint64_t from, uint64_t to, std::string* next_chain) {
   audit::v1::Event event;
   event.set_source(options.source);
@@ -441,9 +471,31 @@ absl::Status AuditSegments::Append(audit::v1::Event event) {
     state.Frame(bytes, &next_chain);
     RETURN_IF_ERROR(state.WriteBuffer(std::move(next_chain), event.sequence()));
     ticket = state.write_ticket;
+    if (state.taken > 0) {
+      state.ShowTaken();
+    }
   }
   RETURN_IF_ERROR(state.AwaitSync(ticket));
   state.written.Increment();
+  return absl::OkStatus();
+}
+
+void AuditSegments::TakeOn() {
+  MutexLock lock(state_->mu);
+  ++state_->taken;
+  state_->ShowTaken();
+}
+
+absl::Status AuditSegments::WriteTaken(const std::vector<audit::v1::Event>& events) {
+  State& state = *state_;
+  MutexLock lock(state.mu);
+  RETURN_IF_ERROR(state.Admit());
+  std::string next_chain = state.chain;
+  RETURN_IF_ERROR(state.FrameNumbered(events, &next_chain));
+  RETURN_IF_ERROR(state.WriteBuffer(std::move(next_chain), state.last + events.size()));
+  state.taken -= std::min<uint64_t>(state.taken, events.size());
+  state.ShowTaken();
+  state.written.Increment(static_cast<double>(events.size()));
   return absl::OkStatus();
 }
 

@@ -81,6 +81,8 @@ class Standalone final : public RunningService {
 
   void SetServing(bool serving) override {
     if (health_ != nullptr) health_->SetServing(serving);
+    // Its listener for platforms answers health checks, too.
+    if (token_broker_ != nullptr) token_broker_->SetServing(serving);
   }
 
   // Callers before the called.
@@ -175,6 +177,7 @@ ServiceConfigs DeriveConfigs(const StandaloneConfig& config) {
   configs.token_broker.set_data_directory(data + "/token-broker");
   configs.token_broker.set_audit_backlog_limit(config.audit_backlog_limit());
   if (config.has_redis()) *configs.token_broker.mutable_redis() = config.redis();
+  if (config.has_platform()) *configs.token_broker.mutable_platform() = config.platform();
   if (config.has_idle_revoke_after()) {
     *configs.token_broker.mutable_idle_revoke_after() = config.idle_revoke_after();
   }

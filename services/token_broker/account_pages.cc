@@ -43,15 +43,17 @@ std::string Query(const registry::v1::McpServer& server, const std::string& acco
 
 std::string Or(const std::string& name, const char* otherwise) { return name.empty() ? otherwise : name; }
 
-std::string ConnectUrlOf(const PageVisit& visit) {
-  return AccountPages::ConnectUrl(*visit.server, visit.account, visit.txn, visit.return_to);
-}
-
 }  // namespace
 
-std::string AccountPages::ConfirmUrl(const registry::v1::McpServer& server, const Linker::Outcome& outcome) {
-  return absl::StrCat("/connect/", server.slug(), "/confirm",
-                      Query(server, outcome.account, outcome.txn, outcome.return_to));
+std::string AccountPages::ConfirmUrl(const registry::v1::McpServer& server, const Linker::Outcome& outcome,
+                                     const Passport& passport) const {
+  std::string url = absl::StrCat("/connect/", server.slug(), "/confirm",
+                                 Query(server, outcome.account, outcome.txn, outcome.return_to));
+  // The server's policy need not allow what the platform's configuration did.
+  if (!outcome.platform.empty() && !outcome.return_to.empty()) {
+    absl::StrAppend(&url, "&back=", PercentEncode(forms_.SignedWayBack(passport, outcome.return_to)));
+  }
+  return url;
 }
 
 std::string AccountPages::ConnectUrl(const registry::v1::McpServer& server, const std::string& account,
@@ -59,11 +61,29 @@ std::string AccountPages::ConnectUrl(const registry::v1::McpServer& server, cons
   return absl::StrCat("/connect/", server.slug(), Query(server, account, txn, return_to));
 }
 
+std::string AccountPages::DoneQuery(const registry::v1::McpServer& server, const std::string& account) {
+  return Query(server, account, "", "");
+}
+
+std::string AccountPages::DoneUrl(const registry::v1::McpServer& server, const std::string& account) {
+  return absl::StrCat("/connect/", server.slug(), "/done", DoneQuery(server, account));
+}
+
+page::Html AccountPages::Onward(const PageVisit& visit) const {
+  if (forms_.IsSignedWayBack(visit)) {
+    return page::ButtonLink(visit.return_to, "Back to where you came from");
+  }
+  page::Html next =
+      page::ButtonLink(ConnectUrl(*visit.server, visit.account, visit.txn, visit.return_to), "Connect again");
+  next += BackLink(visit.txn);
+  return next;
+}
+
 WebResponse AccountPages::NotFound(const PageVisit& visit, const absl::Status& status) const {
   if (absl::IsNotFound(status)) {
     return Message(410, forms_.host(), "Nothing to confirm",
                    "This was answered already, or ten minutes have passed. What was not confirmed is revoked.",
-                   page::ButtonLink(ConnectUrlOf(visit), "Connect again"));
+                   Onward(visit));
   }
   Log(LogLevel::kWarning, "account_not_confirmed", {{"app", visit.app->slug()}, {"status", status}});
   return NotNow(forms_.host(), BackLink(visit.txn));
@@ -74,7 +94,7 @@ WebResponse AccountPages::Show(const PageVisit& visit) const {
   if (!shown.ok()) {
     return NotFound(visit, shown.status());
   }
-  absl::StatusOr<page::Html> fields = forms_.Fields(visit, PurposeOf(visit, *shown), {"txn", "return_to"});
+  absl::StatusOr<page::Html> fields = forms_.Fields(visit, PurposeOf(visit, *shown), {"txn", "return_to", "back"});
   if (!fields.ok()) {
     return NotNow(forms_.host());
   }
@@ -106,8 +126,10 @@ WebResponse AccountPages::Answer(const PageVisit& visit) const {
   }
   const std::string answer = visit.Field("answer");
   if (!forms_.IsOurs(visit, PurposeOf(visit, *shown)) || (answer != "yes" && answer != "no")) {
-    Linker::Outcome same{.txn = visit.txn, .return_to = visit.return_to, .account = visit.account};
-    return FormTooOld(forms_.host(), ConfirmUrl(*visit.server, same));
+    const std::string again = absl::StrCat("/connect/", visit.server->slug(), "/confirm",
+                                           Query(*visit.server, visit.account, visit.txn, visit.return_to));
+    const std::string back = visit.Field("back");
+    return FormTooOld(forms_.host(), back.empty() ? again : absl::StrCat(again, "&back=", PercentEncode(back)));
   }
   Linker::Choice choice{.app = visit.app, .server = visit.server, .account = visit.account};
   choice.client_address = visit.request->client_address();
@@ -119,19 +141,19 @@ WebResponse AccountPages::Answer(const PageVisit& visit) const {
   if (IsRefusal(status)) {
     const Linker::Outcome outcome{
         .account = visit.account, .account_name = shown->account_name, .former_name = shown->former_name};
-    return Refused(*visit.app, visit.passport, status, outcome, BackLink(visit.txn));
+    return Refused(*visit.app, visit.passport, status, outcome, Onward(visit));
   }
   if (!status.ok()) {
     return NotFound(visit, absl::IsAborted(status) ? absl::NotFoundError("") : status);
   }
   if (answer == "no") {
-    page::Html next = page::ButtonLink(ConnectUrlOf(visit), "Connect again");
-    next += BackLink(visit.txn);
     return Message(200, forms_.host(), absl::StrCat(Or(shown->account_name, "The account"), " was not connected"),
-                   absl::StrCat("Nothing was changed. What ", app, " gave for it is being revoked."), next);
+                   absl::StrCat("Nothing was changed. What ", app, " gave for it is being revoked."), Onward(visit));
   }
   const std::string target =
-      progress_.NextOf(visit, *visit.server, visit.txn, visit.return_to, Query(*visit.server, visit.account, "", ""));
+      forms_.IsSignedWayBack(visit)
+          ? visit.return_to
+          : progress_.NextOf(visit, *visit.server, visit.txn, visit.return_to, DoneQuery(*visit.server, visit.account));
   return web::HtmlResponse(
       200, page::RenderContinue(absl::StrCat(app, " is connected"),
                                 absl::StrCat("Your ", AccountInWords(*visit.app, visit.account), " is connected."),

@@ -292,6 +292,7 @@ absl::StatusOr<v1::DisconnectResponse> Accounts::Disconnect(const v1::Disconnect
   RETURN_IF_ERROR(CheckAccountLabel("label", request.label()));
   const std::string uid = gone ? request.app_slug() : app->uid();
   AuditLog::Entry entry{.type = "link.disconnected", .subject = passport.subject};
+  entry.actor = passport.actor;
   entry.details = {{"app", request.app_slug()}};
   RETURN_IF_ERROR(audit_.Record(entry));
   const absl::StatusOr<Revoker::Ended> outcome =

@@ -34,12 +34,18 @@ WebResponse WebPages::Callback(const PageVisit& visit) {
   }
   const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid);
   if (server != nullptr && outcome.unconfirmed) {
-    return Redirect(AccountPages::ConfirmUrl(*server, outcome));
+    return Redirect(account_pages_.ConfirmUrl(*server, outcome, visit.passport));
+  }
+  if (!outcome.unconfirmed && !outcome.platform.empty() && !outcome.return_to.empty()) {
+    return Redirect(
+        outcome.return_to);  // Its configuration allowed it when the link was made, ten minutes ago at most.
+  }
+  if (server != nullptr && !outcome.unconfirmed && !outcome.platform.empty()) {
+    return Redirect(AccountPages::DoneUrl(*server, outcome.account));
   }
   if (server != nullptr) {
-    const std::string account = AccountParameter(*server, outcome.account);
     return Redirect(progress_.NextOf(visit, *server, outcome.txn, outcome.return_to,
-                                     account.empty() ? "" : absl::StrCat("?", account)));
+                                     AccountPages::DoneQuery(*server, outcome.account)));
   }
   if (outcome.unconfirmed) {
     return Message(400, host(), "This link cannot be used",
@@ -56,7 +62,7 @@ WebResponse WebPages::CallbackError(const PageVisit& visit, const absl::Status& 
   page::Html again;
   page::Html back = BackLink(outcome.txn);
   if (const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid); server != nullptr) {
-    if (MayReturnTo(*server, outcome.return_to)) {
+    if (!outcome.return_to.empty() && (!outcome.platform.empty() || MayReturnTo(*server, outcome.return_to))) {
       back = page::QuietLink(outcome.return_to, "Back to where you came from");
     }
     again = page::ButtonLink(AccountPages::ConnectUrl(*server, outcome.account, outcome.txn, ""), "Try again");

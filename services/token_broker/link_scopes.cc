@@ -57,4 +57,9 @@ std::vector<std::string> ScopesToAsk(const registry::v1::App& app, const Registr
   return scopes;
 }
 
+std::vector<std::string> WithScopes(std::vector<std::string> scopes, const std::vector<std::string>& more) {
+  AddNew(more, &scopes);
+  return scopes;
+}
+
 }  // namespace sallyport::token_broker

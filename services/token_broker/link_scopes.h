@@ -25,4 +25,7 @@ std::vector<std::string> NeededScopes(const registry::v1::App& app, const UserCo
 std::vector<std::string> ScopesToAsk(const registry::v1::App& app, const RegistrySnapshot& snapshot,
                                      const std::vector<std::string>& server_uids);
 
+// `scopes` and those of `more` that are not among them.
+std::vector<std::string> WithScopes(std::vector<std::string> scopes, const std::vector<std::string>& more);
+
 }  // namespace sallyport::token_broker

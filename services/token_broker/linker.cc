@@ -74,6 +74,7 @@ absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& pa
   flow.set_redirect_uri(absl::StrCat(public_url_, "/callback/", start.app->slug()));
   flow.set_txn(start.txn);
   flow.set_return_to(start.return_to);
+  flow.set_platform(start.platform);
   flow.set_token_url(provider.token_url);
   flow.set_account(start.account);
   *flow.mutable_scopes() = {start.scopes.begin(), start.scopes.end()};
@@ -84,6 +85,7 @@ absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& pa
   AuditLog::Entry entry{.type = "link.started", .subject = passport.subject, .client_address = start.client_address};
   entry.server_uid = start.server->uid();
   entry.server_slug = start.server->slug();
+  entry.actor = start.platform;
   entry.details = {{"app", start.app->slug()}, {"scopes", absl::StrJoin(start.scopes, " ")}};
   if (!start.account.empty()) {
     entry.details.emplace_back("account", start.account);
@@ -201,6 +203,7 @@ absl::Status Linker::Complete(const Return& returned, const Passport& passport, 
   outcome->server_uid = flow.server_uid();
   outcome->return_to = flow.return_to();
   outcome->account = flow.account();
+  outcome->platform = flow.platform();
   if (const std::string error = Parameter(returned.parameters, "error"); !error.empty()) {
     const std::string code = oauth::SafeErrorCode(error);
     RETURN_IF_ERROR(Refuse(*returned.app, returned.client_address, passport, code));
@@ -232,6 +235,7 @@ absl::Status Linker::Complete(const Return& returned, const Passport& passport, 
   }
   given.bound_to = BoundTo(provider);
   given.server_uid = flow.server_uid();
+  given.platform = flow.platform();
   given.client_address = returned.client_address;
   outcome->missing_scopes = MissingScopes({given.tokens.scopes().begin(), given.tokens.scopes().end()}, asked);
   return Settle(given, provider, passport, outcome);

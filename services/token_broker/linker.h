@@ -46,7 +46,8 @@ class Linker {
     std::string account;  // A label, or empty: checked by the caller.
     std::vector<std::string> scopes;
     std::string txn;
-    std::string return_to;  // Checked by the caller; empty: nowhere.
+    std::string return_to;      // Checked by the caller; empty: nowhere.
+    std::string platform = {};  // Id of the internal platform that asked for the link; empty: none did.
     std::string client_address;
   };
   // Where the browser goes. The pending link is in the vault before this returns.
@@ -63,6 +64,7 @@ class Linker {
     std::string server_uid;
     std::string return_to;
     std::string account;
+    std::string platform;
     // Asked and not granted.
     std::vector<std::string> missing_scopes;
     // Nothing is linked yet: it is another account than before, which its user has to confirm.
@@ -120,6 +122,7 @@ class Linker {
     v1::TokenSet tokens;
     std::string bound_to;  // Label kBoundTo.
     std::string server_uid;
+    std::string platform;
     std::string client_address;
   };
 

@@ -75,6 +75,7 @@ absl::Status Linker::Settle(const Given& given, const Provider& provider, const 
       AuditLog::Entry entry{.type = "link.unconfirmed", .subject = passport.subject};
       entry.client_address = given.client_address;
       entry.server_uid = given.server_uid;
+      entry.actor = given.platform;
       entry.details = {{"app", given.app.slug()}};
       RETURN_IF_ERROR(Keep(given, provider, passport));
       return audit_.Record(entry);
@@ -109,6 +110,7 @@ absl::Status Linker::Store(const Given& given, const Passport& passport) {
   invalidations_.Connection(given.key, stored->generation(), now);
   AuditLog::Entry entry{.type = "link.completed", .subject = passport.subject, .client_address = given.client_address};
   entry.server_uid = given.server_uid;
+  entry.actor = given.platform;
   entry.credentials = {UseOf(given.key.connection, stored->generation(), stored->version())};
   entry.details = {{"app", given.app.slug()}, {"scopes", absl::StrJoin(given.tokens.scopes(), " ")}};
   if (const std::string account = AccountLabelOf(given.key.connection); !account.empty()) {

@@ -23,6 +23,8 @@ std::string HostOf(const std::string& public_url) {
 
 std::string SessionOf(const Passport& passport) { return absl::StrCat(passport.subject, " ", passport.session_id); }
 
+std::string WayBackPurpose(const std::string& return_to) { return absl::StrCat("return ", return_to); }
+
 }  // namespace
 
 PageForms::PageForms(std::string public_url, BrokerKey& key, const Clock& clock)
@@ -45,6 +47,19 @@ bool PageForms::IsOurs(const PageVisit& visit, absl::string_view purpose) const 
   const absl::StatusOr<Secret> key = key_.For(kFormKey);
   return web::CheckSameOrigin(*visit.request, public_url_).ok() && key.ok() &&
          CheckFormToken(*key, visit.Field("csrf"), SessionOf(visit.passport), purpose, clock_.Now());
+}
+
+std::string PageForms::SignedWayBack(const Passport& passport, const std::string& return_to) const {
+  const absl::StatusOr<Secret> key = key_.For(kFormKey);
+  return key.ok() ? MakeFormToken(*key, SessionOf(passport), WayBackPurpose(return_to), clock_.Now() + kLinkLifetime)
+                  : "";
+}
+
+bool PageForms::IsSignedWayBack(const PageVisit& visit) const {
+  const std::string back = visit.Field("back");
+  const absl::StatusOr<Secret> key = back.empty() ? absl::NotFoundError("") : key_.For(kFormKey);
+  return key.ok() &&
+         CheckFormToken(*key, back, SessionOf(visit.passport), WayBackPurpose(visit.return_to), clock_.Now());
 }
 
 page::Page PageForms::PageFor(const PageVisit& visit, std::string title, std::string right) const {

@@ -9,6 +9,7 @@
 #include "common/rpc/control_stream.h"
 #include "sallyport/registry/v1/mcp_server.pb.h"
 #include "sallyport/web/v1/web.pb.h"
+#include "services/token_broker/platform/platform_link.h"
 
 namespace sallyport::token_broker {
 
@@ -25,8 +26,10 @@ struct PageVisit {
   // Label of the account of `app`; empty: the default one.
   std::string account;
   std::string txn;
-  // Allowed by the server's policy; empty: nowhere.
+  // Allowed by the server's policy, or by the platform's configuration; empty: nowhere.
   std::string return_to;
+  // Of the platform that made the link for this user, once its ticket has been checked; empty: none did.
+  PlatformLink by_platform = {};
 
   bool is_post() const { return request->method() == "POST"; }
   // Empty if there is none.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -37,6 +38,7 @@
 #include "services/token_broker/http_token_endpoint.h"
 #include "services/token_broker/invalidations.h"
 #include "services/token_broker/linker.h"
+#include "services/token_broker/platform/platform_listener.h"
 #include "services/token_broker/providers.h"
 #include "services/token_broker/refresher.h"
 #include "services/token_broker/renamer.h"
@@ -199,6 +201,7 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<Endings> endings;
   std::unique_ptr<RedisSubscriber> doorbell;
   std::unique_ptr<RpcServer> server;
+  std::unique_ptr<PlatformListener> platforms;
   std::atomic<bool> stopped{false};
 
   absl::Status Build(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
@@ -207,6 +210,8 @@ struct TokenBrokerServer::Parts {
   void AddBackground(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
   absl::Status ConnectRedis(const config::v1::TokenBrokerConfig& config);
   absl::Status Listen(const config::v1::TokenBrokerConfig& config, const Clock& clock);
+  absl::Status ListenForPlatforms(const config::v1::TokenBrokerConfig& config, const Clock& clock,
+                                  const BrokerPeers& peers);
   void Observe(const ConnectionKey& connection, const absl::StatusOr<SharedConnection>& result,
                const RefreshFlight::Report& report, const Clock& clock);
   void Obey(const ControlUpdate& update);
@@ -220,6 +225,9 @@ absl::Status ValidateTokenBrokerConfig(const config::v1::TokenBrokerConfig& conf
   }
   if (config.has_redis()) {
     checks.push_back(ValidateRedis(config.redis()));
+  }
+  if (config.has_platform()) {
+    checks.push_back(ValidatePlatformListener(config.platform()));
   }
   checks.push_back(ValidateIdle(config));
   checks.push_back(AuditSegments::MaxBytesFrom(config.audit_backlog_limit(), kBacklogLimit).status());
@@ -294,6 +302,9 @@ void TokenBrokerServer::Parts::Observe(const ConnectionKey& connection, const ab
 void TokenBrokerServer::Parts::Obey(const ControlUpdate& update) {
   if (update.full) {
     cache->Clear();
+  }
+  if (platforms != nullptr) {
+    platforms->Obey(update);
   }
   if (update.full || update.config_changed) {
     providers->Examine(update.snapshot);
@@ -425,6 +436,18 @@ absl::Status TokenBrokerServer::Parts::Listen(const config::v1::TokenBrokerConfi
   return absl::OkStatus();
 }
 
+absl::Status TokenBrokerServer::Parts::ListenForPlatforms(const config::v1::TokenBrokerConfig& config,
+                                                          const Clock& clock, const BrokerPeers& peers) {
+  ShowPlatformMetrics();
+  if (!config.has_platform()) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(platforms, PlatformListener::Start(config.platform(), config.deployment().public_url(), peers.authn,
+                                                      {*control, *secrets, *connections, *accounts, *key, *verifier,
+                                                       segments.get(), *audit, clock}));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<TokenBrokerServer>> TokenBrokerServer::Start(const config::v1::TokenBrokerConfig& config,
                                                                             const Clock& clock,
                                                                             const BrokerPeers& peers) {
@@ -440,6 +463,7 @@ absl::StatusOr<std::unique_ptr<TokenBrokerServer>> TokenBrokerServer::Start(cons
                                          [&parts](const std::string& ring) { parts.refresher->Ring(ring); }, [] {}));
   }
   RETURN_IF_ERROR(parts.Listen(config, clock));
+  RETURN_IF_ERROR(parts.ListenForPlatforms(config, clock, peers));
   parts.control->Start();
   parts.background->Start();
   return broker;
@@ -459,12 +483,19 @@ std::shared_ptr<grpc::Channel> TokenBrokerServer::InProcessChannel(const std::st
 
 int TokenBrokerServer::port() const { return parts_->server->port(); }
 
+int TokenBrokerServer::platform_port() const { return parts_->platforms == nullptr ? 0 : parts_->platforms->port(); }
+
 absl::Status TokenBrokerServer::Ready() const {
   return parts_->control->has_snapshot() ? absl::OkStatus()
                                          : absl::UnavailableError("no configuration from the registry yet");
 }
 
-void TokenBrokerServer::SetServing(bool serving) { parts_->server->SetServing(serving); }
+void TokenBrokerServer::SetServing(bool serving) {
+  parts_->server->SetServing(serving);
+  if (parts_->platforms != nullptr) {
+    parts_->platforms->SetServing(serving);
+  }
+}
 
 void TokenBrokerServer::StopTaking() {
   if (parts_->background != nullptr) {
@@ -482,9 +513,15 @@ void TokenBrokerServer::Shutdown(absl::Duration grace) {
   const auto began = std::chrono::steady_clock::now();
   StopTaking();
   // Callers first: they may still be waiting for refreshes, which go on until they have stored what they were given.
+  std::thread platforms([this, grace] {
+    if (parts_->platforms != nullptr) {
+      parts_->platforms->Shutdown(grace);
+    }
+  });
   if (parts_->server != nullptr) {
     parts_->server->Shutdown(grace);
   }
+  platforms.join();
   if (parts_->refresher != nullptr) {
     // Beyond `grace`, but bound all the same: a token that a provider has just handed out exists nowhere else.
     const absl::Duration elapsed = absl::FromChrono(std::chrono::steady_clock::now() - began);

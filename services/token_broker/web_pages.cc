@@ -114,7 +114,12 @@ WebResponse WebPages::Handle(const WebRequest& request) {
                    "The address of this page is damaged. Begin again where you came from.");
   }
   visit.return_to = visit.Field("return_to");
-  if (!visit.return_to.empty() && !MayReturnTo(*visit.server, visit.return_to)) {
+  if (const PlatformLink link = PlatformLinkIn(visit.fields); !link.empty()) {
+    return path.size() == 3 ? ConnectForPlatform(visit, link)
+                            : Message(404, host(), "Not found", "There is no such page.");
+  }
+  const bool signed_way = step == "confirm" && forms_.IsSignedWayBack(visit);
+  if (!visit.return_to.empty() && !signed_way && !MayReturnTo(*visit.server, visit.return_to)) {
     return Message(400, host(), "No way back there",
                    "The address that this link leads back to is not one that the server's administrator has allowed "
                    "(policy.returnOrigins). Begin again where you came from.");
@@ -129,7 +134,13 @@ WebResponse WebPages::Handle(const WebRequest& request) {
     return Message(400, host(), "Not understood",
                    "The account's label in the address of this page is none: 1 to 64 letters, digits or ._@+-.");
   }
-  return step == "confirm" ? ConfirmAccount(visit) : step == "done" ? Done(visit) : Connect(visit);
+  if (step == "confirm") {
+    // What waits is of this session: whoever linked it may answer, for whatever server it was.
+    return visit.app == nullptr ? Message(404, host(), "Not found", "There is no such page.")
+           : visit.is_post()    ? account_pages_.Answer(visit)
+                                : account_pages_.Show(visit);
+  }
+  return step == "done" ? Done(visit) : Connect(visit);
 }
 
 bool WebPages::Choose(PageVisit& visit, const std::string& credential) {
@@ -160,14 +171,26 @@ bool WebPages::Choose(PageVisit& visit, const std::string& credential) {
   return true;
 }
 
-WebResponse WebPages::ConfirmAccount(const PageVisit& visit) {
-  if (visit.app == nullptr) {
-    return Message(404, host(), "Not found", "There is no such page.");
+WebResponse WebPages::ConnectForPlatform(PageVisit& visit, const PlatformLink& link) {
+  const UserConnection* account = AccountOf(*visit.server);
+  if (account == nullptr || !Choose(visit, "") || visit.app == nullptr) {
+    return Message(404, host(), "Nothing to connect", "This server needs no account of yours.");
   }
-  if (!MayUse(visit)) {
-    return Message(403, host(), "Not for you", "You may not use this server. Ask its administrator.");
+  const absl::StatusOr<Secret> key = key_.For(kPlatformLinkKey);
+  if (!key.ok()) {
+    return NotNow(host());
   }
-  return visit.is_post() ? account_pages_.Answer(visit) : account_pages_.Show(visit);
+  const PlatformLinkTarget target = {visit.passport.subject, visit.server->uid(), visit.app->uid()};
+  if (const absl::Status status = CheckPlatformLink(*key, visit.Field("for"), link, target, clock_.Now());
+      !status.ok()) {
+    return LinkRefused(visit, status);
+  }
+  visit.by_platform = link;
+  visit.account = link.account;  // The platform says which, not the server.
+  if (visit.is_post()) {
+    return BeginLink(visit);
+  }
+  return visit.return_to.empty() ? ShowConnect(visit) : LeaveForProvider(visit);
 }
 
 WebResponse WebPages::Connect(const PageVisit& visit) {
@@ -219,24 +242,27 @@ WebResponse WebPages::CheckLink(const PageVisit& visit, const std::string& ticke
     return NotNow(host());
   }
   const absl::Status status = CheckTicket(*key, ticket, visit.passport.subject, visit.server->uid(), clock_.Now());
+  if (!status.ok()) {
+    return LinkRefused(visit, status);
+  }
+  *refused = false;
+  return {};
+}
+
+WebResponse WebPages::LinkRefused(const PageVisit& visit, const absl::Status& status) const {
   if (absl::IsDeadlineExceeded(status)) {
     return Message(410, host(), "This link has expired",
                    "Links are good for ten minutes. Make the call again, and it will give you a new one.");
   }
-  if (!status.ok()) {
-    AuditLog::Entry entry{.type = "link.refused", .decision = audit::v1::DECISION_DENIED, .rule = "link_user_mismatch"};
-    entry.subject = visit.passport.subject;
-    entry.client_address = visit.request->client_address();
-    entry.server_uid = visit.server->uid();
-    entry.server_slug = visit.server->slug();
-    audit_.Record(entry).IgnoreError();  // It is refused either way.
-    return Message(
-        403, host(), "This link is somebody else's",
-        "It was made for another person's call, so it cannot connect your account. Never open such links from "
-        "others: whoever opens one would let the other person act with their account. (link_user_mismatch)");
-  }
-  *refused = false;
-  return {};
+  AuditLog::Entry entry{.type = "link.refused", .decision = audit::v1::DECISION_DENIED, .rule = "link_user_mismatch"};
+  entry.subject = visit.passport.subject;
+  entry.client_address = visit.request->client_address();
+  entry.server_uid = visit.server->uid();
+  entry.server_slug = visit.server->slug();
+  audit_.Record(entry).IgnoreError();  // It is refused either way.
+  return Message(403, host(), "This link is somebody else's",
+                 "It was made for another person's call, so it cannot connect your account. Never open such links from "
+                 "others: whoever opens one would let the other person act with their account. (link_user_mismatch)");
 }
 
 WebResponse WebPages::ShowConnect(const PageVisit& visit) {
@@ -257,6 +283,14 @@ WebResponse WebPages::ShowConnect(const PageVisit& visit) {
   if (visit.fields.count("account") > 0) {
     *fields += page::HiddenField("account", visit.account);
   }
+  if (!visit.by_platform.empty()) {
+    // What its ticket covers, beside the account.
+    for (const char* name : {"platform", "scopes"}) {
+      if (const std::string value = visit.Field(name); !value.empty()) {
+        *fields += page::HiddenField(name, value);
+      }
+    }
+  }
   const std::string app = NameOf(*visit.app);
   page::Page page = forms_.PageFor(visit, absl::StrCat("Connect ", app), app);
   page.body = page::Fill(complete ? "<h1>{} is connected</h1>" : "<h1>Connect {}</h1>", {app});
@@ -269,7 +303,7 @@ WebResponse WebPages::ShowConnect(const PageVisit& visit) {
                               ". You will be asked there to agree; what it gives us is kept encrypted and never shown "
                               "to the program that calls."));
   page.body += WhoIsAsked(visit.passport);
-  const std::vector<std::string> scopes = ScopesToAsk(*visit.app, *visit.snapshot, visit.passport.link_server_uids);
+  const std::vector<std::string> scopes = ScopesOf(visit);
   if (!scopes.empty()) {
     page.body += page::Fill("<p class=\"small\">Asked for: {}</p>", {absl::StrJoin(scopes, " ")});
   }
@@ -297,11 +331,20 @@ WebResponse WebPages::BeginLink(const PageVisit& visit) {
                                 host()));
 }
 
+std::vector<std::string> WebPages::ScopesOf(const PageVisit& visit) {
+  std::vector<std::string> servers = visit.passport.link_server_uids;
+  if (!visit.by_platform.empty()) {
+    servers.push_back(visit.server->uid());
+  }
+  return WithScopes(ScopesToAsk(*visit.app, *visit.snapshot, servers), visit.by_platform.ScopeList());
+}
+
 absl::StatusOr<std::string> WebPages::Begin(const PageVisit& visit) {
   Linker::Start start{.app = visit.app, .server = visit.server, .account = visit.account};
   start.txn = visit.txn;
   start.return_to = visit.return_to;
-  start.scopes = ScopesToAsk(*visit.app, *visit.snapshot, visit.passport.link_server_uids);
+  start.scopes = ScopesOf(visit);
+  start.platform = visit.by_platform.platform;
   start.client_address = visit.request->client_address();
   return linker_.Begin(start, visit.passport);
 }

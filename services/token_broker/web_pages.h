@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "common/caller/passport.h"
 #include "common/clock.h"
@@ -31,6 +32,8 @@ namespace sallyport::token_broker {
 //       it is linked, or stored
 //   GET, POST /connect/<server>/confirm
 //       see account_pages.h
+//   …?platform=…&for=…[&account=…][&scopes=…][&return_to=…]
+//       a link that an internal platform made for this user: whoever may use the server
 //   …?consent=1
 //       see consent_pages.h
 //   GET  /callback/<app>
@@ -59,9 +62,12 @@ class WebPages {
   web::v1::WebResponse Callback(const PageVisit& visit);
   web::v1::WebResponse CallbackError(const PageVisit& visit, const absl::Status& status,
                                      const Linker::Outcome& outcome);
+  // A link that an internal platform made for its user; see platform_link.h.
+  web::v1::WebResponse ConnectForPlatform(PageVisit& visit, const PlatformLink& link);
+  web::v1::WebResponse LinkRefused(const PageVisit& visit, const absl::Status& status) const;
+  // What the provider is asked for.
+  static std::vector<std::string> ScopesOf(const PageVisit& visit);
   web::v1::WebResponse CheckLink(const PageVisit& visit, const std::string& ticket, bool* refused);
-  // Whether it is the visitor's own to answer, and may be.
-  web::v1::WebResponse ConfirmAccount(const PageVisit& visit);
   // What the page is about, `credential` being what was asked for; false: not of this server.
   bool Choose(PageVisit& visit, const std::string& credential);
   const std::string& host() const { return forms_.host(); }
