@@ -12,7 +12,8 @@
 namespace sallyport {
 
 // What travels with a failed absl::Status beside code and message, as a payload: OAuth error code, stable reason,
-// refused fields, when to retry, where a person must go first. On the wire it is sallyport.common.v1.ErrorDetail in grpc::Status::error_details().
+// refused fields, when to retry, where a person must go first. On the wire it is sallyport.common.v1.ErrorDetail in
+// grpc::Status::error_details().
 struct ErrorDetail {
   struct Violation {
     std::string field;

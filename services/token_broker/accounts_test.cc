@@ -143,14 +143,16 @@ TEST_F(AccountsTest, WhatIsOnlyOwedIsPendingUntilItIsDone) {
 }
 
 TEST_F(AccountsTest, ListSaysWhenAnAccountWasUsedLast) {
-  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(72));
   TokenBrokerServer& broker = StartBroker();
+  const absl::Time linked_at = clock_.Now();
+  clock_for_all_.Advance(absl::Hours(48));
   const v1::ListConnectionsResponse before = List(broker);
   ASSERT_TRUE(Resolve(broker, {}, peers_.authn.Sign(CallPassport())).ok());
   const v1::ListConnectionsResponse after = List(broker);
 
-  EXPECT_FALSE(before.connections(0).has_last_used_at());
-  EXPECT_TRUE(after.connections(0).has_last_used_at());
+  EXPECT_EQ(FromTimestamp(before.connections(0).last_used_at()), FromTimestamp(ToTimestamp(linked_at)));
+  EXPECT_EQ(FromTimestamp(after.connections(0).last_used_at()), FromTimestamp(ToTimestamp(clock_.Now())));
 }
 
 TEST_F(AccountsTest, ConnectionOfAnAppThatIsGoneCanBeEnded) {

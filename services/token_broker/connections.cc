@@ -125,8 +125,8 @@ bool Connections::Answer(const Need& need, const SharedConnection& view, int att
   const bool refused = IsRefused(need, *view);
   const TokenTimes times = TimesOf(need, *view);
   // One that is renewed first, for it ends too soon; once it has been, it is as long as they get.
-  const bool too_short = need.least > absl::ZeroDuration() && attempts < kMaxAttempts && view->can_refresh && !refused &&
-                         IsUsable(times, now) && !Outlasts(times, need.least, now);
+  const bool too_short = need.least > absl::ZeroDuration() && attempts < kMaxAttempts && view->can_refresh &&
+                         !refused && IsUsable(times, now) && !Outlasts(times, need.least, now);
   const bool usable = IsUsable(times, now) && !refused && !too_short;
   // That an upstream refused a version does not concern those who were not refused, though they waited for the same
   // refresh.

@@ -21,8 +21,8 @@ class PendingLinks {
   // Random, with a hash of user and app at the end, by which their links are counted.
   static std::string NewState(const std::string& subject, const std::string& app_uid);
   static vault::v1::RecordName RecordOf(absl::string_view state);
-  // Deletes the oldest beyond ten. Call it after the link of `state` was stored: then the last of several that are begun
-  // at once counts them all.
+  // Deletes the oldest beyond ten. Call it after the link of `state` was stored: then the last of several that are
+  // begun at once counts them all.
   absl::Status Bound(absl::string_view state);
 
  private:

@@ -165,7 +165,7 @@ std::vector<Migration> VaultMigrations() {
       "ALTER TABLE record ADD COLUMN app_uid TEXT NOT NULL DEFAULT ''",
       "ALTER TABLE record ADD COLUMN listed_until BIGINT NOT NULL DEFAULT 0",
       "ALTER TABLE record ADD COLUMN used_at BIGINT",
-      "UPDATE record SET app_uid = name WHERE kind = 'connection'",
+      "UPDATE record SET app_uid = name, used_at = updated_at WHERE kind = 'connection'",
       "DROP INDEX record_due",
       "CREATE INDEX record_due ON record (kind, next_at, rid) WHERE next_at IS NOT NULL",
       "CREATE INDEX record_due_app ON record (kind, app_uid, next_at, rid) WHERE next_at IS NOT NULL",

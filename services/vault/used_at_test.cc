@@ -29,6 +29,8 @@ class UsedAtTest : public ::testing::TestWithParam<SqlDialect> {
     }
     harness_ = std::make_unique<Harness>(GetParam());
     ASSERT_THAT(harness_->Put(Broker(), Connection(), "tokens"), IsOk());
+    linked_at_ = UsedAt();
+    SetUsedAt(absl::InfinitePast());
   }
   absl::Time UsedAt() {
     return harness_->Query("SELECT used_at FROM record WHERE kind = 'connection'")[0].TimeAt("used_at");
@@ -47,6 +49,7 @@ class UsedAtTest : public ::testing::TestWithParam<SqlDialect> {
     return now;
   }
   std::unique_ptr<Harness> harness_;
+  absl::Time linked_at_;
 };
 
 INSTANTIATE_TEST_SUITE_P(Engines, UsedAtTest, ::testing::Values(SqlDialect::kSqlite, SqlDialect::kPostgresql),
@@ -55,7 +58,6 @@ INSTANTIATE_TEST_SUITE_P(Engines, UsedAtTest, ::testing::Values(SqlDialect::kSql
                          });
 
 TEST_P(UsedAtTest, ReadingAndLeasingByTheOwnerCount) {
-  EXPECT_EQ(UsedAt(), absl::InfinitePast()) << "linking is no use";
   ASSERT_EQ(harness_->Payload(Broker(), Connection()), "tokens");
   EXPECT_LT(absl::AbsDuration(UsedAt() - Now()), absl::Minutes(5));
   EXPECT_TRUE(harness_->Get(Broker(), Connection())->metadata().has_used_at());
@@ -69,6 +71,14 @@ TEST_P(UsedAtTest, ReadingAndLeasingByTheOwnerCount) {
   SetUsedAt(absl::InfinitePast());
   ASSERT_THAT(harness_->Get(Broker(kUser, Passport::Purpose::kPlatform), Connection()), IsOk());
   EXPECT_NE(UsedAt(), absl::InfinitePast()) << "a platform acts for them";
+}
+
+TEST_P(UsedAtTest, ItCountsFromTheLinkOn) { EXPECT_LT(absl::AbsDuration(linked_at_ - Now()), absl::Minutes(5)); }
+
+TEST_P(UsedAtTest, LookingAtOnesAccountsIsNoUse) {
+  ASSERT_THAT(harness_->Get(Broker(kUser, Passport::Purpose::kApi), Connection()), IsOk());
+  ASSERT_THAT(harness_->Get(Broker(kUser, Passport::Purpose::kLink), Connection()), IsOk());
+  EXPECT_EQ(UsedAt(), absl::InfinitePast());
 }
 
 TEST_P(UsedAtTest, IsWrittenOnceADay) {
@@ -160,8 +170,9 @@ TEST_P(MigrationTest, RecordsOfTheReleaseBeforeComeOver) {
     EXPECT_EQ((*rows)[2].Text("app_uid"), "");
     for (const Row& row : *rows) {
       EXPECT_EQ(row.Int("listed_until"), 0);
-      EXPECT_TRUE(row.IsNull("used_at"));
     }
+    EXPECT_EQ((*rows)[0].Int("used_at"), 10) << "the last that is known";
+    EXPECT_TRUE((*rows)[2].IsNull("used_at"));
     const auto found = FindRecord(tx, {{"user", "corp:ada"}, "connection", "app_1"});
     if (!found.ok()) return found.status();
     EXPECT_EQ((*found)->head, 3);

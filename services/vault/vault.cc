@@ -213,6 +213,9 @@ absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const Rec
     ASSIGN_OR_RETURN(const bool adopted, keyring_.Adopted(tx));
     value.unbound = !adopted;
   }
+  if (id.kind == "connection") {
+    row.used_at = now;  // From the link on.
+  }
   RETURN_IF_ERROR(ledger_.WriteHead(tx, row, row.last_version + 1, value, now));
   response.set_version(row.head);
   response.set_generation(row.generation);

@@ -26,7 +26,9 @@ void CountOwed(int count) {
 }
 
 bool IsUse(const Caller& caller, const RecordId& id) {
-  return id.kind == "connection" && caller.passport.has_value() && caller.passport->subject == id.owner.id;
+  return id.kind == "connection" && caller.passport.has_value() && caller.passport->subject == id.owner.id &&
+         (caller.passport->purpose == Passport::Purpose::kCall ||
+          caller.passport->purpose == Passport::Purpose::kPlatform);
 }
 
 bool IsUseToNote(const RecordRow& row, absl::Time now) { return row.used_at <= now - kUseNoted; }

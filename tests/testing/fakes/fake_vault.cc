@@ -263,6 +263,7 @@ absl::StatusOr<vault::v1::PutResponse> FakeVault::Put(const Caller& caller, cons
   if (!request.keep_generation() || row.generation == 0) BeginGeneration(row);
   Value value = ValueOf(request);
   value.version.bound = adopted_ || !request.origins().empty() || !IsSent(name.kind());
+  if (row.name.kind() == "connection") row.used_at = clock_.Now();
   WriteHead(row, row.last_version + 1, std::move(value));
   row.written_with = caller.passport;
   response.set_version(row.head);
@@ -303,8 +304,10 @@ absl::StatusOr<vault::v1::GetResponse> FakeVault::Get(const Caller& caller, cons
 
 void FakeVault::NoteUse(const Caller& caller, Row& row) {
   const auto passport = PassportOf(caller);
-  const bool used = row.name.kind() == "connection" && passport.ok() && passport->has_value() &&
-                    (*passport)->subject == row.name.owner_id();
+  const bool used =
+      row.name.kind() == "connection" && passport.ok() && passport->has_value() &&
+      (*passport)->subject == row.name.owner_id() &&
+      ((*passport)->purpose == Passport::Purpose::kCall || (*passport)->purpose == Passport::Purpose::kPlatform);
   if (used && row.used_at <= clock_.Now() - kUseNoted) row.used_at = clock_.Now();
 }
 
