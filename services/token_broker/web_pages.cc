@@ -559,8 +559,8 @@ WebResponse WebPages::Callback(const Visit& visit) {
     return CallbackError(visit, status, outcome);
   }
   if (!outcome.platform.empty() && !outcome.return_to.empty()) {
-    return Redirect(
-        outcome.return_to);  // Its configuration allowed it when the link was made, ten minutes ago at most.
+    // Its configuration allowed it when the link was made, ten minutes ago at most.
+    return Redirect(outcome.return_to);
   }
   const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid);
   if (server != nullptr && !outcome.platform.empty()) {
