@@ -91,8 +91,8 @@ inline TestCertificate MakeTestCertificate(const TestCertificate* issuer, const 
   for (const std::string& uri : uris) {
     names += (names.empty() ? "URI:" : ",URI:") + uri;
   }
-  for (const std::string& name : dns_names) {
-    names += (names.empty() ? "DNS:" : ",DNS:") + name;
+  for (const std::string& dns_name : dns_names) {
+    names += (names.empty() ? "DNS:" : ",DNS:") + dns_name;
   }
   if (!names.empty()) {
     extend(NID_subject_alt_name, names);
