@@ -262,7 +262,7 @@ absl::Status PlatformWorld::StartBroker(const std::string& program) {
                    ", trustDomain: ", kTrustDomain, "}\npeers: {registry: \"127.0.0.1:", registry_server_->port(),
                    "\", authn: \"127.0.0.1:", authn_server_->port(), "\", vault: \"127.0.0.1:", vault_server_->port(),
                    "\"}\ndeployment: {publicUrl: \"", kPublicUrl, "\"}\ndataDirectory: ", directory_.File("data"),
-                   "\nplatform: {listen: ", target, ", certificate: ", platforms.certificate,
+                   "\nplatform: {listen: \"", target, "\", certificate: ", platforms.certificate,
                    ", privateKey: ", platforms.private_key, ", clientCaBundle: ", platforms.ca_bundle, "}\n"));
   std::filesystem::permissions(config, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
   PinThread(Side::kMeasured);
