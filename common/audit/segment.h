@@ -53,7 +53,7 @@ class AuditSegments {
   absl::Status Append(audit::v1::Event event);
 
   // Deferred mode, beside the synced one. TakeOn counts an event that WriteTaken will write soon: should the process
-  // die before, it is recorded as lost.
+  // die before, it is recorded as lost. Never waits for the disk.
   void TakeOn();
   // Fills in what Append does and writes all of these, or none, which have been taken on; not synced. Errors as Append.
   absl::Status WriteTaken(const std::vector<audit::v1::Event>& events);
