@@ -117,12 +117,12 @@ struct AuditSegments::State {
   int64_t size ABSL_GUARDED_BY(mu) = 0;
   uint64_t number ABSL_GUARDED_BY(mu) = 0;  // Of the segment.
   uint64_t last ABSL_GUARDED_BY(mu) = 0;    // Sequence.
-  uint64_t taken ABSL_GUARDED_BY(mu) = 0;   // Deferred, and not written yet.
   std::string chain ABSL_GUARDED_BY(mu) = std::string(kHashSize, '\0');
   std::string buffer ABSL_GUARDED_BY(mu);        // Reused.
   std::string lost_event ABSL_GUARDED_BY(mu);    // Reused.
   uint64_t framed_lost ABSL_GUARDED_BY(mu) = 0;  // In `buffer`.
   bool closed ABSL_GUARDED_BY(mu) = false;
+  std::atomic<bool> deferring{false};
   // Group commit: writes up to `write_ticket` are in the file, up to `sync_ticket` on disk.
   uint64_t write_ticket ABSL_GUARDED_BY(mu) = 0;
   uint64_t sync_ticket ABSL_GUARDED_BY(mu) = 0;
@@ -164,10 +164,8 @@ struct AuditSegments::State {
   // Writes `buffer` whole or not at all.
   absl::Status WriteBuffer(std::string next_chain, uint64_t next_last) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   absl::Status AwaitSync(uint64_t ticket) ABSL_NO_THREAD_SAFETY_ANALYSIS;
-  // The highest number that events taken on will need is in the shared page.
-  void ShowTaken() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
-    page->slots[kSlots - 1].count.store(last + taken, std::memory_order_relaxed);
-  }
+  // Of the deferred mode: the highest number that what was written and taken on needs, in the shared page.
+  std::atomic<uint64_t>& needed() { return page->slots[kSlots - 1].count; }
   // In `buffer`, which is begun anew; the numbers follow `last`.
   absl::Status FrameNumbered(const std::vector<audit::v1::Event>& events, std::string* next_chain)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
@@ -471,8 +469,8 @@ absl::Status AuditSegments::Append(audit::v1::Event event) {
     state.Frame(bytes, &next_chain);
     RETURN_IF_ERROR(state.WriteBuffer(std::move(next_chain), event.sequence()));
     ticket = state.write_ticket;
-    if (state.taken > 0) {
-      state.ShowTaken();
+    if (state.deferring.load(std::memory_order_relaxed)) {
+      state.needed().fetch_add(1, std::memory_order_relaxed);
     }
   }
   RETURN_IF_ERROR(state.AwaitSync(ticket));
@@ -481,9 +479,15 @@ absl::Status AuditSegments::Append(audit::v1::Event event) {
 }
 
 void AuditSegments::TakeOn() {
-  MutexLock lock(state_->mu);
-  ++state_->taken;
-  state_->ShowTaken();
+  State& state = *state_;
+  if (!state.deferring.load(std::memory_order_acquire)) {
+    MutexLock lock(state.mu);
+    if (!state.deferring.load(std::memory_order_relaxed)) {
+      state.needed().store(state.last, std::memory_order_relaxed);
+      state.deferring.store(true, std::memory_order_release);
+    }
+  }
+  state.needed().fetch_add(1, std::memory_order_relaxed);
 }
 
 absl::Status AuditSegments::WriteTaken(const std::vector<audit::v1::Event>& events) {
@@ -493,8 +497,6 @@ absl::Status AuditSegments::WriteTaken(const std::vector<audit::v1::Event>& even
   std::string next_chain = state.chain;
   RETURN_IF_ERROR(state.FrameNumbered(events, &next_chain));
   RETURN_IF_ERROR(state.WriteBuffer(std::move(next_chain), state.last + events.size()));
-  state.taken -= std::min<uint64_t>(state.taken, events.size());
-  state.ShowTaken();
   state.written.Increment(static_cast<double>(events.size()));
   return absl::OkStatus();
 }

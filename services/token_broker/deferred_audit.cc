@@ -53,8 +53,12 @@ void DeferredAudit::Flush() {
   MutexLock flush_lock(flush_mu_);
   {
     MutexLock lock(mu_);
-    std::move(pending_.begin(), pending_.end(), std::back_inserter(writing_));
-    pending_.clear();
+    if (writing_.empty()) {
+      writing_.swap(pending_);
+    } else {
+      std::move(pending_.begin(), pending_.end(), std::back_inserter(writing_));
+      pending_.clear();
+    }
   }
   if (writing_.empty()) {
     return;

@@ -34,7 +34,7 @@ constexpr int kMaxStrangers = 32;
 constexpr size_t kMaxAddresses = 10'000;
 constexpr size_t kMaxIdentities = 1'000;
 constexpr Budgets::Limit kRefusals = {.per_second = 10, .at_once = 50};
-constexpr Budgets::Limit kQuestions = {.per_second = 500, .at_once = 1'000};
+constexpr Budgets::Limit kQuestions = {.per_second = 1'000, .at_once = 10'000};
 
 absl::Status Unknown(absl::string_view message) {
   return WithReason(absl::UnauthenticatedError(message), "platform_unknown");
