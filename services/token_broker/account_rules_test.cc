@@ -16,7 +16,7 @@ Account Of(const std::string& id, const std::string& email = "") {
   return account;
 }
 
-class AccountRulesTest : public testing::Test {
+class AccountRulesTest : public ::testing::Test {
  protected:
   AccountVerdict Judge(const Account* former, const Account& now) {
     return JudgeAccount(rules_, former, now, passport_);

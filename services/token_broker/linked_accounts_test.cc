@@ -118,7 +118,7 @@ class LinkedAccountsTest : public testing::BrokerTestBase {
   // Tokens of it are stored as nobody's connection, and will be revoked.
   size_t Waiting() {
     size_t count = 0;
-    for (const auto& name : peers_.vault.Live()) count += IsWaitingName(name.name()) ? 1 : 0;
+    for (const auto& name : peers_.vault.Live()) count += IsWaitingName(name.name()) ? size_t{1} : 0;
     return count;
   }
 
