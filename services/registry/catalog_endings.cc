@@ -22,8 +22,8 @@ constexpr char kKeptTooLong[] = "kept_too_long";
 audit::v1::Event FinishedEvent(const Store::EndingApp& ending, absl::string_view rule) {
   v1::App app;
   app.ParseFromString(ending.body);  // Of a damaged one the uid says which it was; it goes all the same.
-  audit::v1::Event event = ConfigEvent("config.app_finished", {ResourceTraits<v1::App>::kKind, ending.uid, app.slug()},
-                                       Writer());
+  audit::v1::Event event =
+      ConfigEvent("config.app_finished", {ResourceTraits<v1::App>::kKind, ending.uid, app.slug()}, Writer());
   event.set_decision(audit::v1::DECISION_ALLOWED);
   event.set_rule(std::string(rule));
   (*event.mutable_details())["since"] = absl::FormatTime(absl::RFC3339_sec, ending.since, absl::UTCTimeZone());

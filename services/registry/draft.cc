@@ -44,8 +44,8 @@ void SetReference(const SecretLedger::Version& version, common::v1::Secret& secr
 
 // Tokens that go to fewer places than before are carried nowhere.
 bool IsMoved(const SecretReach& before, const SecretReach& after) {
-  return before.origins != after.origins || !std::includes(before.onward.begin(), before.onward.end(),
-                                                           after.onward.begin(), after.onward.end());
+  return before.origins != after.origins ||
+         !std::includes(before.onward.begin(), before.onward.end(), after.onward.begin(), after.onward.end());
 }
 
 void CheckValue(const SecretField& field, Findings& findings) {

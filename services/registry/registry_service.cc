@@ -191,8 +191,7 @@ class RegistryService final : public v1::Registry::WithCallbackMethod_Watch<v1::
 
   Status FinishApp(ServerContext* context, const v1::FinishAppRequest* request,
                    v1::FinishAppResponse* /*response*/) override {
-    return Write("FinishApp", context, {},
-                 [&](const Writer&) { return parts_.catalog.FinishApp(request->app_uid()); });
+    return Write("FinishApp", context, {}, [&](const Writer&) { return parts_.catalog.FinishApp(request->app_uid()); });
   }
 
   Status PublishInvalidations(ServerContext* context, const v1::PublishInvalidationsRequest* request,

@@ -83,9 +83,7 @@ Store::Resource FromRow(const Row& row) {
   return {row.Text("uid"), row.Text("slug"), row.Int("version"), row.BytesAt("body")};
 }
 
-Store::EndingApp EndingFromRow(const Row& row) {
-  return {row.Text("uid"), row.BytesAt("body"), row.TimeAt("since")};
-}
+Store::EndingApp EndingFromRow(const Row& row) { return {row.Text("uid"), row.BytesAt("body"), row.TimeAt("since")}; }
 
 absl::Status AppendChange(Transaction& tx, int64_t revision, int64_t part, absl::string_view kind,
                           absl::string_view uid, bool deleted, const std::string& body) {
@@ -107,8 +105,8 @@ absl::Status AppendChange(Transaction& tx, int64_t revision, int64_t part, absl:
 }  // namespace
 
 std::vector<Migration> Store::Migrations() {
-  return {{1, CatalogSchema()},        {2, AuditOutbox::Schema()},       {3, AuditStore::Schema()},
-          {4, SecretWriteSchema()},    {5, ReplacedSecretSchema()},      {6, AuditNames::Schema()},
+  return {{1, CatalogSchema()},        {2, AuditOutbox::Schema()},        {3, AuditStore::Schema()},
+          {4, SecretWriteSchema()},    {5, ReplacedSecretSchema()},       {6, AuditNames::Schema()},
           {7, SecretLedger::Schema()}, {8, SecretLedger::ClientSchema()}, {9, EndingAppSchema()}};
 }
 
@@ -197,10 +195,9 @@ absl::Status Store::EndApp(Transaction& tx, const Resource& app, absl::Time sinc
   v1::App ending;
   RETURN_IF_ERROR(ParseInto(app.body, &ending));
   ending.clear_binding();  // It is erased at once: what it allowed is over.
-  RETURN_IF_ERROR(
-      tx.Exec("INSERT INTO ending_app (uid, body, since) VALUES (:uid, :body, :since)",
-              {{"uid", app.uid}, {"body", Bytes{ending.SerializeAsString()}}, {"since", since}})
-          .status());
+  RETURN_IF_ERROR(tx.Exec("INSERT INTO ending_app (uid, body, since) VALUES (:uid, :body, :since)",
+                          {{"uid", app.uid}, {"body", Bytes{ending.SerializeAsString()}}, {"since", since}})
+                      .status());
   ASSIGN_OR_RETURN(const int64_t revision, NextRevision(tx));
   return AppendChange(tx, revision, 0, kEndingApp, app.uid, false, "");
 }
@@ -213,8 +210,8 @@ absl::StatusOr<std::vector<Store::EndingApp>> Store::ListEndingApps(Transaction&
 }
 
 absl::StatusOr<std::optional<Store::EndingApp>> Store::FinishApp(Transaction& tx, const std::string& uid) {
-  ASSIGN_OR_RETURN(const auto row, tx.QueryRow("DELETE FROM ending_app WHERE uid = :uid RETURNING uid, body, since",
-                                               {{"uid", uid}}));
+  ASSIGN_OR_RETURN(const auto row,
+                   tx.QueryRow("DELETE FROM ending_app WHERE uid = :uid RETURNING uid, body, since", {{"uid", uid}}));
   if (!row) return std::optional<EndingApp>();
   ASSIGN_OR_RETURN(const int64_t revision, NextRevision(tx));
   RETURN_IF_ERROR(AppendChange(tx, revision, 0, kEndingApp, uid, true, ""));

@@ -17,7 +17,8 @@
 namespace sallyport::registry {
 
 // The catalog's tables: resources (current state, serialized), deleted apps that are ending, and the change table that
-// the control stream is read from. Everything takes the caller's transaction. What is in the vault stands in SecretLedger.
+// the control stream is read from. Everything takes the caller's transaction. What is in the vault stands in
+// SecretLedger.
 class Store {
  public:
   static std::vector<Migration> Migrations();
