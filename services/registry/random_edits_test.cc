@@ -90,7 +90,8 @@ class RandomEditsTest : public CatalogTest {
   bool DeleteApp(const Writer& writer) {
     const auto ending = Stored().ending_apps();
     if (!ending.empty() && OneIn(2)) {
-      EXPECT_THAT(catalog_->FinishApp(ending[static_cast<int>(Below(static_cast<size_t>(ending.size())))].uid()), IsOk());
+      EXPECT_THAT(catalog_->FinishApp(ending[static_cast<int>(Below(static_cast<size_t>(ending.size())))].uid()),
+                  IsOk());
     }
     return catalog_->Delete<v1::App>(Any(kApps), 0, writer).ok();
   }
