@@ -100,12 +100,13 @@ grpc::Status FakeRegistry::FinishApp(grpc::ServerContext* /*context*/, const reg
                                      registry::v1::FinishAppResponse* /*response*/) {
   MutexLock lock(mu_);
   finished_.push_back(request->app_uid());
+  auto& ending = *snapshot_.mutable_ending_apps();
+  const auto found =
+      std::find_if(ending.begin(), ending.end(), [&](const auto& app) { return app.uid() == request->app_uid(); });
+  if (found == ending.end()) return grpc::Status::OK;
+  ending.erase(found);
   registry::v1::WatchEvent event;
   event.mutable_delta()->add_finished_app_uids(request->app_uid());
-  auto& ending = *snapshot_.mutable_ending_apps();
-  ending.erase(
-      std::remove_if(ending.begin(), ending.end(), [&](const auto& app) { return app.uid() == request->app_uid(); }),
-      ending.end());
   Push(std::move(event));
   return grpc::Status::OK;
 }
