@@ -83,7 +83,7 @@ class RevokingTestBase : public BrokerTestBase {
     return !peers_.vault.Head(ConnectionRecord(key.subject, key.connection)).empty();
   }
 
-  FakeClock clock_for_all_{absl::Now()};
+  FakeClock clock_for_all_{absl::FromUnixSeconds(1'700'000'000)};
   Mutex mu_;
   HttpProvider::Response answer_ = {200, "", "application/json", ""};
   const HttpProvider::Response up_ = {

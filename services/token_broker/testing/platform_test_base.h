@@ -133,7 +133,7 @@ class PlatformTestBase : public BrokerTestBase {
     return last;
   }
 
-  FakeClock clock_for_all_{absl::Now()};
+  FakeClock clock_for_all_{absl::FromUnixSeconds(1'700'000'000)};
   ::sallyport::testing::TempDirectory certificates_;
   ::sallyport::testing::TestCertificate authority_ = ::sallyport::testing::MakeTestCertificate(nullptr, {});
   std::string certificate_;
