@@ -22,6 +22,7 @@ std::string Serialize(const ErrorDetail& detail) {
   common::v1::ErrorDetail proto;
   proto.set_oauth_error(detail.oauth_error);
   proto.set_reason(detail.reason);
+  proto.set_link(detail.link);
   for (const ErrorDetail::Violation& violation : detail.violations) {
     common::v1::FieldViolation* out = proto.add_violations();
     out->set_field(violation.field);
@@ -42,6 +43,7 @@ ErrorDetail Parse(const std::string& bytes) {
   }
   detail.oauth_error = proto.oauth_error();
   detail.reason = proto.reason();
+  detail.link = proto.link();
   for (const common::v1::FieldViolation& violation : proto.violations()) {
     detail.violations.push_back({violation.field(), violation.message()});
   }

@@ -12,7 +12,8 @@
 namespace sallyport {
 
 // What travels with a failed absl::Status beside code and message, as a payload: OAuth error code, stable reason,
-// refused fields, when to retry. On the wire it is sallyport.common.v1.ErrorDetail in grpc::Status::error_details().
+// refused fields, when to retry, where a person must go first. On the wire it is sallyport.common.v1.ErrorDetail in
+// grpc::Status::error_details().
 struct ErrorDetail {
   struct Violation {
     std::string field;
@@ -22,6 +23,7 @@ struct ErrorDetail {
   std::string reason;
   std::vector<Violation> violations;
   absl::Duration retry_after = absl::ZeroDuration();
+  std::string link;
 };
 
 // `status` must not be OK. Messages are lower case, no trailing dot, never hold a secret or user text longer than 64

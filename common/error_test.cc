@@ -18,6 +18,7 @@ TEST(ErrorTest, DetailsSurviveTheWire) {
   detail.reason = "link_user_mismatch";
   detail.violations = {{"slug", "is required"}};
   detail.retry_after = absl::Milliseconds(1500);
+  detail.link = "https://gw.example.com/connect/a";
 
   const absl::Status back = FromGrpcStatus(ToGrpcStatus(WithDetail(absl::UnavailableError("later"), detail)));
 
@@ -29,6 +30,7 @@ TEST(ErrorTest, DetailsSurviveTheWire) {
   EXPECT_EQ(got.violations[0].field, "slug");
   EXPECT_EQ(got.violations[0].message, "is required");
   EXPECT_EQ(got.retry_after, absl::Milliseconds(1500));
+  EXPECT_EQ(got.link, "https://gw.example.com/connect/a");
 }
 
 TEST(ErrorTest, InternalAndUnknownLoseTheirMessageOnTheWire) {

@@ -122,6 +122,7 @@ struct AuditSegments::State {
   std::string lost_event ABSL_GUARDED_BY(mu);    // Reused.
   uint64_t framed_lost ABSL_GUARDED_BY(mu) = 0;  // In `buffer`.
   bool closed ABSL_GUARDED_BY(mu) = false;
+  std::atomic<bool> deferring{false};
   // Group commit: writes up to `write_ticket` are in the file, up to `sync_ticket` on disk.
   uint64_t write_ticket ABSL_GUARDED_BY(mu) = 0;
   uint64_t sync_ticket ABSL_GUARDED_BY(mu) = 0;
@@ -163,6 +164,11 @@ struct AuditSegments::State {
   // Writes `buffer` whole or not at all.
   absl::Status WriteBuffer(std::string next_chain, uint64_t next_last) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   absl::Status AwaitSync(uint64_t ticket) ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  // Of the deferred mode: the highest number that what was written and taken on needs, in the shared page.
+  std::atomic<uint64_t>& needed() { return page->slots[kSlots - 1].count; }
+  // In `buffer`, which is begun anew; the numbers follow `last`.
+  absl::Status FrameNumbered(const std::vector<audit::v1::Event>& events, std::string* next_chain)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void NoteSynced(uint64_t through) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) { sync_ticket = std::max(sync_ticket, through); }
   // After a failed fsync the kernel may have dropped the pages, and the next fsync says OK: what was not yet known to
   // be safe stays failed, and another file is begun.
@@ -310,6 +316,28 @@ void AuditSegments::State::Frame(absl::string_view event, std::string* next_chai
   audit_format::AppendRecord(event, next_chain, &buffer);
 }
 
+absl::Status AuditSegments::State::FrameNumbered(const std::vector<audit::v1::Event>& events, std::string* next_chain) {
+  buffer.clear();
+  uint64_t sequence = last;
+  audit::v1::Event numbered;
+  std::string bytes;
+  for (const audit::v1::Event& event : events) {
+    numbered = event;
+    numbered.set_source(options.source);
+    numbered.set_boot(boot);
+    numbered.set_sequence(++sequence);
+    if (!numbered.has_at()) {
+      *numbered.mutable_at() = ToTimestamp(clock->Now());
+    }
+    numbered.SerializeToString(&bytes);
+    if (bytes.size() > audit_format::kMaxEventBytes) {
+      return absl::InvalidArgumentError("the audit event is larger than 64 KiB");
+    }
+    Frame(bytes, next_chain);
+  }
+  return absl::OkStatus();
+}
+
 void AuditSegments::State::FrameLost(uint64_t from, uint64_t to, std::string* next_chain) {
   audit::v1::Event event;
   event.set_source(options.source);
@@ -441,9 +469,35 @@ absl::Status AuditSegments::Append(audit::v1::Event event) {
     state.Frame(bytes, &next_chain);
     RETURN_IF_ERROR(state.WriteBuffer(std::move(next_chain), event.sequence()));
     ticket = state.write_ticket;
+    if (state.deferring.load(std::memory_order_relaxed)) {
+      state.needed().fetch_add(1, std::memory_order_relaxed);
+    }
   }
   RETURN_IF_ERROR(state.AwaitSync(ticket));
   state.written.Increment();
+  return absl::OkStatus();
+}
+
+void AuditSegments::TakeOn() {
+  State& state = *state_;
+  if (!state.deferring.load(std::memory_order_acquire)) {
+    MutexLock lock(state.mu);
+    if (!state.deferring.load(std::memory_order_relaxed)) {
+      state.needed().store(state.last, std::memory_order_relaxed);
+      state.deferring.store(true, std::memory_order_release);
+    }
+  }
+  state.needed().fetch_add(1, std::memory_order_relaxed);
+}
+
+absl::Status AuditSegments::WriteTaken(const std::vector<audit::v1::Event>& events) {
+  State& state = *state_;
+  MutexLock lock(state.mu);
+  RETURN_IF_ERROR(state.Admit());
+  std::string next_chain = state.chain;
+  RETURN_IF_ERROR(state.FrameNumbered(events, &next_chain));
+  RETURN_IF_ERROR(state.WriteBuffer(std::move(next_chain), state.last + events.size()));
+  state.written.Increment(static_cast<double>(events.size()));
   return absl::OkStatus();
 }
 

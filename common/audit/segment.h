@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -51,8 +52,15 @@ class AuditSegments {
   // max_bytes; then the decision it records must not be carried out.
   absl::Status Append(audit::v1::Event event);
 
-  // Batched mode. A thread that takes on an event adds 1 to its own slot at once (counts survive a crash); the flusher
-  // numbers events as it drains them: the first ever is 1, and the sum of all slots is the highest number there can be.
+  // Deferred mode, beside the synced one. TakeOn counts an event that WriteTaken will write soon: should the process
+  // die before, it is recorded as lost. Never waits for the disk.
+  void TakeOn();
+  // Fills in what Append does and writes all of these, or none, which have been taken on; not synced. Errors as Append.
+  absl::Status WriteTaken(const std::vector<audit::v1::Event>& events);
+
+  // Batched mode, for those who use no other. A thread that takes on an event adds 1 to its own slot at once (counts
+  // survive a crash); the flusher numbers events as it drains them: the first ever is 1, and the sum of all slots is
+  // the highest number there can be.
   std::atomic<uint64_t>& given_out(int slot);
   // Writes events first..last: each as varint length and serialized Event (source, boot and sequence filled in by the
   // caller). No fdatasync. A jump from the last number written records the gap as lost. INVALID_ARGUMENT if the batch

@@ -277,6 +277,41 @@ TEST_F(AuditSegmentTest, ACrashWithNothingOpenLosesNothing) {
   EXPECT_EQ(Events().size(), 1U);
 }
 
+TEST_F(AuditSegmentTest, DeferredEventsAreNumberedWhereTheyAreWritten) {
+  auto segments = Open();
+  segments->TakeOn();
+  ASSERT_THAT(segments->Append(Named("login")), IsOk());
+  segments->TakeOn();
+  ASSERT_THAT(segments->WriteTaken({Named("token"), Named("token")}), IsOk());
+  ASSERT_THAT(segments->Append(Named("logout")), IsOk());
+  const std::vector<Event> events = Events();
+  ASSERT_EQ(events.size(), 4U);
+  for (size_t i = 0; i < events.size(); ++i) {
+    EXPECT_EQ(events[i].sequence(), i + 1);
+    EXPECT_EQ(events[i].source(), "edge/1");
+    EXPECT_TRUE(events[i].has_at());
+  }
+  EXPECT_EQ(events[0].type(), "login");
+  EXPECT_EQ(events[3].type(), "logout");
+}
+
+TEST_F(AuditSegmentTest, DeferredEventsOfACrashAreLost) {
+  Crash([](AuditSegments& segments) {
+    segments.TakeOn();
+    segments.TakeOn();
+    (void)segments.WriteTaken({Named("token"), Named("token")});
+    (void)segments.Append(Named("login"));
+    for (int i = 0; i < 3; ++i) segments.TakeOn();
+    (void)segments.Append(Named("logout"));
+  });
+  auto segments = Open();
+  const std::vector<Event> events = Events();
+  ASSERT_EQ(events.size(), 5U);
+  EXPECT_EQ(events[4].type(), "lost");
+  EXPECT_EQ(events[4].lost_from(), 5U);
+  EXPECT_EQ(events[4].lost_to(), 7U);
+}
+
 // The registry's rule: contiguous, "lost" stands for all it counts.
 class FakeStore {
  public:

@@ -36,12 +36,8 @@ constexpr absl::Duration kFirstKeysEvery = absl::Seconds(1);
 constexpr absl::Duration kClockSkew = absl::Seconds(5);
 
 constexpr std::pair<Purpose, absl::string_view> kPurposes[] = {
-    {Purpose::kCall, "call"},
-    {Purpose::kApi, "api"},
-    {Purpose::kLink, "link"},
-    {Purpose::kSignIn, "sign_in"},
-    {Purpose::kPlatform, "platform"},
-    {Purpose::kEnd, "end"},
+    {Purpose::kCall, "call"},      {Purpose::kApi, "api"},           {Purpose::kLink, "link"},
+    {Purpose::kSignIn, "sign_in"}, {Purpose::kPlatform, "platform"}, {Purpose::kEnd, "end"},
 };
 
 absl::Status Refused(absl::string_view why) {

@@ -61,6 +61,9 @@ void Upsert(const Changes& changes, RegistrySnapshot& snapshot) {
   for (const registry::v1::App& app : changes.apps()) {
     Put(app, snapshot.apps_by_uid, snapshot.apps_by_slug);
   }
+  for (const registry::v1::App& app : changes.ending_apps()) {
+    snapshot.ending_apps_by_uid[app.uid()] = std::make_shared<const registry::v1::App>(app);
+  }
   for (const registry::v1::Credential& credential : changes.credentials()) {
     Put(credential, snapshot.credentials_by_uid, snapshot.credentials_by_slug);
   }
@@ -82,7 +85,7 @@ void Delete(const WatchEvent::Delta& delta, RegistrySnapshot& snapshot) {
 bool HasResources(const WatchEvent::Delta& delta) {
   return delta.mcp_servers_size() + delta.apps_size() + delta.credentials_size() +
              delta.deleted_mcp_server_uids_size() + delta.deleted_app_uids_size() +
-             delta.deleted_credential_uids_size() >
+             delta.deleted_credential_uids_size() + delta.ending_apps_size() + delta.finished_app_uids_size() >
          0;
 }
 
@@ -99,6 +102,9 @@ ControlUpdate Advance(const RegistrySnapshot& before, const WatchEvent& event) {
     *after = before;  // Copies pointers, not resources.
     Delete(event.delta(), *after);
     Upsert(event.delta(), *after);
+    for (const std::string& uid : event.delta().finished_app_uids()) {
+      after->ending_apps_by_uid.erase(uid);
+    }
     update.config_changed = HasResources(event.delta());
     update.invalidations.assign(event.delta().invalidations().begin(), event.delta().invalidations().end());
   }
@@ -151,6 +157,9 @@ const registry::v1::McpServer* RegistrySnapshot::ServerBySlug(absl::string_view 
 }
 const registry::v1::App* RegistrySnapshot::AppByUid(absl::string_view uid) const { return Find(apps_by_uid, uid); }
 const registry::v1::App* RegistrySnapshot::AppBySlug(absl::string_view slug) const { return Find(apps_by_slug, slug); }
+const registry::v1::App* RegistrySnapshot::EndingAppByUid(absl::string_view uid) const {
+  return Find(ending_apps_by_uid, uid);
+}
 const registry::v1::Credential* RegistrySnapshot::CredentialByUid(absl::string_view uid) const {
   return Find(credentials_by_uid, uid);
 }
@@ -431,6 +440,9 @@ std::string ExportSnapshot(const RegistrySnapshot& snapshot) {
   }
   for (const auto& [uid, app] : snapshot.apps_by_uid) {
     *out.add_apps() = *app;
+  }
+  for (const auto& [uid, app] : snapshot.ending_apps_by_uid) {
+    *out.add_ending_apps() = *app;
   }
   for (const auto& [uid, credential] : snapshot.credentials_by_uid) {
     *out.add_credentials() = *credential;

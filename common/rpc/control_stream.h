@@ -32,6 +32,8 @@ struct RegistrySnapshot {
   absl::flat_hash_map<std::string, Server> servers_by_slug;
   absl::flat_hash_map<std::string, App> apps_by_uid;
   absl::flat_hash_map<std::string, App> apps_by_slug;
+  // Deleted, and kept until their users' tokens are revoked: for nothing else. Not in the two above.
+  absl::flat_hash_map<std::string, App> ending_apps_by_uid;
   absl::flat_hash_map<std::string, Credential> credentials_by_uid;
   absl::flat_hash_map<std::string, Credential> credentials_by_slug;
   // Deleted since the last full snapshot.
@@ -42,6 +44,7 @@ struct RegistrySnapshot {
   const registry::v1::McpServer* ServerBySlug(absl::string_view slug) const;
   const registry::v1::App* AppByUid(absl::string_view uid) const;
   const registry::v1::App* AppBySlug(absl::string_view slug) const;
+  const registry::v1::App* EndingAppByUid(absl::string_view uid) const;
   const registry::v1::Credential* CredentialByUid(absl::string_view uid) const;
   const registry::v1::Credential* CredentialBySlug(absl::string_view slug) const;
 };

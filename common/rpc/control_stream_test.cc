@@ -203,6 +203,48 @@ TEST_F(ControlStreamTest, ASlugTakenByANewServerInheritsNothing) {
   EXPECT_EQ(stream_->snapshot()->ServerByUid("srv_a"), nullptr);
 }
 
+// Its client and secret are still there for what its users' tokens need, and for nothing that looks for an app.
+TEST_F(ControlStreamTest, AnAppThatIsEndingIsNoAppAndGoesWhenItIsFinished) {
+  WatchEvent snapshot = Snapshot(7);
+  for (const char* uid : {"app_a", "app_b"}) {
+    registry::v1::App& app = *snapshot.mutable_snapshot()->add_apps();
+    app.set_uid(uid);
+    app.set_slug(uid + 4);
+  }
+  snapshot.mutable_snapshot()->add_ending_apps()->set_uid("app_old");
+  script_.Send(snapshot);
+  stream_->Start();
+  AwaitUpdate(1);
+  ASSERT_NE(stream_->snapshot()->EndingAppByUid("app_old"), nullptr);
+  EXPECT_EQ(stream_->snapshot()->AppByUid("app_old"), nullptr);
+
+  WatchEvent deleted = Delta(8);
+  deleted.mutable_delta()->add_deleted_app_uids("app_a");
+  registry::v1::App& ending = *deleted.mutable_delta()->add_ending_apps();
+  ending.set_uid("app_a");
+  ending.set_slug("a");
+  ending.set_client_id("client");
+  script_.Send(deleted);
+  EXPECT_TRUE(AwaitUpdate(2).config_changed);
+  const auto between = stream_->snapshot();
+  WatchEvent finished = Delta(9);
+  finished.mutable_delta()->add_finished_app_uids("app_a");
+  script_.Send(finished);
+  EXPECT_TRUE(AwaitUpdate(3).config_changed);
+
+  EXPECT_EQ(between->AppByUid("app_a"), nullptr);
+  EXPECT_EQ(between->AppBySlug("a"), nullptr);
+  ASSERT_NE(between->EndingAppByUid("app_a"), nullptr);
+  EXPECT_EQ(between->EndingAppByUid("app_a")->client_id(), "client");
+  EXPECT_EQ(between->EndingAppByUid("app_b"), nullptr);
+  EXPECT_EQ(stream_->snapshot()->EndingAppByUid("app_a"), nullptr);
+  EXPECT_NE(stream_->snapshot()->EndingAppByUid("app_old"), nullptr);
+  EXPECT_NE(stream_->snapshot()->AppByUid("app_b"), nullptr);
+  ControlStream seeded(server_->InProcessChannel("edge"), clock_);
+  ASSERT_THAT(seeded.Seed(ExportSnapshot(*stream_->snapshot())), IsOk());
+  EXPECT_NE(seeded.snapshot()->EndingAppByUid("app_old"), nullptr);
+}
+
 TEST_F(ControlStreamTest, ResumesWhereItEnded) {
   StartWithServer();
   EXPECT_EQ(script_.AwaitRequest(1).store_id(), "");

@@ -21,6 +21,7 @@
 #include "common/config/service_config.h"
 #include "common/error.h"
 #include "common/mutex.h"
+#include "common/rpc/reflection.h"
 #include "common/status_macros.h"
 #include "sallyport/config/v1/common.pb.h"
 
@@ -28,27 +29,36 @@ namespace sallyport {
 namespace {
 
 constexpr int kMaxMetadataBytes = 32 * 1024;
-constexpr int kMaxRequestBytes = 4 << 20;
 // Answers come from our own services; a snapshot of many servers with inline key sets is large.
 constexpr int kMaxResponseBytes = 64 << 20;
 constexpr unsigned kCertificateRefreshSeconds = 1;
+// Of callers from outside, who may mean no good: how many calls at a time on a connection, how long one takes to come
+// about, and how long it stays open without a call.
+constexpr int kMaxOutsideStreams = 1'000;
+constexpr int kOutsideHandshakeMs = 10'000;
+constexpr int kOutsideIdleMs = 10 * 60 * 1'000;
+
+absl::Status CheckFile(const char* field, const std::string& path) {
+  if (path.empty()) {
+    return InvalidField(field, "is required");
+  }
+  return access(path.c_str(), R_OK) == 0 ? absl::OkStatus() : InvalidField(field, absl::StrCat("cannot read ", path));
+}
 
 absl::Status CheckTlsFiles(const TlsFiles& tls) {
-  const std::pair<const char*, const std::string*> files[] = {{"server.tls.certificate", &tls.certificate},
-                                                              {"server.tls.privateKey", &tls.private_key},
-                                                              {"server.tls.caBundle", &tls.ca_bundle}};
-  for (const auto& [field, path] : files) {
-    if (path->empty()) {
-      return InvalidField(field, "is required");
-    }
-    if (access(path->c_str(), R_OK) != 0) {
-      return InvalidField(field, absl::StrCat("cannot read ", *path));
-    }
-  }
+  RETURN_IF_ERROR(CheckFile("server.tls.certificate", tls.certificate));
+  RETURN_IF_ERROR(CheckFile("server.tls.privateKey", tls.private_key));
+  RETURN_IF_ERROR(CheckFile("server.tls.caBundle", tls.ca_bundle));
   if (tls.trust_domain.empty()) {
     return InvalidField("server.tls.trustDomain", "is required");
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckOutsideTlsFiles(const TlsFiles& tls) {
+  RETURN_IF_ERROR(CheckFile("certificate", tls.certificate));
+  RETURN_IF_ERROR(CheckFile("privateKey", tls.private_key));
+  return tls.ca_bundle.empty() ? absl::OkStatus() : CheckFile("clientCaBundle", tls.ca_bundle);
 }
 
 // Both directions watch the same three files. Key before certificate, as the constructor has it.
@@ -67,6 +77,19 @@ std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const TlsFiles& t
   grpc::experimental::TlsServerCredentialsOptions options(MakeProvider(tls));
   WatchFiles(options);
   options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  return grpc::experimental::TlsServerCredentials(options);
+}
+
+// A certificate that does not verify ends the handshake; none at all does not.
+std::shared_ptr<grpc::ServerCredentials> MakeOutsideCredentials(const TlsFiles& tls) {
+  grpc::experimental::TlsServerCredentialsOptions options(MakeProvider(tls));
+  options.watch_identity_key_cert_pairs();
+  if (tls.ca_bundle.empty()) {
+    options.set_cert_request_type(GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
+  } else {
+    options.watch_root_certs();
+    options.set_cert_request_type(GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY);
+  }
   return grpc::experimental::TlsServerCredentials(options);
 }
 
@@ -198,13 +221,23 @@ std::unique_ptr<Host> RpcServer::State::Build(std::shared_ptr<const PeerIdentity
                                               int* bound_port) const {
   auto host = std::make_unique<Host>();
   host->services = factory(std::move(peer));
+  if (credentials != nullptr && !options.reflected.empty()) {
+    for (std::unique_ptr<grpc::Service>& service : MakeReflectionServices(options.reflected)) {
+      host->services.push_back(std::move(service));
+    }
+  }
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
   // Otherwise our own channels' keepalive is taken for an attack (default: one ping in 5 minutes).
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  builder.SetMaxReceiveMessageSize(options.max_request_bytes);
+  if (!options.outside_peer.empty()) {
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxOutsideStreams);
+    builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kOutsideHandshakeMs);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kOutsideIdleMs);
+  }
   grpc::ResourceQuota quota("rpc");
   quota.SetMaxThreads(options.max_threads);
   builder.SetResourceQuota(quota);
@@ -245,7 +278,11 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Options& optio
   }
   std::shared_ptr<grpc::ServerCredentials> credentials;
   std::shared_ptr<const PeerIdentity> peer;
-  if (!options.tls.empty()) {
+  if (!options.outside_peer.empty()) {
+    RETURN_IF_ERROR(CheckOutsideTlsFiles(options.tls));
+    credentials = MakeOutsideCredentials(options.tls);
+    peer = std::make_shared<FixedPeer>(options.outside_peer);
+  } else if (!options.tls.empty()) {
     RETURN_IF_ERROR(CheckTlsFiles(options.tls));
     credentials = MakeServerCredentials(options.tls);
     peer = std::make_shared<MtlsPeer>(options.tls.trust_domain);

@@ -53,11 +53,18 @@ class RpcServer {
     std::string listen;  // Empty: in-process callers only.
     TlsFiles tls;        // Empty: plaintext, for loopback only; callers are then named by `insecure_peer`.
     std::string insecure_peer;
+    // Not empty: for callers that are no services of the suite, all of whom have this name, over TLS 1.2 or later only.
+    // A client certificate is asked for if there is a tls.ca_bundle and must verify then, but need not be shown; who
+    // calls, a service learns from PeerNamesOf and metadata. tls.trust_domain does not matter.
+    std::string outside_peer;
     // Beyond it calls fail at once, none is queued. Handlers block, most of the time on a synced write.
     int max_threads = 256;
+    int max_request_bytes = 4 << 20;
+    // Full names of services that reflection tells of, on the network only; empty: there is no reflection.
+    std::vector<std::string> reflected;
   };
 
-  // Binding fails with UNAVAILABLE. Metadata limit 32 KiB, message limit 4 MiB, port sharing off. The health service
+  // Binding fails with UNAVAILABLE. Metadata limit 32 KiB, port sharing off. The health service
   // (grpc.health.v1) is there even if `factory` makes none, and says NOT_SERVING until SetServing.
   static absl::StatusOr<std::unique_ptr<RpcServer>> Start(const Options& options, ServiceFactory factory);
   ~RpcServer();

@@ -356,8 +356,9 @@ absl::StatusOr<Authenticator::ApiCaller> Authenticator::AuthenticateApi(absl::st
   caller.session_id = token.grant_id;
   caller.expires_at = token.expires_at;
   if (token.grant_id.empty()) {
-    ASSIGN_OR_RETURN(bool revoked, parts_.revocations.IsRevoked(token.jti));
-    if (revoked) {
+    ASSIGN_OR_RETURN(const bool revoked, parts_.revocations.IsRevoked(token.jti));
+    ASSIGN_OR_RETURN(const bool subject_revoked, parts_.revocations.IsSubjectRevoked(token.subject, token.issued_at));
+    if (revoked || subject_revoked) {
       return InvalidToken("revoked");
     }
     caller.identity.subject = token.subject;

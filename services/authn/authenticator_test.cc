@@ -603,6 +603,20 @@ TEST_F(AuthenticatorTest, TheBootstrapTokenCarriesItsOwnRoles) {
   EXPECT_THAT(Refusal("inter", minted.token), StatusIs(absl::StatusCode::kUnauthenticated));
 }
 
+TEST_F(AuthenticatorTest, RevokingTheFirstAdministratorEndsTheirToken) {
+  const auto mint = [this] {
+    return tokens_.MintApi({kBootstrapSubject, kCliClientId, "", {"credential-admin", "admin"}}, clock_.Now());
+  };
+  ASSERT_OK_AND_ASSIGN(const MintedToken minted, mint());
+  ASSERT_THAT(revocations_.RevokeSubject("corp:ann", clock_.Now()), IsOk());
+  EXPECT_THAT(authenticator_->AuthenticateApi(minted.token, clock_.Now()), IsOk());
+  ASSERT_THAT(revocations_.RevokeSubject(kBootstrapSubject, clock_.Now()), IsOk());
+  EXPECT_EQ(ReasonOf(authenticator_->AuthenticateApi(minted.token, clock_.Now()).status()), "revoked");
+  clock_.Advance(absl::Seconds(1));
+  ASSERT_OK_AND_ASSIGN(const MintedToken later, mint());
+  EXPECT_THAT(authenticator_->AuthenticateApi(later.token, clock_.Now()), IsOk());
+}
+
 TEST_F(AuthenticatorTest, AnMcpTokenIsNoApiToken) {
   Serve({InteractiveServer()});
   EXPECT_THAT(authenticator_->AuthenticateApi(OurToken({"admins", "team"}), clock_.Now()),

@@ -22,9 +22,12 @@
 #include "common/status_macros.h"
 #include "services/authn/authn_service.h"
 #include "services/authn/authn_store.h"
+#include "services/authn/clients_service.h"
 #include "services/authn/group_names.h"
 #include "services/authn/issuer_check.h"
 #include "services/authn/issuers_service.h"
+#include "services/authn/platforms/platform_callers.h"
+#include "services/authn/platforms/platform_config.h"
 #include "services/authn/web/authn_web.h"
 #include "services/authn/web/registered_clients.h"
 
@@ -79,9 +82,12 @@ absl::Status ValidateAuthnConfig(const config::v1::AuthnConfig& config) {
                                       CheckEgressFiles(config.deployment().egress()),
                                       ValidateConnectors(config.connectors()),
                                       web::ValidateRegisteredClients(config.clients()),
+                                      platforms::ValidateClusters(config.kubernetes()),
+                                      platforms::ValidatePlatforms(config),
                                       CheckRoleGroups("roles", config.roles(), GroupNames(config.connectors()))};
   if (const absl::StatusOr<EgressPolicy> policy = OAuthPolicy(config.deployment().egress()); policy.ok()) {
     checks.push_back(CheckIssuerNetworks(config.connectors(), *policy));
+    checks.push_back(platforms::CheckClusterNetworks(config.kubernetes(), *policy));
   }
   const absl::Duration token = AccessTokenLifetime(config);
   if (token < kMinAccessToken || token > kMaxAccessToken) {
@@ -114,6 +120,7 @@ struct AuthnServer::State {
         jwks(fetcher),
         vault(MakeVaultClient(the_peers.vault)),
         sign_in_tokens(MakeSignInTokens(the_peers.token_broker)),
+        endings(MakeConnectionEndings(the_peers.token_broker)),
         keys(*vault, std::max(AccessTokenLifetime(settings), absl::Hours(1))),
         edge_keys(*vault),
         tokens(public_url, keys, AccessTokenLifetime(settings)),
@@ -141,6 +148,7 @@ struct AuthnServer::State {
   JwksCache jwks;
   std::unique_ptr<VaultClient> vault;
   std::unique_ptr<SignInTokens> sign_in_tokens;
+  std::unique_ptr<ConnectionEndings> endings;
   SigningKeys keys;
   EdgeKeys edge_keys;
   AccessTokens tokens;
@@ -159,6 +167,10 @@ struct AuthnServer::State {
   std::unique_ptr<Connectors> connectors;
   std::unique_ptr<Authenticator> authenticator;
   std::unique_ptr<AuthnRpcs> rpcs;
+  std::unique_ptr<platforms::PlatformCallers> platform_callers;
+  std::unique_ptr<ClientDirectory> directory;
+  std::unique_ptr<RevocationRpcs> revocation;
+  std::unique_ptr<ClientsRpcs> client_rpcs;
   std::unique_ptr<web::AuthnWeb> web;
   std::unique_ptr<CallGuard> guard;
   std::unique_ptr<RpcServer> server;
@@ -172,6 +184,7 @@ struct AuthnServer::State {
   std::thread background;
 
   absl::Status Build();
+  absl::StatusOr<std::unique_ptr<platforms::PlatformCallers>> MakePlatformCallers();
   std::vector<std::unique_ptr<grpc::Service>> Services(std::shared_ptr<const PeerIdentity> peer);
   void RunBackground();
   bool Tend();
@@ -186,7 +199,12 @@ absl::Status AuthnServer::State::Build() {
   rpcs = std::make_unique<AuthnRpcs>(AuthnRpcs::Parts{*authenticator, servers, *connectors, keys, tokens, passports,
                                                       roles, sessions, grants, revocations, edge_keys, admin_token,
                                                       audit, ended_sign_ins});
+  ASSIGN_OR_RETURN(platform_callers, MakePlatformCallers());
   ASSIGN_OR_RETURN(std::vector<web::Client> clients, web::ReadRegisteredClients(config.clients()));
+  directory = std::make_unique<ClientDirectory>(*database, clients, tokens.lifetime());
+  revocation = std::make_unique<RevocationRpcs>(
+      RevocationRpcs::Parts{servers, passports, sessions, grants, revocations, *directory, *endings, audit});
+  client_rpcs = std::make_unique<ClientsRpcs>(ClientsRpcs::Parts{servers, grants, revocations, *directory, audit});
   web = std::make_unique<web::AuthnWeb>(web::Parts{
       .public_url = public_url,
       .session_lifetime = SessionLifetime(config),
@@ -215,6 +233,15 @@ absl::Status AuthnServer::State::Build() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::unique_ptr<platforms::PlatformCallers>> AuthnServer::State::MakePlatformCallers() {
+  const config::v1::Egress& egress = config.deployment().egress();
+  platforms::Clusters::Options clusters;
+  ASSIGN_OR_RETURN(clusters.policy, OAuthPolicy(egress));
+  clusters.ca_bundle = egress.ca_bundle();
+  return platforms::PlatformCallers::Create(
+      config, clusters, {{*authenticator, tokens, servers, *connectors, revocations}, passports, audit});
+}
+
 std::vector<std::unique_ptr<grpc::Service>> AuthnServer::State::Services(std::shared_ptr<const PeerIdentity> peer) {
   RpcHandler::Options options;
   options.service = "sallyport.authn.v1.Authn";
@@ -223,9 +250,15 @@ std::vector<std::unique_ptr<grpc::Service>> AuthnServer::State::Services(std::sh
   options.verifier = &verifier;
   options.clock = &clock;
   std::vector<std::unique_ptr<grpc::Service>> services;
-  services.push_back(std::make_unique<AuthnService>(*rpcs, options));
+  services.push_back(std::make_unique<AuthnService>(*rpcs, *revocation, options));
+  options.service = "sallyport.authn.v1.Clients";
+  services.push_back(std::make_unique<ClientsService>(*client_rpcs, options));
+  options.service = "sallyport.authn.v1.Revocation";
+  services.push_back(std::make_unique<RevocationService>(*revocation, options));
   options.service = "sallyport.authn.v1.Issuers";
   services.push_back(std::make_unique<IssuersService>(app_issuers, options));
+  options.service = "sallyport.authn.v1.Platforms";
+  services.push_back(std::make_unique<platforms::PlatformsService>(*platform_callers, options));
   options.service = "sallyport.web.v1.Web";
   services.push_back(std::make_unique<web::WebService>(*web, options));
   return services;

@@ -27,7 +27,7 @@ absl::Status ValidateAuthnConfig(const config::v1::AuthnConfig& config);
 // The same for a process of its own, which needs a listener with mTLS and its peers as well.
 absl::Status ValidateSplitConfig(const config::v1::AuthnConfig& config);
 
-// Authn with its listeners (services Authn and Web) and background work.
+// Authn with its listeners (services Authn, Issuers, Platforms and Web) and background work.
 class AuthnServer final : public RunningService {
  public:
   // Opens and migrates the database, reads connectors' files. Peers need not be up yet: until they are, Ready says what

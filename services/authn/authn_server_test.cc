@@ -12,7 +12,10 @@
 #include "common/crypto/crypto.h"
 #include "common/text/base64url.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
+#include "sallyport/authn/v1/clients.grpc.pb.h"
 #include "sallyport/authn/v1/issuers.grpc.pb.h"
+#include "sallyport/authn/v1/platforms.grpc.pb.h"
+#include "sallyport/token_broker/v1/endings.grpc.pb.h"
 #include "sallyport/web/v1/web.grpc.pb.h"
 #include "services/authn/admin_token.h"
 #include "services/authn/authn_service.h"
@@ -31,6 +34,8 @@ using ::sallyport::testing::IsOk;
 using ::sallyport::testing::StatusIs;
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Not;
 
 constexpr char kUrl[] = "https://gw.example";
 constexpr char kIssuer[] = "https://idp.example";
@@ -50,9 +55,46 @@ registry::v1::McpServer Server(const std::string& slug, const std::string& group
   return server;
 }
 
+// The broker's part of ending things.
+class FakeEndings final : public token_broker::v1::Endings::Service {
+ public:
+  grpc::Status EndConnections(grpc::ServerContext* context, const token_broker::v1::EndConnectionsRequest* request,
+                              token_broker::v1::EndConnectionsResponse* response) override {
+    MutexLock lock(mu_);
+    subjects_.push_back(request->subject());
+    app_uids_.push_back(request->app_uid());
+    with_passport_ = context->client_metadata().count(kPassportMetadata) == 1;
+    response->set_keys_destroyed(request->whole_user());
+    return grpc::Status::OK;
+  }
+  std::vector<std::string> subjects() {
+    MutexLock lock(mu_);
+    return subjects_;
+  }
+  std::vector<std::string> app_uids() {
+    MutexLock lock(mu_);
+    return app_uids_;
+  }
+  bool with_passport() {
+    MutexLock lock(mu_);
+    return with_passport_;
+  }
+
+ private:
+  Mutex mu_;
+  std::vector<std::string> subjects_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::string> app_uids_ ABSL_GUARDED_BY(mu_);
+  bool with_passport_ ABSL_GUARDED_BY(mu_) = false;
+};
+
 class AuthnServerTest : public ::testing::Test {
  protected:
-  AuthnServerTest() : idp_(kIssuer), vault_service_(vault_, "authn"), peers_({&vault_service_, &registry_, &audit_}) {
+  AuthnServerTest()
+      : idp_(kIssuer), vault_service_(vault_, "authn"), peers_({&vault_service_, &registry_, &audit_, &endings_}) {
+    registry::v1::App hub;
+    hub.set_uid("app_hub");
+    hub.set_slug("hub");
+    registry_.PutApp(hub);
     registry_.Put(Server("a", "team"));
     registry_.Put(Server("b", "other-team"));
     config_.mutable_database()->set_sqlite(directory_.path() + "/authn.db");
@@ -119,6 +161,7 @@ class AuthnServerTest : public ::testing::Test {
   sallyport::testing::FakeVaultService vault_service_;
   sallyport::testing::FakeRegistry registry_;
   sallyport::testing::FakeAudit audit_;
+  FakeEndings endings_;
   sallyport::testing::InProcessServer peers_;
   config::v1::AuthnConfig config_;
   std::unique_ptr<AuthnServer> server_;
@@ -187,6 +230,31 @@ TEST_F(AuthnServerTest, OnlyThoseInTheTableMayCall) {
             grpc::StatusCode::PERMISSION_DENIED);
 }
 
+TEST_F(AuthnServerTest, TheBrokerAloneAsksAboutPlatforms) {
+  auto& chat = *config_.add_platforms();
+  chat.set_id("chat");
+  chat.add_certificate_uris("spiffe://example.org/chat");
+  chat.add_subject_token_audiences("api://chat");
+  chat.add_grants()->add_apps("hub");
+  StartReady();
+  v1::AuthenticatePlatformRequest request;
+  request.add_certificate_uris("spiffe://example.org/chat");
+  request.set_subject_token(idp_.Token(clock_.Now(), {{"aud", "api://chat"}}));
+  const auto ask = [&](const std::string& caller, v1::AuthenticatePlatformResponse& response) {
+    return v1::Platforms::NewStub(server_->InProcessChannel(caller))
+        ->AuthenticatePlatform(MakeClientContext(absl::Minutes(1)).get(), request, &response);
+  };
+  v1::AuthenticatePlatformResponse response;
+  for (const char* caller : {"edge", "registry", "vault"}) {
+    EXPECT_EQ(ask(caller, response).error_code(), grpc::StatusCode::PERMISSION_DENIED) << caller;
+  }
+  const grpc::Status status = ask("token_broker", response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.platform(), "chat");
+  EXPECT_THAT(response.apps(), ElementsAre("hub"));
+  EXPECT_THAT(response.passport(), Not(IsEmpty()));
+}
+
 TEST_F(AuthnServerTest, AnAdministratorComesInOnceAndMayRevoke) {
   StartReady();
   const std::string passport = AdminPassport();
@@ -202,12 +270,57 @@ TEST_F(AuthnServerTest, AnAdministratorComesInOnceAndMayRevoke) {
   const grpc::Status status =
       As("edge")->RevokeUser(MakeClientContext(absl::Minutes(1), passport).get(), request, &response);
   EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_TRUE(response.keys_destroyed());
+  EXPECT_THAT(endings_.subjects(), ElementsAre("corp:ann"));
+  EXPECT_TRUE(endings_.with_passport());
   // A registry that was down hears of it later.
   registry_.SetPublishFails(false);
   EXPECT_TRUE(Eventually([this] { return !registry_.invalidations().empty(); }));
   ASSERT_EQ(registry_.invalidations().size(), 1U);
   EXPECT_EQ(registry_.invalidations()[0].kind(), registry::v1::Invalidation::SUBJECT);
   EXPECT_EQ(registry_.invalidations()[0].key(), "corp:ann");
+}
+
+TEST_F(AuthnServerTest, AdministratorsEndConnectionsAndServersAndOthersDoNot) {
+  StartReady();
+  const std::string admin = AdminPassport();
+  ASSERT_OK_AND_ASSIGN(auto user, Authenticate("a", idp_.Token(clock_.Now(), {{"groups", {"team"}}})));
+  auto revocation = v1::Revocation::NewStub(server_->InProcessChannel("edge"));
+  auto clients = v1::Clients::NewStub(server_->InProcessChannel("edge"));
+  const auto codes = [&](const std::string& passport) {
+    v1::RevokeConnectionsRequest connections;
+    connections.set_app("hub");
+    v1::RevokeConnectionsResponse ended;
+    v1::RevokeServerRequest of_server;
+    of_server.set_server("a");
+    v1::RevokeServerResponse server;
+    v1::ListClientsResponse all;
+    v1::RemoveClientRequest remove;
+    remove.set_client_id("sallyport-cli");
+    v1::RemoveClientResponse removed;
+    v1::ListOwnClientsResponse own;
+    const auto context = [&] { return MakeClientContext(absl::Minutes(1), passport); };
+    return std::vector<int>{revocation->RevokeConnections(context().get(), connections, &ended).error_code(),
+                            revocation->RevokeServer(context().get(), of_server, &server).error_code(),
+                            clients->ListClients(context().get(), {}, &all).error_code(),
+                            clients->RemoveClient(context().get(), remove, &removed).error_code(),
+                            clients->ListOwnClients(context().get(), {}, &own).error_code()};
+  };
+  constexpr int kDenied = grpc::StatusCode::PERMISSION_DENIED;
+  constexpr int kUnknown = grpc::StatusCode::UNAUTHENTICATED;
+  EXPECT_THAT(codes(""), ElementsAre(kUnknown, kUnknown, kUnknown, kUnknown, kUnknown));
+  EXPECT_THAT(codes(user.passport()), ElementsAre(kDenied, kDenied, kDenied, kDenied, 0));
+  EXPECT_THAT(endings_.app_uids(), ::testing::IsEmpty());
+  EXPECT_THAT(codes(admin), ElementsAre(0, 0, 0, 0, 0));
+  EXPECT_THAT(endings_.app_uids(), ElementsAre("app_hub"));
+  for (const char* other : {"token_broker", "vault", "registry"}) {
+    v1::ListClientsResponse all;
+    EXPECT_EQ(v1::Clients::NewStub(server_->InProcessChannel(other))
+                  ->ListClients(MakeClientContext(absl::Minutes(1), admin).get(), {}, &all)
+                  .error_code(),
+              kDenied)
+        << other;
+  }
 }
 
 TEST_F(AuthnServerTest, RevokingAUserRefusesTokensOfConnectorsIssuedBefore) {
@@ -277,7 +390,7 @@ TEST_F(AuthnServerTest, RevokingNeedsThePassportOfAnAdministrator) {
 
 TEST_F(AuthnServerTest, ThePagesAreServedToTheEdge) {
   StartReady();
-  auto stub = web::v1::Web::NewStub(server_->InProcessChannel("edge"));
+  auto stub = sallyport::web::v1::Web::NewStub(server_->InProcessChannel("edge"));
   ::sallyport::web::v1::WebRequest request;
   request.set_method("GET");
   request.set_path("/.well-known/oauth-authorization-server");

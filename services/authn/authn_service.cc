@@ -49,7 +49,14 @@ std::map<std::string, MethodTable> AuthnMethodTables() {
             {"EndSignIn", {"token_broker"}},
             {"WhoAmI", {"edge"}},
             {"RevokeUser", {"edge"}}}},
+          {"sallyport.authn.v1.Clients",
+           {{"ListOwnClients", {"edge"}},
+            {"RemoveOwnClient", {"edge"}},
+            {"ListClients", {"edge"}},
+            {"RemoveClient", {"edge"}}}},
+          {"sallyport.authn.v1.Revocation", {{"RevokeConnections", {"edge"}}, {"RevokeServer", {"edge"}}}},
           {"sallyport.authn.v1.Issuers", {{"DescribeIssuer", {"registry"}}}},
+          {"sallyport.authn.v1.Platforms", {{"AuthenticatePlatform", {"token_broker"}}}},
           {"sallyport.web.v1.Web", {{"Handle", {"edge"}}}}};
 }
 
@@ -244,26 +251,6 @@ absl::StatusOr<v1::Principal> AuthnRpcs::WhoAmI(const Caller& caller) const {
   return ToPrincipal(*caller.passport);
 }
 
-absl::StatusOr<v1::RevokeUserResponse> AuthnRpcs::RevokeUser(const Caller& caller, const std::string& subject,
-                                                             absl::Time now) {
-  if (subject.empty()) {
-    return InvalidField("subject", "is required: \"<connector>:<subject>\"");
-  }
-  audit::v1::Event event = MakeEvent("user.revoked", audit::v1::DECISION_ALLOWED,
-                                     caller.passport.has_value() ? caller.passport->subject : "");
-  (*event.mutable_details())["user"] = std::string(Utf8Prefix(subject, 256));
-  RETURN_IF_ERROR(parts_.audit.Record(std::move(event)));
-  ASSIGN_OR_RETURN(std::vector<std::string> sessions, parts_.sessions.EndSubject(subject, now));
-  ASSIGN_OR_RETURN(std::vector<std::string> grants, parts_.grants.RevokeSubject(subject, now));
-  RETURN_IF_ERROR(parts_.revocations.RevokeSubject(subject, now));
-  v1::RevokeUserResponse response;
-  response.set_sessions_revoked(static_cast<int>(sessions.size()));
-  response.set_grants_revoked(static_cast<int>(grants.size()));
-  sessions.insert(sessions.end(), grants.begin(), grants.end());
-  RETURN_IF_ERROR(parts_.revocations.PublishSessions(sessions, now));
-  return response;
-}
-
 grpc::Status AuthnService::Authenticate(grpc::ServerContext* context, const v1::AuthenticateRequest* request,
                                         v1::AuthenticateResponse* response) {
   return rpc_.Handle("Authenticate", context, response,
@@ -319,7 +306,8 @@ grpc::Status AuthnService::WhoAmI(grpc::ServerContext* context, const v1::WhoAmI
 grpc::Status AuthnService::RevokeUser(grpc::ServerContext* context, const v1::RevokeUserRequest* request,
                                       v1::RevokeUserResponse* response) {
   return rpc_.Handle("RevokeUser", context, response, [&](const Caller& caller) {
-    return rpcs_.RevokeUser(caller, request->subject(), rpc_.clock().Now());
+    return revocation_.RevokeUser(caller, request->subject(), TimeBudget::Of(*context, rpc_.clock()),
+                                  rpc_.clock().Now());
   });
 }
 

@@ -18,6 +18,7 @@
 #include "services/authn/edge_keys.h"
 #include "services/authn/ended_sign_ins.h"
 #include "services/authn/refusals.h"
+#include "services/authn/revocation_service.h"
 #include "services/authn/sessions.h"
 
 namespace sallyport::authn {
@@ -57,7 +58,6 @@ class AuthnRpcs {
                                                                 const std::string& client_address, absl::Time now);
   absl::StatusOr<v1::EndSignInResponse> EndSignIn(const Caller& caller, absl::Time now);
   absl::StatusOr<v1::Principal> WhoAmI(const Caller& caller) const;
-  absl::StatusOr<v1::RevokeUserResponse> RevokeUser(const Caller& caller, const std::string& subject, absl::Time now);
 
  private:
   std::vector<std::string> LinkServers(const v1::GetPassportRequest& request, const Identity& identity) const;
@@ -69,8 +69,9 @@ class AuthnRpcs {
 // gRPC to AuthnRpcs; one per listener.
 class AuthnService final : public v1::Authn::Service {
  public:
-  // `rpcs` and what `options` points to outlive this.
-  AuthnService(AuthnRpcs& rpcs, RpcHandler::Options options) : rpcs_(rpcs), rpc_(std::move(options)) {}
+  // `rpcs`, `revocation` and what `options` points to outlive this.
+  AuthnService(AuthnRpcs& rpcs, RevocationRpcs& revocation, RpcHandler::Options options)
+      : rpcs_(rpcs), revocation_(revocation), rpc_(std::move(options)) {}
 
   grpc::Status Authenticate(grpc::ServerContext* context, const v1::AuthenticateRequest* request,
                             v1::AuthenticateResponse* response) override;
@@ -94,6 +95,7 @@ class AuthnService final : public v1::Authn::Service {
 
  private:
   AuthnRpcs& rpcs_;
+  RevocationRpcs& revocation_;
   RpcHandler rpc_;
 };
 

@@ -34,7 +34,8 @@ std::vector<std::string> EndedSignInsSchema() {
 }  // namespace
 
 std::vector<Migration> AuthnMigrations() {
-  return {{1, CoreSchema()}, {2, FlowSchema()}, {3, EndedSignInsSchema()}, {4, SubjectSchema()}};
+  return {
+      {1, CoreSchema()}, {2, FlowSchema()}, {3, EndedSignInsSchema()}, {4, SubjectSchema()}, {5, ClientUseSchema()}};
 }
 
 absl::StatusOr<std::unique_ptr<Database>> OpenAuthnDatabase(const config::v1::Database& config, const Clock& clock) {

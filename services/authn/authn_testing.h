@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 #include "common/text/json.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/authn/authn_store.h"
+#include "services/authn/connection_endings.h"
 #include "services/authn/jwks_cache.h"
 #include "services/authn/sign_in_tokens.h"
 #include "services/authn/vault_client.h"
@@ -86,6 +88,41 @@ class MemorySignInTokens final : public SignInTokens {
   Mutex mu_;
   absl::Status error_ ABSL_GUARDED_BY(mu_);
   std::vector<std::pair<token_broker::v1::StoreTokensRequest, std::string>> stored_ ABSL_GUARDED_BY(mu_);
+};
+
+// A broker that ends what it is asked to, in as many pages as a test says.
+class FakeConnectionEndings final : public ConnectionEndings {
+ public:
+  struct Asked {
+    token_broker::v1::EndConnectionsRequest request;
+    std::string passport;
+    absl::Duration timeout;
+  };
+  absl::StatusOr<token_broker::v1::EndConnectionsResponse> End(const token_broker::v1::EndConnectionsRequest& request,
+                                                               const std::string& passport,
+                                                               absl::Duration timeout) override {
+    MutexLock lock(mu_);
+    asked_.push_back({request, passport, timeout});
+    return answer_(request);
+  }
+  // What every call answers from now on; an empty page that is the last until then.
+  using Answer = std::function<absl::StatusOr<token_broker::v1::EndConnectionsResponse>(
+      const token_broker::v1::EndConnectionsRequest&)>;
+  void Answers(Answer answer) {
+    MutexLock lock(mu_);
+    answer_ = std::move(answer);
+  }
+  std::vector<Asked> asked() const {
+    MutexLock lock(mu_);
+    return asked_;
+  }
+
+ private:
+  mutable Mutex mu_;
+  Answer answer_ ABSL_GUARDED_BY(mu_) = [](const auto& /*request*/) {
+    return token_broker::v1::EndConnectionsResponse();
+  };
+  std::vector<Asked> asked_ ABSL_GUARDED_BY(mu_);
 };
 
 // Documents by URL; what is not there is UNAVAILABLE.

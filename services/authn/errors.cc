@@ -67,9 +67,29 @@ absl::Status SignInRefused(absl::string_view reason, absl::string_view provider_
   return provider_error.empty() ? refused : WithOAuthError(refused, oauth::SafeErrorCode(provider_error));
 }
 
+absl::Status GrantsRemain(int ended) {
+  return WithRetryAfter(
+      WithReason(absl::UnavailableError(absl::StrCat(ended, " grants have ended, others remain: call again")),
+                 "grants_remain"),
+      absl::Seconds(1));
+}
+
 absl::Status KeyNotKnownYet(absl::Duration retry_after) {
   return WithRetryAfter(WithReason(absl::UnavailableError("the token's key is not known yet"), "unknown_key"),
                         std::max(retry_after, absl::Seconds(1)));
+}
+
+absl::Status PlatformUnknown(absl::string_view message) {
+  return WithReason(absl::UnauthenticatedError(message), "platform_unknown");
+}
+
+absl::Status SubjectTokenInvalid(absl::string_view check) {
+  return WithReason(absl::UnauthenticatedError(absl::StrCat("the subject token was not accepted: ", check)),
+                    "subject_token_invalid");
+}
+
+absl::Status PlatformNotGranted(absl::string_view message) {
+  return WithReason(absl::PermissionDeniedError(message), "platform_not_granted");
 }
 
 }  // namespace sallyport::authn

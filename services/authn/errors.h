@@ -47,8 +47,19 @@ bool IsNetworkNotAllowed(const absl::Status& status);
 // (RFC 6749 section 5.2), empty if it gave none; it goes along as oauth_error.
 absl::Status SignInRefused(absl::string_view reason, absl::string_view provider_error = "");
 
+// UNAVAILABLE reason "grants_remain": so many grants have ended, others remain because the time was over.
+absl::Status GrantsRemain(int ended);
+
 // UNAVAILABLE reason "unknown_key": the key of a token may have been published since the issuer's keys were fetched.
 // `retry_after`: until they may be fetched again.
 absl::Status KeyNotKnownYet(absl::Duration retry_after);
+
+// UNAUTHENTICATED reason "platform_unknown".
+absl::Status PlatformUnknown(absl::string_view message);
+// UNAUTHENTICATED reason "subject_token_invalid". `check` is the one that failed, in the words of InvalidToken's
+// reason: a platform is a program of the same organization, whose developers must find out.
+absl::Status SubjectTokenInvalid(absl::string_view check);
+// PERMISSION_DENIED reason "platform_not_granted".
+absl::Status PlatformNotGranted(absl::string_view message);
 
 }  // namespace sallyport::authn

@@ -44,4 +44,14 @@ std::vector<std::string> FlowSchema() {
   };
 }
 
+std::vector<std::string> ClientUseSchema() {
+  return {
+      // Of clients that have no row in `clients`: those of the configuration, and the command line.
+      "CREATE TABLE client_uses (client_id TEXT NOT NULL PRIMARY KEY, used_at BIGINT NOT NULL)",
+      "CREATE INDEX grants_by_client ON grants (client_id)",
+      "CREATE INDEX grants_by_server ON grants (server_uid)",
+      "CREATE INDEX consents_by_server ON consents (server_uid)",
+  };
+}
+
 }  // namespace sallyport::authn

@@ -20,7 +20,6 @@
 #include "services/authn/audit.h"
 #include "services/authn/identities.h"
 #include "services/authn/identity_codec.h"
-#include "services/authn/revocations.h"
 #include "services/authn/sessions.h"
 
 namespace sallyport::authn {
@@ -464,25 +463,6 @@ absl::StatusOr<bool> Grants::Revoke(absl::string_view grant_id, absl::Time now) 
     return absl::OkStatus();
   }));
   return was_live;
-}
-
-absl::StatusOr<std::vector<std::string>> Grants::RevokeSubject(absl::string_view subject, absl::Time now) {
-  std::vector<std::string> ids;
-  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
-    ids.clear();
-    // Codes that were given out and not redeemed yet die with it.
-    ASSIGN_OR_RETURN(const Rows rows,
-                     tx.Query("UPDATE grants SET revoked_at = :now WHERE subject = :subject AND revoked_at IS NULL AND"
-                              " expires_at > :now RETURNING id",
-                              {{"now", now}, {"subject", subject}}));
-    for (const Row& row : rows) {
-      ids.push_back(row.Text("id"));
-    }
-    RETURN_IF_ERROR(RememberEndedSessions(tx, ids, now));
-    return tx.Exec("DELETE FROM codes WHERE subject = :subject AND consumed_at IS NULL", {{"subject", subject}})
-        .status();
-  }));
-  return ids;
 }
 
 absl::StatusOr<int> Grants::Prune(absl::Time now) {

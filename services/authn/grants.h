@@ -12,11 +12,13 @@
 
 #include "common/secret.h"
 #include "services/authn/identity.h"
+#include "services/authn/revocations.h"
 
 namespace sallyport {
 class Database;
 class Row;
 class Transaction;
+struct SqlParam;
 }  // namespace sallyport
 
 namespace sallyport::authn {
@@ -59,6 +61,16 @@ struct CodeBinding {
   std::string session_id;
   // Why no user had to be asked, for the audit: "consent", or "client.approved".
   const char* rule = "consent";
+};
+
+// Which grants, codes and consents: those that fit every field that is there. One is, or nothing fits.
+struct GrantFilter {
+  std::optional<std::string> subject;
+  std::optional<std::string> client_id;
+  std::optional<std::string> server_uid;
+
+  // For a WHERE clause on any of the three tables, with its parameters added to `params`.
+  std::string Condition(std::vector<SqlParam>& params) const;
 };
 
 // Codes, grants and refresh tokens in authn's database (security rules: single use by compare-and-set, hashes only,
@@ -118,8 +130,11 @@ class Grants {
                                                             absl::string_view client_id, absl::Time now);
   // True if it was live until now.
   absl::StatusOr<bool> Revoke(absl::string_view grant_id, absl::Time now);
-  // Revokes all of a subject; the ids of those that were live.
-  absl::StatusOr<std::vector<std::string>> RevokeSubject(absl::string_view subject, absl::Time now);
+  // Revokes the live ones of `which` in batches (EndInBatches), and before them the codes that were given out for the
+  // same and not redeemed yet.
+  absl::StatusOr<Ended> RevokeAll(const GrantFilter& which, absl::Time now, const MayGoOn& may_go_on = {});
+  // Are there live ones?
+  absl::StatusOr<bool> HasLive(const GrantFilter& which, absl::Time now) const;
   absl::StatusOr<int> Prune(absl::Time now);
 
  private:

@@ -392,7 +392,7 @@ TEST_P(GrantsTest, NoCodeOutlivesTheRevocationOfItsUser) {
       threads.emplace_back([&, i] { codes[i] = Issue(ann, sessions[i]); });
     }
     EXPECT_THAT(sessions_->EndSubject("local:ann", clock_.Now()), IsOk());
-    EXPECT_THAT(grants_->RevokeSubject("local:ann", clock_.Now()), IsOk());
+    EXPECT_THAT(grants_->RevokeAll({.subject = "local:ann"}, clock_.Now()), IsOk());
     for (std::thread& thread : threads) {
       thread.join();
     }
@@ -437,8 +437,9 @@ TEST_P(GrantsTest, RevokingASubjectEndsTheirGrantsAndPendingCodesOnly) {
   const Grants::Tokens ann = Begin();
   const Grants::Tokens bob = Begin("clt_a", "local:bob");
   const std::string code = Code();
-  ASSERT_OK_AND_ASSIGN(const auto ids, grants_->RevokeSubject("local:ann", clock_.Now()));
-  EXPECT_THAT(ids, ::testing::ElementsAre(ann.grant.id));
+  ASSERT_OK_AND_ASSIGN(const Ended ended, grants_->RevokeAll({.subject = "local:ann"}, clock_.Now()));
+  EXPECT_EQ(ended.count, 1);
+  EXPECT_FALSE(IsLive(ann.grant));
   EXPECT_THAT(Refresh(ann.refresh_token), OAuthError("invalid_grant"));
   EXPECT_THAT(Redeem(code), OAuthError("invalid_grant"));
   EXPECT_THAT(Refresh(bob.refresh_token), IsOk());

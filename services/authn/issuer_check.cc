@@ -25,6 +25,16 @@ bool IsRefusedAnywhere(const Url& url) {
 
 }  // namespace
 
+absl::Status CheckNetwork(const std::string& field, const Url& url, const EgressPolicy& policy) {
+  const absl::Status allowed = policy.CheckUrl(url);
+  if (allowed.ok()) {
+    return allowed;
+  }
+  return InvalidField(field, IsRefusedAnywhere(url)
+                                 ? std::string(allowed.message())
+                                 : absl::StrCat(allowed.message(), ": name it in deployment.egress.oauthNetworks"));
+}
+
 absl::Status CheckIssuerNetworks(const google::protobuf::RepeatedPtrField<config::v1::Connector>& config,
                                  const EgressPolicy& policy) {
   std::vector<absl::Status> checks;
@@ -34,12 +44,8 @@ absl::Status CheckIssuerNetworks(const google::protobuf::RepeatedPtrField<config
       continue;
     }
     const absl::StatusOr<Url> url = Url::Parse(config[i].oidc().issuer());
-    const absl::Status allowed = url.ok() ? policy.CheckUrl(*url) : absl::OkStatus();  // ValidateConnectors says it.
-    if (!allowed.ok()) {
-      checks.push_back(InvalidField(
-          IssuerField(i), IsRefusedAnywhere(*url)
-                              ? std::string(allowed.message())
-                              : absl::StrCat(allowed.message(), ": name it in deployment.egress.oauthNetworks")));
+    if (url.ok()) {  // Else ValidateConnectors says it.
+      checks.push_back(CheckNetwork(IssuerField(i), *url, policy));
     }
   }
   return MergeViolations(checks);

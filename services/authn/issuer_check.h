@@ -16,6 +16,10 @@ namespace sallyport::authn {
 // An issuer inside a network that `deployment.egress.oauthNetworks` does not name is never reached, so nobody signs in
 // with it and none of its tokens is taken.
 
+// May `url`, which `field` holds, be reached? As far as that can be said without resolving names: INVALID_ARGUMENT with
+// the remedy.
+absl::Status CheckNetwork(const std::string& field, const Url& url, const EgressPolicy& policy);
+
 // What can be said of issuers' URLs without resolving names: INVALID_ARGUMENT naming `connectors[i].oidc.issuer`.
 absl::Status CheckIssuerNetworks(const google::protobuf::RepeatedPtrField<config::v1::Connector>& config,
                                  const EgressPolicy& policy);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "common/crypto/crypto.h"
 #include "common/crypto/random.h"
@@ -35,18 +36,48 @@ Invalidation Make(Invalidation::Kind kind, absl::string_view key, absl::Time now
 }
 
 absl::Status Insert(Transaction& tx, const std::vector<Invalidation>& invalidations, absl::Time now) {
+  std::vector<std::vector<SqlValue>> rows;
+  rows.reserve(invalidations.size());
   for (const Invalidation& invalidation : invalidations) {
-    RETURN_IF_ERROR(tx.Exec("INSERT INTO pending_invalidations (id, kind, name, at) VALUES (:id, :kind, :name, :at)",
-                            {{"id", MakeUid("inv_")},
-                             {"kind", invalidation.kind()},
-                             {"name", Bytes{invalidation.key()}},
-                             {"at", now}})
-                        .status());
+    rows.push_back({MakeUid("inv_"), invalidation.kind(), Bytes{invalidation.key()}, now});
   }
-  return absl::OkStatus();
+  return tx.Insert("pending_invalidations (id, kind, name, at)", rows).status();
+}
+
+absl::Status Delete(Transaction& tx, const std::vector<std::string>& ids) {
+  std::vector<std::string> names;
+  SqlParams params;
+  for (const std::string& id : ids) {
+    params.push_back({absl::StrCat("id", params.size()), id});
+    names.push_back(absl::StrCat(":", params.back().name));
+  }
+  return tx
+      .Exec(absl::StrCat("DELETE FROM pending_invalidations WHERE id IN (", absl::StrJoin(names, ", "), ")"), params)
+      .status();
 }
 
 }  // namespace
+
+absl::StatusOr<Ended> EndInBatches(Database& database, const MayGoOn& may_go_on,
+                                   const std::function<absl::StatusOr<int>(Transaction&)>& batch) {
+  Ended ended;
+  while (true) {
+    if (may_go_on && !may_go_on()) {
+      ended.more = true;
+      return ended;
+    }
+    int rows = 0;
+    RETURN_IF_ERROR(database.Write([&](Transaction& tx) -> absl::Status {
+      ASSIGN_OR_RETURN(rows, batch(tx));
+      return absl::OkStatus();
+    }));
+    ++ended.batches;
+    ended.count += rows;
+    if (rows < kRevocationBatch) {
+      return ended;
+    }
+  }
+}
 
 absl::Status RememberEndedSessions(Transaction& tx, const std::vector<std::string>& ids, absl::Time now) {
   std::vector<Invalidation> invalidations;
@@ -142,9 +173,11 @@ absl::Status Revocations::Deliver() {
     RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
       request.Clear();
       ids.clear();
-      ASSIGN_OR_RETURN(Rows rows,
-                       tx.Query("SELECT id, kind, name, at FROM pending_invalidations ORDER BY at LIMIT :limit",
-                                {{"limit", kBatch}}));
+      ASSIGN_OR_RETURN(
+          Rows rows,
+          tx.Query("SELECT id, kind, name, at FROM pending_invalidations ORDER BY at, CASE WHEN kind = :subject"
+                   " THEN 0 ELSE 1 END LIMIT :limit",
+                   {{"subject", Invalidation::SUBJECT}, {"limit", kBatch}}));
       for (const Row& row : rows) {
         ids.push_back(row.Text("id"));
         *request.add_invalidations() =
@@ -160,12 +193,7 @@ absl::Status Revocations::Deliver() {
     auto context = MakeClientContext(absl::Seconds(5));
     RETURN_IF_ERROR(FromGrpcStatus(stub->PublishInvalidations(context.get(), request, &response)));
     // Only now: a crash before this delivers twice, which harms nobody.
-    RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
-      for (const std::string& id : ids) {
-        RETURN_IF_ERROR(tx.Exec("DELETE FROM pending_invalidations WHERE id = :id", {{"id", id}}).status());
-      }
-      return absl::OkStatus();
-    }));
+    RETURN_IF_ERROR(database_.Write([&](Transaction& tx) { return Delete(tx, ids); }));
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,6 +24,24 @@ class Transaction;
 }  // namespace sallyport
 
 namespace sallyport::authn {
+
+// At most so many rows end in one transaction: writers of a database run one after the other, and a user, a client or a
+// server may have ten thousand.
+inline constexpr int kRevocationBatch = 500;
+
+// What was ended in batches.
+struct Ended {
+  int count = 0;
+  int batches = 0;
+  // Others remain: the time was over.
+  bool more = false;
+};
+// Asked between batches; null: always.
+using MayGoOn = std::function<bool()>;
+// Runs `batch` in transactions of its own until one ends fewer than kRevocationBatch rows. It ends at most so many,
+// remembers their invalidations in the same transaction, and returns how many there were.
+absl::StatusOr<Ended> EndInBatches(Database& database, const MayGoOn& may_go_on,
+                                   const std::function<absl::StatusOr<int>(Transaction&)>& batch);
 
 // Remembers, in the transaction that revokes, that what is cached for these sessions and grants (claim `sid`) must end:
 // a crash right after the commit loses nothing. Delivered with the next publication, and every 5 s while something
@@ -61,7 +80,8 @@ class Revocations {
   // Begins to deliver in the background, at once when something is added and every 5 s while something waits.
   void Start();
   void Stop();
-  // One delivery of everything that waits (at most 500 at a time); called by the background thread and by tests.
+  // One delivery of everything that waits, at most 500 at a time: the oldest first, and of one moment those of
+  // subjects, each of which ends more than a session's. Called by the background thread and by tests.
   absl::Status Deliver();
   // Drops revoked tokens that have expired.
   absl::Status Prune(absl::Time now);

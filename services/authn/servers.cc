@@ -185,6 +185,21 @@ std::string Servers::AppUid(absl::string_view app_slug) const {
   return app == nullptr ? "" : app->uid();
 }
 
+std::string Servers::UidOf(absl::string_view slug) const {
+  auto snapshot = stream_.snapshot();
+  const registry::v1::McpServer* server = snapshot->ServerBySlug(slug);
+  return server == nullptr ? "" : server->uid();
+}
+
+Servers::Names Servers::NamesOf(const std::string& uid) const {
+  auto snapshot = stream_.snapshot();
+  const registry::v1::McpServer* server = snapshot->ServerByUid(uid);
+  if (server == nullptr) {
+    return {uid, uid};
+  }
+  return {server->slug(), server->display_name().empty() ? server->slug() : server->display_name()};
+}
+
 std::vector<std::string> Servers::NamedGroups(const Identity& identity) const {
   auto snapshot = stream_.snapshot();
   std::shared_ptr<const std::set<std::string>> named;

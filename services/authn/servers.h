@@ -68,8 +68,16 @@ class Servers {
   std::vector<std::shared_ptr<const ServerView>> Interactive() const;
   // Enabled servers whose users link that app.
   std::vector<std::shared_ptr<const ServerView>> OfApp(absl::string_view app_uid) const;
-  // App uid of a slug, or "".
+  // App uid of a slug, or "". Apps that were deleted have none, even while their tokens are being revoked.
   std::string AppUid(absl::string_view app_slug) const;
+  // Server uid of a slug, whether it is enabled or not; or "".
+  std::string UidOf(absl::string_view slug) const;
+  // What a server is called, enabled or not; its uid in place of both if it is gone.
+  struct Names {
+    std::string slug;
+    std::string display_name;
+  };
+  Names NamesOf(const std::string& uid) const;
 
   // Groups of `identity` that some server or role names, as "<connector>:<group>": what passports and answers carry.
   std::vector<std::string> NamedGroups(const Identity& identity) const;

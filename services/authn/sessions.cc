@@ -12,7 +12,6 @@
 #include "services/authn/errors.h"
 #include "services/authn/identities.h"
 #include "services/authn/identity_codec.h"
-#include "services/authn/revocations.h"
 
 namespace sallyport::authn {
 namespace {
@@ -122,18 +121,19 @@ absl::StatusOr<std::optional<Session>> Sessions::End(absl::string_view cookie, a
   return std::make_optional(FromRow(*row, std::move(user)));
 }
 
-absl::StatusOr<std::vector<std::string>> Sessions::EndSubject(absl::string_view subject, absl::Time now) {
-  std::vector<std::string> ids;
-  RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
+absl::StatusOr<Ended> Sessions::EndSubject(absl::string_view subject, absl::Time now, const MayGoOn& may_go_on) {
+  return EndInBatches(database_, may_go_on, [&](Transaction& tx) -> absl::StatusOr<int> {
     ASSIGN_OR_RETURN(const Rows rows,
-                     tx.Query("DELETE FROM sessions WHERE subject = :subject RETURNING id", {{"subject", subject}}));
-    ids.clear();
+                     tx.Query("DELETE FROM sessions WHERE cookie_hash IN (SELECT cookie_hash FROM sessions WHERE"
+                              " subject = :subject LIMIT :limit) RETURNING id",
+                              {{"subject", subject}, {"limit", kRevocationBatch}}));
+    std::vector<std::string> ids;
     for (const Row& row : rows) {
       ids.push_back(row.Text("id"));
     }
-    return RememberEndedSessions(tx, ids, now);
-  }));
-  return ids;
+    RETURN_IF_ERROR(RememberEndedSessions(tx, ids, now));
+    return static_cast<int>(ids.size());
+  });
 }
 
 absl::StatusOr<int> Sessions::Prune(absl::Time now) {

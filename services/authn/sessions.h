@@ -11,6 +11,7 @@
 
 #include "common/secret.h"
 #include "services/authn/identity.h"
+#include "services/authn/revocations.h"
 
 namespace sallyport {
 class Database;
@@ -60,8 +61,8 @@ class Sessions {
   absl::StatusOr<Session> FindByHeader(absl::string_view cookie_header, absl::Time now) const;
   // Ends one; the ended session, or nothing if there was none.
   absl::StatusOr<std::optional<Session>> End(absl::string_view cookie, absl::Time now);
-  // Ends every session of a subject; their ids.
-  absl::StatusOr<std::vector<std::string>> EndSubject(absl::string_view subject, absl::Time now);
+  // Ends every session of a subject, in batches (EndInBatches).
+  absl::StatusOr<Ended> EndSubject(absl::string_view subject, absl::Time now, const MayGoOn& may_go_on = {});
   // Drops what has expired. Returns how many.
   absl::StatusOr<int> Prune(absl::Time now);
 

@@ -134,8 +134,10 @@ TEST_P(SessionsTest, EndSubjectLeavesOthersSignedIn) {
   ASSERT_OK_AND_ASSIGN(const Sessions::Created one, sessions_->Create(ann_, "", clock_.Now()));
   ASSERT_OK_AND_ASSIGN(const Sessions::Created two, sessions_->Create(ann_, "", clock_.Now()));
   ASSERT_OK_AND_ASSIGN(const Sessions::Created other, sessions_->Create(bob, "", clock_.Now()));
-  ASSERT_OK_AND_ASSIGN(const auto ids, sessions_->EndSubject("local:ann", clock_.Now()));
-  EXPECT_THAT(ids, ::testing::UnorderedElementsAre(one.session.id, two.session.id));
+  ASSERT_OK_AND_ASSIGN(const Ended ended, sessions_->EndSubject("local:ann", clock_.Now()));
+  EXPECT_EQ(ended.count, 2);
+  EXPECT_FALSE(ended.more);
+  EXPECT_THAT(Waiting(), ::testing::UnorderedElementsAre("2 " + one.session.id, "2 " + two.session.id));
   EXPECT_THAT(sessions_->Find(other.cookie.Expose(), clock_.Now()), IsOk());
 }
 

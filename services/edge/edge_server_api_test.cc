@@ -19,13 +19,39 @@ TEST_F(EdgeServerTest, TheApiTranscodesWithABearerToken) {
 }
 
 TEST_F(EdgeServerTest, InternalAndUnknownMethodsDoNotExist) {
-  for (const char* method :
-       {"sallyport.registry.v1.Registry/Watch", "sallyport.registry.v1.Registry/PublishInvalidations",
-        "sallyport.authn.v1.Authn/Authenticate", "sallyport.authn.v1.Authn/GetEdgeKeys",
-        "sallyport.authn.v1.Authn/GetPassport", "sallyport.token_broker.v1.TokenBroker/ResolveCredentials",
-        "sallyport.vault.v1.Vault/Get", "sallyport.audit.v1.Audit/Append", "sallyport.registry.v1.Registry/Nope", "x",
-        "", "sallyport.registry.v1.Registry"}) {
+  for (const char* method : {"sallyport.registry.v1.Registry/Watch",
+                             "sallyport.registry.v1.Registry/PublishInvalidations",
+                             "sallyport.authn.v1.Authn/Authenticate",
+                             "sallyport.authn.v1.Authn/GetEdgeKeys",
+                             "sallyport.authn.v1.Authn/GetPassport",
+                             "sallyport.token_broker.v1.TokenBroker/ResolveCredentials",
+                             "sallyport.authn.v1.Platforms/AuthenticatePlatform",
+                             "sallyport.token_broker.v1.Endings/EndConnections",
+                             "sallyport.token_broker.v1.Platform/GetToken",
+                             "sallyport.token_broker.v1.Platform/ListConnections",
+                             "sallyport.token_broker.v1.Platform/StartLink",
+                             "sallyport.token_broker.v1.Platform/Disconnect",
+                             "sallyport.registry.v1.Registry/FinishApp",
+                             "sallyport.vault.v1.Vault/Get",
+                             "sallyport.vault.v1.Vault/OweRevocation",
+                             "sallyport.vault.v1.Vault/Rename",
+                             "sallyport.audit.v1.Audit/Append",
+                             "sallyport.registry.v1.Registry/Nope",
+                             "x",
+                             "",
+                             "sallyport.registry.v1.Registry"}) {
     EXPECT_EQ(Send("POST", std::string("/api/") + method, {kJson, Bearer("api-ada")}, "{}").status, 404) << method;
+  }
+}
+
+TEST_F(EdgeServerTest, EndingThingsIsForWhoIsKnown) {
+  for (const char* method :
+       {"sallyport.authn.v1.Authn/RevokeUser", "sallyport.authn.v1.Clients/ListOwnClients",
+        "sallyport.authn.v1.Clients/RemoveOwnClient", "sallyport.authn.v1.Clients/ListClients",
+        "sallyport.authn.v1.Clients/RemoveClient", "sallyport.authn.v1.Revocation/RevokeConnections",
+        "sallyport.authn.v1.Revocation/RevokeServer", "sallyport.token_broker.v1.TokenBroker/RenameConnection",
+        "sallyport.token_broker.v1.TokenBroker/Disconnect"}) {
+    EXPECT_EQ(Send("POST", std::string("/api/") + method, {kJson}, "{}").status, 401) << method;
   }
 }
 

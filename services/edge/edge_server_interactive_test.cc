@@ -50,6 +50,54 @@ TEST_F(EdgeServerTest, AuthorizationTwiceIsRefused) {
   EXPECT_THAT(upstream_.requests(), IsEmpty());
 }
 
+TEST_F(EdgeServerTest, AccountOfACallIsItsOwnAndStaysHere) {
+  broker_.Link("ada");
+  broker_.Link("ada/work");
+  ASSERT_EQ(Post("user", {Bearer("ours-ada")}).status, 200);
+  EXPECT_THAT(LastUpstream(), HasSubstr("Authorization: Bearer app-token-of-ada-v1\r\n"));
+  for (const char* name : {"X-Sallyport-Account", "x_sallyport_account"}) {
+    ASSERT_EQ(Post("user", {Bearer("ours-ada"), std::string(name) + ": work"}).status, 200);
+    EXPECT_THAT(LastUpstream(), HasSubstr("Authorization: Bearer app-token-of-ada/work-v1\r\n"));
+    EXPECT_THAT(LastUpstream(), Not(HasSubstr("ccount"))) << "never forwarded";
+  }
+  ASSERT_EQ(Post("user", {Bearer("ours-ada")}).status, 200);
+  EXPECT_THAT(LastUpstream(), HasSubstr("Authorization: Bearer app-token-of-ada-v1\r\n"));
+  EXPECT_EQ(edge_->resolve_calls(), 2U) << "each account is resolved once";
+}
+
+TEST_F(EdgeServerTest, AccountThatIsNotLinkedIsAskedFor) {
+  broker_.Link("ada");
+  const Reply reply = Post("user", {Bearer("ours-ada"), "X-Sallyport-Account: work"});
+  EXPECT_EQ(reply.Json()["result"]["isError"], true);
+  EXPECT_THAT(reply.body, HasSubstr("/connect/user?for=x"));
+  EXPECT_EQ(broker_.started().account(), "work");
+}
+
+TEST_F(EdgeServerTest, AccountsThatAreNoLabelsAreRefusedByName) {
+  broker_.Link("ada");
+  for (const std::string& value : {std::string("a/b"), std::string("~work"), std::string("a b"), std::string(),
+                                   std::string(65, 'x'), std::string("a,b"), std::string("\xc3\xbc")}) {
+    const Reply reply = Post("user", {Bearer("ours-ada"), "X-Sallyport-Account: " + value});
+    EXPECT_EQ(reply.status, 400) << value;
+    EXPECT_EQ(reply.Reason(), "account_malformed") << value;
+    EXPECT_THAT(reply.body, HasSubstr("X-Sallyport-Account"));
+  }
+  EXPECT_EQ(Post("user", {Bearer("ours-ada"), "X-Sallyport-Account: a", "X-Sallyport-Account: b"}).Reason(),
+            "account_malformed");
+  EXPECT_THAT(upstream_.requests(), IsEmpty());
+}
+
+TEST_F(EdgeServerTest, AccountThatChoosesNothingIsRefusedUnlessNothingIsChosenHere) {
+  for (const char* slug : {"org", "agent"}) {
+    const Reply reply = Post(slug, {Bearer("ours-ada"), "X-Sallyport-Account: work"});
+    EXPECT_EQ(reply.status, 400) << slug;
+    EXPECT_EQ(reply.Reason(), "account_not_used") << slug;
+  }
+  EXPECT_THAT(upstream_.requests(), IsEmpty());
+  EXPECT_EQ(Post("through", {Bearer("any"), "X-Sallyport-Account: work"}).status, 200);
+  EXPECT_THAT(LastUpstream(), Not(HasSubstr("work")));
+}
+
 TEST_F(EdgeServerTest, AWarmRequestMakesNoRpc) {
   ASSERT_EQ(Post("org", {Bearer("ours-ada")}).status, 200);
   for (int i = 0; i < 5; ++i) EXPECT_EQ(Post("org", {Bearer("ours-ada")}).status, 200);

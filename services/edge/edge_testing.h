@@ -65,9 +65,12 @@ class FakeBroker final : public token_broker::v1::TokenBroker::Service {
     piece.set_piece("app_auth");
     piece.set_location(Response::HEADER);
     if (absl::StartsWith(request->server_uid(), "srv_user")) {
-      const std::string subject = PassportOf(*context).substr(std::string("passport-").size());
+      // With the account that was chosen, "ada/work".
+      const std::string account = request->account().empty() ? "" : "/" + request->account();
+      const std::string subject = PassportOf(*context).substr(std::string("passport-").size()) + account;
       if (!linked_.contains(subject)) {
         SetLink(response->mutable_link());
+        response->mutable_link()->set_account(request->account());
         return grpc::Status::OK;
       }
       if (request->refused_version() == version_ && renewals_left_-- <= 0) {
@@ -77,7 +80,7 @@ class FakeBroker final : public token_broker::v1::TokenBroker::Service {
       }
       if (request->refused_version() == version_) ++version_;
       piece.set_scope(token_broker::v1::USER);
-      piece.set_connection("app_x");
+      piece.set_connection("app_x" + account);
       piece.set_generation(generation_);
       piece.set_version(version_);
       piece.set_name("Authorization");

@@ -41,8 +41,57 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"OriginNull", R"({"allowedUpstreamOrigins": ["null"]})", "allowedUpstreamOrigins[0]"},
         Case{"PrivateKeyJwtNotYet", R"({"clientAuth": "PRIVATE_KEY_JWT"})", "clientAuth"},
         Case{"ProviderNotYet", R"({"provider": "github"})", "provider"},
-        Case{"UnknownClientAuth", R"({"clientAuth": 99})", "clientAuth"}),
+        Case{"UnknownClientAuth", R"({"clientAuth": 99})", "clientAuth"},
+        Case{"UserinfoHttp", R"({"accountIdentity": {"userinfoUrl": "http://idp.example.com/me"}})",
+             "accountIdentity.userinfoUrl"},
+        Case{"UserinfoLoopback", R"({"accountIdentity": {"userinfoUrl": "http://127.0.0.1/me"}})",
+             "accountIdentity.userinfoUrl"},
+        Case{"UserinfoPrivate", R"({"accountIdentity": {"userinfoUrl": "https://10.0.0.1/me"}})",
+             "accountIdentity.userinfoUrl"},
+        Case{"UserinfoNoUrl", R"({"accountIdentity": {"userinfoUrl": "/me"}})", "accountIdentity.userinfoUrl"},
+        Case{"IdMemberEmptyPart", R"({"accountIdentity": {"idMember": "data..id"}})", "accountIdentity.idMember"},
+        Case{"IdMemberLeadingDot", R"({"accountIdentity": {"idMember": ".id"}})", "accountIdentity.idMember"},
+        Case{"NameMemberTrailingDot", R"({"accountIdentity": {"nameMember": "login."}})", "accountIdentity.nameMember"},
+        Case{"EmailMemberWithBracket", R"({"accountIdentity": {"emailMember": "emails[0]"}})",
+             "accountIdentity.emailMember"},
+        Case{"EmailVerifiedMemberWithBlank", R"({"accountIdentity": {"emailVerifiedMember": "is verified"}})",
+             "accountIdentity.emailVerifiedMember"},
+        Case{"UnknownSameAccount", R"({"accountIdentity": {"sameAccount": 99}})", "accountIdentity.sameAccount"},
+        Case{"UnknownAccountDomain", R"({"accountIdentity": {"accountDomain": 99}})", "accountIdentity.accountDomain"},
+        Case{"RequiredAndNobodySaysWho", R"({"accountIdentity": {"sameAccount": "REQUIRED"}})",
+             "accountIdentity.sameAccount"},
+        Case{"SameDomainAndNobodySaysWho", R"({"accountIdentity": {"accountDomain": "SAME_AS_SIGN_IN"}})",
+             "accountIdentity.accountDomain"}),
     CaseName);
+
+TEST_F(AppValidationTest, WhoseAnAccountIsIsSaidByTheProviderOrTheIdToken) {
+  const auto warned = [this](const std::string& json) {
+    EXPECT_THAT(Refused(App(json)), IsEmpty()) << json << Messages();
+    return Warned();
+  };
+  const std::string required = R"({"accountIdentity": {"sameAccount": "REQUIRED", "accountDomain": "SAME_AS_SIGN_IN")";
+  EXPECT_THAT(warned(required + R"(, "userinfoUrl": "https://api.example.com/user", "idMember": "data.user-1.Id_2"}})"),
+              IsEmpty());
+  EXPECT_THAT(warned(required + R"(}, "defaultScopes": ["openid", "email"]})"), IsEmpty());
+  EXPECT_THAT(warned(required + R"(}, "issuer": "https://idp.example.com"})"),
+              ElementsAre("accountIdentity.sameAccount"))
+      << "a server may ask for openid";
+  EXPECT_THAT(warned(R"({"accountIdentity": {"sameAccount": "WARN"}})"), IsEmpty());
+  EXPECT_THAT(warned(R"({"accountIdentity": {"sameAccount": "ANY", "accountDomain": "ANY_DOMAIN"}})"), IsEmpty());
+}
+
+TEST_F(AppValidationTest, MembersHaveAtMost128Bytes) {
+  v1::App app = App();
+  app.mutable_account_identity()->set_id_member(std::string(128, 'a'));
+  EXPECT_THAT(Refused(app), IsEmpty());
+  app.mutable_account_identity()->set_id_member(std::string(129, 'a'));
+  EXPECT_THAT(Refused(app), ElementsAre("accountIdentity.idMember"));
+}
+
+TEST_F(AppValidationTest, AccountsAreAskedForAtLoopbackOnlyWhereTheDeploymentNamesIt) {
+  context_.oauth_networks = {"127.0.0.0/8"};
+  EXPECT_THAT(Refused(App(R"({"accountIdentity": {"userinfoUrl": "http://127.0.0.1:8080/me"}})")), IsEmpty());
+}
 
 TEST_F(AppValidationTest, ClientAuthPkceAndTheSecretGoTogether) {
   const auto refused = [this](const std::string& json, bool has_secret) {

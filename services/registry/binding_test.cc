@@ -117,7 +117,25 @@ TEST_P(BindingTest, TheFirstServersOriginMakesTheAppsBindingInTheSameSave) {
   EXPECT_THAT(Bound(Stored().apps(0)), ElementsAre("https://api.example.com"));
   ASSERT_THAT(catalog_->Delete<v1::McpServer>("gh", 0, admin_), IsOk());
   ASSERT_THAT(catalog_->Delete<v1::App>("github", 0, admin_), IsOk());
+  EXPECT_THAT(vault_.Keys(), ElementsAre(::testing::HasSubstr("app_secret"))) << "for what it owes its users";
+  ASSERT_THAT(catalog_->FinishApp(Stored().ending_apps(0).uid()), IsOk());
   EXPECT_THAT(vault_.Keys(), IsEmpty());
+}
+
+TEST_P(BindingTest, WhereAnAppAsksWhoseAnAccountIsIsSealedToo) {
+  auto app = FromJson<v1::App>(kApp);
+  app.mutable_account_identity()->set_userinfo_url("https://who.example.com/me");
+  ASSERT_THAT(catalog_->Create(app, false, admin_), IsOk());
+  EXPECT_FALSE(Stored().apps(0).has_binding());
+  ASSERT_THAT(catalog_->Create(FromJson<v1::McpServer>(kOAuth), false, admin_), IsOk())
+      << "the first server's administrator need not be the one who may change a binding";
+  EXPECT_THAT(Bound(Stored().apps(0)), ElementsAre("https://api.example.com", "https://who.example.com"));
+  app.mutable_account_identity()->set_userinfo_url("https://other.example.com/me");
+  ASSERT_THAT(catalog_->Update(app, false, chief_), IsOk());
+  EXPECT_THAT(Bound(Stored().apps(0)), ElementsAre("https://api.example.com", "https://other.example.com"));
+  app.clear_account_identity();
+  ASSERT_THAT(catalog_->Update(app, false, chief_), IsOk());
+  EXPECT_THAT(Bound(Stored().apps(0)), ElementsAre("https://api.example.com"));
 }
 
 TEST_P(BindingTest, AnAppsBindingKeepsItsNameWhenItsOriginsChange) {

@@ -8,6 +8,7 @@
 
 #include "common/json_log.h"
 #include "common/status_macros.h"
+#include "services/registry/binding.h"
 #include "services/registry/config_event.h"
 #include "services/registry/errors.h"
 #include "services/registry/references.h"
@@ -56,9 +57,14 @@ absl::StatusOr<Store::Resource> FindDeletable(Transaction& tx, const std::string
 Catalog::Catalog(Database& database, AuditOutbox& audit, SecretVault& vault, const Clock& clock, Options options)
     : database_(database),
       audit_(audit),
+      clock_(clock),
       options_(std::move(options)),
       ledger_(database, vault, clock, options_.before_step),
-      parts_{database, audit, vault, ledger_, clock, options_} {}
+      parts_{database, audit, vault, ledger_, clock, options_},
+      ending_apps_(MetricGauge("sallyport_registry_ending_apps",
+                               "Deleted apps that are kept until their users' tokens are revoked.")) {
+  ShowEndingApps();
+}
 
 absl::Status Catalog::Admit(Batch& batch, const absl::Status& drafted, bool dry_run, const Writer& writer) {
   std::vector<Denial> denials;
@@ -98,6 +104,19 @@ absl::StatusOr<Catalog::Written<T>> Catalog::Update(const T& resource, bool dry_
 }
 
 template <typename T>
+absl::StatusOr<std::set<std::string>> Catalog::TakeOut(Transaction& tx, const Store::Resource& stored) {
+  if constexpr (std::is_same_v<T, v1::App>) {
+    // Its client and secret stay until its users' tokens are revoked with them (FinishApp). Its binding goes now: from
+    // then on its tokens may be sent nowhere, and the vault lets the broker end everybody's connections.
+    RETURN_IF_ERROR(Store::EndApp(tx, stored, clock_.Now()));
+    return SecretLedger::EraseRecord(tx, BindingRecord(stored.uid));
+  } else {
+    RETURN_IF_ERROR(Store::Remove(tx, ResourceTraits<T>::kKind, stored));
+    return SecretLedger::EraseAll(tx, stored.uid);  // With those of former authentication types.
+  }
+}
+
+template <typename T>
 absl::StatusOr<std::vector<v1::Consequence>> Catalog::Delete(const std::string& slug, int64_t version,
                                                              const Writer& writer, bool dry_run) {
   // Refused before anybody is counted, and looked at again when it is deleted.
@@ -112,9 +131,7 @@ absl::StatusOr<std::vector<v1::Consequence>> Catalog::Delete(const std::string& 
   RETURN_IF_ERROR(ledger_.Step("delete"));
   RETURN_IF_ERROR(database_.Write([&](Transaction& tx) -> absl::Status {
     ASSIGN_OR_RETURN(const Store::Resource stored, FindDeletable<T>(tx, slug, version));
-    RETURN_IF_ERROR(Store::Remove(tx, ResourceTraits<T>::kKind, stored));
-    // With those of former authentication types.
-    ASSIGN_OR_RETURN(records, SecretLedger::EraseAll(tx, stored.uid));
+    ASSIGN_OR_RETURN(records, TakeOut<T>(tx, stored));
     audit::v1::Event event = ConfigEvent("config.deleted", {ResourceTraits<T>::kKind, stored.uid, slug}, writer);
     event.set_decision(audit::v1::DECISION_ALLOWED);
     event.set_rule("admin");
@@ -122,6 +139,7 @@ absl::StatusOr<std::vector<v1::Consequence>> Catalog::Delete(const std::string& 
     return ledger_.Step("commit transaction");
   }));
   audit_.Kick();
+  if constexpr (std::is_same_v<T, v1::App>) ShowEndingApps();
   if (records.empty()) return consequences;
   // Should the vault not answer now, housekeeping goes on.
   if (const absl::Status erased = ledger_.Sweep(records, writer.passport); !erased.ok()) {

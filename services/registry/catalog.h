@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,7 @@
 
 #include "common/audit/outbox.h"
 #include "common/clock.h"
+#include "common/metrics.h"
 #include "common/sql/sql.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/registry/batch.h"
@@ -46,6 +48,14 @@ class Catalog {
   template <typename T>
   absl::StatusOr<std::vector<T>> List(int32_t page_size, const std::string& page_token, std::string* next_page_token);
 
+  // An ending app goes, with its client's secret: nothing is owed to its users' provider any more. OK if there is none
+  // of this uid; a live app is none.
+  absl::Status FinishApp(const std::string& uid);
+  // The same for those that have been ending for kKeepEnding, whoever still waits for them: longer than anybody tries
+  // to revoke a token. For a background thread; several replicas may do it at once.
+  absl::Status FinishOldApps();
+  static constexpr absl::Duration kKeepEnding = absl::Hours(24 * 30);
+
   // The refusal stands whether or not it can be recorded.
   void RecordDenial(const Denial& denial, const Writer& writer);
 
@@ -60,12 +70,19 @@ class Catalog {
   absl::Status Admit(Batch& batch, const absl::Status& drafted, bool dry_run, const Writer& writer);
   template <typename T>
   absl::StatusOr<Written<T>> Write(const T& resource, Batch::Mode mode, bool dry_run, const Writer& writer);
+  // Takes a stored resource out of the catalog; answers the records that a sweep is to look at.
+  template <typename T>
+  absl::StatusOr<std::set<std::string>> TakeOut(Transaction& tx, const Store::Resource& stored);
+  absl::Status Finish(const std::string& uid, absl::string_view rule);
+  void ShowEndingApps();
 
   Database& database_;
   AuditOutbox& audit_;
+  const Clock& clock_;
   const Options options_;
   SecretLedger ledger_;
   const WriteParts parts_;
+  prometheus::Gauge& ending_apps_;
 };
 
 }  // namespace sallyport::registry

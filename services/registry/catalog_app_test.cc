@@ -107,6 +107,67 @@ TEST_P(CatalogAppTest, WhereAPublicAppsCodesAndTokensGoOnlyACredentialAdminChang
       << "nor together with making it public";
 }
 
+TEST_P(CatalogAppTest, WhereAccessTokensAreShownOnlyACredentialAdminChanges) {
+  const auto with = [](const std::string& url, bool secret = false) {
+    auto app = FromJson<v1::App>(kApp);
+    if (!secret) app.clear_client_secret();
+    if (!url.empty()) app.mutable_account_identity()->set_userinfo_url(url);
+    return app;
+  };
+  const std::string field = "accountIdentity.userinfoUrl";
+  ASSERT_THAT(catalog_->Create(with("https://who.example.com/me", true), false, admin_), IsOk());
+  EXPECT_THAT(catalog_->Update(with("https://who.example.com/me"), false, admin_), IsOk());
+  for (const char* url : {"https://who.example.com/tenants/evil/me", "https://idp.example.com/me", ""}) {
+    EXPECT_THAT(Refused(catalog_->Update(with(url), true, admin_).status()), ElementsAre(field)) << url;
+  }
+  EXPECT_THAT(Refused(catalog_->Update(with("https://evil.example.com/me"), false, admin_).status()),
+              UnorderedElementsAre("clientSecret", field, field));
+  EXPECT_THAT(Refused(catalog_->Update(with("https://evil.example.com/me", true), false, admin_).status()),
+              ElementsAre(field))
+      << "nor with the secret";
+  EXPECT_EQ(Events().back().rule(), "credential_admin");
+
+  // Another origin is another to be given the tokens that the secret gets.
+  EXPECT_THAT(Refused(catalog_->Update(with("https://evil.example.com/me"), false, chief_).status()),
+              UnorderedElementsAre("clientSecret", field));
+  EXPECT_THAT(catalog_->Update(with("https://who.example.com/v2/me"), false, chief_), IsOk());
+  EXPECT_THAT(catalog_->Update(with("https://other.example.com/me", true), false, chief_), IsOk());
+  EXPECT_THAT(catalog_->Update(with("https://idp.example.com/me"), false, chief_), IsOk()) << "the secret goes there";
+  EXPECT_THAT(catalog_->Update(with(""), false, chief_), IsOk());
+  EXPECT_THAT(Refused(catalog_->Update(with("https://other.example.com/me"), false, chief_).status()),
+              UnorderedElementsAre("clientSecret", field))
+      << "nor by way of none";
+}
+
+TEST_P(CatalogAppTest, APublicAppsAccountsAreAskedForWhereACredentialAdminSays) {
+  auto app = FromJson<v1::App>(kApp);
+  app.clear_client_secret();
+  ASSERT_THAT(catalog_->Create(app, false, admin_), IsOk());
+  app.mutable_account_identity()->set_userinfo_url("https://evil.example.com/me");
+  EXPECT_THAT(Refused(catalog_->Update(app, false, admin_).status()), ElementsAre("accountIdentity.userinfoUrl"));
+  ASSERT_OK_AND_ASSIGN(const auto written, catalog_->Update(app, false, chief_));
+  EXPECT_EQ(written.resource.account_identity().userinfo_url(), "https://evil.example.com/me");
+}
+
+TEST_P(CatalogAppTest, AccountIdentityIsInDiffsAndInWhatIsExported) {
+  ASSERT_THAT(catalog_->Create(FromJson<v1::App>(kApp), false, chief_), IsOk());
+  const std::string file = File({R"({"slug": "github", "authorizationUrl": "https://idp.example.com/authorize",
+      "tokenUrl": "https://idp.example.com/token", "clientId": "me", "accountIdentity": {
+      "userinfoUrl": "https://idp.example.com/me", "idMember": "data.id", "sameAccount": "REQUIRED"}})"},
+                                {});
+  ASSERT_OK_AND_ASSIGN(const auto preview, Apply(file, chief_, /*dry_run=*/true));
+  std::vector<std::string> changes;
+  for (const auto& change : preview.results(0).changes()) changes.push_back(change.field() + " " + change.after());
+  EXPECT_THAT(changes, UnorderedElementsAre(R"(accountIdentity.userinfoUrl "https://idp.example.com/me")",
+                                            R"(accountIdentity.idMember "data.id")",
+                                            R"(accountIdentity.sameAccount "REQUIRED")"));
+  ASSERT_THAT(Apply(file, chief_), IsOk());
+  ASSERT_OK_AND_ASSIGN(const v1::App read, catalog_->Get<v1::App>("github"));
+  EXPECT_EQ(read.account_identity().id_member(), "data.id");
+  EXPECT_EQ(read.account_identity().same_account(), v1::App::REQUIRED);
+  EXPECT_THAT(Actions(Apply(file, chief_)), ElementsAre("App github UNCHANGED"));
+}
+
 TEST_P(CatalogAppTest, WhetherAnAppHasASecretCountsStoredGivenAndClearedOnes) {
   const auto with = [](const std::string& json) {
     auto app = FromJson<v1::App>(kApp);

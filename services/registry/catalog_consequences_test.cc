@@ -218,8 +218,52 @@ TEST_P(ConsequencesTest, WhatIsDeletedIsMissedByThoseWhoUseIt) {
   EXPECT_EQ(Stored().mcp_servers_size(), 1);
   ASSERT_THAT(catalog_->Delete<v1::McpServer>("gh", 0, admin_), IsOk());
   ASSERT_OK_AND_ASSIGN(const Consequences app, catalog_->Delete<v1::App>("github", 0, admin_, true));
-  EXPECT_THAT(Texts(app), ElementsAre(HasSubstr("cannot be revoked at the provider then")));
+  EXPECT_THAT(Texts(app),
+              ElementsAre("3 users have connected GitHub: their accounts are disconnected, and so are those "
+                          "they have under labels; they cannot be revoked at the provider, for the app "
+                          "has no revocationUrl and no issuer"));
   EXPECT_EQ(Stored().apps_size(), 2);
+}
+
+TEST_P(ConsequencesTest, DeletingAnAppSaysHowManyAccountsAreRevoked) {
+  ASSERT_THAT(Create<v1::App>(Github(R"("displayName": "GitHub", "revocationUrl": "https://idp.example.com/revoke")")),
+              IsOk());
+  Link("okta:ada", "github", "");
+  Link("okta:bob", "github", "");
+  const char* const text =
+      "2 users have connected GitHub: their accounts are disconnected and revoked at the provider, and so are those "
+      "they have under labels";
+  ASSERT_OK_AND_ASSIGN(const Consequences previewed, catalog_->Delete<v1::App>("github", 0, admin_, true));
+  ASSERT_THAT(Texts(previewed), ElementsAre(text));
+  EXPECT_EQ(previewed[0].users().number(), 2);
+  EXPECT_EQ(Stored().apps_size(), 1);
+  EXPECT_EQ(Stored().ending_apps_size(), 0);
+  ASSERT_OK_AND_ASSIGN(const Consequences deleted, catalog_->Delete<v1::App>("github", 0, admin_));
+  EXPECT_THAT(Texts(deleted), ElementsAre(text));
+  ASSERT_THAT(Create<v1::App>(Github(R"("issuer": "https://idp.example.com")")), IsOk());
+  Link("okta:ada", "github", "");
+  ASSERT_OK_AND_ASSIGN(const Consequences issuer, catalog_->Delete<v1::App>("github", 0, admin_, true));
+  EXPECT_THAT(Texts(issuer), ElementsAre(HasSubstr("and revoked at the provider")));
+}
+
+TEST_P(ConsequencesTest, AnotherAccountIsConnectedByThoseWhoHaveItUnderAnotherLabel) {
+  SetUpUsers();
+  const std::string work = R"({"oauthAuthorization": {"app": "github", "account": "work"}})";
+  Keep("okta:ada", "connection", absl::StrCat(UidOf("github"), "/work"),
+       {{"scope", "read"}, {"bound_to", "https://idp.example.com https://idp.example.com"}});
+  const Consequences found = Preview(Server(work));
+  EXPECT_THAT(Texts(found),
+              ElementsAre("callers must connect GitHub account \"work\" before their next call, 2 of the 3 users who "
+                          "have connected GitHub among them; 1 user has done so already",
+                          HasSubstr("3 users have connected GitHub: this server does not use it any more")));
+  EXPECT_EQ(found[0].kind(), v1::Consequence::MUST_CONNECT);
+  EXPECT_EQ(found[0].users().number(), 2);
+  EXPECT_EQ(found[0].ready().number(), 1);
+  ASSERT_THAT(Update<v1::McpServer>(Server(work)), IsOk());
+  EXPECT_THAT(Preview(Server(work)), IsEmpty());
+  EXPECT_THAT(Texts(Preview(Server(OAuth("github")))),
+              ElementsAre(HasSubstr("callers must connect GitHub before their next call"),
+                          HasSubstr("1 user has connected GitHub account \"work\"")));
 }
 
 TEST_P(ConsequencesTest, NewAndDisabledServersHaveNoUsers) {

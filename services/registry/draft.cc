@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/registry/draft.h"
 
+#include <algorithm>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -39,6 +40,12 @@ void SetReference(const SecretLedger::Version& version, common::v1::Secret& secr
   secret.set_vault_record(version.record);
   secret.set_public_jwk(version.public_jwk);
   *secret.mutable_updated_at() = ToTimestamp(version.updated_at);
+}
+
+// Tokens that go to fewer places than before are carried nowhere.
+bool IsMoved(const SecretReach& before, const SecretReach& after) {
+  return before.origins != after.origins ||
+         !std::includes(before.onward.begin(), before.onward.end(), after.onward.begin(), after.onward.end());
 }
 
 void CheckValue(const SecretField& field, Findings& findings) {
@@ -138,7 +145,7 @@ class Planner {
     if (field.presence == SecretField::Presence::kUnused) return;  // What is stored is of a former choice.
     if (const auto before = old_.extract(field.path); !before.empty()) {
       const SecretLedger::Version stored = Describe(field.path, before.mapped());
-      if (before.mapped().reach != move_.after(field)) Move(field, stored);
+      if (IsMoved(before.mapped().reach, move_.after(field))) Move(field, stored);
       return SetReference(stored, *field.secret);
     }
     if (const auto former = retired_(RecordOf(field.path)); former) {

@@ -86,6 +86,16 @@ class RandomEditsTest : public CatalogTest {
         Any(kCredentials), Typed(), Any(kHosts));
   }
 
+  // Now and then one that was deleted before is finished.
+  bool DeleteApp(const Writer& writer) {
+    const auto ending = Stored().ending_apps();
+    if (!ending.empty() && OneIn(2)) {
+      EXPECT_THAT(catalog_->FinishApp(ending[static_cast<int>(Below(static_cast<size_t>(ending.size())))].uid()),
+                  IsOk());
+    }
+    return catalog_->Delete<v1::App>(Any(kApps), 0, writer).ok();
+  }
+
   // One edit. Most are refused, as they should be.
   bool Edit(const Writer& writer) {
     const bool dry_run = OneIn(10);
@@ -101,7 +111,7 @@ class RandomEditsTest : public CatalogTest {
       case 4:
         return OneIn(6) && catalog_->Delete<v1::McpServer>(Any(kServers), 0, writer).ok();
       case 5:
-        return OneIn(6) && catalog_->Delete<v1::App>(Any(kApps), 0, writer).ok();
+        return OneIn(6) && DeleteApp(writer);
       case 6:
         return Apply(File({App(OneIn(2))}, {Server()},
                           OneIn(4) ? std::vector<std::string>{Credential()} : std::vector<std::string>()),
@@ -141,7 +151,9 @@ class RandomEditsTest : public CatalogTest {
         }
       }
     }
-    for (const v1::App& app : stored.apps()) add("app_secret", app.client_secret(), app.token_url());
+    for (const auto* apps : {&stored.apps(), &stored.ending_apps()}) {
+      for (const v1::App& app : *apps) add("app_secret", app.client_secret(), app.token_url());
+    }
     for (Use& use : uses) use.origin = Url::Parse(use.origin)->origin();
     return uses;
   }

@@ -153,6 +153,7 @@ struct RegistryServer::State {
     };
     report("changes", database->Write([&](Transaction& tx) { return Store::PruneChanges(tx, now - kKeepChanges); }));
     report("audit", audit_store->DeleteBefore(now - audit_retention));
+    report("ending_apps", catalog->FinishOldApps());
     report("secrets", catalog->EraseUnusedSecrets());
   }
 };

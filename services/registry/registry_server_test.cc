@@ -152,6 +152,19 @@ TEST_F(RegistryServerTest, OnlyServicesThatNeedItWatchAndInvalidate) {
   }
 }
 
+TEST_F(RegistryServerTest, OnlyTheBrokerFinishesAnApp) {
+  const std::string admin = PassportWith({"admin", "credential-admin"});
+  for (const auto& [caller, allowed] : std::map<std::string, bool>{
+           {"edge", false}, {"authn", false}, {"vault", false}, {"registry", false}, {"token_broker", true}}) {
+    v1::FinishAppRequest request;
+    request.set_app_uid("app_nowhere");
+    v1::FinishAppResponse response;
+    const auto context = MakeClientContext(absl::Minutes(1), caller == "edge" ? admin : "");
+    const absl::Status status = FromGrpcStatus(As(caller)->FinishApp(context.get(), request, &response));
+    EXPECT_EQ(status.code(), allowed ? Code::kOk : Code::kPermissionDenied) << caller << status;
+  }
+}
+
 TEST_F(RegistryServerTest, AStoreOfAnEarlierReleaseIsAdoptedWhenItStarts) {
   ASSERT_THAT(Create("edge", PassportWith({"admin", "credential-admin"})), IsOk());
   ASSERT_THAT(vault_.Keys(), SizeIs(1));

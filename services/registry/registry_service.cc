@@ -189,6 +189,11 @@ class RegistryService final : public v1::Registry::WithCallbackMethod_Watch<v1::
     });
   }
 
+  Status FinishApp(ServerContext* context, const v1::FinishAppRequest* request,
+                   v1::FinishAppResponse* /*response*/) override {
+    return Write("FinishApp", context, {}, [&](const Writer&) { return parts_.catalog.FinishApp(request->app_uid()); });
+  }
+
   Status PublishInvalidations(ServerContext* context, const v1::PublishInvalidationsRequest* request,
                               v1::PublishInvalidationsResponse* response) override {
     return Write("PublishInvalidations", context, {}, [&](const Writer&) {
@@ -322,6 +327,7 @@ absl::StatusOr<CallGuard> MakeRegistryGuard() {
     registry[method] = edge;
   }
   registry["Watch"] = {"edge", "authn", "token_broker"};
+  registry["FinishApp"] = {"token_broker"};
   registry["PublishInvalidations"] = {"authn", "token_broker"};
   const MethodTable audit = {
       {"Append", {"edge", "authn", "token_broker", "vault", "registry"}}, {"ListEvents", edge}, {"EraseNames", edge}};

@@ -14,6 +14,8 @@
 namespace sallyport::registry {
 namespace {
 
+constexpr char kUserinfoUrl[] = "accountIdentity.userinfoUrl";
+
 Origins OriginsOf(const google::protobuf::RepeatedPtrField<std::string>& origins) {
   return MakeOrigins({origins.begin(), origins.end()});
 }
@@ -58,6 +60,17 @@ void CheckEndpoints(const v1::App& before, const v1::App& after, bool has_secret
         kRoleRule, "clientSecret",
         "only a credential-admin may give one to an app that had none: what the app holds is good without it");
   }
+}
+
+// No secret of the app's goes there that would have to be entered again, if it is a public one: so a role says.
+void CheckWhoAsksForAccounts(const Draft<v1::App>& draft, Findings& findings) {
+  if (draft.before == nullptr || draft.credential_admin ||
+      draft.before->account_identity().userinfo_url() == draft.after.account_identity().userinfo_url()) {
+    return;
+  }
+  findings.Deny(kRoleRule, kUserinfoUrl,
+                "only a credential-admin may change it once the app exists: the access tokens of its users are sent "
+                "there");
 }
 
 // The field beside it that names the token endpoint a client's credential is for; empty for other secrets.
@@ -145,11 +158,24 @@ SecretPlan ResourceTraits<v1::McpServer>::Check(const Draft<v1::McpServer>& draf
 // The client's secret, codes and refresh tokens go where the app's own URLs say, and where its issuer's metadata does.
 SecretReach ResourceTraits<v1::App>::ReachOf(const SecretField& /*field*/, const v1::App& /*app*/,
                                              const ResourceUrls& urls) {
-  return {MakeOrigins({urls.Origin("issuer"), urls.Origin("tokenUrl"), urls.Origin("revocationUrl")}), {}};
+  SecretReach reach;
+  reach.origins = MakeOrigins({urls.Origin("issuer"), urls.Origin("tokenUrl"), urls.Origin("revocationUrl")});
+  // The access token that is got with it. Whoever is given the secret itself needs no second look.
+  const std::string userinfo = urls.Origin(kUserinfoUrl);
+  const bool known = std::find(reach.origins.begin(), reach.origins.end(), userinfo) != reach.origins.end();
+  if (!known) reach.onward = MakeOrigins({userinfo});
+  return reach;
 }
 
+// Where users' tokens may go, and where the broker asks with them whose they are. None before the first server: it
+// makes the binding, which only a credential-admin may change then.
 Origins ResourceTraits<v1::App>::BindingOrigins(const v1::App& app, const ResourceUrls& /*urls*/) {
-  return OriginsOf(app.allowed_upstream_origins());
+  if (app.allowed_upstream_origins().empty()) return {};
+  std::vector<std::string> origins(app.allowed_upstream_origins().begin(), app.allowed_upstream_origins().end());
+  if (const absl::StatusOr<Url> userinfo = Url::Parse(app.account_identity().userinfo_url()); userinfo.ok()) {
+    origins.push_back(userinfo->origin());
+  }
+  return MakeOrigins(origins);
 }
 
 // A file that does not list an app's origins keeps them: most were filled in by the app's first server, and a second
@@ -165,7 +191,12 @@ SecretPlan ResourceTraits<v1::App>::Check(const Draft<v1::App>& draft, Findings&
   ValidateApp(draft.after, draft.urls, draft.context, findings);
   CheckWhoSetsOrigins(draft, findings);
   SecretPlan plan = PlanSecrets(
-      draft, [&](const SecretField&) { return MoveRule{MovedField(draft)}; }, findings);
+      draft,
+      [&](const SecretField&) {
+        return MoveRule{MovedField(draft), MoveRule::kGiveAgain, kUserinfoUrl};
+      },
+      findings);
+  CheckWhoAsksForAccounts(draft, findings);
   const bool has_secret = draft.after.client_secret().set() || !plan.puts.empty();
   ValidateAppClient(draft.after, has_secret, findings);
   if (draft.before != nullptr && !draft.credential_admin) {

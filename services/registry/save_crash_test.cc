@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <csignal>
 #include <memory>
 #include <set>
@@ -129,6 +130,7 @@ class SaveCrashTest : public CatalogTest {
     };
     for (const auto& server : stored.mcp_servers()) add(server);
     for (const auto& app : stored.apps()) add(app);
+    for (const auto& app : stored.ending_apps()) add(app);
     for (const auto& credential : stored.credentials()) add(credential);
     AddRetired(expected);
     std::set<std::string> pinned;
@@ -200,6 +202,52 @@ TEST_P(SaveCrashTest, Deleting) {
     ASSERT_THAT(Apply(absl::StrReplaceAll(kFull, {{"%", absl::StrCat(round)}}), chief_), IsOk());
     killed = Kill(round, {"delete", absl::StrCat("a", round)});
     Recover();
+    ExpectVaultHoldsWhatTheStoreRefersTo();
+    ASSERT_FALSE(HasFailure());
+  }
+}
+
+// Either it is there with everything, or it is ending with the secret that revokes its users' tokens.
+TEST_P(SaveCrashTest, DeletingAnApp) {
+  bool killed = true;
+  for (int round = 1; killed; ++round) {
+    SCOPED_TRACE(absl::StrCat("killed before step ", round));
+    ASSERT_THAT(Apply(absl::StrReplaceAll(kFull, {{"%", absl::StrCat(round)}}), chief_), IsOk());
+    const std::string slug = absl::StrCat("app", round);
+    killed = Kill(round, {"delete-app", slug});
+    Recover();
+    const v1::WatchEvent::Snapshot stored = Stored();
+    const auto count = [&slug](const auto& apps) {
+      return std::count_if(apps.begin(), apps.end(),
+                           [&](const v1::App& app) { return app.slug() == slug && app.client_secret().set(); });
+    };
+    EXPECT_EQ(count(stored.apps()) + count(stored.ending_apps()), 1);
+    EXPECT_TRUE(killed || count(stored.ending_apps()) == 1);
+    ExpectVaultHoldsWhatTheStoreRefersTo();
+    ASSERT_FALSE(HasFailure());
+  }
+}
+
+TEST_P(SaveCrashTest, FinishingAnApp) {
+  bool killed = true;
+  for (int round = 1; killed; ++round) {
+    SCOPED_TRACE(absl::StrCat("killed before step ", round));
+    const std::string slug = absl::StrCat("app", round);
+    ASSERT_THAT(Apply(absl::StrReplaceAll(kFull, {{"%", absl::StrCat(round)}}), chief_), IsOk());
+    ASSERT_THAT(catalog_->Delete<v1::App>(slug, 0, chief_), IsOk());
+    const v1::WatchEvent::Snapshot before = Stored();
+    const auto ending = std::find_if(before.ending_apps().begin(), before.ending_apps().end(),
+                                     [&](const v1::App& app) { return app.slug() == slug; });
+    ASSERT_NE(ending, before.ending_apps().end());
+    const std::string secret = "app_secret " + ending->client_secret().vault_record();
+    killed = Kill(round, {"finish-app", ending->uid()});
+    Recover();
+    const v1::WatchEvent::Snapshot stored = Stored();
+    const bool kept = std::any_of(stored.ending_apps().begin(), stored.ending_apps().end(),
+                                  [&](const v1::App& app) { return app.slug() == slug; });
+    EXPECT_EQ(vault_.Look(secret).pinned.empty(), !kept) << "both or neither";
+    ExpectVaultHoldsWhatTheStoreRefersTo();
+    ASSERT_THAT(catalog_->FinishApp(ending->uid()), IsOk()) << "the broker says it again";
     ExpectVaultHoldsWhatTheStoreRefersTo();
     ASSERT_FALSE(HasFailure());
   }

@@ -98,6 +98,19 @@ absl::Status Supersede(Transaction& tx, const Version& version) {
   return Put(tx, version, State::kLive);
 }
 
+// Every version of these records, except what a write that is not settled puts there: that is taken back by its label.
+absl::StatusOr<std::set<std::string>> EraseThose(Transaction& tx,
+                                                 const std::function<bool(const std::string& record)>& which) {
+  std::set<std::string> records;
+  ASSIGN_OR_RETURN(const std::vector<Version> all, SecretLedger::List(tx));
+  for (const Version& version : all) {
+    if (!which(version.record) || !version.write.empty()) continue;
+    RETURN_IF_ERROR(SecretLedger::Erase(tx, version));
+    records.insert(version.record);
+  }
+  return records;
+}
+
 template <typename T>
 absl::Status RecordReferencesOf(Transaction& tx) {
   ASSIGN_OR_RETURN(const auto all, Store::List(tx, ResourceTraits<T>::kKind));
@@ -227,14 +240,11 @@ absl::Status SecretLedger::Retire(Transaction& tx, const Version& version, absl:
 absl::Status SecretLedger::Erase(Transaction& tx, const Version& version) { return Put(tx, version, State::kErasing); }
 
 absl::StatusOr<std::set<std::string>> SecretLedger::EraseAll(Transaction& tx, const std::string& uid) {
-  std::set<std::string> records;
-  ASSIGN_OR_RETURN(const std::vector<Version> all, List(tx));
-  for (const Version& version : all) {
-    if (!absl::StartsWith(version.record, uid + "/") || !version.write.empty()) continue;
-    RETURN_IF_ERROR(Erase(tx, version));
-    records.insert(version.record);
-  }
-  return records;
+  return EraseThose(tx, [prefix = uid + "/"](const std::string& record) { return absl::StartsWith(record, prefix); });
+}
+
+absl::StatusOr<std::set<std::string>> SecretLedger::EraseRecord(Transaction& tx, const std::string& record) {
+  return EraseThose(tx, [&record](const std::string& other) { return other == record; });
 }
 
 absl::Status SecretLedger::Resume(Transaction& tx, const std::string& record, int64_t version) {

@@ -83,6 +83,8 @@ class SecretLedger {
   static absl::Status Erase(Transaction& tx, const Version& version);
   // Every version of the resource's records, which are answered.
   static absl::StatusOr<std::set<std::string>> EraseAll(Transaction& tx, const std::string& uid);
+  // Every version of one record, which is answered if there is any.
+  static absl::StatusOr<std::set<std::string>> EraseRecord(Transaction& tx, const std::string& record);
   // Takes a retired version into use again. ABORTED if it is being erased or was.
   static absl::Status Resume(Transaction& tx, const std::string& record, int64_t version);
   // Lists a version that nothing refers to for unpinning.

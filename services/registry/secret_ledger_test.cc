@@ -187,6 +187,21 @@ TEST_P(SecretLedgerTest, ErasingAResourceTakesAllItsVersionsAndNoOthers) {
                                            "srv_a/y 1 ERASING", "srv_ab/x 1 LIVE"));
 }
 
+TEST_P(SecretLedgerTest, ErasingARecordLeavesTheOthersOfItsResource) {
+  ASSERT_THAT(Settle("", 0, {Of(1), Of(1, "srv_a/xy"), Of(1, "srv_a/y")}), IsOk());
+  ASSERT_THAT(Settle("", 0, {Of(2)}), IsOk());
+  ASSERT_THAT(Ledger().Announce({WrittenBy("running")}), IsOk());
+  std::set<std::string> records;
+  ASSERT_THAT(Write([&](Transaction& tx) -> absl::Status {
+                ASSIGN_OR_RETURN(records, SecretLedger::EraseRecord(tx, kRecord));
+                return SecretLedger::EraseRecord(tx, "srv_a/none").status();
+              }),
+              IsOk());
+  EXPECT_THAT(records, ElementsAre(kRecord));
+  EXPECT_THAT(Rows(), UnorderedElementsAre("srv_a/x 0 running WRITTEN", "srv_a/x 1 ERASING", "srv_a/x 2 ERASING",
+                                           "srv_a/xy 1 LIVE", "srv_a/y 1 LIVE"));
+}
+
 TEST_P(SecretLedgerTest, ASweepOfSomeRecordsLeavesOthers) {
   ASSERT_THAT(Settle("", 0, {Of(1), Of(1, "srv_b/x")}), IsOk());
   ASSERT_THAT(Settle("", 0, {Of(2), Of(2, "srv_b/x")}), IsOk());

@@ -2,6 +2,7 @@
 #include "services/registry/store.h"
 
 #include <set>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -45,7 +46,13 @@ std::vector<std::string> ReplacedSecretSchema() {
       "PRIMARY KEY (record, version))"};
 }
 
+std::vector<std::string> EndingAppSchema() {
+  return {"CREATE TABLE ending_app (uid TEXT PRIMARY KEY, body TEXT NOT NULL, since BIGINT NOT NULL)"};
+}
+
+// Kinds of rows in the change table besides those of resources.
 constexpr char kInvalidation[] = "Invalidation";
+constexpr char kEndingApp[] = "EndingApp";
 
 template <typename T>
 absl::Status ParseInto(const std::string& body, T* message) {
@@ -56,6 +63,7 @@ absl::Status ParseInto(const std::string& body, T* message) {
 absl::Status AddResource(absl::string_view kind, const std::string& body, v1::WatchEvent::Delta& delta) {
   if (kind == ResourceTraits<v1::McpServer>::kKind) return ParseInto(body, delta.add_mcp_servers());
   if (kind == ResourceTraits<v1::App>::kKind) return ParseInto(body, delta.add_apps());
+  if (kind == kEndingApp) return ParseInto(body, delta.add_ending_apps());
   return ParseInto(body, delta.add_credentials());
 }
 
@@ -64,6 +72,8 @@ void AddDeleted(absl::string_view kind, const std::string& uid, v1::WatchEvent::
     delta.add_deleted_mcp_server_uids(uid);
   } else if (kind == ResourceTraits<v1::App>::kKind) {
     delta.add_deleted_app_uids(uid);
+  } else if (kind == kEndingApp) {
+    delta.add_finished_app_uids(uid);
   } else {
     delta.add_deleted_credential_uids(uid);
   }
@@ -72,6 +82,8 @@ void AddDeleted(absl::string_view kind, const std::string& uid, v1::WatchEvent::
 Store::Resource FromRow(const Row& row) {
   return {row.Text("uid"), row.Text("slug"), row.Int("version"), row.BytesAt("body")};
 }
+
+Store::EndingApp EndingFromRow(const Row& row) { return {row.Text("uid"), row.BytesAt("body"), row.TimeAt("since")}; }
 
 absl::Status AppendChange(Transaction& tx, int64_t revision, int64_t part, absl::string_view kind,
                           absl::string_view uid, bool deleted, const std::string& body) {
@@ -93,9 +105,9 @@ absl::Status AppendChange(Transaction& tx, int64_t revision, int64_t part, absl:
 }  // namespace
 
 std::vector<Migration> Store::Migrations() {
-  return {{1, CatalogSchema()},        {2, AuditOutbox::Schema()},       {3, AuditStore::Schema()},
-          {4, SecretWriteSchema()},    {5, ReplacedSecretSchema()},      {6, AuditNames::Schema()},
-          {7, SecretLedger::Schema()}, {8, SecretLedger::ClientSchema()}};
+  return {{1, CatalogSchema()},        {2, AuditOutbox::Schema()},        {3, AuditStore::Schema()},
+          {4, SecretWriteSchema()},    {5, ReplacedSecretSchema()},       {6, AuditNames::Schema()},
+          {7, SecretLedger::Schema()}, {8, SecretLedger::ClientSchema()}, {9, EndingAppSchema()}};
 }
 
 absl::StatusOr<std::string> Store::StoreId(Transaction& tx) {
@@ -178,17 +190,46 @@ absl::Status Store::Remove(Transaction& tx, absl::string_view kind, const Resour
   return AppendChange(tx, revision, 0, kind, resource.uid, true, "");
 }
 
+absl::Status Store::EndApp(Transaction& tx, const Resource& app, absl::Time since) {
+  RETURN_IF_ERROR(Remove(tx, ResourceTraits<v1::App>::kKind, app));
+  v1::App ending;
+  RETURN_IF_ERROR(ParseInto(app.body, &ending));
+  ending.clear_binding();  // It is erased at once: what it allowed is over.
+  RETURN_IF_ERROR(tx.Exec("INSERT INTO ending_app (uid, body, since) VALUES (:uid, :body, :since)",
+                          {{"uid", app.uid}, {"body", Bytes{ending.SerializeAsString()}}, {"since", since}})
+                      .status());
+  ASSIGN_OR_RETURN(const int64_t revision, NextRevision(tx));
+  return AppendChange(tx, revision, 0, kEndingApp, app.uid, false, "");
+}
+
+absl::StatusOr<std::vector<Store::EndingApp>> Store::ListEndingApps(Transaction& tx) {
+  ASSIGN_OR_RETURN(const Rows rows, tx.Query("SELECT uid, body, since FROM ending_app ORDER BY uid"));
+  std::vector<EndingApp> apps;
+  for (const Row& row : rows) apps.push_back(EndingFromRow(row));
+  return apps;
+}
+
+absl::StatusOr<std::optional<Store::EndingApp>> Store::FinishApp(Transaction& tx, const std::string& uid) {
+  ASSIGN_OR_RETURN(const auto row,
+                   tx.QueryRow("DELETE FROM ending_app WHERE uid = :uid RETURNING uid, body, since", {{"uid", uid}}));
+  if (!row) return std::optional<EndingApp>();
+  ASSIGN_OR_RETURN(const int64_t revision, NextRevision(tx));
+  RETURN_IF_ERROR(AppendChange(tx, revision, 0, kEndingApp, uid, true, ""));
+  return std::optional<EndingApp>(EndingFromRow(*row));
+}
+
 absl::Status Store::AppendInvalidations(Transaction& tx,
                                         const google::protobuf::RepeatedPtrField<v1::Invalidation>& invalidations) {
   if (invalidations.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const int64_t revision, NextRevision(tx));
   ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
-  int64_t part = 0;
+  // As one insertion: a revoked user or client may have thousands.
+  std::vector<std::vector<SqlValue>> rows;
   for (v1::Invalidation invalidation : invalidations) {
     *invalidation.mutable_at() = ToTimestamp(now);
-    RETURN_IF_ERROR(AppendChange(tx, revision, part++, kInvalidation, "", false, invalidation.SerializeAsString()));
+    rows.push_back({revision, rows.size(), now, kInvalidation, "", false, Bytes{invalidation.SerializeAsString()}});
   }
-  return absl::OkStatus();
+  return tx.Insert("change_log (revision, part, at, kind, uid, deleted, body)", rows).status();
 }
 
 absl::StatusOr<std::optional<v1::WatchEvent>> Store::DeltaSince(Transaction& tx, int64_t after) {
@@ -204,16 +245,17 @@ absl::StatusOr<std::optional<v1::WatchEvent>> Store::DeltaSince(Transaction& tx,
   v1::WatchEvent::Delta& delta = *event.mutable_delta();
   ASSIGN_OR_RETURN(
       const Rows rows,
-      tx.Query("SELECT c.kind AS kind, c.uid AS uid, c.body AS body, r.body AS now FROM change_log c LEFT JOIN "
-               "resource r ON r.uid = c.uid WHERE c.revision > :after AND c.revision <= :revision ORDER BY "
-               "c.revision, c.part",
-               {{"after", after}, {"revision", revision}}));
-  std::set<std::string> seen;  // Several changes of one resource: its present state once.
+      tx.Query("SELECT c.kind AS kind, c.uid AS uid, c.body AS body, CASE WHEN c.kind = :ending THEN e.body ELSE "
+               "r.body END AS now FROM change_log c LEFT JOIN resource r ON r.uid = c.uid LEFT JOIN ending_app e ON "
+               "e.uid = c.uid WHERE c.revision > :after AND c.revision <= :revision ORDER BY c.revision, c.part",
+               {{"ending", kEndingApp}, {"after", after}, {"revision", revision}}));
+  // Several changes of one resource: its present state once. An app and what is left of it when it was deleted are two.
+  std::set<std::pair<std::string, std::string>> seen;
   for (const Row& row : rows) {
     const std::string kind = row.Text("kind");
     if (kind == kInvalidation) {
       RETURN_IF_ERROR(ParseInto(row.BytesAt("body"), delta.add_invalidations()));
-    } else if (seen.insert(row.Text("uid")).second) {
+    } else if (seen.emplace(kind, row.Text("uid")).second) {
       if (row.IsNull("now")) {
         AddDeleted(kind, row.Text("uid"), delta);
       } else {
@@ -239,6 +281,8 @@ absl::StatusOr<v1::WatchEvent> Store::Snapshot(Transaction& tx) {
   snapshot.mutable_mcp_servers()->Swap(all.mutable_mcp_servers());
   snapshot.mutable_apps()->Swap(all.mutable_apps());
   snapshot.mutable_credentials()->Swap(all.mutable_credentials());
+  ASSIGN_OR_RETURN(const std::vector<EndingApp> ending, ListEndingApps(tx));
+  for (const EndingApp& app : ending) RETURN_IF_ERROR(ParseInto(app.body, snapshot.add_ending_apps()));
   ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
   ASSIGN_OR_RETURN(const Rows rows,
                    tx.Query("SELECT body FROM change_log WHERE kind = :kind AND at > :since ORDER BY revision, part",

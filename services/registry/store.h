@@ -16,8 +16,9 @@
 
 namespace sallyport::registry {
 
-// The catalog's tables: resources (current state, serialized) and the change table that the control stream is read
-// from. Everything takes the caller's transaction. What is in the vault stands in SecretLedger.
+// The catalog's tables: resources (current state, serialized), deleted apps that are ending, and the change table that
+// the control stream is read from. Everything takes the caller's transaction. What is in the vault stands in
+// SecretLedger.
 class Store {
  public:
   static std::vector<Migration> Migrations();
@@ -44,6 +45,20 @@ class Store {
   // person has changed. ABORTED as Save.
   static absl::Status Amend(Transaction& tx, absl::string_view kind, const Resource& resource);
   static absl::Status Remove(Transaction& tx, absl::string_view kind, const Resource& resource);
+
+  // A deleted app that is kept until its users' tokens are revoked. Nobody finds it by its slug, which is free.
+  struct EndingApp {
+    std::string uid;
+    std::string body;  // Serialized App, without its binding.
+    absl::Time since;
+  };
+  // Removes an app and keeps it as an ending one. ABORTED as Save.
+  static absl::Status EndApp(Transaction& tx, const Resource& app, absl::Time since);
+  // Ascending uid.
+  static absl::StatusOr<std::vector<EndingApp>> ListEndingApps(Transaction& tx);
+  // Forgets an ending app and answers what it was; nullopt, and nothing is changed, if there is none of this uid.
+  static absl::StatusOr<std::optional<EndingApp>> FinishApp(Transaction& tx, const std::string& uid);
+
   static absl::Status AppendInvalidations(Transaction& tx,
                                           const google::protobuf::RepeatedPtrField<v1::Invalidation>& invalidations);
 

@@ -198,6 +198,59 @@ TEST_P(StoreTest, AnAppMayHaveTheSlugOfAServer) {
   EXPECT_THAT(Snapshot().snapshot().mcp_servers(), SizeIs(1));
 }
 
+TEST_P(StoreTest, ADeletedAppIsEndingUntilItIsFinishedForWatchersOfEveryRevision) {
+  v1::App app;
+  app.set_uid("app_a");
+  app.set_slug("a");
+  app.set_client_id("me");
+  app.mutable_binding()->set_vault_record("app_a/binding");
+  const Store::Resource stored = {"app_a", "a", 1, app.SerializeAsString()};
+  ASSERT_THAT(Write([&](Transaction& tx) { return Store::Save(tx, "App", stored, 0); }), IsOk());
+  const int64_t saved = Snapshot().revision();
+  const auto end = [&] {
+    return Write([&](Transaction& tx) { return Store::EndApp(tx, stored, absl::FromUnixSeconds(1000)); });
+  };
+  ASSERT_THAT(end(), IsOk());
+  EXPECT_THAT(end(), StatusIs(Code::kAborted)) << "once";
+  const int64_t ended = Snapshot().revision();
+  EXPECT_THAT(Snapshot().snapshot().apps(), IsEmpty());
+  ASSERT_THAT(Snapshot().snapshot().ending_apps(), SizeIs(1));
+  for (const int64_t since : {int64_t{0}, saved}) {
+    const auto delta = Delta(since);
+    ASSERT_TRUE(delta);
+    EXPECT_THAT(delta->delta().apps(), IsEmpty());
+    EXPECT_THAT(delta->delta().deleted_app_uids(), ElementsAre("app_a"));
+    EXPECT_THAT(delta->delta().finished_app_uids(), IsEmpty());
+    ASSERT_THAT(delta->delta().ending_apps(), SizeIs(1));
+    EXPECT_EQ(delta->delta().ending_apps(0).client_id(), "me");
+    EXPECT_FALSE(delta->delta().ending_apps(0).has_binding());
+  }
+
+  const auto finish = [&] {
+    bool found = false;
+    EXPECT_THAT(Write([&](Transaction& tx) -> absl::Status {
+                  ASSIGN_OR_RETURN(const auto ending, Store::FinishApp(tx, "app_a"));
+                  found = ending.has_value();
+                  EXPECT_TRUE(!found || ending->since == absl::FromUnixSeconds(1000));
+                  return absl::OkStatus();
+                }),
+                IsOk());
+    return found;
+  };
+  ASSERT_TRUE(finish());
+  const int64_t finished = Snapshot().revision();
+  EXPECT_FALSE(finish());
+  EXPECT_EQ(Snapshot().revision(), finished) << "nothing was changed";
+  EXPECT_THAT(Snapshot().snapshot().ending_apps(), IsEmpty());
+  for (const int64_t since : {int64_t{0}, saved, ended}) {
+    const auto delta = Delta(since);
+    ASSERT_TRUE(delta);
+    EXPECT_THAT(delta->delta().ending_apps(), IsEmpty());
+    EXPECT_THAT(delta->delta().finished_app_uids(), ElementsAre("app_a"));
+    EXPECT_EQ(delta->delta().deleted_app_uids_size(), since == ended ? 0 : 1);
+  }
+}
+
 TEST_P(StoreTest, AmendingChangesTheBodyForWatchersAndMakesNoVersion) {
   ASSERT_THAT(Save("srv_a", "a"), IsOk());
   const auto amend = [&](int64_t version) {

@@ -52,6 +52,7 @@ ResourceUrls::ResourceUrls(const v1::App& app) {
   Add("authorizationUrl", app.authorization_url());
   Add("tokenUrl", app.token_url());
   Add("revocationUrl", app.revocation_url());
+  Add("accountIdentity.userinfoUrl", app.account_identity().userinfo_url());
 }
 ResourceUrls::ResourceUrls(const v1::Credential& /*credential*/) {}
 

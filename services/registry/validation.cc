@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 #include "common/http/field.h"
 #include "services/registry/validation_parts.h"
@@ -45,6 +46,58 @@ void ValidateOrigins(const google::protobuf::RepeatedPtrField<std::string>& orig
                       "must be an origin: scheme, host and port only, such as https://api.example.com");
     }
   }
+}
+
+// "data.user.id": each part is a member of the object that the one before it leads to.
+bool IsMemberPath(absl::string_view path) {
+  constexpr size_t kMaxMemberPath = 128;
+  if (path.empty() || path.size() > kMaxMemberPath) return false;
+  for (absl::string_view part : absl::StrSplit(path, '.')) {
+    const bool plain = std::all_of(part.begin(), part.end(), [](char c) {
+      return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-';
+    });
+    if (part.empty() || !plain) return false;
+  }
+  return true;
+}
+
+// A link is refused where the app must know whose account it is and nothing says so.
+void ValidateWhoSays(const v1::App& app, Findings& findings) {
+  const v1::App::AccountIdentity& identity = app.account_identity();
+  const bool required = identity.same_account() == v1::App::REQUIRED;
+  if (!required && identity.account_domain() != v1::App::SAME_AS_SIGN_IN) return;
+  const auto& scopes = app.default_scopes();
+  if (!identity.userinfo_url().empty() || std::find(scopes.begin(), scopes.end(), "openid") != scopes.end()) return;
+  const char* const field = required ? "accountIdentity.sameAccount" : "accountIdentity.accountDomain";
+  if (app.issuer().empty()) {
+    return findings.Refuse(field,
+                           "must know which account is linked: set accountIdentity.userinfoUrl, or ask for an ID token "
+                           "with the scope openid in defaultScopes");
+  }
+  findings.Warn(field,
+                "refuses every link without an ID token, which a provider sends for the scope openid: add it to "
+                "defaultScopes, or set accountIdentity.userinfoUrl");
+}
+
+void ValidateAccountIdentity(const v1::App& app, const ResourceUrls& urls, const ValidationContext& context,
+                             Findings& findings) {
+  if (!app.has_account_identity()) return;
+  const v1::App::AccountIdentity& identity = app.account_identity();
+  const std::string url = "accountIdentity.userinfoUrl";
+  if (const auto* found = urls.Find(url); found != nullptr) {
+    ValidateOAuthUrl(*found, url, context.oauth_networks, findings);
+  }
+  const auto member = [&findings](const std::string& path, absl::string_view field) {
+    if (path.empty() || IsMemberPath(path)) return;
+    findings.Refuse(absl::StrCat("accountIdentity.", field),
+                    "must be 1 to 128 letters, digits, '_' or '-', with a dot between the members that lead there: id, "
+                    "data.user.id");
+  };
+  member(identity.id_member(), "idMember");
+  member(identity.name_member(), "nameMember");
+  member(identity.email_member(), "emailMember");
+  member(identity.email_verified_member(), "emailVerifiedMember");
+  ValidateWhoSays(app, findings);
 }
 
 }  // namespace
@@ -118,6 +171,7 @@ void ValidateApp(const v1::App& app, const ResourceUrls& urls, const ValidationC
   ValidateParams(app.authorization_params(), "authorizationParams", findings);
   ValidateParams(app.token_params(), "tokenParams", findings);
   ValidateOrigins(app.allowed_upstream_origins(), findings);
+  ValidateAccountIdentity(app, urls, context, findings);
 }
 
 void ValidateAppClient(const v1::App& app, bool has_secret, Findings& findings) {

@@ -81,6 +81,8 @@ class Standalone final : public RunningService {
 
   void SetServing(bool serving) override {
     if (health_ != nullptr) health_->SetServing(serving);
+    // Its listener for platforms answers health checks, too.
+    if (token_broker_ != nullptr) token_broker_->SetServing(serving);
   }
 
   // Callers before the called.
@@ -158,6 +160,8 @@ ServiceConfigs DeriveConfigs(const StandaloneConfig& config) {
   *configs.authn.mutable_connectors() = config.connectors();
   *configs.authn.mutable_roles() = config.roles();
   *configs.authn.mutable_clients() = config.clients();
+  *configs.authn.mutable_platforms() = config.platforms();
+  *configs.authn.mutable_kubernetes() = config.kubernetes();
   configs.authn.set_data_directory(data);
   if (config.has_session_lifetime()) *configs.authn.mutable_session_lifetime() = config.session_lifetime();
   if (config.has_access_token_lifetime()) {
@@ -173,6 +177,10 @@ ServiceConfigs DeriveConfigs(const StandaloneConfig& config) {
   configs.token_broker.set_data_directory(data + "/token-broker");
   configs.token_broker.set_audit_backlog_limit(config.audit_backlog_limit());
   if (config.has_redis()) *configs.token_broker.mutable_redis() = config.redis();
+  if (config.has_platform()) *configs.token_broker.mutable_platform() = config.platform();
+  if (config.has_idle_revoke_after()) {
+    *configs.token_broker.mutable_idle_revoke_after() = config.idle_revoke_after();
+  }
 
   *configs.edge.mutable_deployment() = deployment;
   configs.edge.set_listen(config.listen());

@@ -2,7 +2,9 @@
 #include "services/token_broker/accounts.h"
 
 #include <optional>
+#include <set>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -21,6 +23,7 @@
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/link_ticket.h"
 #include "services/token_broker/names.h"
+#include "services/token_broker/owed.h"
 #include "services/token_broker/provider_binding.h"
 #include "services/token_broker/upstream_origin.h"
 
@@ -69,6 +72,13 @@ std::optional<Connectable> ConnectableOf(const RegistrySnapshot& snapshot, const
   return std::nullopt;
 }
 
+// The account that a link is for: the one that was named, else the server's choice.
+std::string AccountFor(const registry::v1::McpServer* server, const std::optional<Connectable>& wanted,
+                       const std::string& named) {
+  const bool app = wanted.has_value() && wanted->app != nullptr;
+  return !app || !named.empty() ? named : AccountOf(*server)->label();
+}
+
 std::optional<absl::Time> TimeLabel(const vault::v1::RecordMetadata& metadata, const char* name) {
   const auto label = metadata.labels().find(name);
   absl::Time time;
@@ -105,6 +115,8 @@ absl::StatusOr<v1::StartLinkResponse> Accounts::StartLink(const v1::StartLinkReq
   if (!wanted.has_value() && !consent) {
     return absl::NotFoundError("this server does not use this app or credential");
   }
+  RETURN_IF_ERROR(CheckAccountLabel("account", request.account()));
+  const std::string account = AccountFor(server, wanted, request.account());
   const absl::Time expires_at = clock_.Now() + kLinkLifetime;
   ASSIGN_OR_RETURN(const Secret ticket_key, key_.For(kTicketPurpose));
   v1::StartLinkResponse response;
@@ -121,17 +133,21 @@ absl::StatusOr<v1::StartLinkResponse> Accounts::StartLink(const v1::StartLinkReq
     }
   } else if (wanted->credential != nullptr) {
     absl::StrAppend(response.mutable_url(), "&credential=", wanted->slug());
+  } else if (const std::string parameter = AccountParameter(*server, account); !parameter.empty()) {
+    absl::StrAppend(response.mutable_url(), "&", parameter);
   }
   response.set_elicitation_id(RandomUuid());
   response.set_message(
       consent ? absl::StrCat("Agree at the identity provider ", ConnectorOf(passport.subject), " to continue.")
-      : wanted->credential == nullptr ? absl::StrCat("Connect your ", wanted->name(), " account to continue.")
-                                      : absl::StrCat("Enter your ", wanted->name(), " to continue."));
+      : wanted->credential == nullptr
+          ? absl::StrCat("Connect your ", AccountInWords(*wanted->app, account), " to continue.")
+          : absl::StrCat("Enter your ", wanted->name(), " to continue."));
   if (request.has_call()) {
     v1::RequestState state;
     state.set_subject(passport.subject);
     state.set_server_uid(server->uid());
     state.set_app_uid(request.app_uid());
+    state.set_account(account);
     *state.mutable_call() = request.call();
     *state.mutable_expires_at() = ToTimestamp(expires_at);
     ASSIGN_OR_RETURN(const Secret state_key, key_.For(kStatePurpose));
@@ -161,7 +177,7 @@ absl::StatusOr<v1::ResumeLinkResponse> Accounts::ResumeLink(const v1::ResumeLink
     return response;
   }
   vault::v1::GetRequest get;
-  *get.mutable_record() = ConnectionRecord(passport.subject, state.app_uid());
+  *get.mutable_record() = ConnectionRecord(passport.subject, ConnectionName(state.app_uid(), state.account()));
   absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(get, passport.jwt);
   if (absl::IsNotFound(record.status())) {
     return response;
@@ -180,6 +196,39 @@ absl::StatusOr<v1::ResumeLinkResponse> Accounts::ResumeLink(const v1::ResumeLink
   return response;
 }
 
+v1::Connection Accounts::Describe(const RegistrySnapshot& snapshot, const std::string& connection,
+                                  const vault::v1::RecordMetadata& metadata) {
+  const std::string uid = AppUidOf(connection);
+  const registry::v1::App* app = snapshot.AppByUid(uid);
+  v1::Connection described;
+  // One whose app is gone is named by the app's uid, so that its user can still end it.
+  described.set_app_slug(app == nullptr ? uid : app->slug());
+  described.set_app_display_name(app == nullptr ? "an app that is no longer here" : NameOf(*app));
+  described.set_label(AccountLabelOf(connection));
+  if (const auto scope = metadata.labels().find("scope"); scope != metadata.labels().end()) {
+    for (absl::string_view part : absl::StrSplit(scope->second, ' ', absl::SkipEmpty())) {
+      described.add_scopes(std::string(part));
+    }
+  }
+  if (const std::optional<absl::Time> linked_at = TimeLabel(metadata, "linked_at")) {
+    *described.mutable_linked_at() = ToTimestamp(*linked_at);
+  }
+  if (metadata.has_used_at()) {
+    *described.mutable_last_used_at() = metadata.used_at();
+  }
+  return described;
+}
+
+std::string Accounts::AccountNameOf(const vault::v1::RecordMetadata& metadata, const Passport& passport) {
+  // The account is nobody's business but the user's: its name is sealed with the tokens.
+  vault::v1::GetRequest get;
+  *get.mutable_record() = metadata.record();
+  const absl::StatusOr<vault::v1::GetResponse> record =
+      StateOf(metadata) == ConnectionView::State::kAbsent ? absl::NotFoundError("") : vault_.Get(get, passport.jwt);
+  const auto view = record.ok() ? ViewOf(*record) : absl::StatusOr<std::shared_ptr<ConnectionView>>(record.status());
+  return view.ok() ? (*view)->account_name : "";
+}
+
 absl::StatusOr<v1::ListConnectionsResponse> Accounts::List(const Passport& passport) {
   vault::v1::ListRequest request;
   request.set_owner_type(vault::v1::USER);
@@ -189,32 +238,45 @@ absl::StatusOr<v1::ListConnectionsResponse> Accounts::List(const Passport& passp
   const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
   v1::ListConnectionsResponse response;
   for (const vault::v1::RecordMetadata& metadata : records.records()) {
-    const std::string& uid = metadata.record().name();
-    const registry::v1::App* app = snapshot->AppByUid(uid);
+    const std::string& name = metadata.record().name();
     const std::string state = StateName(metadata);
-    if (absl::StartsWith(uid, "sso:") || state == "revoked") {
+    if (absl::StartsWith(name, "sso:") || IsWaitingName(name) || state == "revoked") {
       continue;
     }
-    v1::Connection* connection = response.add_connections();
-    // One whose app is gone is named by the app's uid, so that its user can still end it.
-    connection->set_app_slug(app == nullptr ? uid : app->slug());
-    connection->set_app_display_name(app == nullptr ? "an app that is no longer here" : NameOf(*app));
+    const registry::v1::App* app = snapshot->AppByUid(AppUidOf(name));
     const bool moved = state == "linked" && app != nullptr &&
                        providers_.HasMoved(*app, ProvenanceOf(metadata.labels()).token_origin());
-    connection->set_state(moved ? "needs_reauth" : state);
-    if (const auto scope = metadata.labels().find("scope"); scope != metadata.labels().end()) {
-      for (absl::string_view part : absl::StrSplit(scope->second, ' ', absl::SkipEmpty())) {
-        connection->add_scopes(std::string(part));
-      }
-    }
-    if (const std::optional<absl::Time> linked_at = TimeLabel(metadata, "linked_at")) {
-      *connection->mutable_linked_at() = ToTimestamp(*linked_at);
-    }
+    v1::Connection& connection = *response.add_connections();
+    connection = Describe(*snapshot, name, metadata);
+    connection.set_account_name(AccountNameOf(metadata, passport));
+    connection.set_state(moved ? "needs_reauth" : state);
     if (const std::optional<absl::Time> expires_at = TimeLabel(metadata, "expires_at")) {
-      *connection->mutable_access_token_expires_at() = ToTimestamp(*expires_at);
+      *connection.mutable_access_token_expires_at() = ToTimestamp(*expires_at);
     }
   }
+  RETURN_IF_ERROR(AddOwed(*snapshot, passport.subject, &response));
   return response;
+}
+
+absl::Status Accounts::AddOwed(const RegistrySnapshot& snapshot, const std::string& subject,
+                               v1::ListConnectionsResponse* response) {
+  ASSIGN_OR_RETURN(const std::vector<vault::v1::RecordMetadata> owed, OwedBy(vault_, subject));
+  std::set<std::string> listed;
+  for (const vault::v1::RecordMetadata& metadata : owed) {
+    const ConnectionKey key = ConnectionOf(metadata);
+    const bool linked = !absl::StartsWith(key.connection, "sso:") && !IsWaitingName(key.connection);
+    // Of several of one connection the oldest, which comes first.
+    if (key.subject != subject || !linked || !listed.insert(key.connection).second) {
+      continue;
+    }
+    v1::Connection& connection = *response->add_connections();
+    connection = Describe(snapshot, key.connection, metadata);
+    connection.set_state("revoke_pending");
+    if (const std::optional<absl::Time> since = SinceOf(metadata)) {
+      *connection.mutable_revoke_since() = ToTimestamp(*since);
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::DisconnectResponse> Accounts::Disconnect(const v1::DisconnectRequest& request,
@@ -227,26 +289,27 @@ absl::StatusOr<v1::DisconnectResponse> Accounts::Disconnect(const v1::Disconnect
   if (app == nullptr && !gone) {
     return absl::NotFoundError("app_slug: no such app");
   }
+  RETURN_IF_ERROR(CheckAccountLabel("label", request.label()));
   const std::string uid = gone ? request.app_slug() : app->uid();
   AuditLog::Entry entry{.type = "link.disconnected", .subject = passport.subject};
+  entry.actor = passport.actor;
   entry.details = {{"app", request.app_slug()}};
   RETURN_IF_ERROR(audit_.Record(entry));
-  absl::StatusOr<Provider> provider = error::AppGone();
-  if (!gone) {
-    provider = providers_.ForApp(*app);
-  }
-  absl::StatusOr<Revoker::Outcome> outcome =
-      revoker_.Disconnect({passport.subject, uid}, provider.ok() ? &*provider : nullptr, passport.jwt);
+  const absl::StatusOr<Revoker::Ended> outcome =
+      revoker_.Disconnect({passport.subject, ConnectionName(uid, request.label())}, passport.jwt);
   if (absl::IsNotFound(outcome.status())) {
     return absl::NotFoundError("app_slug: this account is not connected");
   }
   if (!outcome.ok()) {
     return outcome.status();
   }
-  entry.type = "link.revoked";
-  entry.rule = outcome->revocation;
-  entry.credentials = {UseOf(uid, outcome->generation, 0)};
-  RETURN_IF_ERROR(audit_.Record(entry));
+  if (outcome->revocation == "pending") {
+    // What was done is in the audit already.
+    entry.type = "link.revoked";
+    entry.rule = outcome->revocation;
+    entry.credentials = {UseOf(uid, outcome->generation, 0)};
+    RETURN_IF_ERROR(audit_.Record(entry));
+  }
   v1::DisconnectResponse response;
   response.set_revocation(outcome->revocation);
   return response;

@@ -31,6 +31,15 @@ class Accounts {
   absl::StatusOr<v1::DisconnectResponse> Disconnect(const v1::DisconnectRequest& request, const Passport& passport);
 
  private:
+  // A connection, or what became of it: without state.
+  static v1::Connection Describe(const RegistrySnapshot& snapshot, const std::string& connection,
+                                 const vault::v1::RecordMetadata& metadata);
+  // What is ended here, and not yet at the provider.
+  absl::Status AddOwed(const RegistrySnapshot& snapshot, const std::string& subject,
+                       v1::ListConnectionsResponse* response);
+  // As the provider names it; empty if that is not known.
+  std::string AccountNameOf(const vault::v1::RecordMetadata& metadata, const Passport& passport);
+
   const std::string public_url_;
   const ControlStream& control_;
   VaultClient& vault_;

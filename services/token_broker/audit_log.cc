@@ -8,15 +8,13 @@
 
 namespace sallyport::token_broker {
 
-absl::Status AuditLog::Record(const Entry& entry) const {
-  if (segments_ == nullptr) {
-    return absl::OkStatus();
-  }
+audit::v1::Event EventOf(const AuditLog::Entry& entry) {
   audit::v1::Event event;
   event.set_type(entry.type);
   event.set_decision(entry.decision);
   event.set_rule(entry.rule);
   event.set_subject(entry.subject);
+  event.set_actor(entry.actor);
   event.set_client_address(entry.client_address);
   event.set_server_uid(entry.server_uid);
   event.set_server_slug(entry.server_slug);
@@ -26,11 +24,22 @@ absl::Status AuditLog::Record(const Entry& entry) const {
   for (const auto& [name, value] : entry.details) {
     (*event.mutable_details())[name] = value;
   }
-  const absl::Status status = segments_->Append(std::move(event));
+  return event;
+}
+
+absl::Status NotRecorded() {
+  return WithRetryAfter(WithReason(absl::UnavailableError("the decision could not be recorded"), "audit_unavailable"),
+                        absl::Seconds(1));
+}
+
+absl::Status AuditLog::Record(const Entry& entry) const {
+  if (segments_ == nullptr) {
+    return absl::OkStatus();
+  }
+  const absl::Status status = segments_->Append(EventOf(entry));
   if (!status.ok()) {
     Log(LogLevel::kError, "audit_write_failed", {{"type", entry.type}, {"status", status}});
-    return WithRetryAfter(WithReason(absl::UnavailableError("the decision could not be recorded"), "audit_unavailable"),
-                          absl::Seconds(1));
+    return NotRecorded();
   }
   return absl::OkStatus();
 }

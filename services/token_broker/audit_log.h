@@ -19,6 +19,7 @@ class AuditLog {
     audit::v1::Decision decision = audit::v1::DECISION_ALLOWED;
     std::string rule;
     std::string subject;
+    std::string actor = {};  // Id of the platform that acted for the subject.
     std::string client_address;
     std::string server_uid;
     std::string server_slug;
@@ -35,6 +36,11 @@ class AuditLog {
  private:
   AuditSegments* const segments_;
 };
+
+audit::v1::Event EventOf(const AuditLog::Entry& entry);
+
+// UNAVAILABLE reason audit_unavailable, with retry_after.
+absl::Status NotRecorded();
 
 audit::v1::CredentialUse UseOf(const std::string& uid, int64_t generation, int64_t version);
 

@@ -1,118 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/background.h"
 
-#include "common/crypto/random.h"
-#include "common/error.h"
-#include "common/json_log.h"
-#include "common/proto_time.h"
+#include "services/token_broker/owed.h"
 
 namespace sallyport::token_broker {
 namespace {
 
-constexpr int kBatch = 50;
-// When a connection whose provider cannot be asked is looked at again: an app that is gone may come back by a restored
-// configuration, and metadata that cannot be had is had soon.
-constexpr absl::Duration kAppGone = absl::Hours(24);
-constexpr absl::Duration kProviderUnknown = absl::Minutes(10);
+// Revocations of a provider that never comes back are given up in time all the same.
+constexpr absl::Duration kSweep = absl::Minutes(10);
+
+bool Clear(VaultClient& vault, const vault::v1::RecordMetadata& link) {
+  vault::v1::DeleteRequest request;
+  *request.mutable_record() = link.record();
+  request.set_expected_version(link.head());
+  vault.Delete(request, "").status().IgnoreError();  // Consumed meanwhile: as good.
+  return true;
+}
 
 }  // namespace
 
-Background::Background(VaultClient& vault, Connections& connections, Refresher& refresher, Revoker& revoker,
-                       TaskRunner& runner, const Clock& clock, absl::Duration interval)
-    : vault_(vault),
-      connections_(connections),
-      refresher_(refresher),
-      revoker_(revoker),
-      runner_(runner),
-      clock_(clock),
-      interval_(interval) {}
+Background::Background(VaultClient& vault, Renewals& renewals, Revocations& revocations, const Clock& clock,
+                       absl::Duration interval)
+    : none_(clock),
+      renewals_(vault, renewals.pauses(), clock,
+                {.name = "renewals", .kind = "connection", .threads = 16, .per_app = 8, .interval = interval},
+                [&renewals](const vault::v1::RecordMetadata& due) { return renewals.Work(due); }),
+      revocations_(vault, revocations.pauses(), clock,
+                   {.name = "revocations", .kind = kRevocation, .threads = 16, .interval = interval, .sweep = kSweep},
+                   [&revocations](const vault::v1::RecordMetadata& due) {
+                     const bool left_alone = revocations.pauses().IsPaused(AppUidOf(due));
+                     return revocations.Attempt(due, /*insist=*/false) != Revocations::Outcome::kPending || !left_alone;
+                   }),
+      links_(vault, none_, clock,
+             {.name = "pending_links", .kind = "link_flow", .threads = 2, .per_app = 2, .interval = interval},
+             [&vault](const vault::v1::RecordMetadata& due) { return Clear(vault, due); }) {}
 
-void Background::Start() { Schedule(); }
+void Background::Start() {
+  for (DueLane* lane : {&renewals_, &revocations_, &links_}) {
+    lane->Start();
+  }
+}
 
-void Background::Schedule() {
-  // Spread, so that replicas that started together do not all ask at once.
-  runner_.PostAfter(interval_ * (0.75 + RandomUnit() / 2), [this] {
-    if (!stopping_) {
-      RunOnce();
-      Schedule();
-    }
-  });
+void Background::StopTaking() {
+  for (DueLane* lane : {&renewals_, &revocations_, &links_}) {
+    lane->StopTaking();
+  }
+}
+
+void Background::Stop() {
+  StopTaking();
+  for (DueLane* lane : {&renewals_, &revocations_, &links_}) {
+    lane->Stop();
+  }
 }
 
 int Background::RunOnce() {
-  // By kind: many of one must not keep those of the other waiting.
-  return RunKind("connection") + RunKind("link_flow");
-}
-
-int Background::RunKind(const std::string& kind) {
-  vault::v1::ListDueRequest request;
-  request.add_kinds(kind);
-  request.set_limit(kBatch);
-  const absl::StatusOr<vault::v1::ListDueResponse> due = vault_.ListDue(request);
-  if (!due.ok()) {
-    Log(LogLevel::kDebug, "list_due_failed", {{"status", due.status()}});
-    return 0;
+  int worked_on = 0;
+  for (DueLane* lane : {&renewals_, &revocations_, &links_}) {
+    worked_on += lane->Drain();
   }
-  for (const vault::v1::RecordMetadata& metadata : due->records()) {
-    if (stopping_) {
-      break;
-    }
-    Take(metadata);
-  }
-  return due->records_size();
-}
-
-void Background::Take(const vault::v1::RecordMetadata& metadata) {
-  if (metadata.record().kind() == "link_flow") {
-    vault::v1::DeleteRequest request;
-    *request.mutable_record() = metadata.record();
-    request.set_expected_version(metadata.head());
-    vault_.Delete(request, "").status().IgnoreError();  // Consumed meanwhile: as good.
-    return;
-  }
-  const bool revoke = metadata.state() == "REVOKE_PENDING";
-  if (!revoke && StateOf(metadata) != ConnectionView::State::kLinked) {
-    return;
-  }
-  const ConnectionKey key{metadata.record().owner_id(), metadata.record().name()};
-  absl::StatusOr<Provider> provider = connections_.SourceFor(key.connection)();
-  if (revoke) {
-    revoker_.Retry(key, provider.ok() ? &*provider : nullptr);
-    return;
-  }
-  if (!provider.ok()) {
-    const bool passing = DetailOf(provider.status()).retry_after > absl::ZeroDuration();
-    // An app that was deleted, or a connector that authn's configuration no longer has.
-    const bool gone =
-        (absl::IsFailedPrecondition(provider.status()) || absl::IsNotFound(provider.status())) && !passing;
-    PutOff(metadata, gone ? kAppGone : kProviderUnknown);
-    return;
-  }
-  RefreshWish wish;
-  wish.reason = RefreshWish::Reason::kDue;
-  refresher_.Refresh(key, wish, "", connections_.SourceFor(key.connection), [](const auto& /*result*/) {});
-}
-
-void Background::PutOff(const vault::v1::RecordMetadata& metadata, absl::Duration delay) {
-  vault::v1::AcquireLeaseRequest acquire;
-  *acquire.mutable_record() = metadata.record();
-  acquire.mutable_ttl()->set_seconds(30);
-  acquire.set_maintenance(true);
-  const absl::StatusOr<vault::v1::AcquireLeaseResponse> response = vault_.AcquireLease(acquire, "");
-  if (!response.ok() || !response->has_lease()) {
-    return;  // Somebody is at it.
-  }
-  const vault::v1::RecordMetadata& current = response->lease().metadata();
-  vault::v1::PutStatusRequest status;
-  *status.mutable_record() = metadata.record();
-  status.set_lease(response->lease().id());
-  status.set_state(current.state());
-  status.set_reason(current.reason());
-  if (current.has_backoff_until()) {
-    *status.mutable_backoff_until() = current.backoff_until();
-  }
-  *status.mutable_next_at() = ToTimestamp(clock_.Now() + delay);
-  vault_.PutStatus(status).IgnoreError();
+  return worked_on;
 }
 
 }  // namespace sallyport::token_broker

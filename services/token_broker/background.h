@@ -1,47 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <atomic>
+#include "absl/time/time.h"
 
 #include "common/clock.h"
-#include "services/token_broker/connections.h"
-#include "services/token_broker/refresher.h"
-#include "services/token_broker/revoker.h"
-#include "services/token_broker/task_runner.h"
+#include "services/token_broker/app_pauses.h"
+#include "services/token_broker/due_lane.h"
+#include "services/token_broker/renewals.h"
+#include "services/token_broker/revocations.h"
 #include "services/token_broker/vault_client.h"
 
 namespace sallyport::token_broker {
 
-// Work that nobody calls for, taken from the vault's ListDue: refresh tokens that would die of idleness, revocations
+// Work that nobody calls for, each sort in a lane of its own: refresh tokens that would die of idleness, revocations
 // that are still owed, pending links that were abandoned. No user is calling, so the vault gives nothing but a lease,
-// and that only on a record that is due. Replicas take turns by these leases.
+// and that only on a record that is due.
 class Background {
  public:
-  // All outlive this; `runner` must be stopped before this is destroyed.
-  Background(VaultClient& vault, Connections& connections, Refresher& refresher, Revoker& revoker, TaskRunner& runner,
-             const Clock& clock, absl::Duration interval);
+  // All outlive this. `interval`: between rounds of a lane.
+  Background(VaultClient& vault, Renewals& renewals, Revocations& revocations, const Clock& clock,
+             absl::Duration interval);
 
-  // Rounds begin, `interval` apart with jitter.
   void Start();
-  void Stop() { stopping_ = true; }
-  // One round, now. For tests. Number of records taken up.
+  // Takes nothing up from now on.
+  void StopTaking();
+  // StopTaking, and waits for what goes on; the refresher must have been shut down before.
+  void Stop();
+  // One round of each lane, now. For tests. Number of records worked on.
   int RunOnce();
 
- private:
-  void Schedule();
-  int RunKind(const std::string& kind);
-  // Makes it due again in `delay`: what cannot be done now must not stand before what can.
-  void PutOff(const vault::v1::RecordMetadata& metadata, absl::Duration delay);
-  void Take(const vault::v1::RecordMetadata& metadata);
+  DueLane& revocations() { return revocations_; }
 
-  VaultClient& vault_;
-  Connections& connections_;
-  Refresher& refresher_;
-  Revoker& revoker_;
-  TaskRunner& runner_;
-  const Clock& clock_;
-  const absl::Duration interval_;
-  std::atomic<bool> stopping_{false};
+ private:
+  // Where nothing is left alone.
+  const AppPauses none_;
+  DueLane renewals_;
+  DueLane revocations_;
+  DueLane links_;
 };
 
 }  // namespace sallyport::token_broker

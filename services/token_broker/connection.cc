@@ -80,6 +80,7 @@ absl::StatusOr<std::shared_ptr<ConnectionView>> ViewOf(const vault::v1::RecordMe
   view->provenance = ProvenanceOf(tokens, metadata.labels());
   view->provenance_sealed = tokens.has_provenance();
   view->consent = std::move(*tokens.mutable_consent());
+  view->account_name = std::move(*tokens.mutable_account()->mutable_name());
   view->can_refresh = !tokens.refresh_token().empty();
   view->scopes.assign(tokens.scopes().begin(), tokens.scopes().end());
   if (tokens.has_expires_at()) {
@@ -112,7 +113,7 @@ std::map<std::string, std::string> LabelsOf(const v1::TokenSet& tokens, const st
   if (tokens.has_linked_at()) {
     labels["linked_at"] = absl::FormatTime(absl::RFC3339_full, FromTimestamp(tokens.linked_at()), absl::UTCTimeZone());
   }
-  labels["app_uid"] = connection;
+  labels["app_uid"] = AppUidOf(connection);
   return labels;
 }
 

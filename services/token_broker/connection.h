@@ -13,6 +13,7 @@
 #include "common/secret.h"
 #include "sallyport/token_broker/v1/token_set.pb.h"
 #include "sallyport/vault/v1/vault.pb.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/freshness.h"
 #include "services/token_broker/token_endpoint.h"
 
@@ -21,13 +22,13 @@ namespace sallyport::token_broker {
 // What the vault takes in one payload.
 inline constexpr size_t kMaxTokenSetBytes = size_t{64} << 10;
 
-// Whose account of what: subject and "<app uid>" or "sso:<connector>".
+// Whose account of what: subject and name (connection_name.h).
 struct ConnectionKey {
   std::string subject;
   std::string connection;
 
-  // As in CONNECTION invalidations: "<subject>\n<connection>\n<label>".
-  std::string ToString() const { return subject + "\n" + connection + "\n"; }
+  // As in CONNECTION invalidations: "<subject>\n<app uid>\n<label>".
+  std::string ToString() const { return subject + "\n" + AppUidOf(connection) + "\n" + AccountLabelOf(connection); }
   friend bool operator==(const ConnectionKey& a, const ConnectionKey& b) = default;
 };
 
@@ -50,6 +51,8 @@ struct ConnectionView {
   v1::TokenSet::Provenance provenance;
   bool provenance_sealed = false;
   v1::TokenSet::Consent consent;
+  // Of the account, as the provider names it; empty: not known.
+  std::string account_name;
   absl::Time backoff_until = absl::InfinitePast();
   // Why there is a backoff: the provider's error code or a word of ours. Empty if nothing is known.
   std::string trouble;

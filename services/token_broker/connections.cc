@@ -19,6 +19,7 @@ namespace {
 // While invalidations arrive, a cached connection is believed this long; without them, much less.
 constexpr absl::Duration kMaxAge = absl::Seconds(60);
 constexpr absl::Duration kMaxAgeUnwatched = absl::Seconds(5);
+constexpr int kMaxAttempts = 2;
 
 bool IsRefused(const Connections::Need& need, const ConnectionView& view) {
   return need.refused_version != 0 && view.version == need.refused_version &&
@@ -54,7 +55,7 @@ Refresher::ProviderSource Connections::SourceFor(const std::string& connection) 
       return providers_.ForConnector(connection.substr(4));
     }
     const std::shared_ptr<const RegistrySnapshot> snapshot = control_ == nullptr ? nullptr : control_->snapshot();
-    const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(connection);
+    const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(AppUidOf(connection));
     if (app == nullptr) {
       return error::AppGone();
     }
@@ -65,16 +66,26 @@ Refresher::ProviderSource Connections::SourceFor(const std::string& connection) 
 bool Connections::HasMoved(const ConnectionKey& key, const ConnectionView& view) const {
   const std::shared_ptr<const RegistrySnapshot> snapshot = control_ == nullptr ? nullptr : control_->snapshot();
   // Null for sign-ins, which only the configuration file can move.
-  const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(key.connection);
+  const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(AppUidOf(key.connection));
   return app != nullptr && providers_.HasMoved(*app, view.provenance.token_origin());
+}
+
+bool Connections::IsGood(const Need& need, const ConnectionView& view, absl::Time now) {
+  return !IsRefused(need, view) && IsFresh(view.times, need.key.ToString(), now) &&
+         Outlasts(view.times, need.least, now);
+}
+
+SharedConnection Connections::InMemory(const Need& need) const {
+  const bool watched = control_ != nullptr && control_->connected();
+  SharedConnection view = cache_.Get(need.key, watched ? kMaxAge : kMaxAgeUnwatched);
+  const bool good = view != nullptr && IsGood(need, *view, clock_.Now()) && !HasMoved(need.key, *view);
+  return good ? view : nullptr;
 }
 
 absl::StatusOr<SharedConnection> Connections::Look(const Need& need) {
   const absl::Time now = clock_.Now();
   const bool watched = control_ != nullptr && control_->connected();
-  const auto good = [&](const SharedConnection& view) {
-    return view != nullptr && !IsRefused(need, *view) && IsFresh(view->times, need.key.ToString(), now);
-  };
+  const auto good = [&](const SharedConnection& view) { return view != nullptr && IsGood(need, *view, now); };
   // Sign-in tokens are written by authn, and ID tokens are not in the shared cache: both are read where they are
   // written.
   const bool cacheable = !need.id_token && !absl::StartsWith(need.key.connection, "sso:");
@@ -113,7 +124,10 @@ bool Connections::Answer(const Need& need, const SharedConnection& view, int att
   const absl::Time now = clock_.Now();
   const bool refused = IsRefused(need, *view);
   const TokenTimes times = TimesOf(need, *view);
-  const bool usable = IsUsable(times, now) && !refused;
+  // One that is renewed first, for it ends too soon; once it has been, it is as long as they get.
+  const bool too_short = need.least > absl::ZeroDuration() && attempts < kMaxAttempts && view->can_refresh &&
+                         !refused && IsUsable(times, now) && !Outlasts(times, need.least, now);
+  const bool usable = IsUsable(times, now) && !refused && !too_short;
   // That an upstream refused a version does not concern those who were not refused, though they waited for the same
   // refresh.
   const bool refused_again = view->refused_again && (refused || need.id_token);
@@ -129,7 +143,7 @@ bool Connections::Answer(const Need& need, const SharedConnection& view, int att
     done(std::move(ended));
     return true;
   }
-  if (usable && HasMoved(need.key, *view)) {
+  if ((usable || too_short) && HasMoved(need.key, *view)) {
     // Nothing is marked: it is good again if the app is pointed back.
     done(NeedsUser(*view));
     return true;
@@ -156,6 +170,10 @@ void Connections::Renew(const Need& need, const SharedConnection& head, int atte
   } else if (need.id_token) {
     // The access token beside it may be fresh.
     wish = {RefreshWish::Reason::kForced, head->generation, head->version};
+  } else if (IsUsable(head->times, clock_.Now())) {
+    // It is renewed because it ends too soon.
+    wish.reason = RefreshWish::Reason::kOutlast;
+    wish.least = need.least;
   }
   refresher_.Refresh(
       need.key, wish, need.passport, SourceFor(need.key.connection),
@@ -167,7 +185,7 @@ void Connections::Renew(const Need& need, const SharedConnection& head, int atte
           return;
         }
         // The refresh that was joined had another aim. Twice is enough: then something else is wrong.
-        if (attempts < 2) {
+        if (attempts < kMaxAttempts) {
           return Renew(need, *view, attempts + 1, done);
         }
         done(WithRetryAfter(absl::UnavailableError("the connection could not be renewed"), absl::Seconds(5)));

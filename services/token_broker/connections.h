@@ -36,7 +36,12 @@ class Connections {
     int64_t refused_version = 0;
     // The ID token is needed, not the access token.
     bool id_token = false;
+    // For how long the access token must be good; what ends sooner is renewed first, if it can be.
+    absl::Duration least = absl::ZeroDuration();
   };
+  // Tokens that are in memory, good, and not about to be renewed; null if Current has to look further. Never blocks.
+  SharedConnection InMemory(const Need& need) const;
+
   // Tokens that can be used, or a view whose state, or refused_again, says why there are none: kAbsent, kNeedsUser. A
   // token that is usable and due for renewal is given at once, and renewed behind the caller. Blocks for the vault (at
   // most 5 s), never for a provider or another replica: then `done` runs later, on another thread. UNAVAILABLE with
@@ -59,6 +64,8 @@ class Connections {
  private:
   // Its tokens are of a provider that the app no longer names.
   bool HasMoved(const ConnectionKey& key, const ConnectionView& view) const;
+  // Can be used as it is, for as long as is needed and without being renewed behind the caller.
+  static bool IsGood(const Need& need, const ConnectionView& view, absl::Time now);
   absl::StatusOr<SharedConnection> Look(const Need& need);
   // True when done.
   bool Answer(const Need& need, const SharedConnection& view, int attempts, const Callback& done);

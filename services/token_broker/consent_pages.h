@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <map>
 #include <string>
 
-#include "common/caller/passport.h"
 #include "common/clock.h"
-#include "sallyport/registry/v1/mcp_server.pb.h"
 #include "sallyport/token_broker/v1/token_set.pb.h"
-#include "sallyport/web/v1/web.pb.h"
 #include "services/token_broker/audit_log.h"
 #include "services/token_broker/broker_key.h"
+#include "services/token_broker/page_forms.h"
 #include "services/token_broker/vault_client.h"
 
 namespace sallyport::token_broker {
@@ -27,39 +24,23 @@ namespace sallyport::token_broker {
 class ConsentPages {
  public:
   // All outlive this.
-  ConsentPages(std::string public_url, std::string host, VaultClient& vault, BrokerKey& key, const AuditLog& audit,
-               const Clock& clock)
-      : public_url_(std::move(public_url)),
-        host_(std::move(host)),
-        vault_(vault),
-        key_(key),
-        audit_(audit),
-        clock_(clock) {}
+  ConsentPages(const PageForms& forms, VaultClient& vault, BrokerKey& key, const AuditLog& audit, const Clock& clock)
+      : forms_(forms), vault_(vault), key_(key), audit_(audit), clock_(clock) {}
 
-  // A request of somebody who is signed in and may use the server. `return_to` is one that its policy allows.
-  struct Visit {
-    const web::v1::WebRequest& request;
-    const Passport& passport;
-    const std::map<std::string, std::string>& fields;
-    const registry::v1::McpServer& server;
-    const std::string& txn;
-    const std::string& return_to;
-  };
-  // `invited`: the address carries a ticket of ours for this person.
-  web::v1::WebResponse Connect(const Visit& visit, bool invited);
-  web::v1::WebResponse Done(const Visit& visit);
+  // For visitors who may use the server. `invited`: the address carries a ticket of ours for this person.
+  web::v1::WebResponse Connect(const PageVisit& visit, bool invited);
+  web::v1::WebResponse Done(const PageVisit& visit);
 
  private:
-  web::v1::WebResponse Show(const Visit& visit);
-  web::v1::WebResponse Submit(const Visit& visit);
+  web::v1::WebResponse Show(const PageVisit& visit);
+  web::v1::WebResponse Submit(const PageVisit& visit);
   // Where the browser goes; recorded before.
-  absl::StatusOr<std::string> Begin(const Visit& visit);
-  std::string ClaimsOf(const Visit& visit);
+  absl::StatusOr<std::string> Begin(const PageVisit& visit);
+  std::string ClaimsOf(const PageVisit& visit);
   // What they have agreed to last; empty if that is not known.
-  v1::TokenSet::Consent Last(const Visit& visit);
+  v1::TokenSet::Consent Last(const PageVisit& visit);
 
-  const std::string public_url_;
-  const std::string host_;
+  const PageForms& forms_;
   VaultClient& vault_;
   BrokerKey& key_;
   const AuditLog& audit_;

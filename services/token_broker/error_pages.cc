@@ -28,6 +28,11 @@ web::WebResponse Message(int status, const std::string& host, absl::string_view 
   return web::HtmlResponse(status, page::Render(page));
 }
 
+web::WebResponse FormTooOld(const std::string& host, const std::string& target) {
+  return Message(403, host, "Begin again", "This form is too old, or it was not sent from our page.",
+                 page::ButtonLink(target, "Begin again"));
+}
+
 web::WebResponse NotNow(const std::string& host, const page::Html& extra) {
   web::WebResponse response =
       Message(503, host, "Not now", "Connecting is not possible at the moment. Try again in a minute.", extra);

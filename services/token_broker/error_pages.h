@@ -18,6 +18,8 @@ page::Html BackLink(const std::string& txn);
 // A page that ends here, in plain words.
 web::v1::WebResponse Message(int status, const std::string& host, absl::string_view title, absl::string_view text,
                              const page::Html& extra = {});
+// A form that is not one of ours, or not any more; the button leads to where it is shown again.
+web::v1::WebResponse FormTooOld(const std::string& host, const std::string& target);
 // A part of the gateway does not answer.
 web::v1::WebResponse NotNow(const std::string& host, const page::Html& extra = {});
 // The provider failed, of the app that people call `app`: `code` is its own error code, or a word of ours (see

@@ -41,4 +41,10 @@ bool IsFresh(const TokenTimes& times, absl::string_view key, absl::Time now) {
   return times.expires_at == absl::InfiniteFuture() || times.expires_at - now > RenewalLead(times, key);
 }
 
+bool Outlasts(const TokenTimes& times, absl::Duration least, absl::Time now) {
+  constexpr absl::Duration kNew = absl::Minutes(1);
+  return times.expires_at == absl::InfiniteFuture() || times.expires_at - ExpirySkew(times) - now >= least ||
+         (IsUsable(times, now) && now - times.obtained_at < kNew);
+}
+
 }  // namespace sallyport::token_broker

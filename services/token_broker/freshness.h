@@ -23,5 +23,8 @@ absl::Duration RenewalLead(const TokenTimes& times, absl::string_view key);
 
 bool IsUsable(const TokenTimes& times, absl::Time now);
 bool IsFresh(const TokenTimes& times, absl::string_view key, absl::Time now);
+// It can be used for `least` from now on, or was obtained less than a minute ago: a new one would not last longer, and
+// a provider whose tokens live shorter than is asked for is not asked each time.
+bool Outlasts(const TokenTimes& times, absl::Duration least, absl::Time now);
 
 }  // namespace sallyport::token_broker

@@ -46,5 +46,21 @@ TEST(FreshnessTest, ExpiredTokenIsNeitherFreshNorUsable) {
   EXPECT_FALSE(IsFresh(Living(absl::Hours(1)), "key", kStart + absl::Hours(2)));
 }
 
+TEST(FreshnessTest, TokenOutlastsWhatItsSkewLeavesOfIt) {
+  const TokenTimes hour = Living(absl::Hours(1));
+  EXPECT_TRUE(Outlasts(hour, absl::Minutes(30), kStart + absl::Minutes(29)));
+  EXPECT_TRUE(Outlasts(hour, absl::Minutes(30), kStart + absl::Minutes(30) - absl::Seconds(30)));
+  EXPECT_FALSE(Outlasts(hour, absl::Minutes(30), kStart + absl::Minutes(30)));
+  EXPECT_TRUE(Outlasts(TokenTimes{}, absl::Hours(1000), kStart));
+}
+
+TEST(FreshnessTest, NewTokenIsAsLongAsItsProviderMakesThem) {
+  const TokenTimes minutes = Living(absl::Minutes(5));
+  EXPECT_TRUE(Outlasts(minutes, absl::Minutes(30), kStart + absl::Seconds(59)));
+  EXPECT_FALSE(Outlasts(minutes, absl::Minutes(30), kStart + absl::Seconds(60)));
+  EXPECT_FALSE(Outlasts(Living(absl::Seconds(30)), absl::Minutes(1), kStart + absl::Seconds(29)))
+      << "one that has ended does not last, however new";
+}
+
 }  // namespace
 }  // namespace sallyport::token_broker

@@ -17,7 +17,7 @@ GrantDoubts::Doubt& GrantDoubts::DoubtOf(const ConnectionKey& key, int64_t gener
 
 bool GrantDoubts::OthersRenewed(const ConnectionKey& key, const Doubt& doubt) const {
   // A renewal of this connection ends the doubt, so that it was another's.
-  const auto last = last_.find(key.connection);
+  const auto last = last_.find(AppUidOf(key.connection));
   return last != last_.end() && last->second > doubt.since;
 }
 
@@ -37,7 +37,7 @@ bool GrantDoubts::AnsweredEmpty(const ConnectionKey& key, int64_t generation) {
 void GrantDoubts::Renewed(const ConnectionKey& key) {
   MutexLock lock(mu_);
   doubts_.erase(key.ToString());
-  last_[key.connection] = ++renewals_;
+  last_[AppUidOf(key.connection)] = ++renewals_;
 }
 
 void GrantDoubts::Forget(const ConnectionKey& key) {

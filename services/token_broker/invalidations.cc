@@ -26,14 +26,20 @@ bool Invalidations::PublishOnce(const registry::v1::PublishInvalidationsRequest&
 }
 
 bool Invalidations::Connection(const ConnectionKey& key, int64_t generation, absl::Time now) {
-  cache_.Forget(key, generation);
+  return Connections({{key, generation}}, now);
+}
+
+bool Invalidations::Connections(const std::vector<Entry>& entries, absl::Time now) {
   registry::v1::PublishInvalidationsRequest request;
-  registry::v1::Invalidation* invalidation = request.add_invalidations();
-  invalidation->set_kind(registry::v1::Invalidation::CONNECTION);
-  invalidation->set_key(key.ToString());
-  invalidation->set_generation(generation);
-  *invalidation->mutable_at() = ToTimestamp(now);
-  if (PublishOnce(request)) {
+  for (const Entry& entry : entries) {
+    cache_.Forget(entry.key, entry.generation);
+    registry::v1::Invalidation* invalidation = request.add_invalidations();
+    invalidation->set_kind(registry::v1::Invalidation::CONNECTION);
+    invalidation->set_key(entry.key.ToString());
+    invalidation->set_generation(entry.generation);
+    *invalidation->mutable_at() = ToTimestamp(now);
+  }
+  if (entries.empty() || PublishOnce(request)) {
     return true;
   }
   Publish(std::move(request), 1);

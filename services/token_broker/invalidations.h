@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include <grpcpp/channel.h>
 
@@ -22,6 +23,12 @@ class Invalidations {
   // Entries of generations before `generation` are no longer to be believed. True if the registry has it already (it is
   // tried once before this returns, for at most 2 s).
   bool Connection(const ConnectionKey& key, int64_t generation, absl::Time now);
+  struct Entry {
+    ConnectionKey key;
+    int64_t generation = 0;
+  };
+  // The same of many, in one message.
+  bool Connections(const std::vector<Entry>& entries, absl::Time now);
 
  private:
   void Publish(registry::v1::PublishInvalidationsRequest request, int attempt);

@@ -7,7 +7,7 @@
 
 namespace sallyport::token_broker {
 
-bool MayReturnTo(const registry::v1::McpServer& server, const std::string& address) {
+bool IsAddressOf(const std::vector<std::string>& origins, const std::string& address) {
   constexpr size_t kMaxAddress = 2048;
   // A fragment is the chat's own business: nobody sees it but the browser.
   const absl::StatusOr<Url> url = Url::Parse(address.substr(0, address.find('#')));
@@ -15,8 +15,12 @@ bool MayReturnTo(const registry::v1::McpServer& server, const std::string& addre
   if (address.size() > kMaxAddress || !printable || !url.ok()) {
     return false;
   }
+  return std::find(origins.begin(), origins.end(), url->origin()) != origins.end();
+}
+
+bool MayReturnTo(const registry::v1::McpServer& server, const std::string& address) {
   const auto& allowed = server.policy().return_origins();
-  return std::find(allowed.begin(), allowed.end(), url->origin()) != allowed.end();
+  return IsAddressOf({allowed.begin(), allowed.end()}, address);
 }
 
 }  // namespace sallyport::token_broker

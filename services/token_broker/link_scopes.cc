@@ -3,6 +3,10 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+
+#include "common/http/url.h"
+
 namespace sallyport::token_broker {
 namespace {
 
@@ -26,6 +30,11 @@ const UserConnection* AccountOf(const registry::v1::McpServer& server) {
   return nullptr;
 }
 
+std::string AccountParameter(const registry::v1::McpServer& server, const std::string& label) {
+  const UserConnection* account = AccountOf(server);
+  return label == (account == nullptr ? "" : account->label()) ? "" : absl::StrCat("account=", PercentEncode(label));
+}
+
 std::vector<std::string> NeededScopes(const registry::v1::App& app, const UserConnection& account) {
   std::vector<std::string> scopes;
   AddNew(app.default_scopes(), &scopes);
@@ -45,6 +54,11 @@ std::vector<std::string> ScopesToAsk(const registry::v1::App& app, const Registr
       AddNew(account->scopes(), &scopes);
     }
   }
+  return scopes;
+}
+
+std::vector<std::string> WithScopes(std::vector<std::string> scopes, const std::vector<std::string>& more) {
+  AddNew(more, &scopes);
   return scopes;
 }
 

@@ -16,7 +16,6 @@
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/text/base64url.h"
-#include "common/text/hex.h"
 #include "sallyport/token_broker/v1/state.pb.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/link_ticket.h"
@@ -30,11 +29,6 @@ namespace {
 std::string Parameter(const std::map<std::string, std::string>& parameters, const char* name) {
   const auto found = parameters.find(name);
   return found == parameters.end() ? "" : found->second;
-}
-
-// The state itself is nowhere but in the browser's URL.
-vault::v1::RecordName FlowRecord(absl::string_view state) {
-  return BrokerRecord("link_flow", HexEncode(Sha256(state)));
 }
 
 absl::Status NoSuchFlow() {
@@ -53,22 +47,25 @@ void CountLink(const std::string& app, const std::string& outcome) {
 std::string CodeChallengeS256(absl::string_view verifier) { return Base64UrlEncode(Sha256(verifier)); }
 
 Linker::Linker(std::string public_url, VaultClient& vault, SecretReader& secrets, Providers& providers,
-               TokenEndpoint& endpoint, Invalidations& invalidations, const AuditLog& audit, const Clock& clock,
-               absl::Duration idle_refresh)
+               TokenEndpoint& endpoint, AccountIdentity& identity, WaitingLinks& waiting, Invalidations& invalidations,
+               const AuditLog& audit, const Clock& clock, IdleTimes idle)
     : public_url_(std::move(public_url)),
       vault_(vault),
+      pending_(vault),
       secrets_(secrets),
       providers_(providers),
       endpoint_(endpoint),
+      identity_(identity),
+      waiting_(waiting),
       invalidations_(invalidations),
       audit_(audit),
       clock_(clock),
-      idle_refresh_(idle_refresh) {}
+      idle_(idle) {}
 
 absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& passport) {
   ASSIGN_OR_RETURN(const Provider provider, providers_.ForApp(*start.app));
   const absl::Time expires_at = clock_.Now() + kLinkLifetime;
-  const std::string state = RandomToken("", 32);
+  const std::string state = PendingLinks::NewState(passport.subject, start.app->uid());
   v1::LinkFlow flow;
   flow.set_subject(passport.subject);
   flow.set_session_id(passport.session_id);
@@ -77,7 +74,9 @@ absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& pa
   flow.set_redirect_uri(absl::StrCat(public_url_, "/callback/", start.app->slug()));
   flow.set_txn(start.txn);
   flow.set_return_to(start.return_to);
+  flow.set_platform(start.platform);
   flow.set_token_url(provider.token_url);
+  flow.set_account(start.account);
   *flow.mutable_scopes() = {start.scopes.begin(), start.scopes.end()};
   *flow.mutable_expires_at() = ToTimestamp(expires_at);
   if (start.app->pkce() != registry::v1::OFF) {
@@ -86,17 +85,22 @@ absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& pa
   AuditLog::Entry entry{.type = "link.started", .subject = passport.subject, .client_address = start.client_address};
   entry.server_uid = start.server->uid();
   entry.server_slug = start.server->slug();
+  entry.actor = start.platform;
   entry.details = {{"app", start.app->slug()}, {"scopes", absl::StrJoin(start.scopes, " ")}};
+  if (!start.account.empty()) {
+    entry.details.emplace_back("account", start.account);
+  }
   RETURN_IF_ERROR(audit_.Record(entry));
 
   vault::v1::PutRequest put;
-  *put.mutable_record() = FlowRecord(state);
+  *put.mutable_record() = PendingLinks::RecordOf(state);
   put.set_payload(flow.SerializeAsString());
   put.set_expected_version(0);
   *put.mutable_next_at() = ToTimestamp(expires_at);  // Abandoned ones are cleared away.
   if (absl::StatusOr<vault::v1::PutResponse> stored = vault_.Put(put, ""); !stored.ok()) {
     return stored.status();
   }
+  RETURN_IF_ERROR(pending_.Bound(state));
   CountLink(start.app->slug(), "started");
 
   FormFields fields = {{"response_type", "code"},
@@ -117,11 +121,12 @@ absl::StatusOr<std::string> Linker::Begin(const Start& start, const Passport& pa
   return AppendQuery(provider.authorization_url, fields);
 }
 
-absl::Status Linker::Refuse(const Return& returned, const Passport& passport, const std::string& rule) const {
+absl::Status Linker::Refuse(const registry::v1::App& app, const std::string& client_address, const Passport& passport,
+                            const std::string& rule) const {
   AuditLog::Entry entry{.type = "link.refused", .decision = audit::v1::DECISION_DENIED, .rule = rule};
   entry.subject = passport.subject;
-  entry.client_address = returned.client_address;
-  entry.details = {{"app", returned.app->slug()}};
+  entry.client_address = client_address;
+  entry.details = {{"app", app.slug()}};
   return audit_.Record(entry);
 }
 
@@ -132,7 +137,7 @@ absl::StatusOr<v1::LinkFlow> Linker::Consume(const Return& returned, const Passp
     return NoSuchFlow();
   }
   vault::v1::GetRequest get;
-  *get.mutable_record() = FlowRecord(state);
+  *get.mutable_record() = PendingLinks::RecordOf(state);
   absl::StatusOr<vault::v1::GetResponse> record = vault_.Get(get, "");
   if (absl::IsNotFound(record.status())) {
     return NoSuchFlow();
@@ -146,11 +151,11 @@ absl::StatusOr<v1::LinkFlow> Linker::Consume(const Return& returned, const Passp
   }
   // Before anything is consumed: whoever is not the user who began it must not be able to end it either.
   if (flow.subject() != passport.subject || flow.session_id() != passport.session_id) {
-    RETURN_IF_ERROR(Refuse(returned, passport, "link_user_mismatch"));
+    RETURN_IF_ERROR(Refuse(*returned.app, returned.client_address, passport, "link_user_mismatch"));
     return error::LinkUserMismatch("another user, or another session, began this link");
   }
   if (flow.app_uid() != returned.app->uid()) {
-    RETURN_IF_ERROR(Refuse(returned, passport, "link_app_mismatch"));
+    RETURN_IF_ERROR(Refuse(*returned.app, returned.client_address, passport, "link_app_mismatch"));
     return WithReason(absl::InvalidArgumentError("this link was begun for another app"), "link_app_mismatch");
   }
   vault::v1::DeleteRequest consume;
@@ -170,7 +175,7 @@ absl::StatusOr<v1::LinkFlow> Linker::Consume(const Return& returned, const Passp
   const std::string iss = Parameter(returned.parameters, "iss");
   const bool iss_wrong = !provider.issuer.empty() && (iss.empty() ? provider.iss_promised : iss != provider.issuer);
   if (iss_wrong) {
-    RETURN_IF_ERROR(Refuse(returned, passport, "iss_mismatch"));
+    RETURN_IF_ERROR(Refuse(*returned.app, returned.client_address, passport, "iss_mismatch"));
     return WithReason(absl::InvalidArgumentError("the answer is another issuer's"), "iss_mismatch");
   }
   return flow;
@@ -178,7 +183,7 @@ absl::StatusOr<v1::LinkFlow> Linker::Consume(const Return& returned, const Passp
 
 absl::Status Linker::Finish(const Return& returned, const Passport& passport, Outcome* outcome) {
   const absl::Status status = Complete(returned, passport, outcome);
-  CountLink(returned.app->slug(), status.ok()                   ? "completed"
+  CountLink(returned.app->slug(), status.ok()                   ? (outcome->unconfirmed ? "unconfirmed" : "completed")
                                   : absl::IsCancelled(status)   ? "declined"
                                   : absl::IsUnavailable(status) ? "failed"
                                                                 : "refused");
@@ -197,13 +202,15 @@ absl::Status Linker::Complete(const Return& returned, const Passport& passport, 
   outcome->txn = flow.txn();
   outcome->server_uid = flow.server_uid();
   outcome->return_to = flow.return_to();
+  outcome->account = flow.account();
+  outcome->platform = flow.platform();
   if (const std::string error = Parameter(returned.parameters, "error"); !error.empty()) {
     const std::string code = oauth::SafeErrorCode(error);
-    RETURN_IF_ERROR(Refuse(returned, passport, code));
+    RETURN_IF_ERROR(Refuse(*returned.app, returned.client_address, passport, code));
     return WithReason(absl::CancelledError("the provider was told no"), code);
   }
   if (flow.token_url() != provider.token_url) {
-    RETURN_IF_ERROR(Refuse(returned, passport, "provider_moved"));
+    RETURN_IF_ERROR(Refuse(*returned.app, returned.client_address, passport, "provider_moved"));
     return WithReason(absl::InvalidArgumentError("the app's token endpoint has changed since this link was begun"),
                       "provider_moved");
   }
@@ -214,43 +221,24 @@ absl::Status Linker::Complete(const Return& returned, const Passport& passport, 
   TokenResult result = endpoint_.ExchangeCode(provider, code, flow.redirect_uri(), Secret::Copy(flow.code_verifier()));
   if (const auto* error = std::get_if<ProviderError>(&result)) {
     Log(LogLevel::kWarning, "link_exchange_failed", {{"app", returned.app->slug()}, {"failure", error->code}});
-    RETURN_IF_ERROR(Refuse(returned, passport, error->code));
+    RETURN_IF_ERROR(Refuse(*returned.app, returned.client_address, passport, error->code));
     return ProviderUnavailable(error->code, error->retry_after);
   }
-  return Store(flow, provider, passport, std::get<TokenAnswer>(result), binding->name, outcome, returned);
-}
-
-absl::Status Linker::Store(const v1::LinkFlow& flow, const Provider& provider, const Passport& passport,
-                           const TokenAnswer& answer, const std::string& binding, Outcome* outcome,
-                           const Return& returned) {
-  const absl::Time now = clock_.Now();
+  const TokenAnswer& answer = std::get<TokenAnswer>(result);
   const std::vector<std::string> asked(flow.scopes().begin(), flow.scopes().end());
-  v1::TokenSet tokens = Linked(answer, asked, now);
-  *tokens.mutable_provenance() = MadeAt(provider, binding);
-  vault::v1::PutRequest put;
-  *put.mutable_record() = ConnectionRecord(passport.subject, flow.app_uid());
-  put.set_payload(tokens.SerializeAsString());
-  for (const auto& [name, value] : LabelsOf(tokens, flow.app_uid())) {
-    (*put.mutable_labels())[name] = value;
+  Given given{.app = *returned.app, .key = {passport.subject, ConnectionName(flow.app_uid(), flow.account())}};
+  given.tokens = Linked(answer, asked, clock_.Now());
+  *given.tokens.mutable_provenance() = MadeAt(provider, binding->name);
+  if (v1::TokenSet::Account account = identity_.Learn(*returned.app, provider, answer, *binding);
+      account.ByteSizeLong() > 0) {
+    *given.tokens.mutable_account() = std::move(account);
   }
-  (*put.mutable_labels())[kBoundTo] = BoundTo(provider);
-  if (!tokens.refresh_token().empty()) {
-    *put.mutable_next_at() = ToTimestamp(now + idle_refresh_);
-  }
-  absl::StatusOr<vault::v1::PutResponse> stored = vault_.Put(put, passport.jwt);
-  if (!stored.ok()) {
-    // Not revoked: they may be stored after all, and many providers would end the user's former link with them.
-    return stored.status();
-  }
-  const std::vector<std::string> granted(tokens.scopes().begin(), tokens.scopes().end());
-  outcome->missing_scopes = MissingScopes(granted, asked);
-  invalidations_.Connection({passport.subject, flow.app_uid()}, stored->generation(), now);
-  AuditLog::Entry entry{
-      .type = "link.completed", .subject = passport.subject, .client_address = returned.client_address};
-  entry.server_uid = flow.server_uid();
-  entry.credentials = {UseOf(flow.app_uid(), stored->generation(), stored->version())};
-  entry.details = {{"app", returned.app->slug()}, {"scopes", absl::StrJoin(granted, " ")}};
-  return audit_.Record(entry);
+  given.bound_to = BoundTo(provider);
+  given.server_uid = flow.server_uid();
+  given.platform = flow.platform();
+  given.client_address = returned.client_address;
+  outcome->missing_scopes = MissingScopes({given.tokens.scopes().begin(), given.tokens.scopes().end()}, asked);
+  return Settle(given, provider, passport, outcome);
 }
 
 }  // namespace sallyport::token_broker

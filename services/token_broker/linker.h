@@ -12,31 +12,42 @@
 #include "common/clock.h"
 #include "common/rpc/control_stream.h"
 #include "sallyport/token_broker/v1/state.pb.h"
+#include "services/token_broker/account_identity.h"
+#include "services/token_broker/account_rules.h"
 #include "services/token_broker/audit_log.h"
 #include "services/token_broker/connection.h"
 #include "services/token_broker/invalidations.h"
+#include "services/token_broker/pending_links.h"
 #include "services/token_broker/providers.h"
 #include "services/token_broker/secret_reader.h"
 #include "services/token_broker/token_endpoint.h"
 #include "services/token_broker/vault_client.h"
+#include "services/token_broker/waiting_links.h"
 
 namespace sallyport::token_broker {
 
 // Linking a user's account of an app: leaving for the provider and coming back (RFC 6749 section 4.1, RFC 7636, RFC
-// 9207). Thread-safe, blocking.
+// 9207), and whether it is the account that was meant. Thread-safe, blocking.
 class Linker {
  public:
-  // All outlive this. `public_url`: bare origin. `idle_refresh`: when a new link that nobody uses is renewed.
+  // When a new link that nobody uses is renewed, and when it is ended if it cannot be (never when infinite).
+  struct IdleTimes {
+    absl::Duration refresh;
+    absl::Duration revoke_after = absl::InfiniteDuration();
+  };
+  // All outlive this. `public_url`: bare origin.
   Linker(std::string public_url, VaultClient& vault, SecretReader& secrets, Providers& providers,
-         TokenEndpoint& endpoint, Invalidations& invalidations, const AuditLog& audit, const Clock& clock,
-         absl::Duration idle_refresh);
+         TokenEndpoint& endpoint, AccountIdentity& identity, WaitingLinks& waiting, Invalidations& invalidations,
+         const AuditLog& audit, const Clock& clock, IdleTimes idle);
 
   struct Start {
     const registry::v1::App* app = nullptr;
     const registry::v1::McpServer* server = nullptr;
+    std::string account;  // A label, or empty: checked by the caller.
     std::vector<std::string> scopes;
     std::string txn;
-    std::string return_to;  // Checked by the caller; empty: nowhere.
+    std::string return_to;      // Checked by the caller; empty: nowhere.
+    std::string platform = {};  // Id of the internal platform that asked for the link; empty: none did.
     std::string client_address;
   };
   // Where the browser goes. The pending link is in the vault before this returns.
@@ -52,35 +63,94 @@ class Linker {
     std::string txn;
     std::string server_uid;
     std::string return_to;
+    std::string account;
+    std::string platform;
     // Asked and not granted.
     std::vector<std::string> missing_scopes;
+    // Nothing is linked yet: it is another account than before, which its user has to confirm.
+    bool unconfirmed = false;
+    // As people know the accounts; empty if not known.
+    std::string account_name;
+    std::string former_name;
   };
   // Errors; where the flow was consumed, `outcome` tells where it came from all the same:
   //   INVALID_ARGUMENT    no such pending link, used, expired, another app's, a wrong `iss`, no code
-  //   PERMISSION_DENIED   reason link_user_mismatch: begun by another user or in another session
+  //   PERMISSION_DENIED   reason link_user_mismatch: begun by another user or in another session; account_changed,
+  //                       account_unknown, account_domain: not an account that the app takes. What was given is revoked
   //   CANCELLED           the user, or the provider, said no (reason is its error code)
   //   UNAVAILABLE         a part of the gateway is down, or the provider gave no tokens (reason provider_unavailable,
   //   see
   //                       provider_trouble.h); safe to begin again
   absl::Status Finish(const Return& returned, const Passport& passport, Outcome* outcome);
 
+  // An account that waits to be confirmed.
+  struct Unconfirmed {
+    std::string account_name;
+    std::string former_name;
+    // What the page showed: of the tokens that wait, and of the connection that they would replace.
+    int64_t version = 0;
+    int64_t former_version = 0;
+  };
+  // NOT_FOUND as WaitingLinks::Find.
+  absl::StatusOr<Unconfirmed> Find(const registry::v1::App& app, const std::string& account, const Passport& passport);
+  struct Choice {
+    const registry::v1::App* app = nullptr;
+    const registry::v1::McpServer* server = nullptr;
+    std::string account;
+    std::string client_address;
+    int64_t version = 0;
+    int64_t former_version = 0;
+  };
+  // It takes the former account's place, which is revoked. NOT_FOUND; ABORTED if either is not what was shown any more;
+  // PERMISSION_DENIED as above.
+  absl::Status Confirm(const Choice& choice, const Passport& passport);
+  // The former account stays, and what was given for this one is revoked.
+  absl::Status Decline(const Choice& choice, const Passport& passport);
+
  private:
+  // What a user has linked under a name.
+  struct Former {
+    bool linked = false;
+    v1::TokenSet::Account account;
+    std::string token_origin;
+    int64_t version = 0;
+  };
+  // A link that has its tokens.
+  struct Given {
+    const registry::v1::App& app;
+    ConnectionKey key;
+    v1::TokenSet tokens;
+    std::string bound_to;  // Label kBoundTo.
+    std::string server_uid;
+    std::string platform;
+    std::string client_address;
+  };
+
   absl::Status Complete(const Return& returned, const Passport& passport, Outcome* outcome);
   absl::StatusOr<v1::LinkFlow> Consume(const Return& returned, const Passport& passport, const Provider& provider);
-  // `binding`: name of the app's binding, sealed with the tokens.
-  absl::Status Store(const v1::LinkFlow& flow, const Provider& provider, const Passport& passport,
-                     const TokenAnswer& answer, const std::string& binding, Outcome* outcome, const Return& returned);
-  absl::Status Refuse(const Return& returned, const Passport& passport, const std::string& rule) const;
+  // Stores it, has it wait, or refuses it.
+  absl::Status Settle(const Given& given, const Provider& provider, const Passport& passport, Outcome* outcome);
+  absl::StatusOr<Former> FormerOf(const ConnectionKey& key, const Passport& passport);
+  AccountVerdict Judge(const registry::v1::App& app, const Former& former, const v1::TokenSet& tokens,
+                       const Passport& passport) const;
+  // Not as a link yet.
+  absl::Status Keep(const Given& given, const Provider& provider, const Passport& passport);
+  absl::Status Store(const Given& given, const Passport& passport);
+  absl::Status Refuse(const registry::v1::App& app, const std::string& client_address, const Passport& passport,
+                      const std::string& rule) const;
 
   const std::string public_url_;
   VaultClient& vault_;
+  PendingLinks pending_;
   SecretReader& secrets_;
   Providers& providers_;
   TokenEndpoint& endpoint_;
+  AccountIdentity& identity_;
+  WaitingLinks& waiting_;
   Invalidations& invalidations_;
   const AuditLog& audit_;
   const Clock& clock_;
-  const absl::Duration idle_refresh_;
+  const IdleTimes idle_;
 };
 
 // Counts links begun, and how those ended that came back from the provider. `app`: slug, or uid of a consent.

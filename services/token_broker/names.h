@@ -19,4 +19,9 @@ inline std::string NameOf(const registry::v1::Credential& credential) {
   return credential.display_name().empty() ? credential.slug() : credential.display_name();
 }
 
+// 'GitHub account', or with its label: 'GitHub account "work"'.
+inline std::string AccountInWords(const registry::v1::App& app, const std::string& label) {
+  return NameOf(app) + " account" + (label.empty() ? "" : " \"" + label + "\"");
+}
+
 }  // namespace sallyport::token_broker

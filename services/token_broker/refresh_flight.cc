@@ -147,6 +147,8 @@ bool RefreshFlight::IsSatisfied(const ConnectionView& head, const vault::v1::Rec
       return !metadata.has_next_at() || FromTimestamp(metadata.next_at()) > now;
     case RefreshWish::Reason::kFurther:
       return wish_.further->outcome.has_value();
+    case RefreshWish::Reason::kOutlast:
+      return Outlasts(head.times, wish_.least, now);
   }
   return false;
 }

@@ -40,11 +40,13 @@ struct RefreshWish {
     kForced,   // Until the head is another than (refused_generation, refused_version): an upstream refused that one.
     kDue,      // Until next_at lies ahead: an idle refresh token is kept alive.
     kFurther,  // Until `further` has an outcome.
+    kOutlast,  // Until the head lasts for `least`.
   };
   Reason reason = Reason::kStale;
   int64_t refused_generation = 0;
   int64_t refused_version = 0;
   std::shared_ptr<FurtherToken> further = nullptr;
+  absl::Duration least = absl::ZeroDuration();
 };
 
 // One refresh of one connection, from the lease to the answer's safe place in the vault, as a machine whose every step

@@ -121,8 +121,8 @@ RefreshFlight::Next RefreshFlight::ExamineHead(absl::Time now) {
 absl::StatusOr<SharedConnection> RefreshFlight::HeadOrUnavailable(absl::string_view code, absl::Duration retry_after,
                                                                   absl::Time now) const {
   absl::StatusOr<std::shared_ptr<ConnectionView>> view = ViewOf(lease_.metadata(), lease_.head(), lease_.payload());
-  const bool other_wanted =
-      wish_.reason == RefreshWish::Reason::kForced || wish_.reason == RefreshWish::Reason::kFurther;
+  // Who works in the background has no use for the head, and must know that the provider is away.
+  const bool other_wanted = wish_.reason != RefreshWish::Reason::kStale;
   if (view.ok() && !other_wanted && IsUsable((*view)->times, now)) {
     return SharedConnection(*std::move(view));
   }

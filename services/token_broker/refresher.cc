@@ -127,18 +127,18 @@ Refresher::FlightPtr Refresher::Next(Flight& ended) {
 }
 
 void Refresher::Admit(const FlightPtr& flight) {
-  if (running_[flight->key.connection] >= options_.per_provider) {
-    queued_[flight->key.connection].push_back(flight);
+  if (running_[AppUidOf(flight->key.connection)] >= options_.per_provider) {
+    queued_[AppUidOf(flight->key.connection)].push_back(flight);
   } else {
     Launch(flight);
   }
 }
 
-void Refresher::FreeSlot(const std::string& connection) {
-  if (--running_[connection] == 0) {
-    running_.erase(connection);
+void Refresher::FreeSlot(const std::string& app) {
+  if (--running_[app] == 0) {
+    running_.erase(app);
   }
-  const auto queue = queued_.find(connection);
+  const auto queue = queued_.find(app);
   if (queue == queued_.end()) {
     return;
   }
@@ -151,7 +151,7 @@ void Refresher::FreeSlot(const std::string& connection) {
 }
 
 void Refresher::Launch(const FlightPtr& flight) {
-  ++running_[flight->key.connection];
+  ++running_[AppUidOf(flight->key.connection)];
   runner_.PostAfter(absl::ZeroDuration(), [this, flight] { Run(flight); });
 }
 
@@ -234,7 +234,7 @@ void Refresher::Sleep(const FlightPtr& flight, absl::Duration wait) {
   flight->sleeping = true;
   const uint64_t sleep = ++flight->sleep;
   runner_.PostAfter(wait, [this, flight, sleep] { Wake(flight, sleep); });
-  FreeSlot(flight->key.connection);
+  FreeSlot(AppUidOf(flight->key.connection));
 }
 
 void Refresher::Wake(const FlightPtr& flight, uint64_t sleep) {
@@ -303,7 +303,7 @@ void Refresher::End(const FlightPtr& flight, const absl::StatusOr<SharedConnecti
     } else if (report.asked_provider && flight->wish.reason != RefreshWish::Reason::kFurther) {
       ++failures_[text];
     }
-    FreeSlot(flight->key.connection);
+    FreeSlot(AppUidOf(flight->key.connection));
     ended_.notify_all();
   }
   for (Waiter& waiter : waiters) {

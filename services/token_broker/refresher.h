@@ -93,7 +93,7 @@ class Refresher {
   void Admit(const FlightPtr& flight) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Launch(const FlightPtr& flight) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Its slot goes to who has waited longest.
-  void FreeSlot(const std::string& connection) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void FreeSlot(const std::string& app) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void End(const FlightPtr& flight, const absl::StatusOr<SharedConnection>& result,
            const RefreshFlight::Report& report);
   void Expire(const std::string& key, uint64_t waiter);
@@ -113,7 +113,7 @@ class Refresher {
   std::condition_variable_any ended_;
   std::map<std::string, FlightPtr> flights_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, int> failures_ ABSL_GUARDED_BY(mu_);
-  // By connection name (the app or connector): flights with a slot, and those which wait for one. Who sleeps (because
+  // By app or connector: flights with a slot, and those which wait for one. Who sleeps (because
   // another replica holds the lease, or the store is down) holds none: the orphaned leases of a dead replica must not
   // keep everybody else of that provider waiting.
   std::map<std::string, int> running_ ABSL_GUARDED_BY(mu_);

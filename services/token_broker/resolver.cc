@@ -15,6 +15,7 @@
 #include "common/status_macros.h"
 #include "common/text/base64url.h"
 #include "common/text/string_view.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/upstream_origin.h"
 
@@ -209,6 +210,7 @@ absl::Status Resolver::Admit(Call& call) const {
       (call.passport->purpose != Passport::Purpose::kCall || call.passport->server_uid != call.request.server_uid())) {
     return error::PassportMismatch();
   }
+  RETURN_IF_ERROR(CheckAccountLabel("account", call.request.account()));
   const std::string origin = UpstreamOriginOf(*call.server);
   if (origin.empty() || origin != call.request.upstream_origin()) {
     return error::OriginNotAllowed("credentials of this server");
@@ -223,6 +225,9 @@ absl::Status Resolver::MakeSteps(Call& call) const {
   }
   const bool has_account = std::any_of(plan.pieces().begin(), plan.pieces().end(),
                                        [](const auto& piece) { return piece.has_user_connection(); });
+  if (!call.request.account().empty() && !has_account) {
+    return InvalidField("account", "this server uses no account of its callers: leave it out");
+  }
   const auto presented = call.request.presented_token().empty()
                              ? nullptr
                              : std::make_shared<const Secret>(std::move(*call.request.mutable_presented_token()));
@@ -246,6 +251,7 @@ absl::Status Resolver::MakeSteps(Call& call) const {
     need->passport = call.passport;
     need->abandoned = call.abandoned;
     if (piece.has_exchanged_token()) need->presented_token = presented;
+    if (piece.has_user_connection()) need->account = call.request.account();
     SetRefused(call.request, has_account, *need);
     call.steps.push_back({source, std::move(need)});
   }

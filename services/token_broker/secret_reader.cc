@@ -18,6 +18,10 @@ std::string KeyOf(const vault::v1::RecordName& record) {
                       record.owner_id());
 }
 
+vault::v1::RecordName BindingRecord(const std::string& kind, const std::string& uid) {
+  return OrganizationRecord(kind, absl::StrCat(uid, "/binding"));
+}
+
 bool Contains(const std::vector<std::string>& origins, absl::string_view origin) {
   return std::any_of(origins.begin(), origins.end(), [&](const std::string& one) { return one == origin; });
 }
@@ -72,17 +76,22 @@ absl::StatusOr<std::shared_ptr<const Secret>> SecretReader::Read(const vault::v1
   return std::shared_ptr<const Secret>(*stored, &(*stored)->payload);
 }
 
+std::shared_ptr<const SecretReader::Binding> SecretReader::KnownBinding(const std::string& kind, const std::string& uid,
+                                                                        int64_t version) {
+  const auto key = std::make_pair(KeyOf(BindingRecord(kind, uid)), version);
+  MutexLock lock(mu_);
+  const auto found = bindings_.find(key);
+  return found == bindings_.end() ? nullptr : found->second;
+}
+
 absl::StatusOr<std::shared_ptr<const SecretReader::Binding>> SecretReader::ReadBinding(const std::string& kind,
                                                                                        const std::string& uid,
                                                                                        int64_t version) {
-  const vault::v1::RecordName record = OrganizationRecord(kind, absl::StrCat(uid, "/binding"));
-  const auto key = std::make_pair(KeyOf(record), version);
-  {
-    MutexLock lock(mu_);
-    if (const auto found = bindings_.find(key); found != bindings_.end()) {
-      return found->second;
-    }
+  if (std::shared_ptr<const Binding> known = KnownBinding(kind, uid, version); known != nullptr) {
+    return known;
   }
+  const vault::v1::RecordName record = BindingRecord(kind, uid);
+  const auto key = std::make_pair(KeyOf(record), version);
   const absl::StatusOr<std::shared_ptr<const Stored>> stored = Get(record, version);
   auto binding = std::make_shared<Binding>();
   if (absl::IsNotFound(stored.status())) {

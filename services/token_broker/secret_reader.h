@@ -46,6 +46,9 @@ class SecretReader {
   absl::StatusOr<std::shared_ptr<const Binding>> ReadBinding(const std::string& kind, const std::string& uid,
                                                              int64_t version);
 
+  // The same from memory; null if it is not there. Never blocks.
+  std::shared_ptr<const Binding> KnownBinding(const std::string& kind, const std::string& uid, int64_t version);
+
   // Forgets a record, by its name.
   void Invalidate(const std::string& name);
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -25,17 +26,25 @@
 #include "common/redis/client.h"
 #include "common/rpc/control_stream.h"
 #include "common/status_macros.h"
+#include "services/token_broker/account_identity.h"
 #include "services/token_broker/accounts.h"
 #include "services/token_broker/audit_log.h"
 #include "services/token_broker/background.h"
 #include "services/token_broker/broker_key.h"
 #include "services/token_broker/connections.h"
+#include "services/token_broker/ending_apps.h"
+#include "services/token_broker/endings.h"
+#include "services/token_broker/endings_service.h"
 #include "services/token_broker/http_token_endpoint.h"
 #include "services/token_broker/invalidations.h"
 #include "services/token_broker/linker.h"
+#include "services/token_broker/platform/platform_listener.h"
 #include "services/token_broker/providers.h"
 #include "services/token_broker/refresher.h"
+#include "services/token_broker/renamer.h"
+#include "services/token_broker/renewals.h"
 #include "services/token_broker/resolver.h"
+#include "services/token_broker/revocations.h"
 #include "services/token_broker/revoker.h"
 #include "services/token_broker/secret_reader.h"
 #include "services/token_broker/sign_ins.h"
@@ -50,6 +59,7 @@
 #include "services/token_broker/token_broker_service.h"
 #include "services/token_broker/token_cache.h"
 #include "services/token_broker/user_credentials.h"
+#include "services/token_broker/waiting_links.h"
 #include "services/token_broker/web_pages.h"
 
 namespace sallyport::token_broker {
@@ -85,6 +95,26 @@ absl::Status ValidateRedis(const config::v1::TokenBrokerConfig::Redis& redis) {
     checks.push_back(InvalidField("redis.passwordFile", "is required with a username"));
   }
   checks.push_back(CheckSecretFile("redis.passwordFile", redis.password_file()));
+  return MergeViolations(checks);
+}
+
+absl::Duration IdleRevokeAfter(const config::v1::TokenBrokerConfig& config) {
+  return config.has_idle_revoke_after() ? FromProtoDuration(config.idle_revoke_after()) : absl::InfiniteDuration();
+}
+
+absl::Status ValidateIdle(const config::v1::TokenBrokerConfig& config) {
+  const absl::Duration refresh =
+      config.has_idle_refresh() ? FromProtoDuration(config.idle_refresh()) : RefreshFlight::Options().idle_refresh;
+  std::vector<absl::Status> checks;
+  if (refresh < absl::Hours(1)) {
+    checks.push_back(InvalidField("idleRefresh", "must be at least 1h"));
+  }
+  if (IdleRevokeAfter(config) < absl::Hours(24)) {
+    checks.push_back(InvalidField("idleRevokeAfter", "must be at least 24h"));
+  } else if (IdleRevokeAfter(config) <= refresh) {
+    // Nobody looks sooner.
+    checks.push_back(InvalidField("idleRevokeAfter", "must be longer than idleRefresh (168h unless it is set)"));
+  }
   return MergeViolations(checks);
 }
 
@@ -157,20 +187,31 @@ struct TokenBrokerServer::Parts {
   Sources sources;
   std::unique_ptr<TaskRunner> fetchers;  // After what its tasks use: it stops first.
   std::unique_ptr<Resolver> resolver;
+  std::unique_ptr<Revocations> revocations;
   std::unique_ptr<Revoker> revoker;
+  std::unique_ptr<AccountIdentity> account_identity;
+  std::unique_ptr<WaitingLinks> waiting_links;
   std::unique_ptr<Linker> linker;
   std::unique_ptr<Accounts> accounts;
+  std::unique_ptr<Renamer> renamer;
   std::unique_ptr<WebPages> pages;
+  std::unique_ptr<Renewals> renewals;
   std::unique_ptr<Background> background;
+  std::unique_ptr<EndingApps> ending_apps;
+  std::unique_ptr<Endings> endings;
   std::unique_ptr<RedisSubscriber> doorbell;
   std::unique_ptr<RpcServer> server;
+  std::unique_ptr<PlatformListener> platforms;
   std::atomic<bool> stopped{false};
 
   absl::Status Build(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
   absl::Status OpenAudit(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
   void AddSources(const Clock& clock);
+  void AddBackground(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
   absl::Status ConnectRedis(const config::v1::TokenBrokerConfig& config);
   absl::Status Listen(const config::v1::TokenBrokerConfig& config, const Clock& clock);
+  absl::Status ListenForPlatforms(const config::v1::TokenBrokerConfig& config, const Clock& clock,
+                                  const BrokerPeers& peers);
   void Observe(const ConnectionKey& connection, const absl::StatusOr<SharedConnection>& result,
                const RefreshFlight::Report& report, const Clock& clock);
   void Obey(const ControlUpdate& update);
@@ -185,9 +226,10 @@ absl::Status ValidateTokenBrokerConfig(const config::v1::TokenBrokerConfig& conf
   if (config.has_redis()) {
     checks.push_back(ValidateRedis(config.redis()));
   }
-  if (config.has_idle_refresh() && FromProtoDuration(config.idle_refresh()) < absl::Hours(1)) {
-    checks.push_back(InvalidField("idleRefresh", "must be at least 1h"));
+  if (config.has_platform()) {
+    checks.push_back(ValidatePlatformListener(config.platform()));
   }
+  checks.push_back(ValidateIdle(config));
   checks.push_back(AuditSegments::MaxBytesFrom(config.audit_backlog_limit(), kBacklogLimit).status());
   return MergeViolations(checks);
 }
@@ -261,8 +303,13 @@ void TokenBrokerServer::Parts::Obey(const ControlUpdate& update) {
   if (update.full) {
     cache->Clear();
   }
+  if (platforms != nullptr) {
+    platforms->Obey(update);
+  }
   if (update.full || update.config_changed) {
     providers->Examine(update.snapshot);
+    revocations->Expect(*update.snapshot);
+    ending_apps->See(*update.snapshot);
   }
   for (const registry::v1::Invalidation& invalidation : update.invalidations) {
     switch (invalidation.kind()) {
@@ -318,17 +365,32 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   fetch_lanes = std::make_unique<FetchLanes>(*fetchers, FetchLanes::Options{.max_waiting = kMaxQueue});
   AddSources(clock);
   resolver = std::make_unique<Resolver>(*control, sources, *audit, *runner, clock);
-  revoker = std::make_unique<Revoker>(*vault, *endpoint, *invalidations, clock);
-  linker = std::make_unique<Linker>(public_url, *vault, *secrets, *providers, *endpoint, *invalidations, *audit, clock,
-                                    refreshing.flight.idle_refresh);
+  revocations = std::make_unique<Revocations>(*vault, *control, *providers, *endpoint, *audit, clock);
+  revoker = std::make_unique<Revoker>(*vault, *invalidations, *revocations, clock);
+  account_identity = std::make_unique<AccountIdentity>(*http);
+  ExpectAccountQuestions();
+  waiting_links = std::make_unique<WaitingLinks>(*vault, *revoker, clock);
+  linker = std::make_unique<Linker>(
+      public_url, *vault, *secrets, *providers, *endpoint, *account_identity, *waiting_links, *invalidations, *audit,
+      clock, Linker::IdleTimes{.refresh = refreshing.flight.idle_refresh, .revoke_after = IdleRevokeAfter(config)});
   accounts = std::make_unique<Accounts>(public_url, *control, *vault, *key, *revoker, *providers, *user_credentials,
                                         *audit, clock);
+  renamer = std::make_unique<Renamer>(*control, *vault, *invalidations, *audit, clock);
   pages = std::make_unique<WebPages>(public_url, *control, verifier.get(), *vault, *linker, *user_credentials, *key,
                                      *audit, clock);
-  background =
-      std::make_unique<Background>(*vault, *connections, *refresher, *revoker, *behind, clock, absl::Seconds(30));
+  AddBackground(config, clock, peers);
   control->AddListener([this](const ControlUpdate& update) { Obey(update); });
   return absl::OkStatus();
+}
+
+void TokenBrokerServer::Parts::AddBackground(const config::v1::TokenBrokerConfig& config, const Clock& clock,
+                                             const BrokerPeers& peers) {
+  renewals = std::make_unique<Renewals>(*vault, *connections, *refresher, *invalidations, *audit, clock,
+                                        IdleRevokeAfter(config));
+  background = std::make_unique<Background>(*vault, *renewals, *revocations, clock, absl::Seconds(30));
+  DueLane& lane = background->revocations();
+  ending_apps = std::make_unique<EndingApps>(peers.registry, *control, *vault, *invalidations, lane, *audit, clock);
+  endings = std::make_unique<Endings>(*control, *vault, *cache, *invalidations, *revocations, lane, *audit, clock);
 }
 
 // What a plan may name, and who gives it.
@@ -360,14 +422,29 @@ absl::Status TokenBrokerServer::Parts::Listen(const config::v1::TokenBrokerConfi
     handler.clock = &clock;
     handler.service = "sallyport.token_broker.v1.TokenBroker";
     std::vector<std::unique_ptr<grpc::Service>> services;
-    services.push_back(std::make_unique<TokenBrokerService>(handler, *resolver, *accounts, *user_credentials));
+    services.push_back(
+        std::make_unique<TokenBrokerService>(handler, *resolver, *accounts, *renamer, *user_credentials));
     handler.service = "sallyport.token_broker.v1.SignIns";
     services.push_back(std::make_unique<SignInsService>(handler, *sign_in_store));
+    handler.service = "sallyport.token_broker.v1.Endings";
+    services.push_back(std::make_unique<EndingsService>(handler, *endings));
     handler.service = "sallyport.web.v1.Web";
     services.push_back(std::make_unique<WebService>(handler, *pages));
     return services;
   };
   ASSIGN_OR_RETURN(server, RpcServer::Start(options, factory));
+  return absl::OkStatus();
+}
+
+absl::Status TokenBrokerServer::Parts::ListenForPlatforms(const config::v1::TokenBrokerConfig& config,
+                                                          const Clock& clock, const BrokerPeers& peers) {
+  ShowPlatformMetrics();
+  if (!config.has_platform()) {
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(platforms, PlatformListener::Start(config.platform(), config.deployment().public_url(), peers.authn,
+                                                      {*control, *secrets, *connections, *accounts, *key, *verifier,
+                                                       segments.get(), *audit, clock}));
   return absl::OkStatus();
 }
 
@@ -386,6 +463,7 @@ absl::StatusOr<std::unique_ptr<TokenBrokerServer>> TokenBrokerServer::Start(cons
                                          [&parts](const std::string& ring) { parts.refresher->Ring(ring); }, [] {}));
   }
   RETURN_IF_ERROR(parts.Listen(config, clock));
+  RETURN_IF_ERROR(parts.ListenForPlatforms(config, clock, peers));
   parts.control->Start();
   parts.background->Start();
   return broker;
@@ -405,16 +483,23 @@ std::shared_ptr<grpc::Channel> TokenBrokerServer::InProcessChannel(const std::st
 
 int TokenBrokerServer::port() const { return parts_->server->port(); }
 
+int TokenBrokerServer::platform_port() const { return parts_->platforms == nullptr ? 0 : parts_->platforms->port(); }
+
 absl::Status TokenBrokerServer::Ready() const {
   return parts_->control->has_snapshot() ? absl::OkStatus()
                                          : absl::UnavailableError("no configuration from the registry yet");
 }
 
-void TokenBrokerServer::SetServing(bool serving) { parts_->server->SetServing(serving); }
+void TokenBrokerServer::SetServing(bool serving) {
+  parts_->server->SetServing(serving);
+  if (parts_->platforms != nullptr) {
+    parts_->platforms->SetServing(serving);
+  }
+}
 
 void TokenBrokerServer::StopTaking() {
   if (parts_->background != nullptr) {
-    parts_->background->Stop();
+    parts_->background->StopTaking();
   }
   if (parts_->refresher != nullptr) {
     parts_->refresher->StopTaking();
@@ -428,9 +513,15 @@ void TokenBrokerServer::Shutdown(absl::Duration grace) {
   const auto began = std::chrono::steady_clock::now();
   StopTaking();
   // Callers first: they may still be waiting for refreshes, which go on until they have stored what they were given.
+  std::thread platforms([this, grace] {
+    if (parts_->platforms != nullptr) {
+      parts_->platforms->Shutdown(grace);
+    }
+  });
   if (parts_->server != nullptr) {
     parts_->server->Shutdown(grace);
   }
+  platforms.join();
   if (parts_->refresher != nullptr) {
     // Beyond `grace`, but bound all the same: a token that a provider has just handed out exists nowhere else.
     const absl::Duration elapsed = absl::FromChrono(std::chrono::steady_clock::now() - began);
@@ -439,6 +530,10 @@ void TokenBrokerServer::Shutdown(absl::Duration grace) {
   parts_->doorbell.reset();
   if (parts_->control != nullptr) {
     parts_->control->Stop();
+  }
+  if (parts_->ending_apps != nullptr) {
+    parts_->ending_apps->Stop();
+    parts_->background->Stop();
   }
   for (const std::unique_ptr<TaskRunner>* runner : {&parts_->fetchers, &parts_->runner, &parts_->behind}) {
     if (*runner != nullptr) {

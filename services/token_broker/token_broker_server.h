@@ -40,7 +40,8 @@ class TokenBrokerServer final : public RunningService {
   std::shared_ptr<grpc::Channel> InProcessChannel(const std::string& caller);
   // Lets calls on a channel made before go.
   void Attach(const std::string& caller, InProcessLink& link);
-  int port() const;  // 0 if not on the network.
+  int port() const;           // 0 if not on the network.
+  int platform_port() const;  // Where platforms ask for tokens; 0 if nowhere.
   // UNAVAILABLE until the configuration has come.
   absl::Status Ready() const override;
   void SetServing(bool serving) override;

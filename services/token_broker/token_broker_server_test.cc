@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 
 #include "common/error.h"
+#include "common/proto_time.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/test_certs.h"
 
@@ -37,6 +38,21 @@ TEST(TokenBrokerConfig, RefusalsNameTheField) {
   config.mutable_deployment()->mutable_egress()->add_oauth_networks("x");
   EXPECT_THAT(FieldsOf(ValidateTokenBrokerConfig(config)),
               ElementsAre("deployment.egress.oauthNetworks[0]", "deployment.egress.caBundle", "idleRefresh"));
+}
+
+TEST(TokenBrokerConfig, NobodyIsDisconnectedSoonerThanTheyAreLookedAt) {
+  config::v1::TokenBrokerConfig config = Good();
+  const auto check = [&](absl::Duration refresh, absl::Duration revoke_after) {
+    *config.mutable_idle_refresh() = ToProtoDuration(refresh);
+    *config.mutable_idle_revoke_after() = ToProtoDuration(revoke_after);
+    return ValidateTokenBrokerConfig(config);
+  };
+  EXPECT_THAT(check(absl::Hours(1), absl::Hours(24)), IsOk());
+  EXPECT_THAT(FieldsOf(check(absl::Hours(1), absl::Hours(23))), ElementsAre("idleRevokeAfter"));
+  EXPECT_THAT(FieldsOf(check(absl::Hours(48), absl::Hours(48))), ElementsAre("idleRevokeAfter"));
+  EXPECT_THAT(check(absl::Hours(48), absl::Hours(49)), IsOk());
+  config.clear_idle_refresh();
+  EXPECT_THAT(FieldsOf(ValidateTokenBrokerConfig(config)), ElementsAre("idleRevokeAfter")) << "7 days unless it is set";
 }
 
 TEST(TokenBrokerConfig, RedisNeedsAnAddressAndWithAUserAPassword) {

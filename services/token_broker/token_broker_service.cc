@@ -22,16 +22,22 @@ std::map<std::string, MethodTable> TokenBrokerMethodTables() {
             {"ResumeLink", edge},
             {"ListConnections", edge},
             {"Disconnect", edge},
+            {"RenameConnection", edge},
             {"ListOwnCredentials", edge},
             {"SetCredential", edge},
             {"ClearCredential", edge}}},
+          {"sallyport.token_broker.v1.Endings", {{"EndConnections", {"authn"}}}},
           {"sallyport.token_broker.v1.SignIns", {{"StoreTokens", {"authn"}}}},
           {"sallyport.web.v1.Web", {{"Handle", edge}}}};
 }
 
 TokenBrokerService::TokenBrokerService(RpcHandler::Options options, Resolver& resolver, Accounts& accounts,
-                                       UserCredentials& credentials)
-    : rpc_(std::move(options)), resolver_(resolver), accounts_(accounts), credentials_(credentials) {}
+                                       Renamer& renamer, UserCredentials& credentials)
+    : rpc_(std::move(options)),
+      resolver_(resolver),
+      accounts_(accounts),
+      renamer_(renamer),
+      credentials_(credentials) {}
 
 grpc::ServerUnaryReactor* TokenBrokerService::ResolveCredentials(grpc::CallbackServerContext* context,
                                                                  const v1::ResolveCredentialsRequest* request,
@@ -76,6 +82,16 @@ grpc::Status TokenBrokerService::Disconnect(grpc::ServerContext* context, const 
                      [&](const Caller& caller) -> absl::StatusOr<v1::DisconnectResponse> {
                        const absl::StatusOr<const Passport*> user = UserOf(caller);
                        return user.ok() ? accounts_.Disconnect(*request, **user) : user.status();
+                     });
+}
+
+grpc::Status TokenBrokerService::RenameConnection(grpc::ServerContext* context,
+                                                  const v1::RenameConnectionRequest* request,
+                                                  v1::RenameConnectionResponse* response) {
+  return rpc_.Handle("RenameConnection", context, response,
+                     [&](const Caller& caller) -> absl::StatusOr<v1::RenameConnectionResponse> {
+                       const absl::StatusOr<const Passport*> user = UserOf(caller);
+                       return user.ok() ? renamer_.Rename(*request, **user) : user.status();
                      });
 }
 

@@ -10,6 +10,7 @@
 #include "sallyport/token_broker/v1/token_broker.grpc.pb.h"
 #include "sallyport/web/v1/web.grpc.pb.h"
 #include "services/token_broker/accounts.h"
+#include "services/token_broker/renamer.h"
 #include "services/token_broker/resolver.h"
 #include "services/token_broker/sign_in_store.h"
 #include "services/token_broker/web_pages.h"
@@ -24,7 +25,8 @@ class TokenBrokerService final
     : public v1::TokenBroker::WithCallbackMethod_ResolveCredentials<v1::TokenBroker::Service> {
  public:
   // All outlive this.
-  TokenBrokerService(RpcHandler::Options options, Resolver& resolver, Accounts& accounts, UserCredentials& credentials);
+  TokenBrokerService(RpcHandler::Options options, Resolver& resolver, Accounts& accounts, Renamer& renamer,
+                     UserCredentials& credentials);
 
   grpc::ServerUnaryReactor* ResolveCredentials(grpc::CallbackServerContext* context,
                                                const v1::ResolveCredentialsRequest* request,
@@ -37,6 +39,8 @@ class TokenBrokerService final
                                v1::ListConnectionsResponse* response) override;
   grpc::Status Disconnect(grpc::ServerContext* context, const v1::DisconnectRequest* request,
                           v1::DisconnectResponse* response) override;
+  grpc::Status RenameConnection(grpc::ServerContext* context, const v1::RenameConnectionRequest* request,
+                                v1::RenameConnectionResponse* response) override;
   grpc::Status ListOwnCredentials(grpc::ServerContext* context, const v1::ListOwnCredentialsRequest* request,
                                   v1::ListOwnCredentialsResponse* response) override;
   grpc::Status SetCredential(grpc::ServerContext* context, const v1::SetCredentialRequest* request,
@@ -48,6 +52,7 @@ class TokenBrokerService final
   RpcHandler rpc_;
   Resolver& resolver_;
   Accounts& accounts_;
+  Renamer& renamer_;
   UserCredentials& credentials_;
 };
 

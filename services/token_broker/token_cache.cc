@@ -79,6 +79,7 @@ absl::StatusOr<std::string> CacheSealer::Seal(const ConnectionKey& key, const Co
     *token.mutable_consent() = view.consent;
   }
   *token.mutable_scopes() = {view.scopes.begin(), view.scopes.end()};
+  token.set_account_name(view.account_name);
   const std::string header = Header(view.generation);
   ASSIGN_OR_RETURN(const std::string sealed, AeadSeal(ValueKey(key, view.generation), token.SerializeAsString(),
                                                       absl::StrCat(header, redis_key)));
@@ -126,6 +127,7 @@ absl::StatusOr<SharedConnection> CacheSealer::Open(const ConnectionKey& key, abs
   view->provenance = std::move(*token.mutable_provenance());
   view->provenance_sealed = true;
   view->consent = std::move(*token.mutable_consent());
+  view->account_name = std::move(*token.mutable_account_name());
   view->scopes.assign(token.scopes().begin(), token.scopes().end());
   return SharedConnection(std::move(view));
 }
@@ -351,6 +353,8 @@ void TokenCache::InvalidateSubject(const std::string& subject) {
   for (auto it = entries_.lower_bound(prefix); it != entries_.end() && absl::StartsWith(it->first, prefix);) {
     it = entries_.erase(it);
   }
+  // With the user's keys gone, what others have put into Redis under the old root must not open here either.
+  sealers_.erase(subject);
 }
 
 void TokenCache::Clear() {

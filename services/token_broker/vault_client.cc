@@ -44,9 +44,20 @@ class GrpcVaultClient final : public VaultClient {
   absl::StatusOr<vault::v1::ListDueResponse> ListDue(const vault::v1::ListDueRequest& request) override {
     return Call<vault::v1::ListDueResponse>(&vault::v1::Vault::Stub::ListDue, request, "");
   }
+  absl::StatusOr<vault::v1::OweRevocationResponse> OweRevocation(const vault::v1::OweRevocationRequest& request,
+                                                                 const std::string& passport) override {
+    return Call<vault::v1::OweRevocationResponse>(&vault::v1::Vault::Stub::OweRevocation, request, passport);
+  }
+  absl::Status DeleteOwner(const vault::v1::DeleteOwnerRequest& request, const std::string& passport) override {
+    return Call<vault::v1::DeleteOwnerResponse>(&vault::v1::Vault::Stub::DeleteOwner, request, passport).status();
+  }
   absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const vault::v1::GetCacheRootsRequest& request,
                                                                  const std::string& passport) override {
     return Call<vault::v1::GetCacheRootsResponse>(&vault::v1::Vault::Stub::GetCacheRoots, request, passport);
+  }
+  absl::StatusOr<vault::v1::RenameResponse> Rename(const vault::v1::RenameRequest& request,
+                                                   const std::string& passport) override {
+    return Call<vault::v1::RenameResponse>(&vault::v1::Vault::Stub::Rename, request, passport);
   }
 
  private:

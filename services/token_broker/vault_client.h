@@ -32,8 +32,14 @@ class VaultClient {
   virtual absl::Status Release(const vault::v1::ReleaseRequest& request) = 0;
   virtual absl::Status PutStatus(const vault::v1::PutStatusRequest& request) = 0;
   virtual absl::StatusOr<vault::v1::ListDueResponse> ListDue(const vault::v1::ListDueRequest& request) = 0;
+  // Without a passport for the connections of an app that is gone, and for one whose lease is named.
+  virtual absl::StatusOr<vault::v1::OweRevocationResponse> OweRevocation(const vault::v1::OweRevocationRequest& request,
+                                                                         const std::string& passport) = 0;
+  virtual absl::Status DeleteOwner(const vault::v1::DeleteOwnerRequest& request, const std::string& passport) = 0;
   virtual absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const vault::v1::GetCacheRootsRequest& request,
                                                                          const std::string& passport) = 0;
+  virtual absl::StatusOr<vault::v1::RenameResponse> Rename(const vault::v1::RenameRequest& request,
+                                                           const std::string& passport) = 0;
 };
 
 // Over gRPC; every call ends within 5 s.

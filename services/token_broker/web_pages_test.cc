@@ -30,8 +30,80 @@ class BrokerPagesGolden : public testing::BrokerTestBase {
     return head;
   }
 
+  // The form of a page, its token as "*".
+  static std::string FormOf(const web::v1::WebResponse& page) {
+    const size_t begin = page.body().find("<form");
+    const size_t end = page.body().find("</form>");
+    if (begin == std::string::npos || end == std::string::npos) return "";
+    std::string form = page.body().substr(begin, end + 7 - begin);
+    const std::string mark = "name=\"csrf\" value=\"";
+    if (const size_t token = form.find(mark); token != std::string::npos) {
+      const size_t value = token + mark.size();
+      form.replace(value, form.find('"', value) - value, "*");
+    }
+    return form;
+  }
+
   FakeClock clock_for_all_{absl::Now()};
 };
+
+TEST_F(BrokerPagesGolden, FormThatConnectsAnAccountCarriesOnHowItsUserCame) {
+  TokenBrokerServer& broker = StartBroker();
+  const std::string ada = peers_.authn.Sign(LinkPassport());
+  EXPECT_EQ(FormOf(Browse(broker, "GET", "/connect/gh", ada)),
+            R"(<form method="post" action="/connect/gh"><input type="hidden" name="csrf" value="*">)"
+            R"(<button class="btn primary wide" type="submit">Connect GitHub</button></form>)");
+  EXPECT_EQ(FormOf(Browse(broker, "GET", "/connect/gh?txn=t-1", ada)),
+            R"(<form method="post" action="/connect/gh"><input type="hidden" name="csrf" value="*">)"
+            R"(<input type="hidden" name="txn" value="t-1">)"
+            R"(<button class="btn primary wide" type="submit">Connect GitHub</button></form>)");
+}
+
+TEST_F(BrokerPagesGolden, FormForAnOwnCredentialCarriesOnHowItsUserCame) {
+  registry::v1::McpServer* server = AddServer("srv_wiki", "wiki");
+  server->mutable_agent_auth()->mutable_interactive();
+  server->mutable_app_auth()->mutable_passthrough();
+  registry::v1::OutboundHeader* header = server->add_outbound_headers();
+  header->set_name("X-Key");
+  header->mutable_stored_credential()->set_credential_uid("cred_wiki");
+  header->mutable_stored_credential()->set_match(registry::v1::OutboundHeader::StoredCredential::PER_USER);
+  peers_.registry.Change([](registry::v1::WatchEvent::Snapshot& snapshot) {
+    registry::v1::Credential* credential = snapshot.add_credentials();
+    credential->set_uid("cred_wiki");
+    credential->set_slug("wiki-key");
+    credential->set_kind(registry::v1::Credential::PASSWORD);
+    credential->set_owner(registry::v1::Credential::USER);
+    credential->add_allowed_upstream_origins(kOrigin);
+  });
+  Passport user = LinkPassport();
+  user.link_server_uids = {"srv_wiki"};
+  EXPECT_EQ(
+      FormOf(Browse(StartBroker(), "GET", "/connect/wiki?txn=t-1", peers_.authn.Sign(user))),
+      R"(<form class="stack" method="post" action="/connect/wiki"><input type="hidden" name="csrf" value="*">)"
+      R"(<input type="hidden" name="txn" value="t-1"><input type="hidden" name="credential" value="wiki-key">)"
+      R"(<div class="field"><label for="u">Name</label><input class="input" id="u" name="username" autocomplete="off" )"
+      R"(autocapitalize="none" spellcheck="false" required maxlength="256" value=""></div>)"
+      R"(<div class="field"><label for="v">Password</label><input class="input" id="v" name="value" type="password" )"
+      R"(autocomplete="off" required maxlength="4096"></div>)"
+      R"(<button class="btn primary wide" type="submit">Store it</button></form>)");
+}
+
+TEST_F(BrokerPagesGolden, FormForAConsentCarriesOnHowItsUserCame) {
+  registry::v1::McpServer* server = AddServer("srv_obo", "obo");
+  server->mutable_agent_auth()->mutable_interactive();
+  server->mutable_app_auth()->mutable_passthrough();
+  registry::v1::OutboundHeader* header = server->add_outbound_headers();
+  header->set_name("X-Obo");
+  header->mutable_on_behalf_of()->set_exchange_url(provider_.Url("/token"));
+  header->mutable_on_behalf_of()->set_client_id("client");
+  header->mutable_on_behalf_of()->add_scopes("api://orders/read");
+  Passport user = LinkPassport();
+  user.link_server_uids = {"srv_obo"};
+  EXPECT_EQ(FormOf(Browse(StartBroker(), "GET", "/connect/obo?consent=1&txn=t-1", peers_.authn.Sign(user))),
+            R"(<form method="post" action="/connect/obo"><input type="hidden" name="csrf" value="*">)"
+            R"(<input type="hidden" name="consent" value="1"><input type="hidden" name="txn" value="t-1">)"
+            R"(<button class="btn primary wide" type="submit">Continue at corp</button></form>)");
+}
 
 TEST_F(BrokerPagesGolden, EveryPageHasTheSameHeaders) {
   TokenBrokerServer& broker = StartBroker();

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/vault/access.h"
 
+#include "absl/strings/str_cat.h"
+
 #include "common/status_macros.h"
 #include "services/vault/errors.h"
 
@@ -21,7 +23,8 @@ struct Grant {
   const char* owner_type = nullptr;  // Null: of any owner that has the kind.
 };
 constexpr Grant kGrants[] = {
-    {"token_broker", "connection", kOwned | Bit(Operation::kLease)},
+    {"token_broker", "connection", kOwned | Bit(Operation::kLease) | Bit(Operation::kOwe) | Bit(Operation::kRename)},
+    {"token_broker", kRevocationKind, Bit(Operation::kDelete) | Bit(Operation::kList) | Bit(Operation::kLease)},
     {"token_broker", "link_flow", kOwned | Bit(Operation::kLease)},
     {"token_broker", "broker_key", kOwned | Bit(Operation::kLease)},
     {"token_broker", "server_secret", Bit(Operation::kGet)},
@@ -74,12 +77,77 @@ absl::Status CheckCounter(const Caller& caller) {
              : error::Denied("counting users needs an administrator's passport", "role_missing");
 }
 
+absl::Status PassportRequired() { return error::Denied("records of a user need a passport", "passport_required"); }
+absl::Status OfAnother() { return error::Denied("the passport is another user's", "passport_mismatch"); }
+absl::Status ForSomethingElse() {
+  return error::Denied("the passport was made for something else", "passport_mismatch");
+}
+
+using Purpose = Passport::Purpose;
+
+bool IsPurpose(const Caller& caller, Purpose purpose) {
+  return caller.passport.has_value() && caller.passport->purpose == purpose;
+}
+
+// The owner is there, or a platform acts for them.
+bool IsOwners(const Passport& passport) {
+  return passport.purpose == Purpose::kCall || passport.purpose == Purpose::kApi ||
+         passport.purpose == Purpose::kLink || passport.purpose == Purpose::kPlatform;
+}
+
 absl::Status CheckOwner(const Caller& caller, const Owner& owner, bool admin_may) {
   if (!caller.passport.has_value()) {
-    return error::Denied("records of a user need a passport", "passport_required");
+    return PassportRequired();
   }
-  const bool allowed = caller.passport->subject == owner.id || (admin_may && caller.passport->HasRole("admin"));
-  return allowed ? absl::OkStatus() : error::Denied("the passport is another user's", "passport_mismatch");
+  if (admin_may && caller.passport->HasRole("admin")) {
+    return absl::OkStatus();
+  }
+  if (caller.passport->subject != owner.id) {
+    return OfAnother();
+  }
+  return IsOwners(*caller.passport) ? absl::OkStatus() : ForSomethingElse();
+}
+
+// What an administrator's word ends. It names a user, an app or both; the label is that of a connection.
+bool Names(const Passport::End& end, const RecordId& id) {
+  const bool connection = id.kind == "connection";
+  return id.owner.type == "user" && (!end.subject.empty() || !end.app_uid.empty()) &&
+         (end.subject.empty() || end.subject == id.owner.id) &&
+         (end.app_uid.empty() || (connection && end.app_uid == AppOf(id))) &&
+         (end.label == "*" || (connection && end.label == AccountOf(id)));
+}
+bool NamesAllOf(const Passport::End& end, const Owner& owner) {
+  return owner.type == "user" && !owner.id.empty() && end.subject == owner.id && end.app_uid.empty() &&
+         end.label == "*";
+}
+
+// What authn has the broker store when somebody has signed in.
+bool IsOwnSignIn(const Passport& passport, const RecordId& id) {
+  return id.kind == "connection" && passport.subject == id.owner.id &&
+         id.name == absl::StrCat("sso:", passport.subject.substr(0, passport.subject.find(':')));
+}
+
+absl::Status CheckUserRecord(const Caller& caller, Operation operation, const RecordId& id) {
+  if (IsPurpose(caller, Purpose::kSignIn) && operation == Operation::kPut && IsOwnSignIn(*caller.passport, id)) {
+    return absl::OkStatus();
+  }
+  if (IsPurpose(caller, Purpose::kEnd) && operation == Operation::kOwe) {
+    return Names(caller.passport->end, id) ? absl::OkStatus() : ForSomethingElse();
+  }
+  RETURN_IF_ERROR(CheckOwner(caller, id.owner, false));
+  if (caller.passport->purpose == Purpose::kPlatform && id.kind != "connection") {
+    return ForSomethingElse();
+  }
+  if (operation == Operation::kRename && caller.passport->purpose != Purpose::kApi) {
+    return ForSomethingElse();
+  }
+  // What a call comes with must not change what later calls go out with.
+  const bool written = operation == Operation::kPut || operation == Operation::kDelete;
+  if (id.kind == "credential" && written && caller.passport->purpose != Purpose::kApi &&
+      caller.passport->purpose != Purpose::kLink) {
+    return ForSomethingElse();
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -102,6 +170,10 @@ const char* OperationName(Operation operation) {
       return "rebind";
     case Operation::kCount:
       return "count";
+    case Operation::kOwe:
+      return "owe_revocation";
+    case Operation::kRename:
+      return "rename";
   }
   return "unknown";
 }
@@ -126,17 +198,13 @@ absl::Status CheckAccess(const Caller& caller, Operation operation, const Record
   if (operation == Operation::kPut && IsBinding(id)) {
     return CheckRole(caller, "admin");
   }
+  if (IsRevocation(id) && operation == Operation::kLease) {
+    return error::Denied("a revocation is leased for maintenance only", "caller_not_allowed");
+  }
   if (id.owner.type != "user" || MayKeepForUser(caller, operation, id)) {
     return absl::OkStatus();
   }
-  RETURN_IF_ERROR(CheckOwner(caller, id.owner, false));
-  // What a call comes with must not change what later calls go out with.
-  const bool written = operation == Operation::kPut || operation == Operation::kDelete;
-  if (id.kind == "credential" && written && caller.passport->purpose != Passport::Purpose::kApi &&
-      caller.passport->purpose != Passport::Purpose::kLink) {
-    return error::Denied("the passport was made for something else", "passport_mismatch");
-  }
-  return absl::OkStatus();
+  return CheckUserRecord(caller, operation, id);
 }
 
 bool MayListKind(const Caller& caller, const std::string& owner_type, const std::string& kind) {
@@ -148,18 +216,62 @@ bool MayListKind(const Caller& caller, const std::string& owner_type, const std:
   return false;
 }
 
-absl::Status CheckListOwner(const Caller& caller, const Owner& owner) {
+absl::Status CheckListOwner(const Caller& caller, const Owner& owner, const std::string& kind) {
   if (owner == VaultOwner() || (owner.type == "system" && owner.id != caller.service)) {
     return error::Denied("these records are another service's", "caller_not_allowed");
   }
-  return owner.type == "user" ? CheckOwner(caller, owner, true) : absl::OkStatus();
+  if (owner.type != "user") {
+    return absl::OkStatus();
+  }
+  if (IsPurpose(caller, Purpose::kEnd)) {
+    return caller.passport->end.subject == owner.id ? absl::OkStatus() : ForSomethingElse();
+  }
+  RETURN_IF_ERROR(CheckOwner(caller, owner, true));
+  const bool others = !kind.empty() && kind != "connection";
+  return IsPurpose(caller, Purpose::kPlatform) && others ? ForSomethingElse() : absl::OkStatus();
+}
+
+bool MaySee(const Caller& caller, const RecordId& id) {
+  if (!MayListKind(caller, id.owner.type, id.kind)) {
+    return false;
+  }
+  if (id.owner.type != "user") {
+    return true;
+  }
+  if (IsPurpose(caller, Purpose::kEnd)) {
+    return Names(caller.passport->end, id);
+  }
+  return !IsPurpose(caller, Purpose::kPlatform) || id.kind == "connection";
 }
 
 absl::Status CheckDeleteOwner(const Caller& caller, const Owner& owner) {
   if (owner.type != "user") {
     return error::Denied("only a user's records can be destroyed as a whole", "caller_not_allowed");
   }
-  return CheckOwner(caller, owner, true);
+  if (IsPurpose(caller, Purpose::kEnd)) {
+    return NamesAllOf(caller.passport->end, owner) ? absl::OkStatus() : ForSomethingElse();
+  }
+  RETURN_IF_ERROR(CheckOwner(caller, owner, true));
+  return IsPurpose(caller, Purpose::kPlatform) ? ForSomethingElse() : absl::OkStatus();
+}
+
+absl::Status CheckOweOwner(const Caller& caller, const Owner& owner) {
+  if (!caller.passport.has_value()) {
+    return PassportRequired();
+  }
+  return IsPurpose(caller, Purpose::kEnd) && NamesAllOf(caller.passport->end, owner) ? absl::OkStatus()
+                                                                                     : ForSomethingElse();
+}
+
+absl::Status CheckOweApp(const Caller& caller, const std::string& app_uid) {
+  if (!caller.passport.has_value()) {
+    return error::Denied("to end connections of an app that has a binding takes a passport", "passport_required");
+  }
+  const Passport::End& end = caller.passport->end;
+  return IsPurpose(caller, Purpose::kEnd) && end.subject.empty() && !app_uid.empty() && end.app_uid == app_uid &&
+                 end.label == "*"
+             ? absl::OkStatus()
+             : ForSomethingElse();
 }
 
 absl::Status CheckCacheRoots(const Owner& owner, const Caller& caller) {
@@ -185,6 +297,8 @@ std::map<std::string, MethodTable> VaultMethodTables() {
             {"Release", broker},
             {"PutStatus", broker},
             {"ListDue", broker},
+            {"OweRevocation", broker},
+            {"Rename", broker},
             {"DeleteOwner", {"token_broker", "authn"}},
             {"GetCacheRoots", broker},
             {"CountUsers", {"registry"}}}},

@@ -173,6 +173,79 @@ TEST(AccessTest, OwnersAreListedByThemselvesOrAnAdmin) {
   EXPECT_FALSE(CheckListOwner(Service("token_broker"), {"system", "authn"}).ok());
   EXPECT_FALSE(CheckListOwner(Service("vault"), VaultOwner()).ok());
 }
+TEST(AccessTest, APlatformsPassportIsForConnectionsOnly) {
+  const Caller platform = testing::Broker("corp:ada", Passport::Purpose::kPlatform);
+  const Owner ada = {"user", "corp:ada"};
+  EXPECT_EQ(Allowed(platform, kConnection), "get put delete list lease");
+  EXPECT_EQ(Allowed(platform, kUserCredential), "");
+  EXPECT_EQ(Allowed(platform, {{"user", "corp:eve"}, "connection", "app_1"}), "");
+  EXPECT_THAT(CheckListOwner(platform, ada, "connection"), IsOk());
+  EXPECT_FALSE(CheckListOwner(platform, ada, "credential").ok());
+  EXPECT_TRUE(MaySee(platform, kConnection));
+  EXPECT_FALSE(MaySee(platform, kUserCredential)) << "in a list of every kind";
+  EXPECT_FALSE(CheckDeleteOwner(platform, ada).ok());
+  EXPECT_THAT(CheckCacheRoots(ada, platform), IsOk());
+  Caller roles = platform;
+  roles.passport->roles = {"admin", "credential-admin"};
+  EXPECT_EQ(Allowed(roles, kUserCredential), "") << "it has no roles, whatever it says";
+  EXPECT_FALSE(CheckDeleteOwner(roles, ada).ok());
+}
+TEST(AccessTest, ASignInsPassportOnlyStoresThatSignIn) {
+  const Caller sign_in = testing::Broker("corp:ada", Passport::Purpose::kSignIn);
+  const Owner ada = {"user", "corp:ada"};
+  EXPECT_EQ(Allowed(sign_in, kSignIn), "put");
+  EXPECT_EQ(Allowed(sign_in, kConnection), "");
+  EXPECT_EQ(Allowed(sign_in, {ada, "connection", "sso:other"}), "");
+  EXPECT_EQ(Allowed(sign_in, {{"user", "corp:eve"}, "connection", "sso:corp"}), "");
+  EXPECT_EQ(Allowed(sign_in, kUserCredential), "");
+  EXPECT_FALSE(CheckListOwner(sign_in, ada).ok());
+  EXPECT_FALSE(CheckDeleteOwner(sign_in, ada).ok());
+  EXPECT_FALSE(CheckCacheRoots(ada, sign_in).ok());
+}
+TEST(AccessTest, AnEndPassportIsNobodysPassport) {
+  // Not even of its own subject, who is an administrator.
+  Caller word = testing::Ending({.subject = "corp:ada"});
+  const Owner ada = {"user", "corp:ada"};
+  EXPECT_EQ(Allowed(word, kConnection), "");
+  EXPECT_EQ(Allowed(word, kUserCredential), "");
+  EXPECT_EQ(Allowed(word, {{"user", "local:root"}, "connection", "app_1"}), "");
+  EXPECT_FALSE(CheckCacheRoots(ada, word).ok());
+  EXPECT_FALSE(CheckListOwner(word, {"user", "local:root"}).ok());
+  EXPECT_FALSE(CheckDeleteOwner(word, {"user", "local:root"}).ok());
+  EXPECT_THAT(CheckListOwner(word, ada), IsOk());
+  EXPECT_TRUE(MaySee(word, kUserCredential));
+  EXPECT_THAT(CheckDeleteOwner(word, ada), IsOk());
+  EXPECT_FALSE(CheckListOwner(word, {"user", "corp:eve"}).ok());
+  EXPECT_FALSE(CheckDeleteOwner(word, {"user", "corp:eve"}).ok());
+  word.passport->end.app_uid = "app_1";
+  EXPECT_TRUE(MaySee(word, kConnection));
+  EXPECT_FALSE(MaySee(word, kSignIn)) << "of another app";
+  EXPECT_FALSE(MaySee(word, kUserCredential));
+  EXPECT_FALSE(CheckDeleteOwner(word, ada).ok());
+  word.passport->roles = {"admin", "credential-admin"};
+  EXPECT_EQ(Allowed(word, kConnection), "");
+  EXPECT_EQ(Allowed(word, kUserCredential), "");
+  EXPECT_FALSE(CheckDeleteOwner(word, ada).ok());
+}
+TEST(AccessTest, ARevocationIsTheBrokersToEndAndNobodysToRead) {
+  const RecordId revocation = {RevocationOwner(), "revocation", "x"};
+  EXPECT_EQ(Allowed(Service("token_broker"), revocation), "delete list");
+  EXPECT_THAT(CheckKind(Service("token_broker"), Operation::kLease, revocation), IsOk()) << "for maintenance";
+  for (const char* service : {"authn", "registry", "edge"}) {
+    EXPECT_EQ(Allowed(Api(service, "admin"), revocation), "");
+    EXPECT_FALSE(CheckKind(Service(service), Operation::kLease, revocation).ok());
+  }
+}
+TEST(AccessTest, AConnectionIsRenamedByItsOwnerInTheBrowser) {
+  using Purpose = Passport::Purpose;
+  const auto may = [](const Caller& caller) { return CheckAccess(caller, Operation::kRename, kConnection).ok(); };
+  EXPECT_TRUE(may(testing::Broker("corp:ada", Purpose::kApi)));
+  for (const Purpose purpose : {Purpose::kCall, Purpose::kLink, Purpose::kSignIn, Purpose::kPlatform, Purpose::kEnd}) {
+    EXPECT_FALSE(may(testing::Broker("corp:ada", purpose))) << PurposeName(purpose);
+  }
+  EXPECT_FALSE(may(Api("token_broker", "admin")));
+  EXPECT_FALSE(may(Service("token_broker")));
+}
 TEST(AccessTest, EveryMethodHasItsCallers) { EXPECT_THAT(CallGuard::Create(VaultMethodTables()), IsOk()); }
 
 }  // namespace

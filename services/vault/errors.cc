@@ -26,6 +26,8 @@ absl::Status LeaseUnknown() { return WithReason(absl::AbortedError("no such leas
 absl::Status LeaseLost() {
   return WithReason(absl::AbortedError("the lease is no longer the current one"), "lease_lost");
 }
+absl::Status Leased() { return WithReason(absl::AbortedError("a lease of the record is held; try again"), "leased"); }
+absl::Status NameTaken() { return absl::AlreadyExistsError("there is a record of that name"); }
 absl::Status SideExists() {
   return WithReason(absl::AbortedError("a late result exists that was not seen; acquire again and adopt it"),
                     "side_exists");

@@ -23,6 +23,10 @@ absl::Status WrongGeneration();
 absl::Status LeaseUnknown();
 // ABORTED, reason lease_lost: another holder has taken the record over since.
 absl::Status LeaseLost();
+// ABORTED, reason leased: somebody holds a lease of the record.
+absl::Status Leased();
+// ALREADY_EXISTS: there is a record of the new name.
+absl::Status NameTaken();
 // ABORTED, reason side_exists: a late result arrived that this holder has not been shown; acquire again and adopt it.
 absl::Status SideExists();
 // PERMISSION_DENIED with a reason.

@@ -69,6 +69,17 @@ absl::Status Ledger::Bind(Transaction& tx, const RecordRow& row, VersionRow& ver
   return SaveVersion(tx, version);
 }
 
+absl::Status Ledger::Reseal(Transaction& tx, const RecordRow& row, VersionRow version,
+                            const OpenedRecord& opened) const {
+  ASSIGN_OR_RETURN(const OwnerKey key, keyring_.KeyForWrite(tx, row.id.owner));
+  const RecordIdentity identity = IdentityOf(keyring_, row, version.version, version.generation);
+  const absl::string_view payload = opened.payload.Expose();
+  ASSIGN_OR_RETURN(version.sealed, opened.bound
+                                       ? SealRecord(key.key, key.key_version, identity, payload, opened.origins)
+                                       : SealUnbound(key.key, key.key_version, identity, payload));
+  return SaveVersion(tx, version);
+}
+
 absl::StatusOr<VersionRow> Ledger::SealVersion(Transaction& tx, const RecordRow& row, int64_t version,
                                                const Value& value, absl::Time now) const {
   ASSIGN_OR_RETURN(const OwnerKey key, keyring_.KeyForWrite(tx, row.id.owner));
@@ -96,6 +107,7 @@ absl::Status Ledger::WriteHead(Transaction& tx, RecordRow& row, int64_t version,
   row.reason.clear();
   row.backoff_until = absl::InfinitePast();
   row.next_at = value.next_at;
+  row.listed_until = absl::InfinitePast();
   row.labels = value.labels;
   row.updated_at = now;
   RETURN_IF_ERROR(SaveRecord(tx, row));
@@ -136,7 +148,7 @@ absl::Status Ledger::Tombstone(Transaction& tx, RecordRow& row, absl::Time now) 
   row.state = "DELETED";
   row.reason.clear();
   row.labels.clear();
-  row.backoff_until = row.next_at = row.claim_until = absl::InfinitePast();
+  row.backoff_until = row.next_at = row.claim_until = row.listed_until = row.used_at = absl::InfinitePast();
   row.updated_at = now;
   return SaveRecord(tx, row);
 }
@@ -153,6 +165,14 @@ absl::Status Ledger::Prune(Transaction& tx, const RecordRow& row) {
     }
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckLabels(const google::protobuf::Map<std::string, std::string>& labels) {
+  size_t bytes = 0;
+  for (const auto& [name, value] : labels) {
+    bytes += name.size() + value.size();
+  }
+  return bytes > kMaxLabelBytes ? InvalidField("labels", "are over 4 KiB") : absl::OkStatus();
 }
 
 absl::Status CheckState(const std::string& state) {
@@ -177,6 +197,9 @@ v1::RecordMetadata ToMetadata(const RecordRow& row) {
   }
   out.mutable_labels()->insert(row.labels.begin(), row.labels.end());
   *out.mutable_updated_at() = ToTimestamp(row.updated_at);
+  if (row.used_at != absl::InfinitePast()) {
+    *out.mutable_used_at() = ToTimestamp(row.used_at);
+  }
   return out;
 }
 

@@ -46,6 +46,8 @@ class Ledger {
   // Seals a version that is there anew, with these origins.
   absl::Status Bind(Transaction& tx, const RecordRow& row, VersionRow& version, const Secret& payload,
                     const Origins& origins) const;
+  // Stores a version of `row` anew, as it was opened.
+  absl::Status Reseal(Transaction& tx, const RecordRow& row, VersionRow version, const OpenedRecord& opened) const;
   // Begins a new generation in `row` (not saved): no lease, no failure and no side or pending version outlives the old
   // one.
   static absl::Status BeginGeneration(Transaction& tx, RecordRow& row);
@@ -61,6 +63,8 @@ class Ledger {
 };
 
 v1::RecordMetadata ToMetadata(const RecordRow& row);
+// INVALID_ARGUMENT over 4 KiB.
+absl::Status CheckLabels(const google::protobuf::Map<std::string, std::string>& labels);
 // What a record's state may look like; empty is fine.
 absl::Status CheckState(const std::string& state);
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Leases that no user's passport is behind: only of what is due, and no more than the lease gives.
+#include <map>
 #include <memory>
 #include <string>
 
@@ -97,6 +98,47 @@ TEST_P(MaintenanceLeaseTest, DeletesNothingThatWasLinkedAnewOrTakenOver) {
   ASSERT_THAT(harness_->Put(Broker(), Connection(), "linked anew"), IsOk());
   EXPECT_EQ(ReasonOf(harness_->vault->Delete(testing::Service("token_broker"), request).status()), "wrong_generation");
   EXPECT_EQ(harness_->Payload(Broker(), Connection()), "linked anew");
+}
+
+TEST_P(MaintenanceLeaseTest, WhatDoesNotOpenIsPutOffADay) {
+  PutDue(kPast);
+  harness_->Sql("UPDATE record_version SET sealed = :x WHERE rid = (SELECT rid FROM record WHERE kind = 'connection')",
+                {{"x", Bytes{"nonsense"}}});
+  EXPECT_THAT(Maintain(), StatusIs(Code::kDataLoss));
+  EXPECT_EQ(ReasonOf(Maintain().status()), "not_due");
+  const Rows rows = harness_->Query("SELECT next_at, reason, state FROM record WHERE kind = 'connection'");
+  EXPECT_EQ(rows[0].Text("reason"), "damaged");
+  EXPECT_EQ(rows[0].Text("state"), "OK");
+  absl::Time now;
+  ASSERT_THAT(harness_->database->Read([&](Transaction& tx) -> absl::Status {
+    const auto read = tx.Now();
+    if (read.ok()) now = *read;
+    return read.status();
+  }),
+              IsOk());
+  EXPECT_LT(absl::AbsDuration(rows[0].TimeAt("next_at") - now - absl::Hours(24)), absl::Minutes(5));
+  v1::ListDueRequest due;
+  due.add_kinds("connection");
+  EXPECT_EQ(harness_->vault->ListDue(testing::Service("token_broker"), due)->records_size(), 0);
+  std::map<std::string, std::string> audited;
+  ASSERT_THAT(harness_->outbox->ShipOnce([&](const audit::v1::AppendRequest& batch) -> absl::StatusOr<uint64_t> {
+    for (const auto& event : batch.events()) audited[event.type() + " " + event.rule()] = event.details().at("name");
+    return batch.events(batch.events_size() - 1).sequence();
+  }),
+              IsOk());
+  EXPECT_EQ(audited["secret.damaged tag_mismatch"], "app_1");
+  EXPECT_EQ(audited["secret.write put_off.damaged"], "app_1");
+  // The user links anew: all is well.
+  PutDue(kPast);
+  EXPECT_THAT(Maintain(), IsOk());
+}
+
+TEST_P(MaintenanceLeaseTest, TheOwnersOwnLeaseOfWhatIsDamagedPutsNothingOff) {
+  PutDue(kPast);
+  harness_->Sql("UPDATE record_version SET sealed = :x WHERE rid = (SELECT rid FROM record WHERE kind = 'connection')",
+                {{"x", Bytes{"nonsense"}}});
+  EXPECT_THAT(harness_->Acquire(Connection()), StatusIs(Code::kDataLoss));
+  EXPECT_EQ(harness_->Query("SELECT reason FROM record WHERE kind = 'connection'")[0].Text("reason"), "");
 }
 
 }  // namespace

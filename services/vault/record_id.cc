@@ -17,12 +17,19 @@ struct KindRule {
   const char* owner_id;  // Null: any.
 };
 constexpr KindRule kKinds[] = {
-    {"connection", "user", nullptr},          {"link_flow", "system", "token_broker"},
-    {"broker_key", "system", "token_broker"}, {"server_secret", "org", kOrganization},
-    {"app_secret", "org", kOrganization},     {"credential", "org", kOrganization},
-    {"credential", "user", nullptr},          {"server_binding", "org", kOrganization},
-    {"app_binding", "org", kOrganization},    {"connector_secret", "system", "authn"},
-    {"signing_key", "system", "authn"},       {"session_key", "system", "authn"},
+    {"connection", "user", nullptr},
+    {"link_flow", "system", "token_broker"},
+    {"broker_key", "system", "token_broker"},
+    {"server_secret", "org", kOrganization},
+    {"app_secret", "org", kOrganization},
+    {"credential", "org", kOrganization},
+    {"credential", "user", nullptr},
+    {"server_binding", "org", kOrganization},
+    {"app_binding", "org", kOrganization},
+    {"connector_secret", "system", "authn"},
+    {"signing_key", "system", "authn"},
+    {"session_key", "system", "authn"},
+    {kRevocationKind, "system", "token_broker"},
 };
 
 absl::Status CheckText(const std::string& field, const std::string& text) {
@@ -84,6 +91,13 @@ v1::RecordName ToProto(const RecordId& id) {
   name.set_kind(id.kind);
   name.set_name(id.name);
   return name;
+}
+
+std::string AppOf(const RecordId& connection) { return connection.name.substr(0, connection.name.find('/')); }
+
+std::string AccountOf(const RecordId& connection) {
+  const size_t slash = connection.name.find('/');
+  return slash == std::string::npos ? "" : connection.name.substr(slash + 1);
 }
 
 int VersionsKept(const RecordId& id) {

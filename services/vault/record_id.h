@@ -51,6 +51,17 @@ inline bool IsSent(const RecordId& id) {
          id.kind == "connector_secret";
 }
 
+// What OweRevocation makes: the broker's, whoever the tokens in it were of. Its kind has one owner.
+inline constexpr char kRevocationKind[] = "revocation";
+inline Owner RevocationOwner() { return {"system", "token_broker"}; }
+inline bool IsRevocation(const RecordId& id) { return id.kind == kRevocationKind; }
+
+// Parts of a connection's name. What it belongs to is its app's uid, or "sso:<connector>" of a sign-in; the account is
+// empty of the default one.
+std::string AppOf(const RecordId& connection);
+std::string AccountOf(const RecordId& connection);
+inline bool IsSignIn(const RecordId& connection) { return connection.name.rfind("sso:", 0) == 0; }
+
 // How many versions of a record are kept beside the pinned ones.
 int VersionsKept(const RecordId& id);
 

@@ -16,7 +16,7 @@ namespace {
 constexpr char kRecordColumns[] =
     "rid, owner_type, owner_id, kind, name, head, last_version, generation, epoch, state, reason, backoff_until, "
     "next_at, "
-    "claim_until, labels, updated_at";
+    "claim_until, labels, updated_at, listed_until, used_at";
 constexpr char kOwnerKeyColumns[] = "owner_type, owner_id, key_version, term, destroyed, wrapped";
 constexpr char kVersionColumns[] = "rid, version, generation, role, pinned, shown_epoch, labels, created_at";
 
@@ -42,7 +42,14 @@ RecordRow ToRecord(const Row& row) {
   out.claim_until = row.TimeAt("claim_until");
   out.labels = ParseLabels(row.BytesAt("labels"));
   out.updated_at = row.TimeAt("updated_at");
+  out.listed_until = row.TimeAt("listed_until");
+  out.used_at = row.TimeAt("used_at");
   return out;
+}
+
+// A time that may be absent, as NULL.
+std::optional<absl::Time> OptTime(absl::Time time) {
+  return time == absl::InfinitePast() ? std::nullopt : std::make_optional(time);
 }
 
 VersionRow ToVersion(const Row& row) {
@@ -65,17 +72,6 @@ OwnerKeyRow ToOwnerKey(const Row& row) {
   out.term = static_cast<uint32_t>(row.Int("term"));
   out.destroyed = row.Bool("destroyed");
   out.wrapped = row.BytesAt("wrapped");
-  return out;
-}
-
-absl::StatusOr<std::vector<RecordRow>> QueryRecords(Transaction& tx, const std::string& where,
-                                                    const SqlParams& params) {
-  ASSIGN_OR_RETURN(const Rows rows, tx.Query(absl::StrCat("SELECT ", kRecordColumns, " FROM record ", where), params));
-  std::vector<RecordRow> out;
-  out.reserve(rows.size());
-  for (const Row& row : rows) {
-    out.push_back(ToRecord(row));
-  }
   return out;
 }
 
@@ -163,7 +159,21 @@ std::vector<Migration> VaultMigrations() {
   // How many users have one of these: counted in the order of rid, so that each step costs the same.
   std::vector<std::string> counted = {
       "CREATE INDEX record_users ON record (kind, name, rid) WHERE owner_type = 'user'"};
-  return {{1, first}, {2, AuditOutbox::Schema()}, {3, several_keys}, {4, counted}};
+  // Revocations are records of their own; what is due is found by app and shared among replicas. Names of connections
+  // are apps' uids alone so far, or "sso:<connector>".
+  std::vector<std::string> endings = {
+      "ALTER TABLE record ADD COLUMN app_uid TEXT NOT NULL DEFAULT ''",
+      "ALTER TABLE record ADD COLUMN listed_until BIGINT NOT NULL DEFAULT 0",
+      "ALTER TABLE record ADD COLUMN used_at BIGINT",
+      "UPDATE record SET app_uid = name, used_at = updated_at WHERE kind = 'connection'",
+      "DROP INDEX record_due",
+      "CREATE INDEX record_due ON record (kind, next_at, rid) WHERE next_at IS NOT NULL",
+      "CREATE INDEX record_due_app ON record (kind, app_uid, next_at, rid) WHERE next_at IS NOT NULL",
+      "CREATE INDEX record_app ON record (kind, app_uid, rid) WHERE head <> 0",
+      // Their names begin with 64 digits that tell whose they were.
+      "CREATE INDEX record_revocation ON record (substr(name, 1, 64)) WHERE kind = 'revocation'",
+  };
+  return {{1, first}, {2, AuditOutbox::Schema()}, {3, several_keys}, {4, counted}, {5, endings}};
 }
 
 absl::StatusOr<std::optional<RecordRow>> FindRecord(Transaction& tx, const RecordId& id) {
@@ -181,41 +191,38 @@ absl::StatusOr<std::vector<RecordRow>> ListRecords(Transaction& tx, const Owner&
                       {{"owner_type", owner.type}, {"owner_id", owner.id}});
 }
 
-absl::StatusOr<std::vector<RecordRow>> ListDueRecords(Transaction& tx, const std::vector<std::string>& kinds,
-                                                      absl::Time now, int limit) {
-  if (kinds.empty()) {
-    return std::vector<RecordRow>();
+absl::StatusOr<std::vector<RecordRow>> QueryRecords(Transaction& tx, const std::string& where,
+                                                    const SqlParams& params) {
+  ASSIGN_OR_RETURN(const Rows rows, tx.Query(absl::StrCat("SELECT ", kRecordColumns, " FROM record ", where), params));
+  std::vector<RecordRow> out;
+  out.reserve(rows.size());
+  for (const Row& row : rows) {
+    out.push_back(ToRecord(row));
   }
-  SqlParams params = {{"now", now}, {"limit", limit}};
-  std::vector<std::string> names;
-  for (const std::string& kind : kinds) {
-    std::string name = absl::StrCat("kind", names.size());
-    names.push_back(absl::StrCat(":", name));
-    params.push_back({std::move(name), kind});
+  return out;
+}
+
+std::string AppUidOf(const RecordRow& row) {
+  if (row.id.kind == "connection") {
+    return AppOf(row.id);
   }
-  return QueryRecords(tx,
-                      absl::StrCat("WHERE kind IN (", absl::StrJoin(names, ", "),
-                                   ") AND next_at IS NOT NULL AND next_at <= :now ORDER BY next_at, rid LIMIT :limit"),
-                      params);
+  const auto label = row.labels.find("app_uid");
+  return label == row.labels.end() ? "" : label->second;
 }
 
 absl::Status SaveRecord(Transaction& tx, const RecordRow& row) {
-  std::optional<absl::Time> next_at;
-  if (row.next_at != absl::InfinitePast()) {
-    next_at = row.next_at;
-  }
   return tx
       .Exec(
           "INSERT INTO record (rid, owner_type, owner_id, kind, name, head, last_version, generation, epoch, state, "
           "reason, "
-          "backoff_until, next_at, claim_until, labels, updated_at) VALUES (:rid, :owner_type, :owner_id, :kind, "
-          ":name, "
-          ":head, :last_version, :generation, :epoch, :state, :reason, :backoff_until, :next_at, :claim_until, "
-          ":labels, "
-          ":updated_at) ON CONFLICT (rid) DO UPDATE SET head = excluded.head, last_version = excluded.last_version, "
+          "backoff_until, next_at, claim_until, labels, updated_at, app_uid, listed_until, used_at) VALUES (:rid, "
+          ":owner_type, :owner_id, :kind, :name, :head, :last_version, :generation, :epoch, :state, :reason, "
+          ":backoff_until, :next_at, :claim_until, :labels, :updated_at, :app_uid, :listed_until, :used_at) ON "
+          "CONFLICT (rid) DO UPDATE SET head = excluded.head, last_version = excluded.last_version, "
           "generation = excluded.generation, epoch = excluded.epoch, state = excluded.state, reason = excluded.reason, "
           "backoff_until = excluded.backoff_until, next_at = excluded.next_at, claim_until = excluded.claim_until, "
-          "labels = excluded.labels, updated_at = excluded.updated_at",
+          "labels = excluded.labels, updated_at = excluded.updated_at, app_uid = excluded.app_uid, "
+          "listed_until = excluded.listed_until, used_at = excluded.used_at",
           {{"rid", row.rid},
            {"owner_type", row.id.owner.type},
            {"owner_id", row.id.owner.id},
@@ -228,10 +235,20 @@ absl::Status SaveRecord(Transaction& tx, const RecordRow& row) {
            {"state", row.state},
            {"reason", row.reason},
            {"backoff_until", row.backoff_until},
-           {"next_at", next_at},
+           {"next_at", OptTime(row.next_at)},
            {"claim_until", row.claim_until},
            {"labels", LabelBytes(row.labels)},
-           {"updated_at", row.updated_at}})
+           {"updated_at", row.updated_at},
+           {"app_uid", AppUidOf(row)},
+           {"listed_until", row.listed_until},
+           {"used_at", OptTime(row.used_at)}})
+      .status();
+}
+
+absl::Status StampUse(Transaction& tx, const std::string& rid, absl::Time now, absl::Time before) {
+  return tx
+      .Exec("UPDATE record SET used_at = :now WHERE rid = :rid AND (used_at IS NULL OR used_at <= :before)",
+            {{"now", now}, {"rid", rid}, {"before", before}})
       .status();
 }
 

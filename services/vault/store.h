@@ -36,6 +36,8 @@ struct RecordRow {
   absl::Time claim_until = absl::InfinitePast();  // InfinitePast: no lease is outstanding.
   Labels labels;
   absl::Time updated_at = absl::InfinitePast();
+  absl::Time listed_until = absl::InfinitePast();  // Somebody was told that it is due, and is at it until then.
+  absl::Time used_at = absl::InfinitePast();
 };
 
 enum class VersionRole {
@@ -94,11 +96,15 @@ uint32_t ActiveTerm(const std::vector<TermRow>& terms);
 std::vector<Migration> VaultMigrations();
 
 absl::StatusOr<std::optional<RecordRow>> FindRecord(Transaction& tx, const RecordId& id);
+// Tombstones too.
 absl::StatusOr<std::vector<RecordRow>> ListRecords(Transaction& tx, const Owner& owner);
-// Records of these kinds with next_at at or before `now`, oldest first.
-absl::StatusOr<std::vector<RecordRow>> ListDueRecords(Transaction& tx, const std::vector<std::string>& kinds,
-                                                      absl::Time now, int limit);
+// `where` is a clause of SQL on the columns of `record`, with what follows it.
+absl::StatusOr<std::vector<RecordRow>> QueryRecords(Transaction& tx, const std::string& where, const SqlParams& params);
+// Which app a record has to do with, for column `app_uid`: a connection by its name, any other by its label.
+std::string AppUidOf(const RecordRow& row);
 absl::Status SaveRecord(Transaction& tx, const RecordRow& row);
+// Notes that somebody has used a record, unless that was noted after `before` already.
+absl::Status StampUse(Transaction& tx, const std::string& rid, absl::Time now, absl::Time before);
 // With its versions and leases.
 absl::Status EraseRecord(Transaction& tx, const std::string& rid);
 

@@ -12,9 +12,11 @@
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "services/vault/due.h"
 #include "services/vault/envelope.h"
 #include "services/vault/errors.h"
 #include "services/vault/origins.h"
+#include "services/vault/vault_notes.h"
 
 namespace sallyport::vault {
 namespace {
@@ -23,8 +25,6 @@ using audit::v1::DECISION_ALLOWED;
 using audit::v1::DECISION_DENIED;
 using audit::v1::DECISION_FAILED;
 
-constexpr int kDefaultDue = 50;
-constexpr int kMaxDue = 200;
 // An abandoned link flow is of no use to anybody; what its sweeper left is dropped with the next one.
 constexpr absl::Duration kFlowGrace = absl::Hours(1);
 constexpr int kFlowsDropped = 20;
@@ -33,13 +33,7 @@ absl::Status CheckPut(const v1::PutRequest& request) {
   if (request.payload().size() > kMaxPayloadBytes) {
     return InvalidField("payload", "is over 64 KiB");
   }
-  size_t label_bytes = 0;
-  for (const auto& [name, value] : request.labels()) {
-    label_bytes += name.size() + value.size();
-  }
-  if (label_bytes > kMaxLabelBytes) {
-    return InvalidField("labels", "are over 4 KiB");
-  }
+  RETURN_IF_ERROR(CheckLabels(request.labels()));
   if (request.has_compare_version() && !request.only_if_changed()) {
     return InvalidField("compare_version", "needs only_if_changed");
   }
@@ -75,6 +69,18 @@ bool IsNamed(const v1::DeleteRequest& request, const VersionRow& version) {
 
 }  // namespace
 
+Vault::Vault(Dependencies dependencies)
+    : database_(dependencies.database),
+      keyring_(dependencies.keyring),
+      trail_(dependencies.trail),
+      clock_(dependencies.clock),
+      after_shred_(std::move(dependencies.after_shred)),
+      ledger_(dependencies.keyring) {
+  // Exposed before there is anything to count, so that an alert sees the first one as a rise.
+  CountDamaged(0);
+  CountOwed(0);
+}
+
 absl::Status Vault::Run(absl::Status (Database::*method)(const Work&), const Work& work) {
   RETURN_IF_ERROR(keyring_.EnsureActive(clock_.Now()));
   absl::Status result = (database_.*method)(work);
@@ -106,6 +112,7 @@ absl::Status Vault::Recorded(absl::Status check, const Caller& caller, Operation
 
 absl::Status Vault::Settled(absl::Status result, const Caller& caller, Operation operation, const RecordId& id) {
   if (absl::IsDataLoss(result)) {
+    CountDamaged(1);
     audit::v1::Event event = MakeEvent("secret.damaged", DECISION_FAILED, ReasonOf(result), caller);
     SetRecord(id, 0, 0, event);
     (*event.mutable_details())["operation"] = OperationName(operation);
@@ -129,6 +136,8 @@ absl::StatusOr<v1::PutResponse> Vault::Put(const Caller& caller, const v1::PutRe
   const Operation operation = leased ? Operation::kLease : Operation::kPut;
   RETURN_IF_ERROR(
       Recorded(leased ? CheckKind(caller, operation, id) : CheckAccess(caller, operation, id), caller, operation, id));
+  // What is leased to be ended is not written.
+  RETURN_IF_ERROR(Recorded(CheckKind(caller, Operation::kPut, id), caller, Operation::kPut, id));
   v1::PutResponse response;
   const absl::Status put = Settled(Write([&](Transaction& tx) {
                                      response.Clear();
@@ -204,6 +213,9 @@ absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const Rec
     ASSIGN_OR_RETURN(const bool adopted, keyring_.Adopted(tx));
     value.unbound = !adopted;
   }
+  if (id.kind == "connection") {
+    row.used_at = now;  // From the link on.
+  }
   RETURN_IF_ERROR(ledger_.WriteHead(tx, row, row.last_version + 1, value, now));
   response.set_version(row.head);
   response.set_generation(row.generation);
@@ -211,7 +223,11 @@ absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const Rec
 }
 
 absl::Status Vault::DropExpiredFlows(Transaction& tx, absl::Time now) {
-  ASSIGN_OR_RETURN(const auto flows, ListDueRecords(tx, {"link_flow"}, now - kFlowGrace, kFlowsDropped));
+  DueQuery query;
+  query.kinds = {"link_flow"};
+  query.now = now - kFlowGrace;
+  query.limit = kFlowsDropped;
+  ASSIGN_OR_RETURN(const auto flows, ListDueRecords(tx, query));
   for (const RecordRow& flow : flows) {
     RETURN_IF_ERROR(EraseRecord(tx, flow.rid));
   }
@@ -223,6 +239,7 @@ absl::StatusOr<v1::GetResponse> Vault::Get(const Caller& caller, const v1::GetRe
   RETURN_IF_ERROR(Recorded(CheckAccess(caller, Operation::kGet, id), caller, Operation::kGet, id));
   v1::GetResponse response;
   OpenedRecord opened;
+  RecordRow read;
   RETURN_IF_ERROR(
       Settled(Read([&](Transaction& tx) -> absl::Status {
                 const absl::StatusOr<RecordRow> found = Ledger::Find(tx, id);
@@ -247,6 +264,7 @@ absl::StatusOr<v1::GetResponse> Vault::Get(const Caller& caller, const v1::GetRe
                 }
                 response.set_version(version->version);
                 *response.mutable_metadata() = ToMetadata(row);
+                read = row;
                 return absl::OkStatus();
               }),
               caller, Operation::kGet, id));
@@ -255,29 +273,7 @@ absl::StatusOr<v1::GetResponse> Vault::Get(const Caller& caller, const v1::GetRe
   RETURN_IF_ERROR(trail_.Record(std::move(event)));
   response.set_payload(std::string(opened.payload.Expose()));
   response.mutable_origins()->Assign(opened.origins.begin(), opened.origins.end());
-  return response;
-}
-
-absl::StatusOr<v1::ListResponse> Vault::List(const Caller& caller, const v1::ListRequest& request) {
-  ASSIGN_OR_RETURN(const Owner owner, ParseOwner(request.owner_type(), request.owner_id()));
-  const RecordId id = {owner, request.kind(), ""};
-  RETURN_IF_ERROR(Recorded(CheckListOwner(caller, owner), caller, Operation::kList, id));
-  if (!request.kind().empty() && !MayListKind(caller, owner.type, request.kind())) {
-    return Recorded(error::Denied("this service may not list records of this kind", "caller_not_allowed"), caller,
-                    Operation::kList, id);
-  }
-  v1::ListResponse response;
-  RETURN_IF_ERROR(Read([&](Transaction& tx) -> absl::Status {
-    response.Clear();
-    ASSIGN_OR_RETURN(const std::vector<RecordRow> rows, ListRecords(tx, owner));
-    for (const RecordRow& row : rows) {
-      const bool wanted = request.kind().empty() || row.id.kind == request.kind();
-      if (wanted && row.head != 0 && MayListKind(caller, owner.type, row.id.kind)) {
-        *response.add_records() = ToMetadata(row);
-      }
-    }
-    return absl::OkStatus();
-  }));
+  NoteUse(caller, id, read);
   return response;
 }
 
@@ -313,8 +309,8 @@ absl::StatusOr<v1::DeleteResponse> Vault::Delete(const Caller& caller, const v1:
       return absl::OkStatus();
     }
     ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
-    if (id.kind == "link_flow") {
-      // Its name is random and used once: no lease was ever given, and no late write can come.
+    if (id.kind == "link_flow" || IsRevocation(id)) {
+      // Its name is used once, and nothing is written to it late.
       RETURN_IF_ERROR(EraseRecord(tx, row->rid));
     } else {
       RETURN_IF_ERROR(Ledger::Tombstone(tx, *row, now));
@@ -378,33 +374,6 @@ absl::StatusOr<v1::PinResponse> Vault::Pin(const Caller& caller, const v1::PinRe
     return AppendWrite(tx, caller, request.pinned() ? "pin" : "unpin", id, request.version(), row.generation);
   }));
   return v1::PinResponse();
-}
-
-absl::StatusOr<v1::ListDueResponse> Vault::ListDue(const Caller& caller, const v1::ListDueRequest& request) {
-  if (request.limit() < 0 || request.limit() > kMaxDue) {
-    return InvalidField("limit", "must be 0 to 200");
-  }
-  if (request.kinds().empty() || request.kinds_size() > 20) {
-    return InvalidField("kinds", "must name 1 to 20 kinds");
-  }
-  for (const std::string& kind : request.kinds()) {
-    if (!MayListKind(caller, "any", kind)) {
-      return Recorded(error::Denied("this service may not list records of this kind", "caller_not_allowed"), caller,
-                      Operation::kList, {{"any", "any"}, kind, ""});
-    }
-  }
-  const int limit = request.limit() == 0 ? kDefaultDue : request.limit();
-  v1::ListDueResponse response;
-  RETURN_IF_ERROR(Read([&](Transaction& tx) -> absl::Status {
-    response.Clear();
-    ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
-    ASSIGN_OR_RETURN(const auto rows, ListDueRecords(tx, {request.kinds().begin(), request.kinds().end()}, now, limit));
-    for (const RecordRow& row : rows) {
-      *response.add_records() = ToMetadata(row);
-    }
-    return absl::OkStatus();
-  }));
-  return response;
 }
 
 absl::StatusOr<v1::DeleteOwnerResponse> Vault::DeleteOwner(const Caller& caller,

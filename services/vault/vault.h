@@ -37,13 +37,7 @@ class Vault {
     // Called after an owner's key was destroyed: lets the store forget its journal. May be null.
     std::function<void()> after_shred;
   };
-  explicit Vault(Dependencies dependencies)
-      : database_(dependencies.database),
-        keyring_(dependencies.keyring),
-        trail_(dependencies.trail),
-        clock_(dependencies.clock),
-        after_shred_(std::move(dependencies.after_shred)),
-        ledger_(dependencies.keyring) {}
+  explicit Vault(Dependencies dependencies);
 
   absl::StatusOr<v1::PutResponse> Put(const Caller& caller, const v1::PutRequest& request);
   absl::StatusOr<v1::GetResponse> Get(const Caller& caller, const v1::GetRequest& request);
@@ -58,6 +52,9 @@ class Vault {
   absl::StatusOr<v1::PutStatusResponse> PutStatus(const Caller& caller, const v1::PutStatusRequest& request);
 
   absl::StatusOr<v1::ListDueResponse> ListDue(const Caller& caller, const v1::ListDueRequest& request);
+  absl::StatusOr<v1::OweRevocationResponse> OweRevocation(const Caller& caller,
+                                                          const v1::OweRevocationRequest& request);
+  absl::StatusOr<v1::RenameResponse> Rename(const Caller& caller, const v1::RenameRequest& request);
   absl::StatusOr<v1::DeleteOwnerResponse> DeleteOwner(const Caller& caller, const v1::DeleteOwnerRequest& request);
   absl::StatusOr<v1::GetCacheRootsResponse> GetCacheRoots(const Caller& caller,
                                                           const v1::GetCacheRootsRequest& request);
@@ -104,6 +101,32 @@ class Vault {
   absl::Status Grant(Transaction& tx, const Caller& caller, const RecordId& id, const v1::AcquireLeaseRequest& request,
                      v1::AcquireLeaseResponse& response);
   absl::Status ShowSides(Transaction& tx, const RecordRow& row, v1::AcquireLeaseResponse::Lease& out);
+  // A record that is due and does not open would come up again at once, for ever.
+  void PutOffDamaged(const Caller& caller, const RecordId& id);
+  // A read by its owner is use of a connection; a store that cannot note it fails no read.
+  void NoteUse(const Caller& caller, const RecordId& id, const RecordRow& row);
+
+  // What an OweRevocation is about, and by what right.
+  struct Owing {
+    const v1::OweRevocationRequest& request;
+    std::optional<RecordId> record;
+    std::string app_uid;   // Of the record, or of everybody's connections; empty of a user.
+    absl::Status allowed;  // By the caller alone.
+    std::string rule;      // For the audit.
+  };
+  static absl::StatusOr<Owing> ParseOwing(const Caller& caller, const v1::OweRevocationRequest& request);
+  absl::Status OweWhatIsNamed(Transaction& tx, const Caller& caller, const Owing& owing,
+                              v1::OweRevocationResponse& response);
+  // No binding says any more where tokens of the app may go.
+  absl::StatusOr<bool> IsAppGone(Transaction& tx, const std::string& app_uid);
+  // The connection that is named, if it is there and as the request expects it.
+  absl::StatusOr<std::vector<RecordRow>> FindToOwe(Transaction& tx, const Caller& caller, const Owing& owing);
+  absl::Status Owe(Transaction& tx, const Caller& caller, const Owing& owing, RecordRow& row,
+                   const std::vector<VersionRow>& tokens, v1::OweRevocationResponse& response);
+  // nullopt if there is no token in it.
+  absl::StatusOr<std::optional<RecordRow>> MakeRevocation(Transaction& tx, const Caller& caller, const RecordRow& row,
+                                                          const VersionRow& token, absl::Time now);
+  absl::Status MoveVersions(Transaction& tx, const RecordRow& from, RecordRow& to, const v1::RenameRequest& request);
 
   Database& database_;
   Keyring& keyring_;

@@ -15,6 +15,7 @@
 #include "services/vault/envelope.h"
 #include "services/vault/errors.h"
 #include "services/vault/vault.h"
+#include "services/vault/vault_notes.h"
 
 namespace sallyport::vault {
 namespace {
@@ -69,11 +70,15 @@ absl::StatusOr<v1::AcquireLeaseResponse> Vault::AcquireLease(const Caller& calle
       request.maintenance() ? CheckKind(caller, Operation::kLease, id) : CheckAccess(caller, Operation::kLease, id),
       caller, Operation::kLease, id));
   v1::AcquireLeaseResponse response;
-  RETURN_IF_ERROR(Settled(Write([&](Transaction& tx) {
-                            response.Clear();
-                            return Grant(tx, caller, id, request, response);
-                          }),
-                          caller, Operation::kLease, id));
+  const absl::Status granted = Settled(Write([&](Transaction& tx) {
+                                         response.Clear();
+                                         return Grant(tx, caller, id, request, response);
+                                       }),
+                                       caller, Operation::kLease, id);
+  if (request.maintenance() && absl::IsDataLoss(granted)) {
+    PutOffDamaged(caller, id);
+  }
+  RETURN_IF_ERROR(granted);
   CountLease(response.has_held() ? "held" : response.lease().took_over() ? "took_over" : "granted");
   return response;
 }
@@ -107,6 +112,9 @@ absl::Status Vault::Grant(Transaction& tx, const Caller& caller, const RecordId&
   lease.version = ++row.last_version;
   lease.acquired_at = now;
   row.claim_until = now + ttl;
+  if (!request.maintenance() && IsUse(caller, id) && IsUseToNote(row, now)) {
+    row.used_at = now;
+  }
   RETURN_IF_ERROR(SaveLease(tx, lease));
   RETURN_IF_ERROR(SaveRecord(tx, row));
 
@@ -309,7 +317,7 @@ absl::StatusOr<v1::PutStatusResponse> Vault::PutStatus(const Caller& caller, con
     row.reason = request.reason();
     row.backoff_until = request.has_backoff_until() ? FromTimestamp(request.backoff_until()) : absl::InfinitePast();
     row.next_at = request.has_next_at() ? FromTimestamp(request.next_at()) : absl::InfinitePast();
-    row.claim_until = absl::InfinitePast();
+    row.claim_until = row.listed_until = absl::InfinitePast();
     row.updated_at = now;
     held.lease.state = LeaseState::kEnded;
     RETURN_IF_ERROR(SaveLease(tx, held.lease));

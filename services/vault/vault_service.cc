@@ -61,6 +61,18 @@ grpc::Status VaultService::ListDue(grpc::ServerContext* context, const v1::ListD
                      [&](const Caller& caller) { return vault_.ListDue(caller, *request); });
 }
 
+grpc::Status VaultService::OweRevocation(grpc::ServerContext* context, const v1::OweRevocationRequest* request,
+                                         v1::OweRevocationResponse* response) {
+  return rpc_.Handle("OweRevocation", context, response,
+                     [&](const Caller& caller) { return vault_.OweRevocation(caller, *request); });
+}
+
+grpc::Status VaultService::Rename(grpc::ServerContext* context, const v1::RenameRequest* request,
+                                  v1::RenameResponse* response) {
+  return rpc_.Handle("Rename", context, response,
+                     [&](const Caller& caller) { return vault_.Rename(caller, *request); });
+}
+
 grpc::Status VaultService::DeleteOwner(grpc::ServerContext* context, const v1::DeleteOwnerRequest* request,
                                        v1::DeleteOwnerResponse* response) {
   return rpc_.Handle("DeleteOwner", context, response,

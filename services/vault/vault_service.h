@@ -33,6 +33,10 @@ class VaultService final : public v1::Vault::Service {
                          v1::PutStatusResponse* response) override;
   grpc::Status ListDue(grpc::ServerContext* context, const v1::ListDueRequest* request,
                        v1::ListDueResponse* response) override;
+  grpc::Status OweRevocation(grpc::ServerContext* context, const v1::OweRevocationRequest* request,
+                             v1::OweRevocationResponse* response) override;
+  grpc::Status Rename(grpc::ServerContext* context, const v1::RenameRequest* request,
+                      v1::RenameResponse* response) override;
   grpc::Status DeleteOwner(grpc::ServerContext* context, const v1::DeleteOwnerRequest* request,
                            v1::DeleteOwnerResponse* response) override;
   grpc::Status GetCacheRoots(grpc::ServerContext* context, const v1::GetCacheRootsRequest* request,

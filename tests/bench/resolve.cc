@@ -9,10 +9,8 @@
 // memory is emptied before each pass, so that each answer comes from Redis, where the only copy of a user's token is,
 // and that is checked with the counters of Redis and of the vault. Passports are known to it, as they are for five
 // minutes after their first use; `first use` are the same calls with passports that it has to verify, for comparison.
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <filesystem>
 #include <functional>
 #include <iostream>
@@ -23,17 +21,25 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include <hiredis/hiredis.h>
 
 #include "common/error.h"
-#include "common/mutex.h"
 #include "common/status_macros.h"
+#include "tests/bench/measure.h"
 #include "tests/bench/resolve_echo.h"
 #include "tests/bench/resolve_world.h"
 
 namespace sallyport::token_broker {
 namespace {
+
+using bench::Cost;
+using bench::CpuOf;
+using bench::FirstError;
+using bench::Measure;
+using bench::Median;
+using bench::PinThread;
+using bench::Read;
+using bench::Side;
 
 // No more than the broker's connections to Redis: beyond it calls would go to the vault.
 constexpr size_t kInFlight = 4;
@@ -65,42 +71,6 @@ bool Parse(int argc, char** argv, Settings& settings) {
   return argc % 2 == 1 && settings.users >= 100 && settings.users <= kMaxUsers && settings.rounds >= 1 &&
          settings.seconds >= 1;
 }
-
-// CPU time, user and system, of a clock that counts it; in seconds.
-double Read(clockid_t clock) {
-  timespec time{};
-  clock_gettime(clock, &time);
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) / 1e9;
-}
-
-double CpuOf(pid_t pid) {
-  clockid_t clock{};
-  return clock_getcpuclockid(pid, &clock) == 0 ? Read(clock) : 0;
-}
-
-// What a load has cost so far.
-struct Cost {
-  double seconds = 0;
-  double calls = 0;
-  double per_call() const { return seconds * 1e6 / calls; }
-};
-
-// The first error of several threads.
-class FirstError {
- public:
-  void Note(const absl::Status& status) {
-    MutexLock lock(mu_);
-    status_.Update(status);
-  }
-  absl::Status status() const {
-    MutexLock lock(mu_);
-    return status_;
-  }
-
- private:
-  mutable Mutex mu_;
-  absl::Status status_ ABSL_GUARDED_BY(mu_);
-};
 
 // `work` for every user, kInFlight at a time; each thread has its share of them.
 absl::Status ForEachUser(const std::vector<BenchUser>& users,
@@ -195,21 +165,6 @@ absl::Status Get(ResolveWorld& world, Cost& cost) {
   for (const double part : seconds) cost.seconds += part;
   cost.calls += static_cast<double>(world.users().size());
   return absl::OkStatus();
-}
-
-// Passes over all users until `seconds` are over.
-absl::StatusOr<double> Measure(int seconds, const std::function<absl::Status(Cost&)>& pass) {
-  Cost cost;
-  const absl::Time until = absl::Now() + absl::Seconds(seconds);
-  do {
-    RETURN_IF_ERROR(pass(cost));
-  } while (absl::Now() < until);
-  return cost.per_call();
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
 }
 
 // Microseconds a call, a value for each round.

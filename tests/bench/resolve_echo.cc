@@ -4,7 +4,6 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
-#include <sched.h>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -39,23 +38,6 @@ class EchoService final : public v1::TokenBroker::WithCallbackMethod_ResolveCred
 TlsFiles TlsIn(const std::string& directory, const std::string& service) {
   return {absl::StrCat(directory, "/", service, ".pem"), absl::StrCat(directory, "/", service, ".key"),
           absl::StrCat(directory, "/ca.pem"), kTrustDomain};
-}
-
-void PinThread(Side side) {
-  static const std::vector<size_t> processors = [] {
-    std::vector<size_t> found;
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return found;
-    for (size_t i = 0; i < CPU_SETSIZE; ++i) {
-      if (CPU_ISSET(i, &allowed)) found.push_back(i);
-    }
-    return found;
-  }();
-  if (processors.size() < 2) return;
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(side == Side::kMeasured ? processors[0] : processors[1], &one);
-  sched_setaffinity(0, sizeof(one), &one);
 }
 
 int ServeEcho(const std::string& listen, const std::string& directory, const std::string& answer_file) {

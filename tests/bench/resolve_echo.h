@@ -7,12 +7,6 @@
 
 namespace sallyport::token_broker {
 
-// What is measured has the first processor of this machine, and all else the second. On a machine with one they share
-// it.
-enum class Side { kMeasured, kLoad };
-// This thread, and the threads and programs that it starts.
-void PinThread(Side side);
-
 // The certificates of a service, where the bench writes them.
 TlsFiles TlsIn(const std::string& directory, const std::string& service);
 inline constexpr char kTrustDomain[] = "bench.example";

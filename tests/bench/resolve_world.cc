@@ -11,10 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include <arpa/inet.h>
 #include <hiredis/hiredis.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 #include "common/crypto/random.h"
 #include "common/error.h"
@@ -22,12 +19,17 @@
 #include "services/token_broker/connection.h"
 #include "services/token_broker/provider_binding.h"
 #include "services/token_broker/vault_client.h"
+#include "tests/bench/measure.h"
 #include "tests/bench/resolve_echo.h"
 #include "tests/testing/fakes/passport.h"
 #include "tests/testing/process.h"
 
 namespace sallyport::token_broker {
 namespace {
+
+using bench::FreePort;
+using bench::PinThread;
+using bench::Side;
 
 constexpr char kPublicUrl[] = "https://gw.example.com";
 constexpr char kOrigin[] = "https://api.example.com";
@@ -38,19 +40,6 @@ constexpr char kBinding[] = "binding-of-bench";
 // About as long as those of large providers; a JWT would be longer.
 constexpr size_t kTokenBytes = 165;  // 220 characters.
 constexpr absl::Duration kStartWait = absl::Seconds(60);
-
-absl::StatusOr<int> FreePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  auto* any = reinterpret_cast<sockaddr*>(&address);
-  const bool bound = fd >= 0 && bind(fd, any, size) == 0 && getsockname(fd, any, &size) == 0;
-  if (fd >= 0) close(fd);
-  if (!bound) return absl::InternalError("no free port on loopback");
-  return ntohs(address.sin_port);
-}
 
 void AddConfiguration(::sallyport::testing::FakeRegistry& registry) {
   registry::v1::App* app = registry.AddApp();

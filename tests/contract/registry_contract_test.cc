@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,6 +24,7 @@ namespace {
 
 using registry::v1::Invalidation;
 using registry::v1::WatchEvent;
+using ::testing::ElementsAre;
 using testing::IsOk;
 
 constexpr char kPublicUrl[] = "https://gw.example.com";
@@ -36,6 +38,16 @@ registry::v1::McpServer Server(const std::string& slug) {
   return server;
 }
 
+registry::v1::App App(const std::string& slug) {
+  registry::v1::App app;
+  app.set_slug(slug);
+  app.set_authorization_url("https://idp.example.com/authorize");
+  app.set_token_url("https://idp.example.com/token");
+  app.set_client_id("me");
+  app.mutable_client_secret()->set_value("s3cret");
+  return app;
+}
+
 // A registry with one server, "a".
 class Subject {
  public:
@@ -43,6 +55,9 @@ class Subject {
   virtual std::unique_ptr<registry::v1::Registry::Stub> As(const std::string& service) = 0;
   // Saves another server.
   virtual void Save(const std::string& slug) = 0;
+  // The same of an app, with a secret.
+  virtual void SaveApp(const std::string& slug) = 0;
+  virtual void DeleteApp(const std::string& slug) = 0;
 };
 
 class Fake final : public Subject {
@@ -57,9 +72,21 @@ class Fake final : public Subject {
     server.set_version(1);
     registry_.Put(server);
   }
+  void SaveApp(const std::string& slug) override {
+    registry::v1::App app = App(slug);
+    app.set_uid(absl::StrCat("app_", slug, ++apps_));
+    app.set_version(1);
+    app.mutable_client_secret()->Clear();
+    app.mutable_client_secret()->set_set(true);
+    app.mutable_client_secret()->set_version(1);
+    app.mutable_client_secret()->set_vault_record(app.uid() + "/client_secret");
+    registry_.PutApp(app);
+  }
+  void DeleteApp(const std::string& slug) override { registry_.EndApp(absl::StrCat("app_", slug, apps_)); }
 
  private:
   testing::FakeRegistry registry_;
+  int apps_ = 0;
   testing::InProcessServer server_{{&registry_}};
 };
 
@@ -83,6 +110,22 @@ class Real final : public Subject {
     registry::v1::WriteMcpServerResponse response;
     const auto context = MakeClientContext(absl::Minutes(1), authn_.SignFor("local:root", {"admin"}));
     const grpc::Status status = As("edge")->CreateMcpServer(context.get(), request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+  }
+  void SaveApp(const std::string& slug) override {
+    registry::v1::CreateAppRequest request;
+    *request.mutable_app() = App(slug);
+    registry::v1::WriteAppResponse response;
+    const auto context = MakeClientContext(absl::Minutes(1), authn_.SignFor("local:root", {"admin"}));
+    const grpc::Status status = As("edge")->CreateApp(context.get(), request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+  }
+  void DeleteApp(const std::string& slug) override {
+    registry::v1::DeleteAppRequest request;
+    request.set_slug(slug);
+    registry::v1::DeleteAppResponse response;
+    const auto context = MakeClientContext(absl::Minutes(1), authn_.SignFor("local:root", {"admin"}));
+    const grpc::Status status = As("edge")->DeleteApp(context.get(), request, &response);
     EXPECT_TRUE(status.ok()) << status.error_message();
   }
 
@@ -143,6 +186,14 @@ class RegistryContractTest : public ::testing::TestWithParam<bool> {
     return subject_->As(service)->PublishInvalidations(context.get(), request, &response);
   }
 
+  grpc::Status Finish(const std::string& uid) {
+    registry::v1::FinishAppRequest request;
+    request.set_app_uid(uid);
+    registry::v1::FinishAppResponse response;
+    const auto context = MakeClientContext(absl::Minutes(1));
+    return subject_->As("token_broker")->FinishApp(context.get(), request, &response);
+  }
+
   std::unique_ptr<Subject> subject_;
 };
 
@@ -196,6 +247,55 @@ TEST_P(RegistryContractTest, WhatIsPublishedReachesEveryWatcher) {
     EXPECT_EQ(seen[1].kind(), Invalidation::CONNECTION);
     EXPECT_EQ(seen[1].generation(), 7);
   }
+}
+
+TEST_P(RegistryContractTest, ADeletedAppIsEndingUntilTheBrokerFinishesIt) {
+  subject_->SaveApp("github");
+  Watcher broker(*subject_, "token_broker");
+  const WatchEvent first = broker.Next();
+  ASSERT_EQ(first.snapshot().apps_size(), 1);
+  const registry::v1::App app = first.snapshot().apps(0);
+  EXPECT_EQ(first.snapshot().ending_apps_size(), 0);
+  ASSERT_TRUE(Finish(app.uid()).ok()) << "a live app is none, and nothing becomes of it";
+
+  subject_->DeleteApp("github");
+  const WatchEvent deleted = broker.Next();
+  ASSERT_TRUE(deleted.has_delta());
+  EXPECT_THAT(deleted.delta().deleted_app_uids(), ElementsAre(app.uid()));
+  EXPECT_EQ(deleted.delta().apps_size(), 0);
+  ASSERT_EQ(deleted.delta().ending_apps_size(), 1);
+  const registry::v1::App& ending = deleted.delta().ending_apps(0);
+  EXPECT_EQ(ending.uid(), app.uid());
+  EXPECT_EQ(ending.client_id(), "me");
+  EXPECT_EQ(ending.token_url(), app.token_url());
+  EXPECT_EQ(ending.client_secret().vault_record(), app.client_secret().vault_record());
+  EXPECT_EQ(ending.client_secret().version(), app.client_secret().version());
+  EXPECT_FALSE(ending.has_binding());
+
+  subject_->SaveApp("github");
+  const WatchEvent anew = broker.Next();
+  ASSERT_EQ(anew.delta().apps_size(), 1) << "the slug is free";
+  EXPECT_NE(anew.delta().apps(0).uid(), app.uid());
+  {
+    Watcher later(*subject_, "token_broker");
+    const WatchEvent snapshot = later.Next();
+    EXPECT_EQ(snapshot.snapshot().apps_size(), 1);
+    ASSERT_EQ(snapshot.snapshot().ending_apps_size(), 1);
+    EXPECT_EQ(snapshot.snapshot().ending_apps(0).uid(), app.uid());
+  }
+
+  ASSERT_TRUE(Finish(app.uid()).ok());
+  const WatchEvent finished = broker.Next();
+  ASSERT_TRUE(finished.has_delta());
+  EXPECT_THAT(finished.delta().finished_app_uids(), ElementsAre(app.uid()));
+  EXPECT_EQ(finished.delta().ending_apps_size(), 0);
+  EXPECT_TRUE(Finish(app.uid()).ok()) << "again";
+  EXPECT_TRUE(Finish("app_nowhere").ok());
+  Watcher last(*subject_, "token_broker");
+  const WatchEvent after = last.Next();
+  EXPECT_EQ(after.snapshot().ending_apps_size(), 0);
+  EXPECT_EQ(after.snapshot().apps_size(), 1);
+  EXPECT_EQ(after.revision(), finished.revision()) << "what changed nothing is no change";
 }
 
 INSTANTIATE_TEST_SUITE_P(Registries, RegistryContractTest, ::testing::Bool(),

@@ -62,6 +62,8 @@ const std::vector<RecordName>& Records() {
       Name(vault::v1::SYSTEM, "authn", "connector_secret", "corp/client_secret"),
       Name(vault::v1::SYSTEM, "authn", "signing_key", "s"),
       Name(vault::v1::SYSTEM, "authn", "session_key", "s"),
+      Name(vault::v1::USER, "corp:ada", "connection", "app_1/work"),
+      Name(vault::v1::SYSTEM, "token_broker", "revocation", "r"),
   };
   return records;
 }
@@ -97,7 +99,23 @@ class VaultContractTest : public ::testing::Test {
                   {"ada", authn_.SignFor("corp:ada")},
                   {"bob", authn_.SignFor("corp:bob")},
                   {"admin", authn_.SignFor("local:root", {"admin"})},
-                  {"chief", authn_.SignFor("local:root", {"admin", "credential-admin"})}};
+                  {"chief", authn_.SignFor("local:root", {"admin", "credential-admin"})},
+                  {"api", Of("corp:ada", Passport::Purpose::kApi)},
+                  {"link", Of("corp:ada", Passport::Purpose::kLink)},
+                  {"platform", Of("corp:ada", Passport::Purpose::kPlatform)},
+                  {"sign_in", Of("corp:ada", Passport::Purpose::kSignIn)},
+                  {"end_ada", Of("local:root", Passport::Purpose::kEnd, {.subject = "corp:ada"})},
+                  {"end_app", Of("local:root", Passport::Purpose::kEnd, {.subject = "", .app_uid = "app_1"})},
+                  {"end_work", Of("local:root", Passport::Purpose::kEnd,
+                                  {.subject = "corp:ada", .app_uid = "app_1", .label = "work"})}};
+  }
+  std::string Of(const std::string& subject, Passport::Purpose purpose, const Passport::End& end = {}) {
+    Passport passport;
+    passport.subject = subject;
+    passport.purpose = purpose;
+    passport.actor = purpose == Passport::Purpose::kPlatform ? "batch" : "";
+    passport.end = end;
+    return authn_.Sign(passport);
   }
 
   template <typename Request, typename Response>
@@ -136,6 +154,14 @@ class VaultContractTest : public ::testing::Test {
   static std::string Outcome(const absl::Status& status, const google::protobuf::Message& response) {
     if (status.ok()) return absl::StrCat("OK ", Text(response));
     return absl::StrCat(absl::StatusCodeToString(status.code()), " ", ReasonOf(status));
+  }
+
+  // What is of an app comes in any order.
+  static void InOrder(vault::v1::OweRevocationResponse& fake, vault::v1::OweRevocationResponse& real) {
+    for (auto* response : {&fake, &real}) {
+      std::stable_sort(response->mutable_owed()->begin(), response->mutable_owed()->end(),
+                       [](const auto& a, const auto& b) { return Text(a.connection()) < Text(b.connection()); });
+    }
   }
 
   FakeClock clock_{absl::FromUnixSeconds(1'800'000'000)};
@@ -212,6 +238,14 @@ TEST_F(VaultContractTest, ServicesMayDoTheSame) {
         count.mutable_lacks()->set_name("sso:corp");
         Compare<vault::v1::CountUsersRequest, vault::v1::CountUsersResponse>(service, passport, &Stub::CountUsers,
                                                                              count);
+        vault::v1::RenameRequest rename;
+        *rename.mutable_record() = record;
+        rename.set_new_name(record.name() + "/home");
+        Compare<vault::v1::RenameRequest, vault::v1::RenameResponse>(service, passport, &Stub::Rename, rename);
+        vault::v1::OweRevocationRequest owe;
+        *owe.mutable_record() = record;
+        Compare<vault::v1::OweRevocationRequest, vault::v1::OweRevocationResponse>(service, passport,
+                                                                                   &Stub::OweRevocation, owe);
         vault::v1::ListDueRequest due;
         due.add_kinds(record.kind());
         if (passport == "none") {
@@ -223,6 +257,22 @@ TEST_F(VaultContractTest, ServicesMayDoTheSame) {
   }
   for (const std::string service : kServices) {
     for (const auto& [passport, jwt] : passports_) {
+      for (const int whose : {0, 1, 2, 3}) {
+        vault::v1::OweRevocationRequest owe;
+        if (whose == 0) owe.set_owner_id("corp:ada");
+        if (whose == 1) owe.set_app_uid("app_1");
+        if (whose == 2) owe.set_app_uid("app_2");
+        if (whose == 3) owe.set_app_uid("sso:corp");
+        Compare<vault::v1::OweRevocationRequest, vault::v1::OweRevocationResponse>(
+            service, passport, &Stub::OweRevocation, owe, nullptr, InOrder);
+      }
+      for (const char* kind : {"", "connection", "credential"}) {
+        vault::v1::ListRequest list;
+        list.set_owner_type(vault::v1::USER);
+        list.set_owner_id("corp:ada");
+        list.set_kind(kind);
+        Compare<vault::v1::ListRequest, vault::v1::ListResponse>(service, passport, &Stub::List, list);
+      }
       vault::v1::DeleteOwnerRequest erase;
       erase.set_owner_type(vault::v1::USER);
       erase.set_owner_id("corp:ada");
@@ -268,6 +318,41 @@ TEST_F(VaultContractTest, WhatIsMalformedIsRefusedAlike) {
     lease.mutable_ttl()->set_seconds(seconds);
     Compare<vault::v1::AcquireLeaseRequest, vault::v1::AcquireLeaseResponse>("token_broker", "ada", &Stub::AcquireLease,
                                                                              lease);
+  }
+  std::vector<vault::v1::OweRevocationRequest> owes(6);
+  *owes[1].mutable_record() = good;
+  owes[1].set_owner_id("corp:ada");
+  owes[2].set_owner_id("corp:ada");
+  owes[2].set_lease("x");
+  owes[3].set_app_uid("app_1");
+  owes[3].set_expected_version(1);
+  *owes[4].mutable_record() = Records()[3];
+  *owes[5].mutable_record() = good;
+  owes[5].set_lease("no such lease");
+  for (const auto& owe : owes) {
+    EXPECT_NE((Compare<vault::v1::OweRevocationRequest, vault::v1::OweRevocationResponse>("token_broker", "end_ada",
+                                                                                          &Stub::OweRevocation, owe))
+                  .substr(0, 2),
+              "OK")
+        << Text(owe);
+  }
+  for (const char* name : {"", "app_2", "app_1"}) {
+    vault::v1::RenameRequest rename;
+    *rename.mutable_record() = good;
+    rename.set_new_name(name);
+    EXPECT_NE(
+        (Compare<vault::v1::RenameRequest, vault::v1::RenameResponse>("token_broker", "api", &Stub::Rename, rename))
+            .substr(0, 2),
+        "OK");
+  }
+  std::vector<vault::v1::ListDueRequest> dues(4);
+  for (auto& due : dues) due.add_kinds("connection");
+  dues[0].mutable_claim()->set_seconds(301);
+  dues[1].mutable_claim()->set_seconds(-1);
+  dues[2].set_limit(201);
+  for (int i = 0; i < 1001; ++i) dues[3].add_without_apps("app_1");
+  for (const auto& due : dues) {
+    Compare<vault::v1::ListDueRequest, vault::v1::ListDueResponse>("token_broker", "none", &Stub::ListDue, due);
   }
   vault::v1::DeleteRequest erase;
   *erase.mutable_record() = Records()[4];
@@ -391,6 +476,8 @@ class VaultSequenceTest : public VaultContractTest, public ::testing::WithParamI
       due.add_kinds("connection");
       due.add_kinds("link_flow");
       due.set_limit(Draw(4));
+      if (Draw(3) == 0) due.mutable_claim()->set_seconds(1 + Draw(60));
+      if (Draw(3) == 0) due.add_without_apps(Draw(2) == 0 ? "app_1" : "sso:corp");
       Compare<vault::v1::ListDueRequest, vault::v1::ListDueResponse>("token_broker", "none", &Stub::ListDue, due);
       return;
     }
@@ -405,6 +492,72 @@ class VaultSequenceTest : public VaultContractTest, public ::testing::WithParamI
                       [](const auto& a, const auto& b) { return Text(a.record()) < Text(b.record()); });
           }
         });
+  }
+  void Owe() {
+    vault::v1::OweRevocationRequest owe;
+    const int how = Draw(8);
+    const std::string who = Draw(2) == 0 ? "ada" : "bob";
+    std::string passport = "none";
+    if (how == 0) {
+      owe.set_owner_id("corp:ada");
+      passport = "end_ada";
+    } else if (how == 1) {
+      owe.set_app_uid("app_1");
+      passport = Draw(2) == 0 ? "end_app" : "none";
+    } else if (how <= 4) {
+      *owe.mutable_record() = Name(vault::v1::USER, "corp:" + who, "connection", Draw(2) == 0 ? "app_1" : "app_1/work");
+      if (Draw(3) == 0) owe.set_expected_version(Draw(6));
+      passport = who;
+    } else {
+      Leased(owe, true);
+    }
+    Compare<vault::v1::OweRevocationRequest, vault::v1::OweRevocationResponse>(
+        "token_broker", passport, &Stub::OweRevocation, owe, RealLease(owe), InOrder);
+  }
+  void Rename() {
+    vault::v1::RenameRequest rename;
+    const bool there = Draw(2) == 0;
+    *rename.mutable_record() = Name(vault::v1::USER, "corp:ada", "connection", there ? "app_1" : "app_1/work");
+    rename.set_new_name(there ? "app_1/work" : "app_1");
+    (*rename.mutable_labels())["write"] = absl::StrCat("w", Draw(3));
+    Compare<vault::v1::RenameRequest, vault::v1::RenameResponse>("token_broker", "api", &Stub::Rename, rename);
+  }
+  // What is owed is listed, leased, put off and done.
+  void Revoke() {
+    vault::v1::ListDueRequest due;
+    due.add_kinds("revocation");
+    due.set_limit(200);
+    if (Draw(2) == 0) due.mutable_claim()->set_seconds(1);
+    Compare<vault::v1::ListDueRequest, vault::v1::ListDueResponse>("token_broker", "none", &Stub::ListDue, due, nullptr,
+                                                                   [](auto& fake, auto& real) { ByName(fake, real); });
+    const std::vector<vault::v1::RecordMetadata> owed = fake_.Revocations();
+    if (owed.empty()) return;
+    vault::v1::ListRequest list;
+    list.set_owner_type(vault::v1::SYSTEM);
+    list.set_owner_id("token_broker");
+    list.set_kind("revocation");
+    const std::string name = DrawFrom(owed).record().name();
+    if (Draw(2) == 0) list.set_name_prefix(name.substr(0, Draw(2) == 0 ? 64 : 66));
+    if (Draw(2) == 0) list.set_app_uid(Draw(2) == 0 ? "app_1" : "sso:corp");
+    Compare<vault::v1::ListRequest, vault::v1::ListResponse>("token_broker", "none", &Stub::List, list, nullptr,
+                                                             [](auto& fake, auto& real) { ByName(fake, real); });
+    vault::v1::AcquireLeaseRequest acquire;
+    *acquire.mutable_record() = DrawFrom(owed).record();
+    acquire.set_maintenance(Draw(8) != 0);
+    Compare<vault::v1::AcquireLeaseRequest, vault::v1::AcquireLeaseResponse>(
+        "token_broker", "none", &Stub::AcquireLease, acquire, nullptr, [&](auto& fake, auto& real) {
+          if (!fake.has_lease() || !real.has_lease()) return;
+          leases_.push_back({acquire.record(), fake.lease().id(), real.lease().id()});
+          fake.mutable_lease()->set_id("lease");
+          real.mutable_lease()->set_id("lease");
+        });
+  }
+  template <typename Response>
+  static void ByName(Response& fake, Response& real) {
+    for (auto* response : {&fake, &real}) {
+      std::sort(response->mutable_records()->begin(), response->mutable_records()->end(),
+                [](const auto& a, const auto& b) { return Text(a.record()) < Text(b.record()); });
+    }
   }
   void DeleteOwner() {
     vault::v1::DeleteOwnerRequest erase;
@@ -447,7 +600,7 @@ class VaultSequenceTest : public VaultContractTest, public ::testing::WithParamI
 };
 
 TEST_P(VaultSequenceTest, SameAnswers) {
-  for (int i = 0; i < 250 && !HasFailure(); ++i) {
+  for (int i = 0; i < 300 && !HasFailure(); ++i) {
     const int what = Draw(100);
     if (what < 25) {
       Put();
@@ -461,8 +614,14 @@ TEST_P(VaultSequenceTest, SameAnswers) {
       Acquire();
     } else if (what < 88) {
       Answer();
-    } else if (what < 95) {
+    } else if (what < 91) {
       List();
+    } else if (what < 93) {
+      Owe();
+    } else if (what < 94) {
+      Rename();
+    } else if (what < 95) {
+      Revoke();
     } else if (what < 96) {
       DeleteOwner();
     } else {

@@ -212,6 +212,26 @@ std::vector<Fault> FaultsOfClients() {
   };
 }
 
+std::vector<Fault> FaultsOfPlatforms() {
+  const auto platform = [](const std::string& more) {
+    return absl::StrCat("platforms:\n  - id: chat\n    certificateUris: [spiffe://example.org/chat]\n", more,
+                        "\ndeployment:");
+  };
+  const auto cluster = [](const std::string& more) {
+    return absl::StrCat("kubernetes:\n  - id: main\n    issuer: https://k8s.example\n    audience: sallyport\n", more,
+                        "\ndeployment:");
+  };
+  return {
+      {"deployment:", platform("  - id: Chat"), "  - id: Chat", "platforms[1].id"},
+      {"deployment:", platform("    serviceAccounts: [chat/bot]"),
+       "    serviceAccounts:", "platforms[0].serviceAccounts[0]"},
+      {"deployment:", platform("    grants:\n      - users: [nobody]"),
+       "      - users:", "platforms[0].grants[0].users[0]"},
+      {"deployment:", cluster("    jwksFile: /none"), "    jwksFile:", "kubernetes[0].jwksFile"},
+      {"deployment:", cluster("    jwksUrl: http://k8s.example/jwks"), "    jwksUrl:", "kubernetes[0].jwksUrl"},
+  };
+}
+
 std::vector<Fault> FaultsOfRedis() {
   const auto redis = [](const std::string& text) { return absl::StrCat("redis:\n  ", text, "\ndeployment:"); };
   return {
@@ -229,6 +249,7 @@ std::vector<Fault> FaultsOf(const std::string& program) {
   if (program == "vault" || program == "registry" || program == "authn") add(FaultsOfDatabase());
   if (program == "authn" || program == "standalone") add(FaultsOfConnectors());
   if (program == "authn" || program == "standalone") add(FaultsOfClients());
+  if (program == "authn" || program == "standalone") add(FaultsOfPlatforms());
   if (program == "token-broker" || program == "standalone") add(FaultsOfRedis());
   if (program != "vault" && program != "registry") {
     add({{"deployment:", "deployment:\n  egress:\n    caBundle: /none", "    caBundle: /none",

@@ -62,8 +62,10 @@ struct TestCertificate {
   }
 };
 
-// A P-256 certificate of one hour with these URI SANs, signed by `issuer`; a certificate authority if that is null.
-inline TestCertificate MakeTestCertificate(const TestCertificate* issuer, const std::vector<std::string>& uris) {
+// A P-256 certificate of one hour with these URI and DNS SANs, signed by `issuer`; a certificate authority if that is
+// null.
+inline TestCertificate MakeTestCertificate(const TestCertificate* issuer, const std::vector<std::string>& uris,
+                                           const std::vector<std::string>& dns_names = {}) {
   TestCertificate made{EvpPkeyPtr(EVP_EC_gen("P-256")), X509Ptr(X509_new())};
   X509* x509 = made.certificate.get();
   X509_set_version(x509, X509_VERSION_3);
@@ -85,11 +87,14 @@ inline TestCertificate MakeTestCertificate(const TestCertificate* issuer, const 
   if (issuer == nullptr) {
     extend(NID_basic_constraints, "critical,CA:TRUE");
   }
-  if (!uris.empty()) {
-    std::string names;
-    for (const std::string& uri : uris) {
-      names += (names.empty() ? "URI:" : ",URI:") + uri;
-    }
+  std::string names;
+  for (const std::string& uri : uris) {
+    names += (names.empty() ? "URI:" : ",URI:") + uri;
+  }
+  for (const std::string& dns_name : dns_names) {
+    names += (names.empty() ? "DNS:" : ",DNS:") + dns_name;
+  }
+  if (!names.empty()) {
     extend(NID_subject_alt_name, names);
   }
   X509_sign(x509, (issuer == nullptr ? made.key : issuer->key).get(), EVP_sha256());

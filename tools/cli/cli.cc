@@ -11,7 +11,10 @@
 #include "common/status_macros.h"
 #include "tools/cli/api_client.h"
 #include "tools/cli/apply.h"
+#include "tools/cli/clients.h"
+#include "tools/cli/endings.h"
 #include "tools/cli/login.h"
+#include "tools/cli/own_connections.h"
 #include "tools/cli/own_credentials.h"
 #include "tools/cli/password.h"
 #include "tools/cli/reports.h"
@@ -33,11 +36,17 @@ struct Parsed {
   Output output = Output::kDefault;
   AuditQuery audit;
   ErasedNames erased_names;
-  std::string app;
+  OwnConnection connection;
+  std::string new_label;
   OwnCredential own;
+  std::string subject;
+  RevokedConnections revoked;
+  bool every_client = false;
+  RemovedClient removed;
   bool yes = false;
   int32_t term = 0;
   bool is_diff = false;
+  bool pending = false;  // Set by the command.
 
   ApiCommand api_command;  // One of the two is set.
   std::function<absl::Status(const Terminal&)> local_command;
@@ -127,13 +136,73 @@ void AddResources(CLI::App& app, Parsed& parsed) {
   });
 }
 
-void AddReports(CLI::App& app, Parsed& parsed) {
-  CLI::App* connections = app.add_subcommand("connections", "Your own accounts at apps");
+void AddConnections(CLI::App& app, Parsed& parsed) {
+  CLI::App* connections = app.add_subcommand("connections", "Your own accounts at apps; `revoke` ends those of others");
   On(connections, parsed, PrintConnections);
-  CLI::App* disconnect = connections->add_subcommand("disconnect", "Unlink your account and revoke it at the provider");
-  disconnect->add_option("app", parsed.app, "App slug")->required();
   connections->require_subcommand(0, 1);
+  On(connections->add_subcommand("list", "The same"), parsed, PrintConnections);
+  CLI::App* disconnect = connections->add_subcommand("disconnect", "Unlink your account and revoke it at the provider");
+  On(disconnect, parsed,
+     [&parsed](ApiClient& api, const Terminal& t) { return DisconnectApp(api, parsed.connection, t); });
+  CLI::App* rename = connections->add_subcommand("rename", "Give one of several accounts of an app another label");
+  On(rename, parsed, [&parsed](ApiClient& api, const Terminal& t) {
+    return RenameConnection(api, parsed.connection, parsed.new_label, t);
+  });
+  for (CLI::App* command : {disconnect, rename}) {
+    command->add_option("app", parsed.connection.app, "App slug")->required();
+    command->add_option("--account", parsed.connection.account, "Label of one of several accounts");
+  }
+  rename->add_option("label", parsed.new_label, "The new one; \"\" makes it the default account")->required();
 
+  CLI::App* revoke =
+      connections->add_subcommand("revoke", "End users' connections to an app and revoke them at the provider");
+  revoke->add_option("--app", parsed.revoked.app, "App slug")->required();
+  revoke->add_option("--user", parsed.revoked.subject, "Only of this user (subject), such as okta:00u1");
+  revoke->add_option("--account", parsed.revoked.account, "Only the account of this label, of the user");
+  revoke->add_flag("--default-account", parsed.revoked.default_account, "Only the user's account without a label");
+  revoke->add_flag("--yes", parsed.yes, "Do not ask");
+  On(revoke, parsed, [&parsed](ApiClient& api, const Terminal& t) -> absl::Status {
+    ASSIGN_OR_RETURN(parsed.pending, RevokeConnections(api, parsed.revoked, parsed.yes, t));
+    return absl::OkStatus();
+  });
+}
+
+void AddEndings(CLI::App& app, Parsed& parsed) {
+  CLI::App* users = app.add_subcommand("users", "End everything of a user");
+  users->require_subcommand(1);
+  CLI::App* revoke_user = users->add_subcommand(
+      "revoke", "End sessions, tokens and connections, erase entered credentials, destroy the keys");
+  revoke_user->add_option("subject", parsed.subject, "Such as okta:00u1")->required();
+  revoke_user->add_flag("--yes", parsed.yes, "Do not ask");
+  On(revoke_user, parsed, [&parsed](ApiClient& api, const Terminal& t) -> absl::Status {
+    ASSIGN_OR_RETURN(parsed.pending, RevokeUser(api, parsed.subject, parsed.yes, t));
+    return absl::OkStatus();
+  });
+
+  CLI::App* servers = app.add_subcommand("servers", "End tokens for an MCP server");
+  servers->require_subcommand(1);
+  CLI::App* revoke_server = servers->add_subcommand("revoke", "End every token and consent: people sign in again");
+  revoke_server->add_option("slug", parsed.slug, "Which one")->required();
+  revoke_server->add_option("--user", parsed.subject, "Only of this user (subject)");
+  On(revoke_server, parsed,
+     [&parsed](ApiClient& api, const Terminal& t) { return RevokeServer(api, parsed.slug, parsed.subject, t); });
+
+  CLI::App* clients = app.add_subcommand("clients", "MCP clients you have let in");
+  clients->require_subcommand(1);
+  CLI::App* list = clients->add_subcommand("list", "Which, for which servers");
+  list->add_flag("--all", parsed.every_client, "Every client of this gateway, as an auditor");
+  On(list, parsed, [&parsed](ApiClient& api, const Terminal& t) {
+    return parsed.every_client ? PrintAllClients(api, t) : PrintOwnClients(api, t);
+  });
+  CLI::App* remove = clients->add_subcommand("remove", "End a client's tokens for you: it must ask you again");
+  remove->add_option("client_id", parsed.removed.client_id, "As the list shows it")->required();
+  remove->add_option("--server", parsed.removed.server, "For this server (slug) only");
+  remove->add_flag("--all", parsed.removed.all,
+                   "Remove its registration and the tokens of every user, as an administrator");
+  On(remove, parsed, [&parsed](ApiClient& api, const Terminal& t) { return RemoveClient(api, parsed.removed, t); });
+}
+
+void AddReports(CLI::App& app, Parsed& parsed) {
   CLI::App* credentials = app.add_subcommand("credentials", "Keys and passwords of your own that servers need of you");
   On(credentials, parsed, PrintOwnCredentials);
   credentials->require_subcommand(0, 1);
@@ -166,7 +235,6 @@ void AddReports(CLI::App& app, Parsed& parsed) {
   erase->add_option("--client", parsed.erased_names.client_id, "A client's id");
   audit->require_subcommand(0, 1);
   On(erase, parsed, [&parsed](ApiClient& api, const Terminal& t) { return EraseNames(api, parsed.erased_names, t); });
-  On(disconnect, parsed, [&parsed](ApiClient& api, const Terminal& t) { return DisconnectApp(api, parsed.app, t); });
 }
 
 void AddVault(CLI::App& app, Parsed& parsed) {
@@ -204,12 +272,15 @@ void Describe(CLI::App& app, Parsed& parsed) {
       "The gateway is --url, else $SALLYPORT_URL, else that of the latest login.\n"
       "Tokens are kept in ${XDG_CONFIG_HOME:-~/.config}/sallyport/credentials.json (mode 0600).\n"
       "Exit codes: 0 done; 1 the gateway refused or is not there (diff: something differs); 2 bad usage or input "
-      "file.");
+      "file;\n"
+      "3 done here, but a provider has still to be asked to revoke something (users revoke, connections revoke).");
   app.add_option("--url", parsed.target.url, "The gateway's public URL, such as https://gw.example.com");
   app.add_option("--ca-file", parsed.target.ca_file,
                  "PEM file of further certificate authorities ($SALLYPORT_CA_FILE)");
   AddSignIn(app, parsed);
   AddResources(app, parsed);
+  AddConnections(app, parsed);
+  AddEndings(app, parsed);
   AddReports(app, parsed);
   AddVault(app, parsed);
   app.add_subcommand("hash-password", "Print the hash of a password for a local user of the configuration")
@@ -248,7 +319,7 @@ int Run(std::vector<std::string> arguments, const Terminal& terminal) {
   }
   bool sent = false;
   absl::Status done = Execute(parsed, terminal, sent);
-  if (done.ok()) return kDone;
+  if (done.ok()) return parsed.pending ? kPending : kDone;
   if (parsed.is_diff && absl::IsAlreadyExists(done)) return kFailed;
   PrintError(done, terminal);
   return parsed.is_diff || (!sent && absl::IsInvalidArgument(done)) ? kBadUsage : kFailed;

@@ -19,7 +19,7 @@ constexpr char kList[] = "/api/sallyport.registry.v1.Registry/ListMcpServers";
 TEST_F(CliTest, HelpNamesEveryCommand) {
   EXPECT_EQ(Run({"--help"}), kDone);
   for (const char* command : {"login", "logout", "whoami", "apply", "diff", "get", "delete", "connections",
-                              "credentials", "audit", "vault", "hash-password"}) {
+                              "credentials", "users", "servers", "clients", "audit", "vault", "hash-password"}) {
     EXPECT_THAT(out_.str(), HasSubstr(command));
   }
 }
@@ -60,6 +60,22 @@ INSTANTIATE_TEST_SUITE_P(
         BadUsage{"PlainHttpAcrossTheNetwork", {"whoami", "--url", "http://gw.example.com"}, "use https"},
         BadUsage{"VaultWithoutVerb", {"vault"}, "subcommand is required"},
         BadUsage{"SealWithoutYes", {"vault", "seal"}, "add --yes"},
+        BadUsage{"UsersWithoutVerb", {"users"}, "subcommand is required"},
+        BadUsage{"RevokeNobody", {"users", "revoke"}, "subject is required"},
+        BadUsage{"RevokeUnconfirmed", {"users", "revoke", "okta:00u1"}, "add --yes"},
+        BadUsage{"RevokeConnectionsOfNoApp", {"connections", "revoke", "--yes"}, "--app is required"},
+        BadUsage{"RevokeConnectionsUnconfirmed", {"connections", "revoke", "--app", "github"}, "add --yes"},
+        BadUsage{"AccountOfNobody",
+                 {"connections", "revoke", "--app", "github", "--account", "work", "--yes"},
+                 "need --user"},
+        BadUsage{"TwoAccounts",
+                 {"connections", "revoke", "--app", "github", "--user", "a:b", "--account", "work", "--default-account",
+                  "--yes"},
+                 "one of --account"},
+        BadUsage{"RenameToNothing", {"connections", "rename", "github"}, "label is required"},
+        BadUsage{"RevokeNoServer", {"servers", "revoke"}, "slug is required"},
+        BadUsage{"ClientsWithoutVerb", {"clients"}, "subcommand is required"},
+        BadUsage{"RemoveAllForOneServer", {"clients", "remove", "c", "--all", "--server", "echo"}, "one of --all"},
         BadUsage{"AuditSinceNonsense", {"audit", "--since", "yesterday"}, "--since"},
         BadUsage{"AuditLimitZero", {"audit", "--limit", "0"}, "--limit"}),
     [](const auto& test) { return std::string(test.param.name); });
@@ -178,6 +194,39 @@ TEST_F(CliTest, DisconnectIsNotTheList) {
   ASSERT_EQ(requests_.size(), 1U);
   EXPECT_THAT(requests_[0].body, HasSubstr("github"));
   EXPECT_THAT(out_.str(), HasSubstr("no revocation endpoint"));
+}
+
+TEST_F(CliTest, ConnectionsSayWhichAccountAndWhatIsOwed) {
+  SignIn();
+  Reply("/api/sallyport.token_broker.v1.TokenBroker/ListConnections",
+        R"({"connections":[{"appSlug":"github","state":"linked","label":"work","accountName":"octocat",
+            "lastUsedAt":"2026-01-02T00:00:00Z"},
+            {"appSlug":"github","state":"revoke_pending","revokeSince":"2026-01-02T03:04:05Z"}]})");
+
+  const std::vector<std::vector<std::string>> commands = {{"connections"}, {"connections", "list"}};
+  for (const std::vector<std::string>& command : commands) {
+    out_.str("");
+    EXPECT_EQ(Run(command), kDone);
+    EXPECT_THAT(out_.str(), HasSubstr("work     octocat"));
+    EXPECT_THAT(out_.str(), HasSubstr("2026-01-02 "));
+    EXPECT_THAT(out_.str(), HasSubstr("revoke_pending since 2026-01-02T03:04:05Z"));
+  }
+}
+
+TEST_F(CliTest, DisconnectsAndRenamesOneOfSeveralAccounts) {
+  SignIn();
+  Reply("/api/sallyport.token_broker.v1.TokenBroker/Disconnect", R"({"revocation":"revoked"})");
+  Reply("/api/sallyport.token_broker.v1.TokenBroker/RenameConnection", "{}");
+
+  EXPECT_EQ(Run({"connections", "disconnect", "github", "--account", "work"}), kDone);
+  EXPECT_EQ(Run({"connections", "rename", "github", "private", "--account", "work"}), kDone);
+  EXPECT_EQ(Run({"connections", "rename", "github", "", "--account", "private"}), kDone);
+
+  ASSERT_EQ(requests_.size(), 3U);
+  EXPECT_EQ(requests_[0].body, R"({"appSlug":"github","label":"work"})");
+  EXPECT_EQ(requests_[1].body, R"({"appSlug":"github","label":"work","newLabel":"private"})");
+  EXPECT_EQ(requests_[2].body, R"({"appSlug":"github","label":"private"})");
+  EXPECT_THAT(out_.str(), HasSubstr("github (private) is the default account now"));
 }
 
 TEST_F(CliTest, ACredentialOfOnesOwnComesFromStandardInput) {

@@ -56,7 +56,7 @@ class CliTest : public ::testing::Test {
     return path;
   }
 
-  testing::TestHttpServer::Response Answer(const testing::TestHttpServer::Request& request) {
+  virtual testing::TestHttpServer::Response Answer(const testing::TestHttpServer::Request& request) {
     requests_.push_back(request);
     const auto found = answers_.find(request.target);
     if (found == answers_.end()) return {.status = 404, .headers = {}, .body = R"({"error":"not_found"})", .raw = ""};

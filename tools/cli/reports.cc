@@ -18,7 +18,6 @@
 #include "common/status_macros.h"
 #include "sallyport/audit/v1/audit.pb.h"
 #include "sallyport/authn/v1/authn.pb.h"
-#include "sallyport/token_broker/v1/token_broker.pb.h"
 #include "sallyport/vault/v1/vault.pb.h"
 #include "tools/cli/table.h"
 
@@ -147,36 +146,6 @@ absl::Status EraseNames(ApiClient& api, const ErasedNames& whose, const Terminal
   const std::string& id = whose.subject.empty() ? whose.client_id : whose.subject;
   terminal.out << (response.erased() ? "erased what the audit knew " + id + " by; its events show the id only\n"
                                      : "the audit knows " + id + " by no name\n");
-  return absl::OkStatus();
-}
-
-absl::Status PrintConnections(ApiClient& api, const Terminal& terminal) {
-  token_broker::v1::ListConnectionsResponse response;
-  RETURN_IF_ERROR(api.Call("sallyport.token_broker.v1.TokenBroker/ListConnections",
-                           token_broker::v1::ListConnectionsRequest(), &response));
-  std::vector<std::vector<std::string>> rows;
-  for (const token_broker::v1::Connection& connection : response.connections()) {
-    rows.push_back({connection.app_slug(), connection.state(),
-                    connection.has_linked_at() ? TimeText(connection.linked_at()) : "-",
-                    absl::StrJoin(connection.scopes(), " ")});
-  }
-  terminal.out << FormatTable({"APP", "STATE", "LINKED", "SCOPES"}, rows);
-  return absl::OkStatus();
-}
-
-absl::Status DisconnectApp(ApiClient& api, const std::string& app, const Terminal& terminal) {
-  token_broker::v1::DisconnectRequest request;
-  request.set_app_slug(app);
-  token_broker::v1::DisconnectResponse response;
-  RETURN_IF_ERROR(api.Call("sallyport.token_broker.v1.TokenBroker/Disconnect", request, &response));
-  terminal.out << "disconnected " << app << "; at the provider: ";
-  if (response.revocation() == "pending") {
-    terminal.out << "it did not answer, the gateway will ask it again\n";
-  } else if (response.revocation() == "unsupported") {
-    terminal.out << "not revoked, it has no revocation endpoint: remove the grant there yourself\n";
-  } else {
-    terminal.out << response.revocation() << "\n";
-  }
   return absl::OkStatus();
 }
 

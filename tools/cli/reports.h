@@ -32,8 +32,6 @@ struct ErasedNames {
   std::string client_id;
 };
 absl::Status EraseNames(ApiClient& api, const ErasedNames& whose, const Terminal& terminal);
-absl::Status PrintConnections(ApiClient& api, const Terminal& terminal);
-absl::Status DisconnectApp(ApiClient& api, const std::string& app, const Terminal& terminal);
 absl::Status PrintWhoAmI(ApiClient& api, const Terminal& terminal);
 
 absl::Status PrintVaultStatus(ApiClient& api, const Terminal& terminal);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
 #include "absl/time/clock.h"
 
 extern char** environ;  // NOLINT(readability-redundant-declaration): POSIX leaves its declaration to the program.
@@ -58,6 +59,14 @@ absl::StatusOr<Secret> AskSecret(std::istream& in, std::ostream& err, const std:
 }
 
 }  // namespace
+
+absl::Status Confirm(const Terminal& terminal, const std::string& question) {
+  terminal.err << question << " Type yes to go on: " << std::flush;
+  std::string line;
+  std::getline(terminal.in, line);
+  if (absl::StripAsciiWhitespace(line) == "yes") return absl::OkStatus();
+  return absl::InvalidArgumentError("not confirmed, nothing was changed: answer yes, or add --yes");
+}
 
 Terminal SystemTerminal(std::istream& in, std::ostream& out, std::ostream& err) {
   return Terminal{.in = in,

@@ -28,6 +28,9 @@ struct Terminal {
   std::function<absl::StatusOr<Secret>(const std::string& prompt)> ask_secret;
 };
 
+// Asks before what cannot be taken back; the answer is a line of standard input. INVALID_ARGUMENT unless it is "yes".
+absl::Status Confirm(const Terminal& terminal, const std::string& question);
+
 Terminal SystemTerminal(std::istream& in, std::ostream& out, std::ostream& err);
 
 }  // namespace sallyport::cli

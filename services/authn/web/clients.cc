@@ -104,40 +104,6 @@ nlohmann::json ToJson(const ClientMetadata& metadata) {
           {"software_version", metadata.software_version}};
 }
 
-absl::StatusOr<Client> FromRow(const Row& row) {
-  ASSIGN_OR_RETURN(const nlohmann::json json, ParseJsonObject(row.Text("metadata")));
-  Client client;
-  client.id = row.Text("id");
-  client.secret_hash = row.Text("secret_hash");
-  client.created_at = row.TimeAt("created_at");
-  client.used_at = row.TimeAt("used_at");
-  ClientMetadata& metadata = client.metadata;
-  metadata.client_name = JsonString(json, "client_name").value_or("");
-  metadata.redirect_uris = JsonStrings(json, "redirect_uris").value_or(std::vector<std::string>());
-  metadata.grant_types = JsonStrings(json, "grant_types").value_or(std::vector<std::string>());
-  metadata.token_endpoint_auth_method = JsonString(json, "token_endpoint_auth_method").value_or("");
-  metadata.application_type = JsonString(json, "application_type").value_or("");
-  metadata.client_uri = JsonString(json, "client_uri").value_or("");
-  metadata.logo_uri = JsonString(json, "logo_uri").value_or("");
-  metadata.software_id = JsonString(json, "software_id").value_or("");
-  metadata.software_version = JsonString(json, "software_version").value_or("");
-  return client;
-}
-
-const Client& CliClient() {
-  static const auto& client = *[] {
-    auto* made = new Client();
-    made->id = kCliClientId;
-    made->metadata.client_name = "sallyport command line";
-    made->metadata.redirect_uris = {"http://127.0.0.1/callback"};  // Any loopback address, see AllowsRedirect.
-    made->metadata.grant_types = {"authorization_code", "refresh_token"};
-    made->metadata.token_endpoint_auth_method = "none";
-    made->metadata.application_type = "native";
-    return made;
-  }();
-  return client;
-}
-
 absl::Status MakeRoom(Transaction& tx, int max_clients) {
   ASSIGN_OR_RETURN(const std::optional<Row> row, tx.QueryRow("SELECT COUNT(*) AS n FROM clients"));
   const int64_t excess = row->Int("n") - max_clients;
@@ -183,6 +149,40 @@ std::vector<Credentials> BasicCredentials(absl::string_view header) {
 }
 
 }  // namespace
+
+absl::StatusOr<Client> ClientFromRow(const Row& row) {
+  ASSIGN_OR_RETURN(const nlohmann::json json, ParseJsonObject(row.Text("metadata")));
+  Client client;
+  client.id = row.Text("id");
+  client.secret_hash = row.Text("secret_hash");
+  client.created_at = row.TimeAt("created_at");
+  client.used_at = row.TimeAt("used_at");
+  ClientMetadata& metadata = client.metadata;
+  metadata.client_name = JsonString(json, "client_name").value_or("");
+  metadata.redirect_uris = JsonStrings(json, "redirect_uris").value_or(std::vector<std::string>());
+  metadata.grant_types = JsonStrings(json, "grant_types").value_or(std::vector<std::string>());
+  metadata.token_endpoint_auth_method = JsonString(json, "token_endpoint_auth_method").value_or("");
+  metadata.application_type = JsonString(json, "application_type").value_or("");
+  metadata.client_uri = JsonString(json, "client_uri").value_or("");
+  metadata.logo_uri = JsonString(json, "logo_uri").value_or("");
+  metadata.software_id = JsonString(json, "software_id").value_or("");
+  metadata.software_version = JsonString(json, "software_version").value_or("");
+  return client;
+}
+
+const Client& CommandLineClient() {
+  static const auto& client = *[] {
+    auto* made = new Client();
+    made->id = kCliClientId;
+    made->metadata.client_name = "sallyport command line";
+    made->metadata.redirect_uris = {"http://127.0.0.1/callback"};  // Any loopback address, see AllowsRedirect.
+    made->metadata.grant_types = {"authorization_code", "refresh_token"};
+    made->metadata.token_endpoint_auth_method = "none";
+    made->metadata.application_type = "native";
+    return made;
+  }();
+  return client;
+}
 
 bool ClientMetadata::may_refresh() const {
   return std::find(grant_types.begin(), grant_types.end(), "refresh_token") != grant_types.end();
@@ -264,11 +264,10 @@ absl::StatusOr<Clients::Registered> Clients::Register(const ClientMetadata& meta
       registered.client = client;
       return MakeRoom(tx, max_clients_);
     }
-    ASSIGN_OR_RETURN(
-        const std::optional<Row> row,
-        tx.QueryRow("SELECT id, metadata, secret_hash, created_at, used_at FROM clients WHERE digest = :digest",
-                    {{"digest", digest}}));
-    ASSIGN_OR_RETURN(registered.client, FromRow(*row));
+    ASSIGN_OR_RETURN(const std::optional<Row> row,
+                     tx.QueryRow(absl::StrCat("SELECT ", kClientColumns, " FROM clients WHERE digest = :digest"),
+                                 {{"digest", digest}}));
+    ASSIGN_OR_RETURN(registered.client, ClientFromRow(*row));
     return absl::OkStatus();
   }));
   return registered;
@@ -276,7 +275,7 @@ absl::StatusOr<Clients::Registered> Clients::Register(const ClientMetadata& meta
 
 absl::StatusOr<Client> Clients::Find(absl::string_view id) const {
   if (id == kCliClientId) {
-    return CliClient();
+    return CommandLineClient();
   }
   for (const Client& client : configured_) {
     if (client.id == id) {
@@ -286,17 +285,38 @@ absl::StatusOr<Client> Clients::Find(absl::string_view id) const {
   std::optional<Row> row;
   RETURN_IF_ERROR(database_.Read([&](Transaction& tx) -> absl::Status {
     ASSIGN_OR_RETURN(
-        row,
-        tx.QueryRow("SELECT id, metadata, secret_hash, created_at, used_at FROM clients WHERE id = :id", {{"id", id}}));
+        row, tx.QueryRow(absl::StrCat("SELECT ", kClientColumns, " FROM clients WHERE id = :id"), {{"id", id}}));
     return absl::OkStatus();
   }));
   if (!row.has_value()) {
     return absl::NotFoundError("no such client");
   }
-  return FromRow(*row);
+  return ClientFromRow(*row);
+}
+
+absl::Status Clients::TouchConfigured(const std::string& id, absl::Time now) {
+  {
+    MutexLock lock(mu_);
+    auto [touched, first] = touched_.try_emplace(id, now);
+    if (!first && touched->second > now - kTouchInterval) {
+      return absl::OkStatus();
+    }
+    touched->second = now;
+  }
+  return database_.Write([&](Transaction& tx) -> absl::Status {
+    return tx
+        .Exec(
+            "INSERT INTO client_uses (client_id, used_at) VALUES (:id, :now) ON CONFLICT (client_id) DO UPDATE SET"
+            " used_at = excluded.used_at",
+            {{"id", id}, {"now", now}})
+        .status();
+  });
 }
 
 absl::Status Clients::Touch(const Client& client, absl::Time now) {
+  if (client.configured || client.id == kCliClientId) {
+    return TouchConfigured(client.id, now);
+  }
   if (client.used_at > client.created_at && client.used_at > now - kTouchInterval) {
     return absl::OkStatus();
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,13 +10,15 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
+#include "common/mutex.h"
 #include "common/secret.h"
 #include "sallyport/web/v1/web.pb.h"
 #include "services/authn/web/urls.h"
 
 namespace sallyport {
 class Database;
-}
+class Row;
+}  // namespace sallyport
 
 namespace sallyport::authn::web {
 
@@ -57,6 +60,13 @@ struct Client {
   bool IsApprovedFor(absl::string_view server_slug) const;
 };
 
+// Of a row of table `clients` with these columns.
+inline constexpr char kClientColumns[] = "id, metadata, secret_hash, created_at, used_at";
+absl::StatusOr<Client> ClientFromRow(const Row& row);
+
+// The built-in client of `sallyport`, which nobody registers.
+const Client& CommandLineClient();
+
 // What is kept of a client's secret.
 std::string ClientSecretHash(absl::string_view secret);
 
@@ -79,7 +89,8 @@ class Clients {
   absl::StatusOr<Registered> Register(const ClientMetadata& metadata, absl::Time now);
   // NOT_FOUND for an unknown id.
   absl::StatusOr<Client> Find(absl::string_view id) const;
-  // Remembers that the client is in use; at most one write an hour.
+  // Remembers that the client is in use; at most one write an hour (of one that registered itself; of others, from each
+  // replica).
   absl::Status Touch(const Client& client, absl::Time now);
 
   // RFC 6749 section 2.3: HTTP Basic (values form-encoded, or as they are), or client_id and client_secret in `body`,
@@ -88,9 +99,13 @@ class Clients {
   absl::StatusOr<Client> Authenticate(absl::string_view authorization_header, const Form& body) const;
 
  private:
+  absl::Status TouchConfigured(const std::string& id, absl::Time now);
+
   Database& database_;
   const std::vector<Client> configured_;
   const int max_clients_;
+  Mutex mu_;
+  std::map<std::string, absl::Time> touched_ ABSL_GUARDED_BY(mu_);  // Clients that are in no table.
 };
 
 // Consents: (subject, client, redirect host, server uid).

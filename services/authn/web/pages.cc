@@ -92,7 +92,7 @@ Html PermissionsOf(const Consent& consent) {
   }
   const std::string server = consent.choices.empty() ? consent.server_name : std::string("the server you choose");
   Html lines = page::Check(absl::StrCat("Call the tools of ", server, " in your name"));
-  lines += page::Check("Stay connected for up to 30 days, or until you remove it");
+  lines += page::Check("Stay connected for up to 30 days, or until you remove it (sallyport clients remove)");
   return lines;
 }
 

@@ -54,12 +54,16 @@ inline std::vector<registry::v1::McpServer> TestServers() {
   return servers;
 }
 
-inline std::string SnapshotOf(const std::vector<registry::v1::McpServer>& servers) {
+inline std::string SnapshotOf(const std::vector<registry::v1::McpServer>& servers,
+                              const std::vector<registry::v1::App>& apps = {}) {
   registry::v1::WatchEvent event;
   event.set_store_id("store");
   event.set_revision(1);
   for (const auto& server : servers) {
     *event.mutable_snapshot()->add_mcp_servers() = sallyport::testing::Lowered(server);
+  }
+  for (const auto& app : apps) {
+    *event.mutable_snapshot()->add_apps() = app;
   }
   return event.SerializeAsString();
 }
@@ -101,6 +105,7 @@ class World {
     bool only_local = false;
     std::string postgresql;
     std::vector<registry::v1::McpServer> servers = TestServers();
+    std::vector<registry::v1::App> apps = {};
     std::vector<Client> clients = {};
   };
   World() : World(Options()) {}
@@ -124,7 +129,7 @@ class World {
                   tokens, keys, passports, sign_in_tokens, audit,
                   [this](HttpRequest request) { return Fetch(request); }, options.clients}) {
     EXPECT_THAT(keys.Refresh(clock.Now()), testing::IsOk());
-    EXPECT_THAT(stream.Seed(SnapshotOf(options.servers)), testing::IsOk());
+    EXPECT_THAT(stream.Seed(SnapshotOf(options.servers, options.apps)), testing::IsOk());
     for (const TestIssuer* each : {&issuer, &other_issuer}) {
       fetcher.Serve(each->issuer() + "/.well-known/openid-configuration", each->Discovery());
       fetcher.Serve(each->issuer() + "/jwks", each->Jwks());

@@ -13,6 +13,7 @@
 #include "common/text/json.h"
 #include "common/text/string_view.h"
 #include "sallyport/audit/v1/audit.pb.h"
+#include "sallyport/authn/v1/clients.pb.h"
 #include "sallyport/common/v1/options.pb.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "sallyport/token_broker/v1/token_broker.pb.h"
@@ -90,7 +91,11 @@ ApiHandler::ApiHandler(const SiteOptions& site, const Channels& channels)
 
 absl::StatusOr<std::unique_ptr<ApiHandler>> ApiHandler::Create(const SiteOptions& site, const Channels& channels) {
   std::unique_ptr<ApiHandler> api(new ApiHandler(site, channels));
+  // A file whose messages nothing else here names would not be linked, and its services not be found.
+  google::protobuf::LinkMessageReflection<authn::v1::ListOwnClientsRequest>();
   RETURN_IF_ERROR(api->AddService("sallyport.authn.v1.Authn", channels.authn));
+  RETURN_IF_ERROR(api->AddService("sallyport.authn.v1.Clients", channels.authn));
+  RETURN_IF_ERROR(api->AddService("sallyport.authn.v1.Revocation", channels.authn));
   RETURN_IF_ERROR(api->AddService("sallyport.token_broker.v1.TokenBroker", channels.token_broker));
   RETURN_IF_ERROR(api->AddService("sallyport.vault.v1.VaultAdmin", channels.vault));
   RETURN_IF_ERROR(api->AddService("sallyport.registry.v1.Registry", channels.registry));

@@ -73,6 +73,7 @@ constexpr std::array kKnown = {
     Known{"proxy-authenticate", HeaderId::kProxyAuthenticate},
     Known{"proxy-authorization", HeaderId::kProxyAuthorization},
     Known{"x-cluster-client-ip", HeaderId::kIdentity},
+    Known{"x-sallyport-account", HeaderId::kSallyportAccount},
     Known{"mcp-protocol-version", HeaderId::kMcpProtocolVersion},
     Known{"service-worker-allowed", HeaderId::kServiceWorkerAllowed},
     Known{"x-http-method-override", HeaderId::kXHttpMethodOverride},
@@ -188,7 +189,7 @@ constexpr uint64_t kAlways = Bit(HeaderId::kAuthorization) | Bit(HeaderId::kProx
                              Bit(HeaderId::kXForwardedFor) | Bit(HeaderId::kXForwardedProto) | Bit(HeaderId::kXRealIp) |
                              Bit(HeaderId::kXOriginalUrl) | Bit(HeaderId::kXRewriteUrl) |
                              Bit(HeaderId::kXHttpMethodOverride) | Bit(HeaderId::kOrigin) | Bit(HeaderId::kReferer) |
-                             Bit(HeaderId::kSecFetch) | Bit(HeaderId::kSallyport) |
+                             Bit(HeaderId::kSecFetch) | Bit(HeaderId::kSallyport) | Bit(HeaderId::kSallyportAccount) |
                              Bit(HeaderId::kSallyportAuthorization);
 constexpr uint64_t kResponse =
     Bit(HeaderId::kSetCookie) | Bit(HeaderId::kWwwAuthenticate) | Bit(HeaderId::kAccessControl) |

@@ -48,7 +48,8 @@ enum class HeaderId : uint8_t {
   kReferer,
   kRefresh,
   kReportTo,
-  kSallyport,               // x-sallyport-* but the next
+  kSallyport,               // x-sallyport-* but the next two
+  kSallyportAccount,        // x-sallyport-account
   kSallyportAuthorization,  // x-sallyport-authorization
   kSecFetch,                // sec-fetch-*
   kServer,

@@ -81,7 +81,7 @@ inline constexpr std::string_view kCorsExposeHeaders = "WWW-Authenticate, Mcp-Se
 inline constexpr std::string_view kCorsAllowMethods = kAllowedMethods;
 inline constexpr std::string_view kCorsAllowHeaders =
     "Authorization, Content-Type, Accept, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id, Last-Event-ID, "
-    "X-Sallyport-Authorization";
+    "X-Sallyport-Account, X-Sallyport-Authorization";
 // The value of Access-Control-Allow-Headers for a preflight: the list above and those mcp-param-* names that it asks
 // for.
 std::string CorsAllowHeaders(std::string_view requested);

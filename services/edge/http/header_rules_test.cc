@@ -67,7 +67,7 @@ INSTANTIATE_TEST_SUITE_P(All, AlwaysDroppedTest,
                                            "x-forwarded-", "X-Real-IP", "X-Original-URL", "X-Rewrite-URL",
                                            "X-HTTP-Method-Override", "Origin", "Referer", "Sec-Fetch-Site",
                                            "Sec_Fetch_Mode", "X-Sallyport-User", "x-sallyport_user",
-                                           "X-Sallyport-Authorization"));
+                                           "X-Sallyport-Authorization", "X-Sallyport-Account", "x_sallyport_account"));
 
 struct Identity {
   const char* name;

@@ -39,7 +39,7 @@ struct CredentialSet {
   absl::Time outage_until;
   // USER pieces: their connections, for invalidation.
   struct Connection {
-    std::string key;  // "<app uid>" or "sso:<connector>"
+    std::string key;  // "<app uid>", "<app uid>/<label>" or "sso:<connector>"
     int64_t generation = 0;
   };
   std::vector<Connection> connections;

@@ -191,6 +191,32 @@ TEST_F(PrincipalTableTest, AConnectionTakesItsOlderCredentialsOnly) {
   EXPECT_FALSE(hits("okta:ada\napp_a\n", 3)) << "resolved after it";
   EXPECT_FALSE(hits("okta:bob\napp_a\n", 4));
   EXPECT_FALSE(hits("okta:ada\napp_b\n", 4));
+  EXPECT_FALSE(hits("okta:ada\napp_a\nwork", 4)) << "another account of the app";
+}
+
+TEST_F(PrincipalTableTest, AnAccountThatWasChosenIsTakenByItsLabel) {
+  const PrincipalPtr principal = Make(7);
+  const auto standard = Credentials({{"app_a", 3}});
+  const auto work = Credentials({{"app_a/work", 3}});
+  principal->set_credentials(standard);
+  principal->set_credentials(work, "work");
+  EXPECT_TRUE(Survives(principal, Of(Invalidation::CONNECTION, "okta:ada\napp_a\nwork", 4)));
+  EXPECT_EQ(principal->credentials("work"), nullptr);
+  EXPECT_TRUE(work->dead.load());
+  EXPECT_EQ(principal->credentials(), standard);
+}
+
+TEST_F(PrincipalTableTest, CallerWhoChoosesFromManyIsBounded) {
+  const PrincipalPtr principal = Make(7);
+  principal->set_credentials(Credentials({{"app_a", 3}}));
+  for (int i = 0; i < 100; ++i) principal->set_credentials(Credentials({}), absl::StrCat("label", i));
+  EXPECT_EQ(principal->credentials("label0"), nullptr);
+  EXPECT_NE(principal->credentials("label99"), nullptr);
+  EXPECT_NE(principal->credentials(), nullptr);
+  const PrincipalPtr renewed = Make(8);
+  renewed->TakeCredentials(*principal);
+  EXPECT_EQ(renewed->credentials("label99"), principal->credentials("label99"));
+  EXPECT_EQ(renewed->credentials(), principal->credentials());
 }
 
 TEST_F(PrincipalTableTest, ASecretTakesEverybodysCredentials) {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who may come in: the token, and what authn says of it.
+#include "common/text/label.h"
+#include "common/text/string_view.h"
 #include "services/edge/edge_state.h"
 #include "services/edge/mcp/mcp_handler.h"
 #include "services/edge/mcp/own_token.h"
@@ -63,6 +65,35 @@ bool McpHandler::ReadToken(Exchange& exchange, McpCall& call) {
            {.status = 401, .reason = "no_token", .message = "sign in first", .challenge = entry.challenge});
     return false;
   }
+  return true;
+}
+
+// Which of several accounts the caller means. It chooses a credential, so that it is never taken for something else and
+// never goes unheard.
+bool McpHandler::ReadAccount(Exchange& exchange, McpCall& call) {
+  const RequestHead& head = exchange.head();
+  const HeaderField* field = head.Find(HeaderId::kSallyportAccount);
+  if (field == nullptr) return true;
+  const ServerEntry& entry = *call.entry;
+  // With Passthrough in both directions nothing is chosen here, and nothing is asked: it is dropped as any of ours.
+  if (entry.app_uid.empty() && entry.app_passthrough && !entry.interactive) return true;
+  if (entry.app_uid.empty()) {
+    Refuse(exchange, call,
+           {.status = 400,
+            .rpc_code = -32600,
+            .reason = "account_not_used",
+            .message = "X-Sallyport-Account: this server uses no account of yours; send the request without it"});
+    return false;
+  }
+  if (head.Count(HeaderId::kSallyportAccount) > 1 || !IsLabel(ToAbsl(field->value))) {
+    Refuse(exchange, call,
+           {.status = 400,
+            .rpc_code = -32600,
+            .reason = "account_malformed",
+            .message = "X-Sallyport-Account: must be one label of 1 to 64 letters, digits or ._@+-"});
+    return false;
+  }
+  if (field->value != entry.account) call.account = field->value;
   return true;
 }
 

@@ -7,12 +7,14 @@ namespace sallyport::edge {
 
 void McpHandler::DoorTwo(Exchange& exchange, McpCall& call) {
   if (!NeedOf(*call.entry, call.principal).asked) return Forward(exchange, call);
-  call.credentials = doors_.Credentials(*call.entry, call.principal, clock_.Now());
+  call.credentials = doors_.Credentials(*call.entry, call.principal, clock_.Now(), call.account);
   if (call.credentials != nullptr) return Forward(exchange, call);
-  doors_.Resolve(*call.entry, call.principal,
-                 [this, ref = exchange.Defer()](const absl::StatusOr<Resolution>& resolution) {
-                   ref.Post([this, resolution](Exchange& live) { Resolved(live, CallOf(live), resolution); });
-                 });
+  doors_.Resolve(
+      *call.entry, call.principal,
+      [this, ref = exchange.Defer()](const absl::StatusOr<Resolution>& resolution) {
+        ref.Post([this, resolution](Exchange& live) { Resolved(live, CallOf(live), resolution); });
+      },
+      call.account);
 }
 
 void McpHandler::Resolved(Exchange& exchange, McpCall& call, const absl::StatusOr<Resolution>& resolution) {

@@ -195,7 +195,7 @@ void Doors::AskAuthn(const PrincipalKey& key, const ServerEntry& entry, std::str
           if (const PrincipalPtr before = table_.Find(key); before != nullptr &&
                                                             before->subject == principal->subject &&
                                                             before->session_id == principal->session_id) {
-            principal->set_credentials(before->credentials());
+            principal->TakeCredentials(*before);
           }
           table_.Insert(principal);
           // Revoked while authn was answering: the answer may be from before.
@@ -224,20 +224,20 @@ void Doors::AskAuthn(const PrincipalKey& key, const ServerEntry& entry, std::str
 }
 
 std::shared_ptr<const CredentialSet> Doors::Credentials(const ServerEntry& entry, const PrincipalPtr& principal,
-                                                        absl::Time now) {
+                                                        absl::Time now, std::string_view account) {
   std::shared_ptr<const CredentialSet> set;
   if (NeedOf(entry, principal).per_caller) {
-    set = principal->credentials();
+    set = principal->credentials(account);
   } else {
     MutexLock lock(org_mu_);
     if (const auto found = org_.find(entry.serial); found != org_.end()) set = found->second.set;
   }
   if (set == nullptr || set->dead.load(std::memory_order_acquire) || now >= set->valid_until) return nullptr;
-  if (now >= set->renew_at) RenewOnce(entry, principal);
+  if (now >= set->renew_at) RenewOnce(entry, principal, account);
   return set;
 }
 
-void Doors::RenewOnce(const ServerEntry& entry, const PrincipalPtr& principal) {
+void Doors::RenewOnce(const ServerEntry& entry, const PrincipalPtr& principal, std::string_view account) {
   const uint64_t serial = entry.serial;
   const bool scoped = NeedOf(entry, principal).per_caller;
   if (scoped) {
@@ -247,7 +247,7 @@ void Doors::RenewOnce(const ServerEntry& entry, const PrincipalPtr& principal) {
     const auto found = org_.find(serial);
     if (found == org_.end() || found->second.renewing->exchange(true)) return;
   }
-  AskBroker(entry, principal, [this, serial, scoped, principal](const absl::StatusOr<Resolution>&) {
+  AskBroker(entry, principal, account, [this, serial, scoped, principal](const absl::StatusOr<Resolution>&) {
     if (scoped) return principal->renewing_credentials.store(false);
     MutexLock lock(org_mu_);
     if (const auto found = org_.find(serial); found != org_.end()) found->second.renewing->store(false);
@@ -274,35 +274,37 @@ std::optional<token_broker::v1::LinkRequired> Doors::OwnCredentialOf(const Serve
   return link;
 }
 
-void Doors::Resolve(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done) {
+void Doors::Resolve(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done,
+                    std::string_view account) {
   std::shared_ptr<const CredentialSet> kept;
   if (IsDown(broker_outage_)) {
-    kept = KeptThroughOutage(entry.serial, NeedOf(entry, principal).per_caller, principal);
+    kept = KeptThroughOutage(entry.serial, NeedOf(entry, principal).per_caller, principal, account);
   }
-  if (kept == nullptr) return AskBroker(entry, principal, std::move(done));
-  RenewOnce(entry, principal);
+  if (kept == nullptr) return AskBroker(entry, principal, account, std::move(done));
+  RenewOnce(entry, principal, account);
   done(Resolution{std::move(kept), {}});
 }
 
-void Doors::AskBroker(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done) {
+void Doors::AskBroker(const ServerEntry& entry, const PrincipalPtr& principal, std::string_view account,
+                      ResolveDone done) {
   const std::string flight = NeedOf(entry, principal).per_caller
-                                 ? absl::StrCat(entry.serial, " ", DigestText(*principal))
+                                 ? absl::StrCat(entry.serial, " ", DigestText(*principal), " ", ToAbsl(account))
                                  : absl::StrCat(entry.serial);
-  if (resolving_.Join(flight, std::move(done))) CallResolve(entry, principal, nullptr, flight);
+  if (resolving_.Join(flight, std::move(done))) CallResolve(entry, principal, account, nullptr, flight);
 }
 
 void Doors::Refresh(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet& refused,
-                    ResolveDone done) {
+                    ResolveDone done, std::string_view account) {
   std::string flight = absl::StrCat("refused ", entry.serial);
   for (const CredentialSet::Renewable& piece : refused.renewables) {
     absl::StrAppend(&flight, " ", piece.generation, " ", piece.version);
   }
-  if (NeedOf(entry, principal).per_caller) absl::StrAppend(&flight, " ", DigestText(*principal));
-  if (resolving_.Join(flight, std::move(done))) CallResolve(entry, principal, &refused, flight);
+  if (NeedOf(entry, principal).per_caller) absl::StrAppend(&flight, " ", DigestText(*principal), " ", ToAbsl(account));
+  if (resolving_.Join(flight, std::move(done))) CallResolve(entry, principal, account, &refused, flight);
 }
 
-void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet* refused,
-                        const std::string& flight) {
+void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal, std::string_view account,
+                        const CredentialSet* refused, const std::string& flight) {
   resolve_calls_.fetch_add(1);
   struct Call {
     std::unique_ptr<grpc::ClientContext> context;
@@ -315,6 +317,7 @@ void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal,
   call->request.set_server_uid(entry.uid);
   call->request.set_server_version(entry.version);
   call->request.set_upstream_origin(entry.target.origin);
+  call->request.set_account(std::string(account));
   if (refused != nullptr) {
     call->request.set_refused_generation(refused->generation);
     call->request.set_refused_version(refused->version);
@@ -338,10 +341,10 @@ void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal,
         absl::StatusOr<Resolution> result = Resolution();
         NoteOutage(broker_outage_, FromGrpcStatus(status));
         if (status.ok()) {
-          result = Keep(call->response, *entry, scoped, principal, seen);
+          result = Keep(call->response, *entry, scoped, principal, call->request.account(), seen);
         } else {
           result = FromBroker(status);
-          auto kept = KeptThroughOutage(entry->serial, scoped, principal);
+          auto kept = KeptThroughOutage(entry->serial, scoped, principal, call->request.account());
           if (IsOutage(result.status()) && call->request.refused_pieces().empty() && kept != nullptr) {
             result = Resolution{std::move(kept), {}};
           }
@@ -352,11 +355,11 @@ void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal,
 
 absl::StatusOr<Resolution> Doors::Keep(const token_broker::v1::ResolveCredentialsResponse& response,
                                        const ServerEntry& entry, bool scoped, const PrincipalPtr& principal,
-                                       uint64_t seen) {
+                                       std::string_view account, uint64_t seen) {
   Resolution resolution;
   if (response.has_link()) {
     resolution.link = response.link();
-    if (scoped) principal->set_credentials(nullptr);
+    if (scoped) principal->set_credentials(nullptr, account);
     return resolution;
   }
   const absl::Time now = clock_.Now();
@@ -366,7 +369,7 @@ absl::StatusOr<Resolution> Doors::Keep(const token_broker::v1::ResolveCredential
     return WithReason(absl::InternalError("a piece of one caller where only the organization's may be"), "wrong_scope");
   }
   if (scoped) {
-    principal->set_credentials(resolution.credentials);
+    principal->set_credentials(resolution.credentials, account);
   } else {
     MutexLock lock(org_mu_);
     absl::erase_if(org_, [now](const auto& kept) {  // Of versions that are no longer served.
@@ -386,10 +389,10 @@ absl::StatusOr<Resolution> Doors::Keep(const token_broker::v1::ResolveCredential
 }
 
 std::shared_ptr<const CredentialSet> Doors::KeptThroughOutage(uint64_t serial, bool scoped,
-                                                              const PrincipalPtr& principal) {
+                                                              const PrincipalPtr& principal, std::string_view account) {
   std::shared_ptr<const CredentialSet> kept;
   if (scoped) {
-    kept = principal->credentials();
+    kept = principal->credentials(account);
   } else {
     MutexLock lock(org_mu_);
     if (const auto found = org_.find(serial); found != org_.end()) kept = found->second.set;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -53,17 +54,21 @@ class Doors {
   void Authenticate(const PrincipalKey& key, const ServerEntry& entry, std::string_view token, AuthenticateDone done);
 
   // --- door two ---
+  // `account`, here and below: label of the caller's account that the call chose; empty: the server's choice. What is
+  // resolved for one is kept for that one.
   // Cached credentials for this server and caller (`principal` null: organization-owned pieces only), or null.
   std::shared_ptr<const CredentialSet> Credentials(const ServerEntry& entry, const PrincipalPtr& principal,
-                                                   absl::Time now);
+                                                   absl::Time now, std::string_view account = {});
   // The app whose accounts `entry` needs, as people call it.
   std::string AppName(const ServerEntry& entry) const;
   // That its caller must enter a credential of their own anew; nothing where the server needs none.
   std::optional<token_broker::v1::LinkRequired> OwnCredentialOf(const ServerEntry& entry) const;
   using ResolveDone = std::function<void(const absl::StatusOr<Resolution>&)>;
-  void Resolve(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done);
+  void Resolve(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done,
+               std::string_view account = {});
   // After an upstream refused `refused`: what of it can be had anew is, once, merged with others for the same versions.
-  void Refresh(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet& refused, ResolveDone done);
+  void Refresh(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet& refused, ResolveDone done,
+               std::string_view account = {});
 
   void OnUpdate(const ControlUpdate& update);
   // Told of every invalidation of a connection ("<subject>\n<app uid>\n<label>"); for replies held until an account is
@@ -83,15 +88,15 @@ class Doors {
   struct Stubs;
   // Without regard to what is kept: the call is made, or one under way is joined.
   void AskAuthn(const PrincipalKey& key, const ServerEntry& entry, std::string_view token, AuthenticateDone done);
-  void AskBroker(const ServerEntry& entry, const PrincipalPtr& principal, ResolveDone done);
+  void AskBroker(const ServerEntry& entry, const PrincipalPtr& principal, std::string_view account, ResolveDone done);
   PrincipalPtr MakePrincipal(const PrincipalKey& key, const ServerEntry& entry, std::string_view token,
                              const authn::v1::AuthenticateResponse& response) const;
   bool OnOutage(const PrincipalKey& key, absl::StatusOr<PrincipalPtr>& result) const;
   void Renew(const PrincipalPtr& principal, const ServerEntry& entry, std::string_view token);
   // In the background, unless that is under way.
-  void RenewOnce(const ServerEntry& entry, const PrincipalPtr& principal);
-  void CallResolve(const ServerEntry& entry, const PrincipalPtr& principal, const CredentialSet* refused,
-                   const std::string& flight);
+  void RenewOnce(const ServerEntry& entry, const PrincipalPtr& principal, std::string_view account);
+  void CallResolve(const ServerEntry& entry, const PrincipalPtr& principal, std::string_view account,
+                   const CredentialSet* refused, const std::string& flight);
   void FetchTagger();
   // How many invalidations had come when a call began, and those since: its answer may be older than they are. Nothing
   // if they are not known any more, or the store was restored meanwhile: then the answer cannot be trusted.
@@ -103,13 +108,15 @@ class Doors {
   void EndOrganizationCredentials();
   // Keeps a broker's answer for those whom it may serve.
   absl::StatusOr<Resolution> Keep(const token_broker::v1::ResolveCredentialsResponse& response,
-                                  const ServerEntry& entry, bool scoped, const PrincipalPtr& principal, uint64_t seen);
+                                  const ServerEntry& entry, bool scoped, const PrincipalPtr& principal,
+                                  std::string_view account, uint64_t seen);
   // Whether a service answered at all, the last time and not long ago.
   using OutageAt = std::atomic<int64_t>;  // Microseconds since 1970; 0: it answers.
   void NoteOutage(OutageAt& outage, const absl::Status& status) const;
   bool IsDown(const OutageAt& outage) const;
   // What was resolved before and may still serve while nobody can be asked; null if nothing.
-  std::shared_ptr<const CredentialSet> KeptThroughOutage(uint64_t serial, bool scoped, const PrincipalPtr& principal);
+  std::shared_ptr<const CredentialSet> KeptThroughOutage(uint64_t serial, bool scoped, const PrincipalPtr& principal,
+                                                         std::string_view account);
 
   const std::unique_ptr<Stubs> stubs_;
   const ControlStream& control_;

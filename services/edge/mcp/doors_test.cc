@@ -70,14 +70,16 @@ class DoorsTest : public ::testing::Test {
     EXPECT_THAT(principal, IsOk());
     return principal.ok() ? *principal : nullptr;
   }
-  std::future<absl::StatusOr<Resolution>> StartResolve(const ServerEntry& entry, const PrincipalPtr& principal) {
+  std::future<absl::StatusOr<Resolution>> StartResolve(const ServerEntry& entry, const PrincipalPtr& principal,
+                                                       const std::string& account = "") {
     auto promise = std::make_shared<std::promise<absl::StatusOr<Resolution>>>();
-    doors_->Resolve(entry, principal,
-                    [promise](const absl::StatusOr<Resolution>& result) { promise->set_value(result); });
+    doors_->Resolve(
+        entry, principal, [promise](const absl::StatusOr<Resolution>& result) { promise->set_value(result); }, account);
     return promise->get_future();
   }
-  absl::StatusOr<Resolution> Resolve(const ServerEntry& entry, const PrincipalPtr& principal) {
-    return StartResolve(entry, principal).get();
+  absl::StatusOr<Resolution> Resolve(const ServerEntry& entry, const PrincipalPtr& principal,
+                                     const std::string& account = "") {
+    return StartResolve(entry, principal, account).get();
   }
   void Invalidate(Invalidation::Kind kind, const std::string& key, int64_t generation = 0) {
     const int before = updates_;
@@ -323,6 +325,49 @@ TEST_F(DoorsTest, ARefusalOfTheBrokerIsNotOverruledByTheCache) {
   ASSERT_THAT(Resolve(*org_, nullptr), IsOk());
   broker_.SetStatus({grpc::StatusCode::PERMISSION_DENIED, "origin"});
   EXPECT_THAT(Resolve(*org_, nullptr), StatusIs(Code::kPermissionDenied));
+}
+
+TEST_F(DoorsTest, AccountsOfOneCallerAreKeptApart) {
+  broker_.Link("ada");
+  broker_.Link("ada/work");
+  const PrincipalPtr ada = Admit("ours-ada", *user_);
+  ASSERT_THAT(Resolve(*user_, ada), IsOk());
+  ASSERT_THAT(Resolve(*user_, ada, "work"), IsOk());
+  const auto home = Resolve(*user_, ada, "home");
+  ASSERT_THAT(home, IsOk());
+  EXPECT_EQ(home->credentials, nullptr);
+  EXPECT_EQ(home->link.account(), "home");
+
+  const auto kept = [&](std::string_view account) {
+    const auto set = doors_->Credentials(*user_, ada, clock_.Now(), account);
+    return set == nullptr ? std::string() : set->header_lines;
+  };
+  EXPECT_EQ(kept(""), "Authorization: Bearer app-token-of-ada-v1\r\n");
+  EXPECT_EQ(kept("work"), "Authorization: Bearer app-token-of-ada/work-v1\r\n");
+  EXPECT_EQ(kept("home"), "");
+  const uint64_t asked = doors_->resolve_calls();
+  kept("work");
+  kept("");
+  EXPECT_EQ(doors_->resolve_calls(), asked) << "both are kept";
+
+  Invalidate(Invalidation::CONNECTION, "okta:ada\napp_x\nwork", 9);
+  EXPECT_EQ(kept("work"), "");
+  EXPECT_NE(kept(""), "");
+  Invalidate(Invalidation::CONNECTION, "okta:ada\napp_x\n", 9);
+  EXPECT_EQ(kept(""), "");
+}
+
+TEST_F(DoorsTest, CallsForDifferentAccountsDoNotShareAnAnswer) {
+  broker_.Link("ada");
+  broker_.Link("ada/work");
+  const PrincipalPtr ada = Admit("ours-ada", *user_);
+  broker_.gate.Close();
+  auto one = StartResolve(*user_, ada);
+  auto other = StartResolve(*user_, ada, "work");
+  EXPECT_TRUE(broker_.gate.AwaitArrivals(2));
+  broker_.gate.Open();
+  EXPECT_EQ(one.get()->credentials->header_lines, "Authorization: Bearer app-token-of-ada-v1\r\n");
+  EXPECT_EQ(other.get()->credentials->header_lines, "Authorization: Bearer app-token-of-ada/work-v1\r\n");
 }
 
 TEST_F(DoorsTest, AConnectionsNewGenerationDropsTheOldCredentials) {

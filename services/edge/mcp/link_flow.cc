@@ -88,7 +88,7 @@ void McpHandler::Resume(Exchange& exchange, McpCall& call) {
           waiting.resumed = true;
           CutOwnMembers(live, waiting);
           // What was resolved before may still say "not linked".
-          waiting.principal->set_credentials(nullptr);
+          waiting.principal->set_credentials(nullptr, waiting.account);
           DoorTwo(live, waiting);
         });
       });
@@ -173,6 +173,7 @@ void McpHandler::SendSignal(Exchange& exchange, McpCall& call, const token_broke
   rpc->request.set_server_uid(call.entry->uid);
   rpc->request.set_app_uid(link.app_uid());
   rpc->request.set_claims(link.claims());
+  rpc->request.set_account(link.account());
   if (form == LinkForm::kInputRequired) *rpc->request.mutable_call() = BindingOf(call);
   const std::string& app_slug = link.app_slug();
   doors_.broker().async()->StartLink(
@@ -194,13 +195,14 @@ void McpHandler::SendSignal(Exchange& exchange, McpCall& call, const token_broke
 
 // --- waiting for the user to come back ---
 
-void McpHandler::Await(Exchange& exchange, McpCall& call, const std::string& app_uid, absl::Time until) {
+void McpHandler::Await(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link,
+                       absl::Time until) {
   const bool first = !call.held;
   if (first) {
     call.held = true;
     call.held_until = until;
   }
-  call.waiting_for = absl::StrCat(call.principal->subject, "\n", app_uid, "\n");
+  call.waiting_for = absl::StrCat(call.principal->subject, "\n", link.app_uid(), "\n", link.account());
   {
     MutexLock lock(waiters_mu_);
     waiters_[call.waiting_for].push_back({&exchange, exchange.Defer()});
@@ -225,12 +227,12 @@ bool McpHandler::StartHeldStream(Exchange& exchange, McpCall& call) {
 }
 
 void McpHandler::Hold(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link) {
-  Await(exchange, call, link.app_uid(), clock_.Now() + kHold);
+  Await(exchange, call, link, clock_.Now() + kHold);
 }
 
 void McpHandler::HoldGet(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link) {
   if (call.held && clock_.Now() >= call.held_until) return exchange.EndStream();
-  Await(exchange, call, link.app_uid(), clock_.Now() + kHoldGet);
+  Await(exchange, call, link, clock_.Now() + kHoldGet);
 }
 
 void McpHandler::WakeUp(Exchange& exchange, McpCall& call) {
@@ -239,7 +241,7 @@ void McpHandler::WakeUp(Exchange& exchange, McpCall& call) {
     if (clock_.Now() < call.held_until) exchange.WriteEvent(kListChanged);
     return exchange.EndStream();
   }
-  call.principal->set_credentials(nullptr);
+  call.principal->set_credentials(nullptr, call.account);
   // Through door one too: the caller may have been revoked meanwhile.
   StartAnew(exchange, call);
 }

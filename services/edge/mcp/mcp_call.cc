@@ -13,7 +13,7 @@ McpCall::~McpCall() { OPENSSL_cleanse(memo_token.data(), memo_token.size()); }
 
 void McpCall::Clear() {
   entry.reset();
-  token = origin = {};
+  token = origin = account = {};
   principal.reset();
   credentials.reset();
   scanned = false;

@@ -25,6 +25,8 @@ struct McpCall {
   std::shared_ptr<const ServerEntry> entry;
   std::string_view token;   // Of Authorization: Bearer; any bytes where nobody is verified.
   std::string_view origin;  // Allowed Origin, for CORS.
+  // Label of the caller's account that X-Sallyport-Account chose; empty: the server's choice.
+  std::string_view account;
   PrincipalPtr principal;
   std::shared_ptr<const CredentialSet> credentials;
   // Where it goes; null while a secret of that is not resolved. There is no other place for it then.

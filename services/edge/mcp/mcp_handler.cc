@@ -46,7 +46,10 @@ uint64_t McpHandler::OnHead(Exchange& exchange, McpCall& call) {
   call.started = clock_.Now();
   if (const HeaderField* origin = exchange.head().Find(HeaderId::kOrigin); origin != nullptr)
     call.origin = origin->value;
-  if (!FindRoute(exchange, call) || !CheckMethod(exchange, call) || !ReadToken(exchange, call)) return 0;
+  if (!FindRoute(exchange, call) || !CheckMethod(exchange, call) || !ReadToken(exchange, call) ||
+      !ReadAccount(exchange, call)) {
+    return 0;
+  }
   // From here on a crash must not lose the call unseen.
   audit_.Begin(exchange.worker().index());
   call.audit_begun = true;
@@ -170,13 +173,13 @@ void McpHandler::Retry(Exchange& exchange, McpCall& call) {
 void McpHandler::StartAnew(Exchange& exchange, McpCall& call) {
   call.rule = {};  // May be the principal's.
   call.decision = audit::v1::DECISION_FAILED;
-  call.token = {};
+  call.token = call.account = {};
   call.principal.reset();
   call.credentials.reset();
   call.replay = McpCall::Replay::kNone;
   // The server may have become one that verifies nobody: then no session is ours any more.
   call.ClearSession();
-  if (FindRoute(exchange, call) && ReadToken(exchange, call)) OnRequest(exchange, call);
+  if (FindRoute(exchange, call) && ReadToken(exchange, call) && ReadAccount(exchange, call)) OnRequest(exchange, call);
 }
 
 // --- the end ---

@@ -71,6 +71,7 @@ class McpHandler {
   bool CheckMethod(Exchange& exchange, McpCall& call);
   bool CheckCredentialFields(Exchange& exchange, McpCall& call);
   bool ReadToken(Exchange& exchange, McpCall& call);
+  bool ReadAccount(Exchange& exchange, McpCall& call);
   void DoorOne(Exchange& exchange, McpCall& call);
   void Admitted(Exchange& exchange, McpCall& call);
   bool Scan(Exchange& exchange, McpCall& call);
@@ -101,7 +102,7 @@ class McpHandler {
   void HoldGet(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link);
   // False: the exchange has ended.
   bool StartHeldStream(Exchange& exchange, McpCall& call);
-  void Await(Exchange& exchange, McpCall& call, const std::string& app_uid, absl::Time until);
+  void Await(Exchange& exchange, McpCall& call, const token_broker::v1::LinkRequired& link, absl::Time until);
   void WakeUp(Exchange& exchange, McpCall& call);
   void StopWaiting(McpCall& call, const void* exchange);
   token_broker::v1::Call BindingOf(const McpCall& call) const;

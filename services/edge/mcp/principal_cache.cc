@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include <openssl/crypto.h>
 
@@ -17,6 +18,52 @@ using registry::v1::Invalidation;
 Principal::~Principal() {
   OPENSSL_cleanse(header_lines.data(), header_lines.size());
   OPENSSL_cleanse(passport.data(), passport.size());
+}
+
+std::shared_ptr<const CredentialSet> Principal::Chosen(std::string_view account) const {
+  if (accounts_ == nullptr) return nullptr;
+  const auto found = accounts_->find(account);
+  return found == accounts_->end() ? nullptr : found->second;
+}
+
+void Principal::set_credentials(std::shared_ptr<const CredentialSet> credentials, std::string_view account) {
+  MutexLock lock(mu_);
+  if (account.empty()) {
+    credentials_ = std::move(credentials);
+    return;
+  }
+  if (credentials == nullptr) {
+    if (accounts_ != nullptr) accounts_->erase(std::string(account));
+    return;
+  }
+  if (accounts_ == nullptr) accounts_ = std::make_unique<Accounts>();
+  if (accounts_->size() >= kMaxAccounts && accounts_->find(account) == accounts_->end()) accounts_->clear();
+  (*accounts_)[std::string(account)] = std::move(credentials);
+}
+
+void Principal::TakeCredentials(const Principal& before) {
+  std::shared_ptr<const CredentialSet> credentials;
+  std::unique_ptr<Accounts> accounts;
+  {
+    MutexLock lock(before.mu_);
+    credentials = before.credentials_;
+    if (before.accounts_ != nullptr) accounts = std::make_unique<Accounts>(*before.accounts_);
+  }
+  MutexLock lock(mu_);
+  credentials_ = std::move(credentials);
+  accounts_ = std::move(accounts);
+}
+
+void Principal::EndCredentials(const Invalidation& invalidation) {
+  const auto end = [&](std::shared_ptr<const CredentialSet>& credentials) {
+    if (credentials == nullptr || !EndsCredentials(invalidation, subject, *credentials)) return;
+    credentials->dead.store(true, std::memory_order_release);
+    credentials = nullptr;
+  };
+  MutexLock lock(mu_);
+  end(credentials_);
+  if (accounts_ == nullptr) return;
+  for (auto& [account, credentials] : *accounts_) end(credentials);
 }
 
 std::string RevocationKeyOf(std::string_view token) {
@@ -92,8 +139,9 @@ bool EndsCredentials(const Invalidation& invalidation, const std::string& subjec
   if (invalidation.kind() != Invalidation::CONNECTION) return false;
   const std::vector<std::string> parts = absl::StrSplit(invalidation.key(), '\n');
   if (parts.size() < 2 || parts[0] != subject) return false;
+  const std::string name = parts.size() < 3 || parts[2].empty() ? parts[1] : absl::StrCat(parts[1], "/", parts[2]);
   return std::any_of(credentials.connections.begin(), credentials.connections.end(), [&](const auto& connection) {
-    return connection.key == parts[1] &&
+    return connection.key == name &&
            (invalidation.generation() == 0 || connection.generation < invalidation.generation());
   });
 }
@@ -102,11 +150,7 @@ void PrincipalTable::Invalidate(const Invalidation& invalidation) {
   Drop([&](Principal& principal) {
     if (EndsPrincipal(invalidation, principal)) return true;
     // The caller stays; of their credentials the ones named go.
-    const auto credentials = principal.credentials();
-    if (credentials != nullptr && EndsCredentials(invalidation, principal.subject, *credentials)) {
-      credentials->dead.store(true, std::memory_order_release);
-      principal.set_credentials(nullptr);
-    }
+    principal.EndCredentials(invalidation);
     return false;
   });
 }

@@ -4,6 +4,8 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -74,18 +76,27 @@ struct Principal {
   // What they presented, where the broker exchanges it; null elsewhere.
   std::shared_ptr<const Secret> presented_token;
 
-  std::shared_ptr<const CredentialSet> credentials() const {
+  // Resolved for this caller; `account` is a label that their call chose, empty where it chose none.
+  std::shared_ptr<const CredentialSet> credentials(std::string_view account = {}) const {
     MutexLock lock(mu_);
-    return credentials_;
+    return account.empty() ? credentials_ : Chosen(account);
   }
-  void set_credentials(std::shared_ptr<const CredentialSet> credentials) {
-    MutexLock lock(mu_);
-    credentials_ = std::move(credentials);
-  }
+  void set_credentials(std::shared_ptr<const CredentialSet> credentials, std::string_view account = {});
+  // Everything that was resolved for `before`, who is the same caller.
+  void TakeCredentials(const Principal& before);
+  // Drops, and marks as dead, what the invalidation ends.
+  void EndCredentials(const registry::v1::Invalidation& invalidation);
 
  private:
+  using Accounts = std::map<std::string, std::shared_ptr<const CredentialSet>, std::less<>>;
+  // A caller who chooses from more forgets the others.
+  static constexpr size_t kMaxAccounts = 16;
+  std::shared_ptr<const CredentialSet> Chosen(std::string_view account) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   mutable Mutex mu_;
   std::shared_ptr<const CredentialSet> credentials_ ABSL_GUARDED_BY(mu_);
+  // Null for the many who never choose.
+  std::unique_ptr<Accounts> accounts_ ABSL_GUARDED_BY(mu_);
 };
 
 using PrincipalPtr = std::shared_ptr<Principal>;

@@ -138,20 +138,22 @@ void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {
   if ((per_user || renewable) && (!call.refreshed || (per_user && !call.asked_again && !own.has_value()))) {
     call.asked_again = call.refreshed;
     call.refreshed = true;
-    doors_.Refresh(*call.entry, call.principal, *call.credentials,
-                   [this, sign_in, ref = exchange.Defer()](const absl::StatusOr<Resolution>& resolution) {
-                     ref.Post([this, sign_in, resolution](Exchange& live) {
-                       McpCall& waiting = CallOf(live);
-                       // Not to be had newer: what the upstream said stands.
-                       const std::string reason = ReasonOf(resolution.status());
-                       if (reason == "credential_refused" || (sign_in && reason == "no_caller_token"))
-                         return AfterRefusal(live, waiting);
-                       if (resolution.ok() && resolution->credentials == nullptr && resolution->link.credential()) {
-                         Log(LogLevel::kInfo, "own_credential_refused_by_upstream", {{"server", waiting.entry->slug}});
-                       }
-                       Resolved(live, waiting, resolution);
-                     });
-                   });
+    doors_.Refresh(
+        *call.entry, call.principal, *call.credentials,
+        [this, sign_in, ref = exchange.Defer()](const absl::StatusOr<Resolution>& resolution) {
+          ref.Post([this, sign_in, resolution](Exchange& live) {
+            McpCall& waiting = CallOf(live);
+            // Not to be had newer: what the upstream said stands.
+            const std::string reason = ReasonOf(resolution.status());
+            if (reason == "credential_refused" || (sign_in && reason == "no_caller_token"))
+              return AfterRefusal(live, waiting);
+            if (resolution.ok() && resolution->credentials == nullptr && resolution->link.credential()) {
+              Log(LogLevel::kInfo, "own_credential_refused_by_upstream", {{"server", waiting.entry->slug}});
+            }
+            Resolved(live, waiting, resolution);
+          });
+        },
+        call.account);
     return;
   }
   if (own.has_value()) {

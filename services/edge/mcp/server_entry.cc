@@ -38,6 +38,7 @@ absl::Status CompileBrokerPiece(const Piece& piece, ServerEntry& entry) {
     case Piece::kUserConnection:
       entry.app_uid = piece.user_connection().app_uid();
       entry.app_slug = piece.user_connection().app_slug();
+      entry.account = piece.user_connection().label();
       break;
     case Piece::kLiteral:
     case Piece::kStoredSecret:

@@ -82,6 +82,8 @@ struct ServerEntry : std::enable_shared_from_this<ServerEntry> {
   // An account of the caller's; empty: none is needed.
   std::string app_uid;
   std::string app_slug;
+  // Label of the account where a call chooses none.
+  std::string account;
   // A credential of the caller's own, the last where there are several; empty: none is needed.
   std::string credential_uid;
   // A query-located API key's parameter name; empty otherwise.

@@ -142,7 +142,13 @@ Consequences ConsequencesOfDeleting(const v1::McpServer& server, const Neighbour
 
 Consequences ConsequencesOfDeleting(const v1::App& app, const Neighbours& /*neighbours*/, UserCounts& counts) {
   Consequences found;
-  AddNotUsed(NeedOf(app), "what is stored stays until they disconnect it, and cannot be revoked at the provider then",
+  // Its metadata may name an endpoint for it.
+  const bool can_revoke = !app.revocation_url().empty() || !app.issuer().empty();
+  AddNotUsed(NeedOf(app),
+             can_revoke ? "their accounts are disconnected and revoked at the provider, and so are those they have "
+                          "under labels"
+                        : "their accounts are disconnected, and so are those they have under labels; they cannot be "
+                          "revoked at the provider, for the app has no revocationUrl and no issuer",
              counts, found);
   return found;
 }

@@ -46,7 +46,7 @@ std::string NameOf(const T& resource) {
 Holding UserNeed::Any() const {
   Holding holding;
   holding.set_kind(account ? "connection" : "credential");
-  holding.set_name(uid);
+  holding.set_name(account_label.empty() ? uid : absl::StrCat(uid, "/", account_label));
   return holding;
 }
 
@@ -94,6 +94,9 @@ std::vector<UserNeed> NeedsOf(const v1::McpServer& server, const Neighbours& nei
       if (app == nullptr) continue;
       needs.push_back(NeedOf(*app));
       AddScopes(piece.user_connection().scopes(), needs.back());
+      if (needs.back().account_label = piece.user_connection().label(); !needs.back().account_label.empty()) {
+        absl::StrAppend(&needs.back().name, " account \"", needs.back().account_label, "\"");
+      }
     } else if (piece.stored_credential().match() == v1::CredentialPlan::StoredCredential::PER_USER) {
       const v1::Credential* credential = neighbours.credential(piece.stored_credential().uid());
       if (credential == nullptr) continue;

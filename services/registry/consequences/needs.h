@@ -16,6 +16,7 @@ struct UserNeed {
   bool account = false;  // Or else a value.
   std::string uid;
   std::string slug;
+  std::string account_label;        // Of an account, where it is not the default one.
   std::string name;                 // For people.
   std::vector<std::string> scopes;  // Of an account. Those that providers do not name are not here.
   std::string origin;               // Of a value: where it must be allowed to go.

@@ -17,7 +17,7 @@ using Users = v1::Consequence::Users;
 
 const UserNeed* Find(const std::vector<UserNeed>& needs, const UserNeed& like) {
   const auto found = std::find_if(needs.begin(), needs.end(), [&](const UserNeed& need) {
-    return need.account == like.account && need.uid == like.uid;
+    return need.account == like.account && need.uid == like.uid && need.account_label == like.account_label;
   });
   return found == needs.end() ? nullptr : &*found;
 }

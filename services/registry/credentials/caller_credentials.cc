@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/text/label.h"
 #include "services/registry/credentials/types.h"
 #include "services/registry/validation_parts.h"
 
@@ -68,6 +69,9 @@ void Validate(const v1::AppAuth::OAuthAuthorization& oauth, const Rule& rule, co
   Findings& findings = checks.findings;
   NeedsCallerWithSession(rule, checks);
   ValidateScopes(oauth.scopes(), rule.field + ".scopes", findings);
+  if (!oauth.account().empty() && !IsLabel(oauth.account())) {
+    findings.Refuse(rule.field + ".account", "must be 1 to 64 letters, digits or ._@+-");
+  }
   const std::string& slug = oauth.app();
   if (slug.empty()) return findings.Refuse(rule.field + ".app", "is required: the slug of an app");
   const v1::App* app = checks.context.app(slug);
@@ -87,6 +91,7 @@ void Lower(const v1::AppAuth::OAuthAuthorization& oauth, const Rule& rule, Plan&
   Plan::UserConnection& connection = *piece.mutable_user_connection();
   connection.set_app_uid(oauth.app_uid());
   connection.set_app_slug(oauth.app());
+  connection.set_label(oauth.account());
   *connection.mutable_scopes() = oauth.scopes();
 }
 

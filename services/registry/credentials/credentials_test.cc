@@ -56,6 +56,18 @@ TEST(LowerCredentials, ValuesThatSomebodyEntered) {
       << "nothing is stored: the broker says so";
 }
 
+TEST(LowerCredentials, AnAccountOfSeveralIsNamedByItsLabel) {
+  const auto account = [](const std::string& label) {
+    return std::string(kInteractive) + R"(, "appAuth": {"oauthAuthorization": {"app": "github", "appUid": "app_1", )" +
+           R"("scopes": ["repo"])" + label + "}}";
+  };
+  const std::string head = R"(id: "app_auth" location: HEADER name: "Authorization" prefix: "Bearer " encoding: PLAIN )"
+                           R"(scope: USER renderer: BROKER callers: ANY user_connection { app_uid: "app_1" )"
+                           R"(app_slug: "github" )";
+  EXPECT_THAT(Plan(account("")), ElementsAre(head + R"(scopes: "repo" } )"));
+  EXPECT_THAT(Plan(account(R"(, "account": "work")")), ElementsAre(head + R"(label: "work" scopes: "repo" } )"));
+}
+
 TEST(LowerCredentials, WhereRequestsGoAndWhatTheConnectionShows) {
   const std::string stored = R"({"set": true, "version": "4", "vaultRecord": "srv_a/r"})";
   const std::string rest =

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <set>
 #include <string>
 #include <unistd.h>
 
@@ -20,7 +21,9 @@
 namespace sallyport::registry {
 namespace {
 
-constexpr char kUsage[] = "killed_save sqlite|postgresql DATABASE VAULT MICROSECONDS STEP apply FILE|delete SERVER\n";
+constexpr char kUsage[] =
+    "killed_save sqlite|postgresql DATABASE VAULT MICROSECONDS STEP "
+    "apply FILE|delete SERVER|delete-app APP|finish-app UID\n";
 
 struct Arguments {
   Engine engine = Engine::kSqlite;
@@ -28,7 +31,7 @@ struct Arguments {
   std::string vault;
   absl::Time now;
   int step = 0;
-  bool erase = false;
+  std::string action;
   std::string operand;
 };
 
@@ -41,10 +44,10 @@ bool Parse(int argc, char** argv, Arguments& arguments) {
   int64_t now = 0;
   if (!absl::SimpleAtoi(argv[4], &now) || !absl::SimpleAtoi(argv[5], &arguments.step)) return false;
   arguments.now = absl::FromUnixMicros(now);
-  const std::string action = argv[6];
-  arguments.erase = action == "delete";
+  arguments.action = argv[6];
   arguments.operand = argv[7];
-  return (engine == "postgresql" || engine == "sqlite") && (action == "delete" || action == "apply");
+  const std::set<std::string> actions = {"apply", "delete", "delete-app", "finish-app"};
+  return (engine == "postgresql" || engine == "sqlite") && actions.count(arguments.action) > 0;
 }
 
 StepHook KillBefore(int at) {
@@ -57,11 +60,14 @@ StepHook KillBefore(int at) {
 }
 
 absl::Status Save(Catalog& catalog, const Arguments& arguments) {
-  if (arguments.erase) return catalog.Delete<v1::McpServer>(arguments.operand, 0, CredentialAdmin()).status();
-  std::ifstream file(arguments.operand, std::ios::binary);
+  const std::string& operand = arguments.operand;
+  if (arguments.action == "delete") return catalog.Delete<v1::McpServer>(operand, 0, CredentialAdmin()).status();
+  if (arguments.action == "delete-app") return catalog.Delete<v1::App>(operand, 0, CredentialAdmin()).status();
+  if (arguments.action == "finish-app") return catalog.FinishApp(operand);
+  std::ifstream file(operand, std::ios::binary);
   v1::ApplyRequest request;
   if (!request.ParseFromIstream(&file)) {
-    return absl::InvalidArgumentError(absl::StrCat(arguments.operand, ": not an ApplyRequest"));
+    return absl::InvalidArgumentError(absl::StrCat(operand, ": not an ApplyRequest"));
   }
   return catalog.Apply(request, CredentialAdmin()).status();
 }

@@ -30,6 +30,8 @@ struct Need {
   std::string upstream_origin;
   // Of the caller, verified and for this server; absent where nobody is verified.
   std::optional<Passport> passport;
+  // Label of the caller's account that the call chose; empty: the plan's choice.
+  std::string account;
   // The token the caller presented; empty where the plan asks for none.
   std::shared_ptr<const Secret> presented_token;
   // What the upstream refused of this piece; both 0: nothing.
@@ -53,7 +55,7 @@ struct Value {
   std::string uid;
   int64_t generation = 0;
   int64_t version = 0;
-  std::string connection;  // "<app uid>" or "sso:<connector>", for invalidations.
+  std::string connection;  // Its name (connection_name.h), for invalidations.
   bool renewable = false;
   // Its own end, with room for clocks that differ; and when to ask again. InfiniteFuture: no end is known.
   absl::Time expires_at = absl::InfiniteFuture();

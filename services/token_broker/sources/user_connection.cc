@@ -3,11 +3,8 @@
 
 #include <algorithm>
 
-#include "absl/strings/str_cat.h"
-
-#include "common/error.h"
 #include "common/status_macros.h"
-#include "common/text/utf8.h"
+#include "services/token_broker/account_check.h"
 #include "services/token_broker/connectables.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/link_scopes.h"
@@ -16,24 +13,16 @@
 #include "services/token_broker/sources/connection_value.h"
 
 namespace sallyport::token_broker {
-namespace {
-
-// An upstream that refuses so many renewed tokens in a row, 30 s apart, has not only stumbled: perhaps another account
-// helps.
-constexpr int kRenewalsBeforeLink = 5;
-
-// The account is linked, and its provider renews it: connecting it again would change nothing.
-absl::Status RenewedTokenRefused(const std::string& app, absl::Duration retry_after) {
-  return WithDetail(
-      absl::UnavailableError(absl::StrCat("the server refuses the token that ", Utf8Prefix(app, 64),
-                                          " has just renewed; your account is still connected, try again")),
-      {.reason = kRenewedTokenRefused, .retry_after = std::max(retry_after, absl::Seconds(1))});
+ConnectionKey UserConnectionSource::KeyOf(const Need& need) {
+  const UserConnection& account = need.piece->user_connection();
+  return {need.passport->subject,
+          ConnectionName(account.app_uid(), need.account.empty() ? account.label() : need.account)};
 }
 
-}  // namespace
-
-ConnectionKey UserConnectionSource::KeyOf(const Need& need) {
-  return {need.passport->subject, need.piece->user_connection().app_uid()};
+Outcome UserConnectionSource::Link(const Need& need, const registry::v1::App& app, v1::LinkRequired::Reason reason) {
+  v1::LinkRequired link = LinkOf({.app = &app}, reason);
+  link.set_account(AccountLabelOf(KeyOf(need).connection));
+  return link;
 }
 
 std::string UserConnectionSource::CacheKey(const Need& need) const { return KeyOf(need).ToString(); }
@@ -59,22 +48,13 @@ void UserConnectionSource::SealBehind(const Need& need, const Binding& binding) 
 
 absl::StatusOr<Outcome> UserConnectionSource::Judge(const Need& need, const registry::v1::App& app,
                                                     const Binding& binding, const SharedConnection& view) {
-  const bool linked = view->state == ConnectionView::State::kLinked;
-  // Linked when another binding said where its tokens may go: one that was made anew does not speak for it.
-  const std::string& linked_under = view->provenance.binding();
-  const bool stranger = linked && !linked_under.empty() && !binding->pending && linked_under != binding->name;
-  if (linked && linked_under.empty() && !binding->pending) {
+  ASSIGN_OR_RETURN(const AccountCheck check,
+                   CheckAccount(app, *binding, *view, NeededScopes(app, need.piece->user_connection()), clock_.Now()));
+  if (check.unsealed) {
     SealBehind(need, binding);
   }
-  if (linked && view->refused_again && view->forced_in_a_row < kRenewalsBeforeLink) {
-    return RenewedTokenRefused(NameOf(app), view->forced_next - clock_.Now());
-  }
-  if (stranger || !linked || view->refused_again) {
-    const bool absent = view->state == ConnectionView::State::kAbsent;
-    return Outcome(LinkOf({.app = &app}, absent ? v1::LinkRequired::NOT_LINKED : v1::LinkRequired::NEEDS_REAUTH));
-  }
-  if (!MissingScopes(view->scopes, NeededScopes(app, need.piece->user_connection())).empty()) {
-    return Outcome(LinkOf({.app = &app}, v1::LinkRequired::MISSING_SCOPE));
+  if (check.link.has_value()) {
+    return Link(need, app, *check.link);
   }
   return Outcome(ValueOf(KeyOf(need), view, /*id_token=*/false, clock_.Now()));
 }

@@ -24,6 +24,7 @@ class UserConnectionSource final : public Source {
  private:
   using Binding = std::shared_ptr<const SecretReader::Binding>;
   static ConnectionKey KeyOf(const Need& need);
+  static Outcome Link(const Need& need, const registry::v1::App& app, v1::LinkRequired::Reason reason);
   // What says where tokens of the app may be sent, if they may be sent there.
   absl::StatusOr<Binding> Admit(const Need& need, const registry::v1::App& app);
   absl::StatusOr<Outcome> Judge(const Need& need, const registry::v1::App& app, const Binding& binding,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -84,6 +85,7 @@ class BrokerTestBase : public ::testing::Test {
       config.mutable_redis()->set_address(redis_address_);
       config.mutable_redis()->mutable_timeout()->set_seconds(30);
     }
+    if (configure_ != nullptr) configure_(config);
     absl::StatusOr<std::unique_ptr<TokenBrokerServer>> broker =
         TokenBrokerServer::Start(config, clock_, {peers_.Channel(), peers_.Channel(), peers_.Channel()});
     EXPECT_TRUE(broker.ok()) << broker.status();
@@ -230,6 +232,7 @@ class BrokerTestBase : public ::testing::Test {
   // Of brokers started from now on.
   std::string redis_address_;
   std::optional<absl::Duration> idle_refresh_;
+  std::function<void(config::v1::TokenBrokerConfig&)> configure_;
   std::vector<std::string> directories_;
   std::vector<std::unique_ptr<TokenBrokerServer>> brokers_;
 };

@@ -10,6 +10,7 @@
 #include "services/token_broker/testing/fake_vault_client.h"
 #include "tests/testing/fakes/fake_audit.h"
 #include "tests/testing/fakes/fake_authn.h"
+#include "tests/testing/fakes/fake_platforms.h"
 #include "tests/testing/fakes/fake_registry.h"
 
 namespace sallyport::token_broker::testing {
@@ -20,7 +21,7 @@ inline constexpr char kPublicUrl[] = "https://gw.example.com";
 class FakePeers {
  public:
   explicit FakePeers(const Clock& clock)
-      : vault(clock), authn(clock, kPublicUrl), vault_service_(vault, "token_broker") {
+      : vault(clock), authn(clock, kPublicUrl), platforms(authn, clock), vault_service_(vault, "token_broker") {
     vault.SetAdopted(false);  // Few tests are about where secrets may go, and have bindings.
     grpc::ServerBuilder builder;
     int port = 0;
@@ -29,6 +30,7 @@ class FakePeers {
     builder.RegisterService(&registry);
     builder.RegisterService(&audit);
     builder.RegisterService(&authn);
+    builder.RegisterService(&platforms);
     server_ = builder.BuildAndStart();
     target_ = absl::StrCat("127.0.0.1:", port);
   }
@@ -44,6 +46,7 @@ class FakePeers {
   ::sallyport::testing::FakeRegistry registry;
   ::sallyport::testing::FakeAudit audit;
   ::sallyport::testing::FakeAuthn authn;
+  ::sallyport::testing::FakePlatforms platforms;
 
  private:
   ::sallyport::testing::FakeVaultService vault_service_;

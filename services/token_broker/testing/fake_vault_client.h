@@ -47,9 +47,20 @@ class FakeVaultClient final : public VaultClient, public ::sallyport::testing::F
   absl::StatusOr<vault::v1::ListDueResponse> ListDue(const vault::v1::ListDueRequest& request) override {
     return Base::ListDue(Broker(""), request);
   }
+  absl::StatusOr<vault::v1::OweRevocationResponse> OweRevocation(const vault::v1::OweRevocationRequest& request,
+                                                                 const std::string& passport) override {
+    return Base::OweRevocation(Broker(passport), request);
+  }
+  absl::Status DeleteOwner(const vault::v1::DeleteOwnerRequest& request, const std::string& passport) override {
+    return Base::DeleteOwner(Broker(passport), request).status();
+  }
   absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const vault::v1::GetCacheRootsRequest& request,
                                                                  const std::string& passport) override {
     return Base::GetCacheRoots(Broker(passport), request);
+  }
+  absl::StatusOr<vault::v1::RenameResponse> Rename(const vault::v1::RenameRequest& request,
+                                                   const std::string& passport) override {
+    return Base::Rename(Broker(passport), request);
   }
 
   // The registry, for an administrator.

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "services/vault/directory_kek.h"
 #include "services/vault/vault.h"
@@ -59,6 +60,23 @@ inline Caller For(const std::string& service, const std::string& subject) {
   return {service, passport};
 }
 inline Caller Broker(const std::string& subject = kUser) { return For("token_broker", subject); }
+inline Caller Broker(const std::string& subject, Passport::Purpose purpose) {
+  Caller caller = Broker(subject);
+  caller.passport->purpose = purpose;
+  return caller;
+}
+inline Caller Administrator(const std::string& service, const std::vector<std::string>& roles) {
+  Caller caller = For(service, "local:root");
+  caller.passport->purpose = Passport::Purpose::kApi;
+  caller.passport->roles = roles;
+  return caller;
+}
+// The broker, with an administrator's word.
+inline Caller Ending(const Passport::End& end) {
+  Caller caller = Broker("local:root", Passport::Purpose::kEnd);
+  caller.passport->end = end;
+  return caller;
+}
 inline Caller Registry() { return Service("registry"); }
 
 // The domain without gRPC, on either engine. Keys and SQLite file lie in a temporary directory.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/testing/fakes/fake_registry.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -78,6 +79,41 @@ void FakeRegistry::PutApp(const registry::v1::App& app) {
   registry::v1::WatchEvent event;
   *event.mutable_delta()->add_apps() = app;
   Push(std::move(event));
+}
+
+void FakeRegistry::EndApp(const std::string& uid) {
+  MutexLock lock(mu_);
+  registry::v1::WatchEvent event;
+  event.mutable_delta()->add_deleted_app_uids(uid);
+  auto& apps = *snapshot_.mutable_apps();
+  for (int i = 0; i < apps.size(); ++i) {
+    if (apps[i].uid() != uid) continue;
+    *snapshot_.add_ending_apps() = apps[i];
+    *event.mutable_delta()->add_ending_apps() = apps[i];
+    apps.DeleteSubrange(i, 1);
+    break;
+  }
+  Push(std::move(event));
+}
+
+grpc::Status FakeRegistry::FinishApp(grpc::ServerContext* /*context*/, const registry::v1::FinishAppRequest* request,
+                                     registry::v1::FinishAppResponse* /*response*/) {
+  MutexLock lock(mu_);
+  finished_.push_back(request->app_uid());
+  auto& ending = *snapshot_.mutable_ending_apps();
+  const auto found =
+      std::find_if(ending.begin(), ending.end(), [&](const auto& app) { return app.uid() == request->app_uid(); });
+  if (found == ending.end()) return grpc::Status::OK;
+  ending.erase(found);
+  registry::v1::WatchEvent event;
+  event.mutable_delta()->add_finished_app_uids(request->app_uid());
+  Push(std::move(event));
+  return grpc::Status::OK;
+}
+
+std::vector<std::string> FakeRegistry::finished() const {
+  MutexLock lock(mu_);
+  return finished_;
 }
 
 void FakeRegistry::Change(const std::function<void(registry::v1::WatchEvent::Snapshot&)>& how) {

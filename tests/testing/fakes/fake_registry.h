@@ -22,6 +22,8 @@ class FakeRegistry : public registry::v1::Registry::Service {
   grpc::Status PublishInvalidations(grpc::ServerContext* context,
                                     const registry::v1::PublishInvalidationsRequest* request,
                                     registry::v1::PublishInvalidationsResponse* response) override;
+  grpc::Status FinishApp(grpc::ServerContext* context, const registry::v1::FinishAppRequest* request,
+                         registry::v1::FinishAppResponse* response) override;
 
   // Part of the snapshot, and changed through the pointer, only before the first watcher comes.
   registry::v1::McpServer* AddServer();
@@ -29,6 +31,10 @@ class FakeRegistry : public registry::v1::Registry::Service {
   // Before or after watchers came: they are sent a delta.
   void Put(const registry::v1::McpServer& server);
   void PutApp(const registry::v1::App& app);
+  // Deleted, and kept until FinishApp.
+  void EndApp(const std::string& uid);
+  // Uids given to FinishApp, in order.
+  std::vector<std::string> finished() const;
   // Watchers are sent the whole snapshot again.
   void Change(const std::function<void(registry::v1::WatchEvent::Snapshot&)>& how);
   void Invalidate(registry::v1::Invalidation::Kind kind, const std::string& key, int64_t generation = 0);
@@ -52,6 +58,7 @@ class FakeRegistry : public registry::v1::Registry::Service {
   int64_t revision_ ABSL_GUARDED_BY(mu_) = 1;
   registry::v1::WatchEvent::Snapshot snapshot_ ABSL_GUARDED_BY(mu_);
   std::vector<registry::v1::WatchEvent> events_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::string> finished_ ABSL_GUARDED_BY(mu_);
   std::vector<registry::v1::Invalidation> invalidations_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -26,8 +26,12 @@ bool FakeVault::MayKind(const std::string& service, Operation operation, const s
   const bool owned = operation == Operation::kGet || operation == Operation::kPut || operation == Operation::kDelete ||
                      operation == Operation::kList;
   if (service == "token_broker") {
+    if (kind == "connection" && (operation == Operation::kOwe || operation == Operation::kRename)) return true;
     if (kind == "connection" || kind == "link_flow" || kind == "broker_key") {
       return owned || operation == Operation::kLease;
+    }
+    if (kind == "revocation") {
+      return operation == Operation::kDelete || operation == Operation::kList || operation == Operation::kLease;
     }
     if (kind == "credential" && owner != vault::v1::ORG) return owned && owner == vault::v1::USER;
     return operation == Operation::kGet && kind != "signing_key" && kind != "session_key";
@@ -37,7 +41,8 @@ bool FakeVault::MayKind(const std::string& service, Operation operation, const s
   if (service != "registry") return false;
   const bool written = IsBinding(kind) || kind == "server_secret" || kind == "app_secret" ||
                        (kind == "credential" && owner == vault::v1::ORG);
-  return written && operation != Operation::kGet && operation != Operation::kLease;
+  return written && operation != Operation::kGet && operation != Operation::kLease && operation != Operation::kOwe &&
+         operation != Operation::kRename;
 }
 
 absl::Status FakeVault::Admit(const Caller& caller, const std::string& method) const {
@@ -67,24 +72,49 @@ absl::Status FakeVault::CheckAccess(const Caller& caller, Operation operation, c
   RETURN_IF_ERROR(CheckKind(caller, operation, name));
   if (operation == Operation::kRebind) return CheckRole(caller, "credential-admin");
   if (operation == Operation::kPut && IsBinding(name.kind())) return CheckRole(caller, "admin");
-  if (name.kind() == "credential" && (operation == Operation::kPut || operation == Operation::kDelete)) {
-    ASSIGN_OR_RETURN(const auto passport, PassportOf(caller));
-    if (passport.has_value() && passport->HasRole("credential-admin")) return absl::OkStatus();
-    if (name.owner_type() == vault::v1::USER && passport.has_value() && passport->subject == name.owner_id() &&
-        passport->purpose != Passport::Purpose::kApi && passport->purpose != Passport::Purpose::kLink) {
-      return Denied("the passport was made for something else", "passport_mismatch");
-    }
+  if (name.kind() == "revocation" && operation == Operation::kLease) return ServiceMayNot();
+  if (name.owner_type() != vault::v1::USER) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const auto passport, PassportOf(caller));
+  if (!passport.has_value()) return PassportRequired();
+  return CheckUserRecord(*passport, operation, name);
+}
+
+absl::Status FakeVault::CheckUserRecord(const Passport& passport, Operation operation, const RecordName& name) {
+  using Purpose = Passport::Purpose;
+  const bool written = operation == Operation::kPut || operation == Operation::kDelete;
+  const std::string& subject = passport.subject;
+  if (name.kind() == "credential" && written && passport.HasRole("credential-admin")) return absl::OkStatus();
+  switch (passport.purpose) {
+    case Purpose::kEnd:
+      return operation == Operation::kOwe && Names(passport.end, name) ? absl::OkStatus() : ForSomethingElse();
+    case Purpose::kSignIn:
+      return operation == Operation::kPut && name.kind() == "connection" && subject == name.owner_id() &&
+                     name.name() == absl::StrCat("sso:", subject.substr(0, subject.find(':')))
+                 ? absl::OkStatus()
+                 : ForSomethingElse();
+    case Purpose::kPlatform:
+      if (name.kind() != "connection" || operation == Operation::kRename) return ForSomethingElse();
+      break;
+    case Purpose::kCall:
+      if ((name.kind() == "credential" && written) || operation == Operation::kRename) return ForSomethingElse();
+      break;
+    case Purpose::kLink:
+      if (operation == Operation::kRename) return ForSomethingElse();
+      break;
+    case Purpose::kApi:
+      break;
   }
-  return CheckOwner(caller, name.owner_type(), name.owner_id(), false);
+  return subject == name.owner_id() ? absl::OkStatus() : ForSomethingElse();
 }
 
 absl::Status FakeVault::CheckOwner(const Caller& caller, vault::v1::OwnerType type, const std::string& id,
                                    bool admin_may) const {
   ASSIGN_OR_RETURN(const auto passport, PassportOf(caller));
   if (type != vault::v1::USER) return absl::OkStatus();
-  if (!passport.has_value()) return Denied("records of a user need a passport", "passport_required");
-  const bool allowed = passport->subject == id || (admin_may && passport->HasRole("admin"));
-  return allowed ? absl::OkStatus() : Denied("the passport is another user's", "passport_mismatch");
+  if (!passport.has_value()) return PassportRequired();
+  const bool owners = passport->purpose != Passport::Purpose::kEnd && passport->purpose != Passport::Purpose::kSignIn;
+  const bool allowed = (owners && passport->subject == id) || (admin_may && passport->HasRole("admin"));
+  return allowed ? absl::OkStatus() : ForSomethingElse();
 }
 
 absl::Status FakeVault::CheckRole(const Caller& caller, absl::string_view role) const {
@@ -122,6 +152,7 @@ vault::v1::RecordMetadata FakeVault::Metadata(const Row& row) {
   metadata.mutable_labels()->insert(row.labels.begin(), row.labels.end());
   if (row.backoff_until != absl::InfinitePast()) *metadata.mutable_backoff_until() = ToTimestamp(row.backoff_until);
   if (row.next_at != absl::InfinitePast()) *metadata.mutable_next_at() = ToTimestamp(row.next_at);
+  if (row.used_at != absl::InfinitePast()) *metadata.mutable_used_at() = ToTimestamp(row.used_at);
   if (row.updated_at != absl::InfinitePast()) *metadata.mutable_updated_at() = ToTimestamp(row.updated_at);
   return metadata;
 }
@@ -146,6 +177,8 @@ void FakeVault::WriteHead(Row& row, int64_t version, Value value) {
   row.reason.clear();
   row.backoff_until = absl::InfinitePast();
   row.next_at = value.next_at;
+  row.listed_until = absl::InfinitePast();
+  row.damaged = false;
   row.labels = value.version.labels;
   row.updated_at = clock_.Now();
   row.versions[version] = std::move(value.version);
@@ -178,7 +211,8 @@ void FakeVault::Tombstone(Row& row) {
   row.head = 0;
   row.state = "DELETED";
   row.reason.clear();
-  row.backoff_until = row.next_at = row.claim_until = absl::InfinitePast();
+  row.backoff_until = row.next_at = row.claim_until = row.listed_until = row.used_at = absl::InfinitePast();
+  row.damaged = false;
   row.updated_at = clock_.Now();
 }
 
@@ -196,6 +230,7 @@ absl::StatusOr<vault::v1::PutResponse> FakeVault::Put(const Caller& caller, cons
   const RecordName& name = request.record();
   if (!request.lease().empty()) {
     RETURN_IF_ERROR(CheckKind(caller, Operation::kLease, name));
+    RETURN_IF_ERROR(CheckKind(caller, Operation::kPut, name));
     return PutLeased(caller, request);
   }
   RETURN_IF_ERROR(CheckAccess(caller, Operation::kPut, name));
@@ -228,6 +263,7 @@ absl::StatusOr<vault::v1::PutResponse> FakeVault::Put(const Caller& caller, cons
   if (!request.keep_generation() || row.generation == 0) BeginGeneration(row);
   Value value = ValueOf(request);
   value.version.bound = adopted_ || !request.origins().empty() || !IsSent(name.kind());
+  if (row.name.kind() == "connection") row.used_at = clock_.Now();
   WriteHead(row, row.last_version + 1, std::move(value));
   row.written_with = caller.passport;
   response.set_version(row.head);
@@ -244,12 +280,13 @@ absl::StatusOr<vault::v1::GetResponse> FakeVault::Get(const Caller& caller, cons
   RETURN_IF_ERROR(Admit(caller, "Get"));
   RETURN_IF_ERROR(CheckName(request.record()));
   RETURN_IF_ERROR(CheckAccess(caller, Operation::kGet, request.record()));
-  const Row* row = FindLive(request.record());
+  Row* row = FindLive(request.record());
   if (row == nullptr) {
     return IsBinding(request.record().kind()) && !adopted_ ? WithReason(NotFound(), "adoption_pending") : NotFound();
   }
   const auto version = row->versions.find(request.version() == 0 ? row->head : request.version());
   if (version == row->versions.end()) return NotFound();
+  if (row->damaged) return TagMismatch();
   vault::v1::GetResponse response;
   response.set_payload(version->second.payload);
   response.set_version(version->first);
@@ -261,7 +298,17 @@ absl::StatusOr<vault::v1::GetResponse> FakeVault::Get(const Caller& caller, cons
     const bool pending = !adopted_ || request.record().kind() == "connector_secret";
     response.set_bound(pending ? vault::v1::ADOPTION_PENDING : vault::v1::UNBOUND);
   }
+  NoteUse(caller, *row);
   return response;
+}
+
+void FakeVault::NoteUse(const Caller& caller, Row& row) {
+  const auto passport = PassportOf(caller);
+  const bool used =
+      row.name.kind() == "connection" && passport.ok() && passport->has_value() &&
+      (*passport)->subject == row.name.owner_id() &&
+      ((*passport)->purpose == Passport::Purpose::kCall || (*passport)->purpose == Passport::Purpose::kPlatform);
+  if (used && row.used_at <= clock_.Now() - kUseNoted) row.used_at = clock_.Now();
 }
 
 absl::StatusOr<vault::v1::ListResponse> FakeVault::List(const Caller& caller, const vault::v1::ListRequest& request) {
@@ -269,15 +316,31 @@ absl::StatusOr<vault::v1::ListResponse> FakeVault::List(const Caller& caller, co
   RETURN_IF_ERROR(Admit(caller, "List"));
   RETURN_IF_ERROR(CheckOwnerName(request.owner_type(), request.owner_id()));
   RETURN_IF_ERROR(PassportOf(caller).status());
+  if (request.limit() < 0) return InvalidField("limit", "must not be negative");
+  if (!request.app_uid().empty() && request.kind() != "revocation") return InvalidField("app_uid", "needs revocation");
   if (request.owner_type() == vault::v1::SYSTEM && request.owner_id() != caller.service) return ServiceMayNot();
-  RETURN_IF_ERROR(CheckOwner(caller, request.owner_type(), request.owner_id(), true));
+  ASSIGN_OR_RETURN(const auto passport, PassportOf(caller));
+  const bool users = request.owner_type() == vault::v1::USER && passport.has_value();
+  if (users && passport->purpose == Passport::Purpose::kEnd) {
+    if (passport->end.subject != request.owner_id()) return ForSomethingElse();
+  } else {
+    RETURN_IF_ERROR(CheckOwner(caller, request.owner_type(), request.owner_id(), true));
+  }
+  if (users && passport->purpose == Passport::Purpose::kPlatform && !request.kind().empty() &&
+      request.kind() != "connection") {
+    return ForSomethingElse();
+  }
   if (!request.kind().empty() && !MayKind(caller.service, Operation::kList, request.kind(), request.owner_type()))
     return ServiceMayNot();
   vault::v1::ListResponse response;
   for (const auto& [key, row] : rows_) {
+    ASSIGN_OR_RETURN(const bool visible, MaySee(caller, row.name));
+    const auto app = row.labels.find("app_uid");
     if (row.head != 0 && row.name.owner_type() == request.owner_type() && row.name.owner_id() == request.owner_id() &&
-        (request.kind().empty() || request.kind() == row.name.kind()) &&
-        MayKind(caller.service, Operation::kList, row.name.kind(), row.name.owner_type())) {
+        (request.kind().empty() || request.kind() == row.name.kind()) && visible &&
+        row.name.name().compare(0, request.name_prefix().size(), request.name_prefix()) == 0 &&
+        (request.app_uid().empty() || (app != row.labels.end() && app->second == request.app_uid())) &&
+        (request.limit() == 0 || response.records_size() < request.limit())) {
       *response.add_records() = Metadata(row);
     }
   }
@@ -326,7 +389,7 @@ absl::StatusOr<vault::v1::DeleteResponse> FakeVault::Delete(const Caller& caller
   if (found == rows_.end()) return NotFound();
   response.set_generation(found->second.generation);
   if (head == 0) return response;
-  if (name.kind() == "link_flow") {
+  if (name.kind() == "link_flow" || name.kind() == "revocation") {
     std::erase_if(leases_, [&](const auto& lease) { return lease.second.record == found->first; });
     rows_.erase(found);
     return response;
@@ -422,36 +485,19 @@ absl::StatusOr<int64_t> FakeVault::AdoptOne(const vault::v1::AdoptRequest::Entry
   return entry.version();
 }
 
-absl::StatusOr<vault::v1::ListDueResponse> FakeVault::ListDue(const Caller& caller,
-                                                              const vault::v1::ListDueRequest& request) {
-  MutexLock lock(mu_);
-  RETURN_IF_ERROR(Admit(caller, "ListDue"));
-  if (request.limit() < 0 || request.limit() > 200) return InvalidField("limit", "must be 0 to 200");
-  if (request.kinds().empty() || request.kinds_size() > 20) return InvalidField("kinds", "must name 1 to 20 kinds");
-  for (const std::string& kind : request.kinds()) {
-    if (!MayKind(caller.service, Operation::kList, kind, vault::v1::OWNER_TYPE_UNSPECIFIED)) return ServiceMayNot();
-  }
-  std::vector<const Row*> due;
-  for (const auto& [key, row] : rows_) {
-    const bool wanted = std::count(request.kinds().begin(), request.kinds().end(), row.name.kind()) > 0;
-    if (wanted && row.head != 0 && row.next_at != absl::InfinitePast() && row.next_at <= clock_.Now()) {
-      due.push_back(&row);
-    }
-  }
-  std::stable_sort(due.begin(), due.end(), [](const Row* a, const Row* b) { return a->next_at < b->next_at; });
-  due.resize(std::min(due.size(), static_cast<size_t>(request.limit() == 0 ? 50 : request.limit())));
-  vault::v1::ListDueResponse response;
-  for (const Row* row : due) *response.add_records() = Metadata(*row);
-  return response;
-}
-
 absl::StatusOr<vault::v1::DeleteOwnerResponse> FakeVault::DeleteOwner(const Caller& caller,
                                                                       const vault::v1::DeleteOwnerRequest& request) {
   MutexLock lock(mu_);
   RETURN_IF_ERROR(Admit(caller, "DeleteOwner"));
   RETURN_IF_ERROR(CheckOwnerName(request.owner_type(), request.owner_id()));
   if (request.owner_type() != vault::v1::USER) return ServiceMayNot();
-  RETURN_IF_ERROR(CheckOwner(caller, request.owner_type(), request.owner_id(), true));
+  ASSIGN_OR_RETURN(const auto passport, PassportOf(caller));
+  if (passport.has_value() && passport->purpose == Passport::Purpose::kEnd) {
+    if (!NamesAllOf(passport->end, request.owner_id())) return ForSomethingElse();
+  } else {
+    RETURN_IF_ERROR(CheckOwner(caller, request.owner_type(), request.owner_id(), true));
+    if (passport.has_value() && passport->purpose == Passport::Purpose::kPlatform) return ForSomethingElse();
+  }
   for (auto& [key, row] : rows_) {
     if (row.name.owner_type() == vault::v1::USER && row.name.owner_id() == request.owner_id()) Tombstone(row);
   }

@@ -51,6 +51,9 @@ class FakeVault {
   absl::StatusOr<vault::v1::PutStatusResponse> PutStatus(const Caller& caller,
                                                          const vault::v1::PutStatusRequest& request);
   absl::StatusOr<vault::v1::ListDueResponse> ListDue(const Caller& caller, const vault::v1::ListDueRequest& request);
+  absl::StatusOr<vault::v1::OweRevocationResponse> OweRevocation(const Caller& caller,
+                                                                 const vault::v1::OweRevocationRequest& request);
+  absl::StatusOr<vault::v1::RenameResponse> Rename(const Caller& caller, const vault::v1::RenameRequest& request);
   absl::StatusOr<vault::v1::DeleteOwnerResponse> DeleteOwner(const Caller& caller,
                                                              const vault::v1::DeleteOwnerRequest& request);
   absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const Caller& caller,
@@ -78,6 +81,8 @@ class FakeVault {
   // As a store that an earlier release has written: no version says where it may be sent, there are no bindings, and
   // nothing is adopted.
   void MakeOld();
+  // What this record holds does not open any more, until it is written again.
+  void Damage(const vault::v1::RecordName& name);
   // What this record holds is of an earlier release.
   void Unbind(const vault::v1::RecordName& name);
   void SetAdopted(bool adopted);
@@ -101,6 +106,8 @@ class FakeVault {
   // Of records that are no tombstones, by owner, kind and name.
   std::vector<vault::v1::RecordName> Live() const;
   vault::v1::RecordMetadata MetadataOf(const vault::v1::RecordName& name) const;
+  // Metadata of what is owed, by name.
+  std::vector<vault::v1::RecordMetadata> Revocations() const;
   // Payload; empty if there is none.
   std::string Head(const vault::v1::RecordName& name) const;
   // Payloads of late results, oldest first.
@@ -121,7 +128,7 @@ class FakeVault {
   std::string Fingerprint() const;
 
  private:
-  enum class Operation { kGet, kPut, kDelete, kList, kPin, kRebind, kLease };
+  enum class Operation { kGet, kPut, kDelete, kList, kPin, kRebind, kLease, kOwe, kRename };
   struct Side {
     int64_t version;
     std::string payload;
@@ -140,6 +147,9 @@ class FakeVault {
     absl::Time next_at = absl::InfinitePast();
     absl::Time claim_until = absl::InfinitePast();
     absl::Time updated_at = absl::InfinitePast();
+    absl::Time listed_until = absl::InfinitePast();
+    absl::Time used_at = absl::InfinitePast();
+    bool damaged = false;
     std::map<std::string, std::string> labels;
   };
   enum class LeaseState { kOpen, kEnded, kAnswered };
@@ -181,6 +191,21 @@ class FakeVault {
   absl::Status CheckOwner(const Caller& caller, vault::v1::OwnerType type, const std::string& id, bool admin_may) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckRole(const Caller& caller, absl::string_view role) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  static absl::Status CheckUserRecord(const Passport& passport, Operation operation, const vault::v1::RecordName& name);
+  // What a passport of purpose end names.
+  static bool Names(const Passport::End& end, const vault::v1::RecordName& name);
+  static bool NamesAllOf(const Passport::End& end, const std::string& subject);
+  absl::StatusOr<bool> MaySee(const Caller& caller, const vault::v1::RecordName& name) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // By the caller alone.
+  absl::Status CheckOwe(const Caller& caller, const vault::v1::OweRevocationRequest& request) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool IsAppGone(const std::string& app_uid) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<std::vector<Row*>> FindToOwe(const Caller& caller, const vault::v1::OweRevocationRequest& request)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Owe(Row& row, vault::v1::OweRevocationResponse& response) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Somebody has used a connection of theirs.
+  void NoteUse(const Caller& caller, Row& row) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Null for a tombstone too.
   Row* FindLive(const vault::v1::RecordName& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   const Row* FindRow(const vault::v1::RecordName& name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -242,6 +267,8 @@ class FakeVaultService final : public vault::v1::Vault::Service {
   SALLYPORT_FAKE_VAULT_METHOD(Release)
   SALLYPORT_FAKE_VAULT_METHOD(PutStatus)
   SALLYPORT_FAKE_VAULT_METHOD(ListDue)
+  SALLYPORT_FAKE_VAULT_METHOD(OweRevocation)
+  SALLYPORT_FAKE_VAULT_METHOD(Rename)
   SALLYPORT_FAKE_VAULT_METHOD(DeleteOwner)
   SALLYPORT_FAKE_VAULT_METHOD(GetCacheRoots)
   SALLYPORT_FAKE_VAULT_METHOD(CountUsers)

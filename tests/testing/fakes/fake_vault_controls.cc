@@ -56,6 +56,10 @@ void FakeVault::MakeOld() {
     for (auto& [number, version] : row.versions) version.bound = !IsSent(row.name.kind());
   }
 }
+void FakeVault::Damage(const RecordName& name) {
+  MutexLock lock(mu_);
+  if (Row* row = FindLive(name); row != nullptr) row->damaged = true;
+}
 void FakeVault::Unbind(const RecordName& name) {
   MutexLock lock(mu_);
   for (auto& [number, version] : rows_[KeyOf(name)].versions) version.bound = false;
@@ -84,6 +88,14 @@ vault::v1::RecordMetadata FakeVault::MetadataOf(const RecordName& name) const {
   MutexLock lock(mu_);
   const Row* row = FindRow(name);
   return row == nullptr ? vault::v1::RecordMetadata() : Metadata(*row);
+}
+std::vector<vault::v1::RecordMetadata> FakeVault::Revocations() const {
+  MutexLock lock(mu_);
+  std::vector<vault::v1::RecordMetadata> owed;
+  for (const auto& [key, row] : rows_) {
+    if (row.name.kind() == "revocation" && row.head != 0) owed.push_back(Metadata(row));
+  }
+  return owed;
 }
 std::string FakeVault::Head(const RecordName& name) const {
   MutexLock lock(mu_);

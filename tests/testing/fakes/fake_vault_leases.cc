@@ -40,6 +40,15 @@ absl::StatusOr<vault::v1::AcquireLeaseResponse> FakeVault::AcquireLease(const Ca
     const absl::Duration kept = lease.state == LeaseState::kOpen ? kOpenLeaseKept : kEndedLeaseKept;
     return lease.record == KeyOf(name) && lease.acquired_at < now - kept;
   });
+  if (row->damaged) {
+    if (request.maintenance()) {
+      row->next_at = now + kDamagedPutOff;
+      row->listed_until = absl::InfinitePast();
+      row->reason = "damaged";
+    }
+    return TagMismatch();
+  }
+  if (!request.maintenance()) NoteUse(caller, *row);
   auto& out = *response.mutable_lease();
   out.set_took_over(row->claim_until != absl::InfinitePast());
   out.set_id(absl::StrCat("lease-", name.owner_id(), "-", name.name(), "-", ++row->epoch));
@@ -159,7 +168,7 @@ absl::StatusOr<vault::v1::PutStatusResponse> FakeVault::PutStatus(const Caller& 
   row.reason = request.reason();
   row.backoff_until = request.has_backoff_until() ? FromTimestamp(request.backoff_until()) : absl::InfinitePast();
   row.next_at = request.has_next_at() ? FromTimestamp(request.next_at()) : absl::InfinitePast();
-  row.claim_until = absl::InfinitePast();
+  row.claim_until = row.listed_until = absl::InfinitePast();
   row.updated_at = clock_.Now();
   held.second->state = LeaseState::kEnded;
   return vault::v1::PutStatusResponse();

@@ -30,6 +30,12 @@ inline constexpr absl::Duration kOpenLeaseKept = absl::Hours(24 * 30);
 inline constexpr size_t kSidesKept = 8;
 inline constexpr int kMaxOrigins = 64;
 inline constexpr int kMaxAdopted = 200;
+inline constexpr absl::Duration kUseNoted = absl::Hours(24);
+inline constexpr absl::Duration kDamagedPutOff = absl::Hours(24);
+inline constexpr absl::Duration kMaxClaim = absl::Minutes(5);
+inline constexpr int64_t kMaxDueCounted = 100'000;
+// Connections that one OweRevocation ends.
+inline constexpr size_t kOwedPart = 50;
 
 struct KindRule {
   const char* kind;
@@ -37,12 +43,13 @@ struct KindRule {
   const char* owner_id;  // Null: any.
 };
 inline constexpr KindRule kKinds[] = {
-    {"connection", vault::v1::USER, nullptr},         {"credential", vault::v1::USER, nullptr},
-    {"link_flow", vault::v1::SYSTEM, "token_broker"}, {"broker_key", vault::v1::SYSTEM, "token_broker"},
-    {"server_secret", vault::v1::ORG, "default"},     {"app_secret", vault::v1::ORG, "default"},
-    {"credential", vault::v1::ORG, "default"},        {"server_binding", vault::v1::ORG, "default"},
-    {"app_binding", vault::v1::ORG, "default"},       {"connector_secret", vault::v1::SYSTEM, "authn"},
-    {"signing_key", vault::v1::SYSTEM, "authn"},      {"session_key", vault::v1::SYSTEM, "authn"},
+    {"connection", vault::v1::USER, nullptr},          {"credential", vault::v1::USER, nullptr},
+    {"link_flow", vault::v1::SYSTEM, "token_broker"},  {"broker_key", vault::v1::SYSTEM, "token_broker"},
+    {"server_secret", vault::v1::ORG, "default"},      {"app_secret", vault::v1::ORG, "default"},
+    {"credential", vault::v1::ORG, "default"},         {"server_binding", vault::v1::ORG, "default"},
+    {"app_binding", vault::v1::ORG, "default"},        {"connector_secret", vault::v1::SYSTEM, "authn"},
+    {"signing_key", vault::v1::SYSTEM, "authn"},       {"session_key", vault::v1::SYSTEM, "authn"},
+    {"revocation", vault::v1::SYSTEM, "token_broker"},
 };
 
 inline const std::map<std::string, std::set<std::string>> kCallers = {
@@ -57,6 +64,8 @@ inline const std::map<std::string, std::set<std::string>> kCallers = {
     {"Release", {"token_broker"}},
     {"PutStatus", {"token_broker"}},
     {"ListDue", {"token_broker"}},
+    {"OweRevocation", {"token_broker"}},
+    {"Rename", {"token_broker"}},
     {"DeleteOwner", {"token_broker", "authn"}},
     {"GetCacheRoots", {"token_broker"}},
     {"CountUsers", {"registry"}},
@@ -71,6 +80,13 @@ inline absl::Status Denied(absl::string_view message, absl::string_view reason) 
 }
 inline absl::Status VersionConflict() { return Aborted("expected_version is not the head", "version_conflict"); }
 inline absl::Status LeaseUnknown() { return Aborted("no such lease on this record", "lease_unknown"); }
+inline absl::Status TagMismatch() {
+  return WithReason(absl::DataLossError("the record does not open under its own identity"), "tag_mismatch");
+}
+inline absl::Status PassportRequired() { return Denied("records of a user need a passport", "passport_required"); }
+inline absl::Status ForSomethingElse() {
+  return Denied("the passport was made for something else", "passport_mismatch");
+}
 inline absl::Status ServiceMayNot() { return Denied("this service may not do this", "caller_not_allowed"); }
 
 inline bool NeedsUser(const std::string& state) { return state == "NEEDS_REAUTH" || state == "NEEDS_INTERACTION"; }
@@ -81,6 +97,13 @@ inline bool IsSent(const std::string& kind) {
 inline size_t VersionsKept(const RecordName& name) {
   if (name.kind() == "credential" && name.owner_type() == vault::v1::USER) return 1;
   return IsBinding(name.kind()) ? 0 : name.kind() == "connection" ? 2 : 10;
+}
+inline std::string AppOf(const RecordName& connection) {
+  return connection.name().substr(0, connection.name().find('/'));
+}
+inline std::string AccountOf(const RecordName& connection) {
+  const size_t slash = connection.name().find('/');
+  return slash == std::string::npos ? "" : connection.name().substr(slash + 1);
 }
 inline std::string KeyOf(const RecordName& name) {
   return absl::StrCat(name.owner_type(), "\n", name.owner_id(), "\n", name.kind(), "\n", name.name());

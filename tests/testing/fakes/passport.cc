@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include <nlohmann/json.hpp>
 
 #include "common/error.h"
 #include "common/jose/jwt.h"
@@ -19,16 +20,39 @@ absl::Status Refused(absl::string_view why) {
   return WithReason(absl::UnauthenticatedError(absl::StrCat("passport refused: ", why)), "bad_passport");
 }
 
+void ReadPurpose(absl::string_view name, Passport& passport) {
+  using Purpose = Passport::Purpose;
+  for (const auto purpose : {Purpose::kApi, Purpose::kLink, Purpose::kSignIn, Purpose::kPlatform, Purpose::kEnd}) {
+    if (name == PurposeName(purpose)) passport.purpose = purpose;
+  }
+}
+
 }  // namespace
 
 std::string FakePassport(absl::string_view subject, const std::vector<std::string>& roles) {
   return absl::StrCat(kPrefix, subject, roles.empty() ? "" : ";", absl::StrJoin(roles, ","));
 }
 
+std::string FakePassport(absl::string_view subject, Passport::Purpose purpose) {
+  return absl::StrCat(kPrefix, subject, "!", PurposeName(purpose));
+}
+
+std::string FakeEndPassport(const Passport::End& end) {
+  return absl::StrCat(kPrefix, "local:root!end!", end.subject, "!", end.app_uid, "!", end.label);
+}
+
 absl::StatusOr<Passport> ReadFakePassport(absl::string_view passport, absl::Time now) {
   Passport read;
   if (absl::ConsumePrefix(&passport, kPrefix)) {
     passport = passport.substr(0, passport.find('#'));
+    const std::vector<std::string> parts = absl::StrSplit(passport, '!');
+    passport = parts[0];
+    if (parts.size() > 1) ReadPurpose(parts[1], read);
+    if (parts.size() == 5) read.end = {parts[2], parts[3], parts[4]};
+    if (read.purpose == Passport::Purpose::kPlatform) {
+      read.actor = "platform-a";
+      read.apps = {"*"};
+    }
     const size_t roles = passport.find(';');
     read.subject = std::string(passport.substr(0, roles));
     if (roles != absl::string_view::npos) {
@@ -45,9 +69,12 @@ absl::StatusOr<Passport> ReadFakePassport(absl::string_view passport, absl::Time
   read.subject = jwt->subject();
   read.session_id = jwt->String("sid").value_or("");
   read.roles = jwt->Strings("roles").value_or(std::vector<std::string>());
-  for (const auto purpose : {Passport::Purpose::kApi, Passport::Purpose::kLink, Passport::Purpose::kSignIn}) {
-    if (jwt->String("purpose") == PurposeName(purpose)) read.purpose = purpose;
-  }
+  ReadPurpose(jwt->String("purpose").value_or(""), read);
+  const auto act = jwt->json().find("act");
+  if (act != jwt->json().end() && act->is_object()) read.actor = act->value("sub", "");
+  read.apps = jwt->Strings("apps").value_or(std::vector<std::string>());
+  const std::vector<std::string> end = jwt->Strings("end").value_or(std::vector<std::string>());
+  if (end.size() == 3) read.end = {end[0], end[1], end[2]};
   return read;
 }
 
