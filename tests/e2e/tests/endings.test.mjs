@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is ended short of a whole user: connections of an app, of a user, of one account; a server's tokens; a client; an app that is deleted.
+// What is ended short of a whole user: connections of an app, of a user, of one account; a server's tokens; a client.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { startApp } from '../world/apps.mjs';
@@ -230,38 +230,6 @@ for (const topology of TOPOLOGIES) {
         assert.deepEqual([answer.status, answer.json.error], [401, 'invalid_client']);
         assert.doesNotMatch((await cli(['clients', 'list', '--all'])).stdout, new RegExp(`^${clientId}`, 'm'));
         await audit('client.removed', { rule: 'admin', clientId });
-      });
-    });
-
-    describe('an app that is deleted', () => {
-      it('serves nothing at once, has its users\' tokens revoked with its client and secret while its provider comes back, and is gone then', async () => {
-        gone.provider.settings.revocationTrouble = 'down';
-        const registry = (method, body) => world.gateway.api(`sallyport.registry.v1.Registry/${method}`, body);
-        await registry('DeleteMcpServer', { slug: 'gone' });
-        await registry('DeleteApp', { slug: 'gone' });
-        await waitFor(async () => (await status(ANN, 'gone')) === 404, 'the server to be gone', 2000, 20);
-        await waitFor(() => gone.provider.records.revocations.length > 0, 'the first attempt', 60000, 100);
-        const finished = async () => (await world.gateway.auditEvents({ type: 'config.app_finished' })).length;
-        assert.equal(await finished(), 0, 'not while anything is owed');
-        gone.provider.settings.revocationTrouble = undefined;
-        await waitFor(() => gone.provider.revoked().length >= 6, 'the revocations', COMES_BACK_MS, 250);
-        const carried = gone.provider.revoked();
-        assert.ok(carried.every(({ client }) => client === 'gateway-app'), 'with the app\'s own client, whose secret is still there');
-        for (const i of EVERYBODY) {
-          assert.deepEqual(carried.filter(({ user }) => user === gone.account(i).username).map(({ kind }) => kind), ['refresh', 'access']);
-        }
-        await waitFor(finished, 'the app to be finished', 90000, 500);
-        await audit('link.disconnected', { subject: world.subject(BOB), rule: 'app_deleted', app: 'gone' });
-        await audit('link.revoked', { subject: world.subject(BOB), rule: 'revoked' });
-      });
-
-      it('lends its name to another one, which has nothing of it', async () => {
-        await world.gateway.apply({ apps: [gone.app], mcpServers: [gone.server] });
-        const answer = await whoami(ANN, { slug: 'gone' });
-        // The server is a new one: its former tokens are for another.
-        assert.equal(answer.status, 401, answer.body);
-        people[ANN].tokens.gone = await obtainToken(world, 'gone', persona(ANN, { skipLink: true }), { browser: people[ANN].browser });
-        assert.match(toolText(await whoami(ANN, { slug: 'gone' })), /\/connect\/gone/);
       });
     });
 
