@@ -95,6 +95,16 @@ TEST(BudgetsTest, SoManyAtOnceAndSoManyASecond) {
   EXPECT_NE(budgets.Take("a", limit, now + absl::Hours(1)), absl::ZeroDuration());
 }
 
+TEST(BudgetsTest, ManyNewKeysDoNotMakeASpentOneForgotten) {
+  Budgets budgets(100);
+  const Budgets::Limit limit = {.per_second = 1, .at_once = 10};
+  for (int i = 0; i < 10; ++i) ASSERT_EQ(budgets.Take("spent", limit, absl::Hours(1)), absl::ZeroDuration());
+  for (int i = 0; i < 1'000; ++i) {
+    EXPECT_EQ(budgets.Take(absl::StrCat("key", i), limit, absl::Hours(1)), absl::ZeroDuration());
+  }
+  EXPECT_NE(budgets.Take("spent", limit, absl::Hours(1)), absl::ZeroDuration());
+}
+
 TEST(BudgetsTest, NewKeysForgetThoseThatSpentNothing) {
   Budgets budgets(2);
   const Budgets::Limit limit = {.per_second = 1, .at_once = 1};

@@ -21,22 +21,17 @@ double Budgets::LeftAt(const Bucket& bucket, absl::Duration now) {
   return std::min(bucket.limit.at_once, bucket.left + std::max(0.0, earned));
 }
 
-void Budgets::MakeRoom(absl::Duration now) {
-  if (buckets_.size() < max_keys_) {
-    return;
-  }
-  std::erase_if(buckets_, [&](const auto& entry) { return LeftAt(entry.second, now) >= entry.second.limit.at_once; });
-  if (buckets_.size() >= max_keys_) {
-    buckets_.erase(buckets_.begin());
-  }
-}
-
 absl::Duration Budgets::Take(const std::string& key, const Limit& limit, absl::Duration now) {
   MutexLock lock(mu_);
   auto found = buckets_.find(key);
   if (found == buckets_.end()) {
-    MakeRoom(now);
-    found = buckets_.emplace(key, Bucket{limit.at_once, now, limit}).first;
+    if (buckets_.size() >= max_keys_) {
+      buckets_.erase(by_full_at_.begin()->second);
+      by_full_at_.erase(by_full_at_.begin());
+    }
+    found = buckets_.emplace(key, Bucket{limit.at_once, now, limit, now}).first;
+  } else {
+    by_full_at_.erase({found->second.full_at, key});
   }
   Bucket& bucket = found->second;
   bucket.limit = limit;
@@ -46,6 +41,8 @@ absl::Duration Budgets::Take(const std::string& key, const Limit& limit, absl::D
   if (wait == absl::ZeroDuration()) {
     bucket.left -= 1;
   }
+  bucket.full_at = now + absl::Seconds((limit.at_once - bucket.left) / limit.per_second);
+  by_full_at_.emplace(bucket.full_at, key);
   return wait;
 }
 

@@ -3,7 +3,9 @@
 
 #include <cstddef>
 #include <map>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "absl/time/time.h"
 
@@ -19,7 +21,7 @@ class Budgets {
     double per_second = 0;
     double at_once = 0;
   };
-  // Of more keys those are forgotten that have spent nothing lately, then any.
+  // Of more keys that one is forgotten which is the first to have everything again: it loses, or gains, least.
   explicit Budgets(size_t max_keys) : max_keys_(max_keys) {}
 
   // Zero if one was taken, else how long until there will be one.
@@ -32,13 +34,14 @@ class Budgets {
     double left = 0;
     absl::Duration at;
     Limit limit;
+    absl::Duration full_at;
   };
   static double LeftAt(const Bucket& bucket, absl::Duration now);
-  void MakeRoom(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const size_t max_keys_;
   mutable Mutex mu_;
   std::map<std::string, Bucket> buckets_ ABSL_GUARDED_BY(mu_);
+  std::set<std::pair<absl::Duration, std::string>> by_full_at_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace sallyport::token_broker
