@@ -75,6 +75,15 @@ class BrokerTestBase : public ::testing::Test {
 
   // Starts one and waits until it is ready.
   TokenBrokerServer& StartBroker() {
+    TokenBrokerServer& broker = LaunchBroker();
+    for (int i = 0; i < 10'000 && !broker.Ready().ok(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    EXPECT_TRUE(broker.Ready().ok());
+    return broker;
+  }
+  // Starts one that may have no configuration yet.
+  TokenBrokerServer& LaunchBroker() {
     config::v1::TokenBrokerConfig config;
     config.mutable_deployment()->set_public_url(kPublicUrl);
     config.mutable_deployment()->mutable_egress()->add_oauth_networks("127.0.0.0/8");
@@ -90,10 +99,6 @@ class BrokerTestBase : public ::testing::Test {
         TokenBrokerServer::Start(config, clock_, {peers_.Channel(), peers_.Channel(), peers_.Channel()});
     EXPECT_TRUE(broker.ok()) << broker.status();
     brokers_.push_back(*std::move(broker));
-    for (int i = 0; i < 10'000 && !brokers_.back()->Ready().ok(); ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    EXPECT_TRUE(brokers_.back()->Ready().ok());
     return *brokers_.back();
   }
 

@@ -113,10 +113,12 @@ class PlatformTestBase : public BrokerTestBase {
     return response;
   }
   static absl::StatusOr<v1::DisconnectResponse> Disconnect(const std::shared_ptr<grpc::Channel>& channel,
-                                                           const v1::PlatformUser& user, const std::string& app) {
+                                                           const v1::PlatformUser& user, const std::string& app,
+                                                           const std::string& account = "") {
     v1::DisconnectUserRequest request;
     *request.mutable_user() = user;
     request.set_app(app);
+    request.set_account(account);
     v1::DisconnectResponse response;
     const auto context = ContextWith({});
     const grpc::Status status = v1::Platform::NewStub(channel)->Disconnect(context.get(), request, &response);

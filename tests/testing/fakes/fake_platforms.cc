@@ -43,6 +43,7 @@ const FakePlatforms::Platform* FakePlatforms::Find(const authn::v1::Authenticate
 grpc::Status FakePlatforms::AuthenticatePlatform(grpc::ServerContext* /*context*/,
                                                  const authn::v1::AuthenticatePlatformRequest* request,
                                                  authn::v1::AuthenticatePlatformResponse* response) {
+  gate.Pass();
   MutexLock lock(mu_);
   ++calls_;
   if (down_) return {grpc::StatusCode::UNAVAILABLE, "down"};

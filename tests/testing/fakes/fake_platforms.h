@@ -11,6 +11,7 @@
 #include "common/mutex.h"
 #include "sallyport/authn/v1/platforms.grpc.pb.h"
 #include "tests/testing/fakes/fake_authn.h"
+#include "tests/testing/fakes/gate.h"
 
 namespace sallyport::testing {
 
@@ -48,6 +49,8 @@ class FakePlatforms final : public authn::v1::Platforms::Service {
   // Changes answers, as a hostile authn might.
   void SetTwist(std::function<void(authn::v1::AuthenticatePlatformResponse&)> twist);
   int calls() const;
+  // Of every question.
+  Gate gate;
 
  private:
   const Platform* Find(const authn::v1::AuthenticatePlatformRequest& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
