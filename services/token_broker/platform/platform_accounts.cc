@@ -15,6 +15,7 @@
 #include "services/token_broker/link_scopes.h"
 #include "services/token_broker/link_ticket.h"
 #include "services/token_broker/names.h"
+#include "services/token_broker/platform/platform_errors.h"
 #include "services/token_broker/platform/platform_link.h"
 
 namespace sallyport::token_broker {
@@ -56,13 +57,25 @@ absl::StatusOr<const registry::v1::App*> GrantedApp(const RegistrySnapshot& snap
     return WithReason(
         absl::PermissionDeniedError(absl::StrCat("no grant of the platform ", admission.platform, " covers the app ",
                                                  Utf8Prefix(slug, kShown), " for this user")),
-        "platform_not_granted");
+        kPlatformNotGranted);
+  }
+  if (snapshot.store_id.empty()) {
+    return NothingConfigured();
   }
   const registry::v1::App* app = snapshot.AppBySlug(slug);
   if (app == nullptr) {
     return absl::NotFoundError("app: there is no such app");
   }
   return app;
+}
+
+AuditLog::Entry OfferOf(const AccountWish& wish, const Admission& admission) {
+  AuditLog::Entry entry{.type = "link.offered", .subject = admission.passport.subject, .actor = admission.platform};
+  entry.details = {{"app", wish.app->slug()}, {"scopes", absl::StrJoin(wish.scopes, " ")}};
+  if (!wish.account.empty()) {
+    entry.details.emplace_back("account", wish.account);
+  }
+  return entry;
 }
 
 absl::Status CheckScopes(const std::vector<std::string>& scopes) {
@@ -129,16 +142,14 @@ absl::StatusOr<v1::StartUserLinkResponse> PlatformAccounts::Start(const AccountW
                                                                   const RegistrySnapshot& snapshot,
                                                                   const Admission& admission) {
   ASSIGN_OR_RETURN(v1::StartUserLinkResponse response, LinkFor(wish, snapshot, admission));
-  AuditLog::Entry entry{.type = "link.offered", .subject = admission.passport.subject, .actor = admission.platform};
-  entry.details = {{"app", wish.app->slug()}, {"scopes", absl::StrJoin(wish.scopes, " ")}};
-  if (!wish.account.empty()) {
-    entry.details.emplace_back("account", wish.account);
-  }
-  RETURN_IF_ERROR(audit_.Record(entry));
+  RETURN_IF_ERROR(audit_.Record(OfferOf(wish, admission)));
   return response;
 }
 
 absl::StatusOr<v1::ListConnectionsResponse> PlatformAccounts::List(const Admission& admission) {
+  if (control_.snapshot()->store_id.empty()) {
+    return NothingConfigured();
+  }
   ASSIGN_OR_RETURN(v1::ListConnectionsResponse all, accounts_.List(admission.passport));
   v1::ListConnectionsResponse granted;
   for (v1::Connection& connection : *all.mutable_connections()) {

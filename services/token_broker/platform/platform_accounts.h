@@ -54,7 +54,11 @@ class PlatformAccounts {
   const Clock& clock_;
 };
 
-// The app of this slug, or why not: PERMISSION_DENIED reason platform_not_granted, then NOT_FOUND.
+// That such a link was handed out.
+AuditLog::Entry OfferOf(const AccountWish& wish, const Admission& admission);
+
+// The app of this slug, or why not: PERMISSION_DENIED reason platform_not_granted, then UNAVAILABLE reason
+// config_behind or NOT_FOUND.
 absl::StatusOr<const registry::v1::App*> GrantedApp(const RegistrySnapshot& snapshot, const std::string& slug,
                                                     const Admission& admission);
 // INVALID_ARGUMENT naming the field.

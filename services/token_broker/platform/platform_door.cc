@@ -4,18 +4,15 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 
 #include "common/crypto/crypto.h"
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/proto_time.h"
 #include "common/rpc/server.h"
-#include "common/status_macros.h"
 #include "common/text/hex.h"
+#include "services/token_broker/platform/platform_errors.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -26,82 +23,37 @@ using authn::v1::AuthenticatePlatformResponse;
 constexpr absl::Duration kDeadline = absl::Seconds(5);
 // Without the control stream nobody hears what has ended.
 constexpr absl::Duration kMaxAgeUnwatched = absl::Seconds(5);
-constexpr size_t kMaxTokenBytes = 16 << 10;
-constexpr size_t kMaxSubjectBytes = 512;
-// Questions to authn that are under way, and those of callers who were never admitted.
+// Questions to authn that are under way: all, of one platform, and of callers who were never admitted; and those that
+// wait for them.
 constexpr size_t kMaxFlights = 256;
+constexpr size_t kMaxFlightsEach = 64;
 constexpr int kMaxStrangers = 32;
+constexpr size_t kMaxParked = 4'096;
+constexpr size_t kMaxParkedEach = 512;
+// Others look at the passport with clocks of their own, while what was begun with it goes on.
+constexpr absl::Duration kMargin = absl::Seconds(10);
 constexpr size_t kMaxAddresses = 10'000;
 constexpr size_t kMaxIdentities = 1'000;
 constexpr Budgets::Limit kRefusals = {.per_second = 10, .at_once = 50};
 constexpr Budgets::Limit kQuestions = {.per_second = 1'000, .at_once = 10'000};
 
-absl::Status Unknown(absl::string_view message) {
-  return WithReason(absl::UnauthenticatedError(message), "platform_unknown");
+absl::Status TooMany(absl::Duration retry_after) {
+  return WithDetail(absl::ResourceExhaustedError("too many callers have to be told apart at this moment"),
+                    {.reason = "too_many_callers", .retry_after = retry_after});
 }
 
-absl::Status TooMany(absl::string_view message, absl::Duration retry_after) {
-  return WithRetryAfter(absl::ResourceExhaustedError(message), retry_after);
+// Authn has decided, rather than that it could not.
+bool IsRefusal(const absl::Status& status) {
+  return absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status);
+}
+// What was refused is the user: who calls is a platform.
+bool IsOfUser(const absl::Status& status) {
+  const std::string reason = ReasonOf(status);
+  return reason == "subject_token_invalid" || reason == kPlatformNotGranted || absl::IsInvalidArgument(status);
 }
 
-// Of metadata "authorization"; empty if there is none.
-absl::StatusOr<absl::string_view> BearerOf(const grpc::ServerContextBase& context) {
-  const auto [first, last] = context.client_metadata().equal_range("authorization");
-  if (first == last) {
-    return absl::string_view();
-  }
-  if (std::next(first) != last) {
-    return Unknown("more than one authorization in the metadata");
-  }
-  constexpr absl::string_view kScheme = "bearer ";
-  const absl::string_view value(first->second.data(), first->second.size());
-  if (!absl::StartsWithIgnoreCase(value, kScheme)) {
-    return Unknown("authorization in the metadata must be \"Bearer\" and a service-account token");
-  }
-  const absl::string_view token = absl::StripAsciiWhitespace(value.substr(kScheme.size()));
-  if (token.empty() || token.size() > kMaxTokenBytes) {
-    return Unknown("the service-account token is empty or longer than 16 KiB");
-  }
-  return token;
-}
-
-absl::Status CheckUser(const v1::PlatformUser& user) {
-  switch (user.user_case()) {
-    case v1::PlatformUser::kSubjectToken:
-      return user.subject_token().empty() || user.subject_token().size() > kMaxTokenBytes
-                 ? InvalidField("user.subject_token", "must be 1 to 16384 bytes")
-                 : absl::OkStatus();
-    case v1::PlatformUser::kSubject:
-      return user.subject().empty() || user.subject().size() > kMaxSubjectBytes
-                 ? InvalidField("user.subject", "must be 1 to 512 bytes, such as corp:00u1")
-                 : absl::OkStatus();
-    default:
-      return InvalidField("user", "is required: subject_token, or subject");
-  }
-}
-
-// "ipv4:192.0.2.1:4321", "ipv6:[::1]:4321".
-std::string HostOf(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
-
-// Lengths before the parts: "a" + "bc" must not be "ab" + "c".
-void Append(absl::string_view part, std::string& out) { absl::StrAppend(&out, part.size(), ":", part); }
-
-std::string IdentityOf(const Showing& showing) {
-  std::string text;
-  for (const std::string& uri : showing.names.uris) {
-    Append(absl::StrCat("uri ", uri), text);
-  }
-  for (const std::string& name : showing.names.dns_names) {
-    Append(absl::StrCat("dns ", name), text);
-  }
-  Append(showing.token.empty() ? "" : Sha256(showing.token), text);
-  return Sha256(text);
-}
-
-std::string KeyOf(const Showing& showing) {
-  const v1::PlatformUser& user = *showing.user;
-  return Sha256(absl::StrCat(showing.identity, static_cast<int>(user.user_case()), " ",
-                             Sha256(user.has_subject_token() ? user.subject_token() : user.subject())));
+absl::Time LastUseOf(const Passport& passport, absl::Time now) {
+  return passport.expires_at - std::min(kMargin, std::max(absl::ZeroDuration(), (passport.expires_at - now) / 10));
 }
 
 // Of the first two segments, as the registry's invalidations name a token; empty if it has none.
@@ -123,7 +75,6 @@ absl::Status ForCaller(const absl::Status& status) {
     case absl::StatusCode::kUnauthenticated:
     case absl::StatusCode::kPermissionDenied:
     case absl::StatusCode::kInvalidArgument:
-    case absl::StatusCode::kResourceExhausted:
       return status;
     default:
       break;
@@ -135,21 +86,6 @@ absl::Status ForCaller(const absl::Status& status) {
 }
 
 }  // namespace
-
-absl::StatusOr<Showing> ShowingOf(const grpc::ServerContextBase& context, const v1::PlatformUser& user) {
-  Showing showing;
-  showing.names = PeerNamesOf(context);
-  ASSIGN_OR_RETURN(showing.token, BearerOf(context));
-  if (showing.names.empty() && showing.token.empty()) {
-    return Unknown("a client certificate with a URI or DNS name, or a service-account token, is required");
-  }
-  RETURN_IF_ERROR(CheckUser(user));
-  showing.user = &user;
-  showing.address = HostOf(context.peer());
-  showing.identity = IdentityOf(showing);
-  showing.key = KeyOf(showing);
-  return showing;
-}
 
 PlatformDoor::PlatformDoor(const std::shared_ptr<grpc::Channel>& authn, const PassportVerifier& verifier,
                            const ControlStream& control, PlatformMetrics& metrics, TaskRunner& runner,
@@ -174,6 +110,49 @@ absl::Duration PlatformDoor::Wait(const Showing& showing, bool stranger) {
                   : questions_.Take(showing.identity, kQuestions, now);
 }
 
+std::optional<PlatformDoor::Met> PlatformDoor::MetAs(const Showing& showing) const {
+  MutexLock lock(mu_);
+  const auto found = met_.find(showing.identity);
+  return found == met_.end() ? std::nullopt : std::make_optional(found->second);
+}
+
+size_t PlatformDoor::MostFlights(const std::string& identity) const {
+  return met_.count(identity) == 0 ? 1 : kMaxFlightsEach;
+}
+
+bool PlatformDoor::Park(const Showing& showing, Callback& done) {
+  const auto found = lines_.find(showing.identity);
+  if (found == lines_.end() || found->second.flights < MostFlights(showing.identity) ||
+      found->second.parked.size() >= kMaxParkedEach || parked_ >= kMaxParked) {
+    return false;
+  }
+  found->second.parked.push_back({showing, std::move(done)});
+  ++parked_;
+  return true;
+}
+
+std::shared_ptr<PlatformDoor::Flight> PlatformDoor::Begin(const Showing& showing, absl::Duration* wait) {
+  const bool stranger = met_.count(showing.identity) == 0;
+  const auto line = lines_.find(showing.identity);
+  *wait = Wait(showing, stranger);
+  if (flights_.size() >= kMaxFlights || (stranger && strangers_ >= kMaxStrangers) ||
+      (line != lines_.end() && line->second.flights >= MostFlights(showing.identity))) {
+    *wait = std::max(*wait, absl::Seconds(1));
+  }
+  if (*wait > absl::ZeroDuration()) {
+    return nullptr;
+  }
+  auto flight = std::make_shared<Flight>();
+  flight->mark = cache_.Mark();
+  flight->stranger = stranger;
+  flight->identity = showing.identity;
+  flight->address = showing.address;
+  strangers_ += stranger ? 1 : 0;
+  ++lines_[showing.identity].flights;
+  flights_[showing.key] = flight;
+  return flight;
+}
+
 void PlatformDoor::Ask(const Showing& showing, Callback done) {
   std::shared_ptr<Flight> flight;
   absl::Duration wait;
@@ -183,23 +162,16 @@ void PlatformDoor::Ask(const Showing& showing, Callback done) {
       found->second->waiters.push_back(std::move(done));
       return;
     }
-    const bool stranger = met_.count(showing.identity) == 0;
-    wait = Wait(showing, stranger);
-    if (flights_.size() >= kMaxFlights || (stranger && strangers_ >= kMaxStrangers)) {
-      wait = std::max(wait, absl::Seconds(1));
+    if (Park(showing, done)) {
+      return;
     }
-    if (wait == absl::ZeroDuration()) {
-      flight = std::make_shared<Flight>();
-      flight->mark = cache_.Mark();
-      flight->stranger = stranger;
-      flight->identity = showing.identity;
-      flight->address = showing.address;
-      strangers_ += stranger ? 1 : 0;
-      flights_[showing.key] = flight;
+    flight = Begin(showing, &wait);
+    if (flight != nullptr) {
+      flight->waiters.push_back(std::move(done));
     }
   }
   if (flight == nullptr) {
-    return done(TooMany("too many callers have to be told apart at this moment", wait));
+    return done(TooMany(wait));
   }
   AuthenticatePlatformRequest& request = flight->request;
   *request.mutable_certificate_uris() = {showing.names.uris.begin(), showing.names.uris.end()};
@@ -210,12 +182,8 @@ void PlatformDoor::Ask(const Showing& showing, Callback done) {
   } else {
     request.set_subject(showing.user->subject());
   }
-  {
-    MutexLock lock(mu_);
-    flight->waiters.push_back(std::move(done));
-  }
   if (!runner_.Post([this, key = showing.key, flight] { Run(key, flight); })) {
-    Land(showing.key, flight, WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1)));
+    Land(std::string(showing.key), flight, GatewayUnavailable("too many requests wait here"));
   }
 }
 
@@ -255,7 +223,7 @@ AdmissionCache::Answer PlatformDoor::Believe(const AuthenticatePlatformRequest& 
   admission->rate_limit = response.rate_limit();
   admission->rate_burst = response.rate_burst();
   admission->asked_at = now;
-  admission->valid_until = std::min(FromTimestamp(response.valid_until()), admission->passport.expires_at);
+  admission->valid_until = std::min(FromTimestamp(response.valid_until()), LastUseOf(admission->passport, now));
   AddEnd("TOKEN", SigningDigest(request.service_account_token()), admission->ended_by);
   AddEnd("TOKEN", SigningDigest(request.subject_token()), admission->ended_by);
   AddEnd("SESSION", response.session_id(), admission->ended_by);
@@ -264,29 +232,74 @@ AdmissionCache::Answer PlatformDoor::Believe(const AuthenticatePlatformRequest& 
   return SharedAdmission(std::move(admission));
 }
 
+void PlatformDoor::Resume(const std::string& identity) {
+  while (true) {
+    Parked next;
+    {
+      MutexLock lock(mu_);
+      const auto found = lines_.find(identity);
+      if (found == lines_.end()) {
+        return;
+      }
+      Line& line = found->second;
+      if (line.parked.empty() && line.flights == 0) {
+        lines_.erase(found);
+        return;
+      }
+      if (line.parked.empty() || line.flights >= MostFlights(identity)) {
+        return;
+      }
+      next = std::move(line.parked.front());
+      line.parked.pop_front();
+      --parked_;
+    }
+    if (const auto known = Known(next.showing); known.has_value()) {
+      next.done(*known);
+    } else {
+      Ask(next.showing, std::move(next.done));
+    }
+  }
+}
+
 void PlatformDoor::Land(const std::string& key, const std::shared_ptr<Flight>& flight,
                         const AdmissionCache::Answer& answer) {
   const absl::Duration now = clock_.Elapsed();
+  const std::string& identity = flight->identity;
   std::vector<Callback> waiters;
+  std::deque<Parked> in_vain;
   {
     MutexLock lock(mu_);
     flights_.erase(key);
     strangers_ -= flight->stranger ? 1 : 0;
+    Line& line = lines_[identity];
+    --line.flights;
     waiters.swap(flight->waiters);
     if (answer.ok()) {
-      if (met_.size() >= kMaxIdentities && met_.count(flight->identity) == 0) {
+      if (met_.size() >= kMaxIdentities && met_.count(identity) == 0) {
         met_.erase(std::min_element(met_.begin(), met_.end(),
-                                    [](const auto& a, const auto& b) { return a.second < b.second; }));
+                                    [](const auto& a, const auto& b) { return a.second.last < b.second.last; }));
       }
-      met_[flight->identity] = now;
+      const Admission& admission = **answer;
+      met_[identity] = {admission.platform, admission.rate_limit, admission.rate_burst, admission.counters, now};
+    } else if (IsRefusal(answer.status()) && !IsOfUser(answer.status())) {
+      met_.erase(identity);  // It is no platform any more.
+    }
+    if (met_.count(identity) == 0 && !answer.ok() && !IsOfUser(answer.status())) {
+      // Who is nobody, or cannot be told, is that for every user.
+      in_vain.swap(line.parked);
+      parked_ -= in_vain.size();
     }
   }
-  if (flight->stranger && !answer.ok()) {
+  if (flight->stranger && IsRefusal(answer.status())) {
     refusals_.Take(flight->address, kRefusals, now);
   }
   for (const Callback& waiter : waiters) {
     waiter(answer);
   }
+  for (const Parked& parked : in_vain) {
+    parked.done(answer);
+  }
+  Resume(identity);
 }
 
 void PlatformDoor::Obey(const ControlUpdate& update) {

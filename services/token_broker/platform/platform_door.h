@@ -1,43 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include <grpcpp/channel.h>
-#include <grpcpp/server_context.h>
 
 #include "common/caller/passport.h"
 #include "common/clock.h"
 #include "common/mutex.h"
 #include "common/rpc/control_stream.h"
-#include "common/rpc/peer_names.h"
 #include "sallyport/authn/v1/platforms.grpc.pb.h"
-#include "sallyport/token_broker/v1/platform.pb.h"
 #include "services/token_broker/platform/admission.h"
 #include "services/token_broker/platform/admission_cache.h"
 #include "services/token_broker/platform/budgets.h"
+#include "services/token_broker/platform/showing.h"
 #include "services/token_broker/task_runner.h"
 
 namespace sallyport::token_broker {
-
-// What a caller shows of itself, and for whom it asks. Views into the RPC: lives as long as that.
-struct Showing {
-  PeerNames names;          // Of its certificate.
-  absl::string_view token;  // Of its service account; empty: none.
-  const v1::PlatformUser* user = nullptr;
-  std::string address;  // Of its host, without the port.
-  // Digests: of names and token, and of everything.
-  std::string identity;
-  std::string key;
-};
-// INVALID_ARGUMENT without a user; UNAUTHENTICATED reason platform_unknown without certificate and token.
-absl::StatusOr<Showing> ShowingOf(const grpc::ServerContextBase& context, const v1::PlatformUser& user);
 
 // Tells which platform calls, and that it may ask for this user: by what authn says of everything that was shown, which
 // is kept until it must be asked again (admission_cache.h). Thread-safe.
@@ -51,9 +37,20 @@ class PlatformDoor {
 
   // From memory; nothing if authn has to be asked. Never blocks.
   std::optional<AdmissionCache::Answer> Known(const Showing& showing);
-  // Asks authn, once for all who show the same; `done` runs on another thread, or at once where nobody is asked. Errors
-  // as in platforms.proto; RESOURCE_EXHAUSTED with retry_after for strangers whose guesses are too many, and for
-  // platforms that bring too many users at once.
+  // The platform that was last admitted with these names and this token, for whatever user.
+  struct Met {
+    std::string platform;
+    double rate_limit = 0;
+    int rate_burst = 0;
+    PlatformCounters* counters = nullptr;
+    absl::Duration last;
+  };
+  std::optional<Met> MetAs(const Showing& showing) const;
+  // Asks authn, once for all who show the same; `done` runs on another thread, or at once where nobody is asked. What
+  // is shown for another user than one that is being asked about waits: with a caller who was never admitted until it
+  // is known who that is, with a platform while it has many questions. Errors as in platforms.proto; RESOURCE_EXHAUSTED
+  // reason too_many_callers with retry_after for strangers whose guesses are too many, and for platforms that bring too
+  // many users at once.
   void Ask(const Showing& showing, Callback done);
 
   // What has ended meanwhile.
@@ -68,8 +65,24 @@ class PlatformDoor {
     authn::v1::AuthenticatePlatformRequest request;
     std::vector<Callback> waiters;
   };
+  struct Parked {
+    Showing showing;
+    Callback done;
+  };
+  // Of one identity. There while it has flights or anything waits for one.
+  struct Line {
+    size_t flights = 0;
+    std::deque<Parked> parked;
+  };
   // Zero if authn may be asked.
   absl::Duration Wait(const Showing& showing, bool stranger);
+  size_t MostFlights(const std::string& identity) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Whether it waits for another of its identity; `done` has been taken then.
+  bool Park(const Showing& showing, Callback& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Null if there are too many: then `wait` says for how long.
+  std::shared_ptr<Flight> Begin(const Showing& showing, absl::Duration* wait) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Asks what has waited.
+  void Resume(const std::string& identity);
   void Run(const std::string& key, const std::shared_ptr<Flight>& flight);
   AdmissionCache::Answer AskAuthn(const Flight& flight);
   AdmissionCache::Answer Believe(const authn::v1::AuthenticatePlatformRequest& request,
@@ -86,11 +99,12 @@ class PlatformDoor {
   // By the address of strangers, who are charged for refusals; and by the identity of platforms, for every question.
   Budgets refusals_;
   Budgets questions_;
-  Mutex mu_;
+  mutable Mutex mu_;
   std::map<std::string, std::shared_ptr<Flight>> flights_ ABSL_GUARDED_BY(mu_);
-  int strangers_ ABSL_GUARDED_BY(mu_) = 0;  // Of flights.
-  // Identities that were admitted, and when last.
-  std::map<std::string, absl::Duration> met_ ABSL_GUARDED_BY(mu_);
+  int strangers_ ABSL_GUARDED_BY(mu_) = 0;                  // Of flights.
+  std::map<std::string, Line> lines_ ABSL_GUARDED_BY(mu_);  // By identity.
+  size_t parked_ ABSL_GUARDED_BY(mu_) = 0;
+  std::map<std::string, Met> met_ ABSL_GUARDED_BY(mu_);  // By identity.
 };
 
 }  // namespace sallyport::token_broker

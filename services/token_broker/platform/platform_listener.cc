@@ -16,6 +16,7 @@
 #include "services/token_broker/platform/platform_accounts.h"
 #include "services/token_broker/platform/platform_door.h"
 #include "services/token_broker/platform/platform_metrics.h"
+#include "services/token_broker/platform/platform_refusals.h"
 #include "services/token_broker/platform/platform_service.h"
 #include "services/token_broker/platform/platform_tokens.h"
 #include "services/token_broker/task_runner.h"
@@ -69,6 +70,7 @@ struct PlatformListener::State {
   std::unique_ptr<DeferredAudit> audit;
   std::unique_ptr<CallGuard> guard;
   PlatformMetrics metrics;
+  std::unique_ptr<PlatformRefusals> refusals;
   Budgets rates{kMaxPlatforms};
   std::unique_ptr<PlatformAccounts> accounts;
   // Of their own: platforms do not take the threads of those who call servers.
@@ -90,6 +92,7 @@ absl::StatusOr<std::unique_ptr<PlatformListener>> PlatformListener::Start(const 
   ASSIGN_OR_RETURN(CallGuard guard, CallGuard::Create(PlatformMethodTables()));
   state.guard = std::make_unique<CallGuard>(std::move(guard));
   state.audit = std::make_unique<DeferredAudit>(parts.segments);
+  state.refusals = std::make_unique<PlatformRefusals>(*state.audit, parts.clock);
   state.accounts = std::make_unique<PlatformAccounts>(public_url, parts.control, parts.accounts, parts.key, parts.audit,
                                                       parts.clock);
   state.runner = std::make_unique<TaskRunner>(options.max_threads, kMaxQueue);
@@ -97,17 +100,18 @@ absl::StatusOr<std::unique_ptr<PlatformListener>> PlatformListener::Start(const 
       std::make_unique<PlatformDoor>(authn, parts.verifier, parts.control, state.metrics, *state.runner, parts.clock);
   state.tokens = std::make_unique<PlatformTokens>(parts.control, parts.secrets, parts.connections, *state.accounts,
                                                   *state.audit, *state.runner, parts.clock);
-  const auto factory = [&state, &parts](const std::shared_ptr<const PeerIdentity>& peer) {
+  // Called again later, when `parts` is gone.
+  const auto factory = [&state, clock = &parts.clock](const std::shared_ptr<const PeerIdentity>& peer) {
     RpcHandler::Options handler;
     handler.service = kPlatformService;
     handler.guard = state.guard.get();
     handler.peer = peer;
-    handler.clock = &parts.clock;
+    handler.clock = clock;
     // No verifier: a passport in a platform's metadata is refused, whosever it is.
     std::vector<std::unique_ptr<grpc::Service>> services;
-    services.push_back(
-        std::make_unique<PlatformService>(handler, PlatformService::Parts{*state.door, *state.tokens, *state.accounts,
-                                                                          state.metrics, state.rates, *state.runner}));
+    services.push_back(std::make_unique<PlatformService>(
+        handler, PlatformService::Parts{*state.door, *state.tokens, *state.accounts, state.metrics, *state.refusals,
+                                        state.rates, *state.runner}));
     return services;
   };
   absl::StatusOr<std::unique_ptr<RpcServer>> server = RpcServer::Start(options, factory);

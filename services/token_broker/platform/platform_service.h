@@ -12,6 +12,7 @@
 #include "services/token_broker/platform/platform_accounts.h"
 #include "services/token_broker/platform/platform_door.h"
 #include "services/token_broker/platform/platform_metrics.h"
+#include "services/token_broker/platform/platform_refusals.h"
 #include "services/token_broker/platform/platform_tokens.h"
 
 namespace sallyport::token_broker {
@@ -32,6 +33,7 @@ class PlatformService final : public v1::Platform::CallbackService {
     PlatformTokens& tokens;
     PlatformAccounts& accounts;
     PlatformMetrics& metrics;
+    PlatformRefusals& refusals;
     Budgets& rates;
     TaskRunner& runner;
   };
@@ -53,13 +55,15 @@ class PlatformService final : public v1::Platform::CallbackService {
   using Act = std::function<void(const SharedAdmission&, Done)>;
   struct Call;
 
+  // `app`: the one that is asked for, if any.
   grpc::ServerUnaryReactor* Handle(PlatformMethod method, grpc::CallbackServerContext* context,
-                                   const v1::PlatformUser& user, Act act);
+                                   const v1::PlatformUser& user, const std::string& app, Act act);
   // For what blocks.
   template <typename Response, typename Work>
-  Act Behind(Response* response, Work work);
-  absl::Status CheckRate(const Admission& admission);
+  Act Behind(const grpc::CallbackServerContext* context, Response* response, Work work);
+  absl::Status CheckRate(const std::string& platform, double rate_limit, int rate_burst);
   void Proceed(const std::shared_ptr<Call>& call, const AdmissionCache::Answer& answer);
+  void Note(const Call& call, const absl::Status& status) const;
   void End(Call& call, const absl::Status& status) const;
 
   RpcHandler rpc_;

@@ -6,9 +6,9 @@
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
-#include "services/token_broker/errors.h"
 #include "services/token_broker/freshness.h"
 #include "services/token_broker/names.h"
+#include "services/token_broker/platform/platform_errors.h"
 #include "services/token_broker/provider_trouble.h"
 
 namespace sallyport::token_broker {
@@ -46,6 +46,7 @@ struct PlatformTokens::Ask {
   Good good;
   Lacking lacking;
   Done done;
+  Gone gone;
   std::shared_ptr<const RegistrySnapshot> snapshot;  // Keeps the app alive.
   AccountWish wish;
   Connections::Need need;
@@ -73,23 +74,22 @@ absl::Status PlatformTokens::Prepare(const std::string& app_slug, Ask& ask) cons
 }
 
 void PlatformTokens::Get(const v1::GetTokenRequest& request, SharedAdmission admission, v1::GetTokenResponse* response,
-                         Done done) {
+                         Done done, Gone gone) {
   const auto ask = std::make_shared<Ask>();
   ask->admission = std::move(admission);
   ask->done = std::move(done);
+  ask->gone = std::move(gone);
   ask->wish.account = request.account();
   ask->wish.scopes.assign(request.scopes().begin(), request.scopes().end());
   ask->need.refused_generation = request.refused_generation();
   ask->need.refused_version = request.refused_version();
   const absl::StatusOr<absl::Duration> least = LeastOf(request);
   if (const absl::Status status = least.ok() ? Prepare(request.app(), *ask) : least.status(); !status.ok()) {
-    return End(*ask, status);
+    return ask->done(status);
   }
   ask->need.least = *least;
   ask->good = [this, response](const Ask& asked, const SharedConnection& view) { return Give(asked, *view, response); };
-  ask->lacking = [this](const Ask& asked) {
-    return accounts_.LinkRequired(asked.wish, *asked.snapshot, *asked.admission);
-  };
+  ask->lacking = [this](const Ask& asked) { return AskForLink(asked); };
   const registry::v1::App& app = *ask->wish.app;
   ask->binding = secrets_.KnownBinding("app_binding", app.uid(), app.binding().version());
   if (ask->binding != nullptr) {
@@ -101,15 +101,16 @@ void PlatformTokens::Get(const v1::GetTokenRequest& request, SharedAdmission adm
 }
 
 void PlatformTokens::StartLink(const v1::StartUserLinkRequest& request, SharedAdmission admission,
-                               v1::StartUserLinkResponse* response, Done done) {
+                               v1::StartUserLinkResponse* response, Done done, Gone gone) {
   const auto ask = std::make_shared<Ask>();
   ask->admission = std::move(admission);
   ask->done = std::move(done);
+  ask->gone = std::move(gone);
   ask->wish.account = request.account();
   ask->wish.scopes.assign(request.scopes().begin(), request.scopes().end());
   ask->wish.return_to = request.return_to();
   if (const absl::Status status = Prepare(request.app(), *ask); !status.ok()) {
-    return End(*ask, status);
+    return ask->done(status);
   }
   ask->good = [response](const Ask& /*asked*/, const SharedConnection& /*view*/) {
     response->set_linked(true);
@@ -123,8 +124,14 @@ void PlatformTokens::StartLink(const v1::StartUserLinkRequest& request, SharedAd
 }
 
 void PlatformTokens::Behind(const AskPtr& ask, std::function<void()> task) {
-  if (!runner_.Post(std::move(task))) {
-    End(*ask, WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1)));
+  const bool taken = runner_.Post([ask, task = std::move(task)] {
+    if (ask->gone()) {
+      return ask->done(absl::CancelledError());
+    }
+    task();
+  });
+  if (!taken) {
+    ask->done(GatewayUnavailable("too many requests wait here"));
   }
 }
 
@@ -134,7 +141,7 @@ void PlatformTokens::Look(const AskPtr& ask) {
     absl::StatusOr<std::shared_ptr<const SecretReader::Binding>> binding =
         secrets_.ReadBinding("app_binding", app.uid(), app.binding().version());
     if (!binding.ok()) {
-      return End(*ask, binding.status());
+      return ask->done(binding.status());
     }
     ask->binding = *std::move(binding);
   }
@@ -144,11 +151,11 @@ void PlatformTokens::Look(const AskPtr& ask) {
 void PlatformTokens::Judge(const AskPtr& ask, const absl::StatusOr<SharedConnection>& view) {
   const registry::v1::App& app = *ask->wish.app;
   if (!view.ok()) {
-    return End(*ask, NameProvider(view.status(), NameOf(app)));
+    return ask->done(NameProvider(view.status(), NameOf(app)));
   }
   const absl::StatusOr<AccountCheck> check = CheckAccount(app, *ask->binding, **view, ask->wish.scopes, clock_.Now());
   if (!check.ok()) {
-    return End(*ask, check.status());
+    return ask->done(check.status());
   }
   if (check->unsealed) {
     // Not while the caller waits; and if there is no room now, at the next call.
@@ -156,28 +163,25 @@ void PlatformTokens::Judge(const AskPtr& ask, const absl::StatusOr<SharedConnect
         [this, ask] { connections_.SealProvenance(ask->need.key, ask->need.passport, ask->binding->name); });
   }
   if (check->link.has_value()) {
-    return Behind(ask, [this, ask] { End(*ask, ask->lacking(*ask)); });
+    return Behind(ask, [this, ask] { ask->done(ask->lacking(*ask)); });
   }
-  End(*ask, ask->good(*ask, *view));
+  ask->done(ask->good(*ask, *view));
 }
 
-void PlatformTokens::End(const Ask& ask, const absl::Status& status) const {
-  if (absl::IsPermissionDenied(status)) {
-    AuditLog::Entry entry{.type = "platform.token", .decision = audit::v1::DECISION_DENIED, .rule = ReasonOf(status)};
-    entry.subject = ask.admission->passport.subject;
-    entry.actor = ask.admission->platform;
-    if (ask.wish.app != nullptr) {
-      entry.details = {{"app", ask.wish.app->slug()}};
-    }
-    audit_.Record(entry, clock_.Now()).IgnoreError();  // A refusal stands with or without its record.
+absl::Status PlatformTokens::AskForLink(const Ask& ask) const {
+  const absl::Status status = accounts_.LinkRequired(ask.wish, *ask.snapshot, *ask.admission);
+  if (ReasonOf(status) == "link_required") {
+    RETURN_IF_ERROR(audit_.Record(OfferOf(ask.wish, *ask.admission), clock_.Now()));
   }
-  ask.done(status);
+  return status;
 }
 
 absl::Status PlatformTokens::Give(const Ask& ask, const ConnectionView& view, v1::GetTokenResponse* response) const {
   const std::vector<std::string> origins = OriginsOf(*ask.wish.app, *ask.binding);
   if (origins.empty()) {
-    return error::OriginNotAllowed("tokens of this app");
+    return WithReason(absl::FailedPreconditionError("tokens of this app may not be sent to any of its allowed origins; "
+                                                    "a credential-admin can allow them"),
+                      kNoAllowedOrigin);
   }
   AuditLog::Entry entry{.type = "platform.token", .subject = ask.admission->passport.subject};
   entry.actor = ask.admission->platform;

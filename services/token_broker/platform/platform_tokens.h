@@ -23,6 +23,8 @@ namespace sallyport::token_broker {
 class PlatformTokens {
  public:
   using Done = std::function<void(absl::Status)>;
+  // Whether nobody waits for the answer any more.
+  using Gone = std::function<bool()>;
 
   // All outlive this.
   PlatformTokens(const ControlStream& control, SecretReader& secrets, Connections& connections,
@@ -30,10 +32,11 @@ class PlatformTokens {
 
   // Errors as in platform.proto. `done` runs once, `response` having been filled before: at once on this thread where
   // the answer is in memory, else on another. Never blocks. Request and response live until then.
-  void Get(const v1::GetTokenRequest& request, SharedAdmission admission, v1::GetTokenResponse* response, Done done);
+  void Get(const v1::GetTokenRequest& request, SharedAdmission admission, v1::GetTokenResponse* response, Done done,
+           Gone gone);
   // Says `linked` where Get would give a token.
   void StartLink(const v1::StartUserLinkRequest& request, SharedAdmission admission,
-                 v1::StartUserLinkResponse* response, Done done);
+                 v1::StartUserLinkResponse* response, Done done, Gone gone);
 
  private:
   // One account that is asked for.
@@ -48,9 +51,10 @@ class PlatformTokens {
   // Looks further than memory.
   void Look(const AskPtr& ask);
   void Judge(const AskPtr& ask, const absl::StatusOr<SharedConnection>& view);
-  // Runs it on a thread that may block.
+  // Where the user links the account, on record.
+  absl::Status AskForLink(const Ask& ask) const;
+  // Runs it on a thread that may block, unless the caller has gone by then.
   void Behind(const AskPtr& ask, std::function<void()> task);
-  void End(const Ask& ask, const absl::Status& status) const;
   absl::Status Give(const Ask& ask, const ConnectionView& view, v1::GetTokenResponse* response) const;
 
   const ControlStream& control_;

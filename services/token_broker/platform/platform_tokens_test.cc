@@ -157,8 +157,9 @@ TEST_F(PlatformTokensTest, TokenThatMayGoNowhereIsNotGiven) {
   app_->add_allowed_upstream_origins("https://evil.example");
   TokenBrokerServer& broker = StartBroker();
   const auto refused = GetToken(Chat(broker), TokenFor("ada"));
-  EXPECT_THAT(refused, StatusIs(Code::kPermissionDenied));
-  EXPECT_EQ(ReasonOf(refused.status()), "origin_not_allowed");
+  EXPECT_THAT(refused, StatusIs(Code::kFailedPrecondition, "a credential-admin can allow them"));
+  EXPECT_EQ(ReasonOf(refused.status()), "no_allowed_origin");
+  EXPECT_EQ(Audited("platform.token", "no_allowed_origin").decision(), audit::v1::DECISION_DENIED);
 }
 
 TEST_F(PlatformTokensTest, TokenThatEndsTooSoonIsRenewedFirst) {
