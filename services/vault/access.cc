@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/vault/access.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
@@ -85,6 +86,9 @@ absl::Status ForSomethingElse() {
 
 using Purpose = Passport::Purpose;
 
+// A platform gets tokens of accounts at apps, never those of the sign-in itself.
+bool IsForPlatforms(const RecordId& id) { return id.kind == "connection" && !absl::StartsWith(id.name, "sso:"); }
+
 bool IsPurpose(const Caller& caller, Purpose purpose) {
   return caller.passport.has_value() && caller.passport->purpose == purpose;
 }
@@ -135,7 +139,7 @@ absl::Status CheckUserRecord(const Caller& caller, Operation operation, const Re
     return Names(caller.passport->end, id) ? absl::OkStatus() : ForSomethingElse();
   }
   RETURN_IF_ERROR(CheckOwner(caller, id.owner, false));
-  if (caller.passport->purpose == Purpose::kPlatform && id.kind != "connection") {
+  if (caller.passport->purpose == Purpose::kPlatform && !IsForPlatforms(id)) {
     return ForSomethingElse();
   }
   if (operation == Operation::kRename && caller.passport->purpose != Purpose::kApi) {
@@ -241,7 +245,7 @@ bool MaySee(const Caller& caller, const RecordId& id) {
   if (IsPurpose(caller, Purpose::kEnd)) {
     return Names(caller.passport->end, id);
   }
-  return !IsPurpose(caller, Purpose::kPlatform) || id.kind == "connection";
+  return !IsPurpose(caller, Purpose::kPlatform) || IsForPlatforms(id);
 }
 
 absl::Status CheckDeleteOwner(const Caller& caller, const Owner& owner) {

@@ -21,8 +21,9 @@ const char* OperationName(Operation operation);
 // passport_required, passport_mismatch or role_missing.
 //
 // A passport is the owner's if they are its subject and it is of purpose call, api or link. One of purpose platform
-// counts for their connections only, and one of purpose sign_in for the Put of that sign-in's connection. The subject
-// of one of purpose end is an administrator: it counts for what it names, in the methods that take it.
+// counts for their connections only, without those of sign-ins (sso:<connector>), and one of purpose sign_in for the
+// Put of that sign-in's connection. The subject of one of purpose end is an administrator: it counts for what it names,
+// in the methods that take it.
 absl::Status CheckAccess(const Caller& caller, Operation operation, const RecordId& id);
 
 // The part of CheckAccess without the passport: for a lease, which alone authorises, for a lease for maintenance, which

@@ -178,6 +178,9 @@ TEST(AccessTest, APlatformsPassportIsForConnectionsOnly) {
   const Owner ada = {"user", "corp:ada"};
   EXPECT_EQ(Allowed(platform, kConnection), "get put delete list lease");
   EXPECT_EQ(Allowed(platform, kUserCredential), "");
+  EXPECT_EQ(Allowed(platform, kSignIn), "") << "nobody's sign-in is a platform's business";
+  EXPECT_FALSE(CheckAccess(platform, Operation::kOwe, kSignIn).ok());
+  EXPECT_FALSE(MaySee(platform, kSignIn));
   EXPECT_EQ(Allowed(platform, {{"user", "corp:eve"}, "connection", "app_1"}), "");
   EXPECT_THAT(CheckListOwner(platform, ada, "connection"), IsOk());
   EXPECT_FALSE(CheckListOwner(platform, ada, "credential").ok());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the vault does while its audit outbox is full.
+// Events, and what the vault does while its audit outbox is full.
 #include "services/vault/audit_trail.h"
 
 #include <gtest/gtest.h>
@@ -17,6 +17,15 @@ using testing::Connection;
 using testing::Harness;
 using testing::Service;
 using Code = absl::StatusCode;
+
+TEST(MakeEventTest, WhatAPlatformDoesNamesThePlatform) {
+  Caller caller = Broker("corp:ada", Passport::Purpose::kPlatform);
+  caller.passport->actor = "chat";
+  const audit::v1::Event event = MakeEvent("secret.read", audit::v1::DECISION_ALLOWED, "get", caller);
+  EXPECT_EQ(event.actor(), "chat");
+  EXPECT_EQ(event.subject(), "corp:ada");
+  EXPECT_EQ(MakeEvent("secret.read", audit::v1::DECISION_ALLOWED, "get", Broker()).actor(), "");
+}
 
 class FullOutboxTest : public ::testing::Test {
  protected:

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 
@@ -82,6 +83,10 @@ inline absl::Status VersionConflict() { return Aborted("expected_version is not 
 inline absl::Status LeaseUnknown() { return Aborted("no such lease on this record", "lease_unknown"); }
 inline absl::Status TagMismatch() {
   return WithReason(absl::DataLossError("the record does not open under its own identity"), "tag_mismatch");
+}
+// Connections, without those of sign-ins.
+inline bool IsForPlatforms(const RecordName& name) {
+  return name.kind() == "connection" && !absl::StartsWith(name.name(), "sso:");
 }
 inline absl::Status PassportRequired() { return Denied("records of a user need a passport", "passport_required"); }
 inline absl::Status ForSomethingElse() {
