@@ -7,7 +7,10 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 
 #include "common/config/service_config.h"
 #include "common/error.h"
@@ -25,6 +28,7 @@ namespace {
 using config::v1::KubernetesCluster;
 
 constexpr size_t kMaxClaim = 512;
+constexpr absl::string_view kApiServer = "kubernetes.default.svc";
 
 bool IsClaimText(const std::string& text) {
   return !text.empty() && text.size() <= kMaxClaim && std::all_of(text.begin(), text.end(), [](char c) {
@@ -33,6 +37,14 @@ bool IsClaimText(const std::string& text) {
 }
 
 std::string FieldOf(int index) { return absl::StrCat("kubernetes[", index, "]"); }
+
+// What API servers call themselves where nothing else is configured: https://kubernetes.default.svc[.<cluster domain>],
+// which every pod's default token has as its audience, whatever the issuer is.
+bool IsApiServers(absl::string_view audience) {
+  absl::ConsumePrefix(&audience, "https://");
+  absl::ConsumeSuffix(&audience, "/");
+  return audience == kApiServer || absl::StartsWith(audience, absl::StrCat(kApiServer, "."));
+}
 
 // What was said of the clusters before this one.
 struct Seen {
@@ -48,7 +60,7 @@ absl::Status CheckTokens(const std::string& field, const KubernetesCluster& clus
   if (!IsClaimText(cluster.audience())) {
     return InvalidField(audience, "is required: `aud` of the tokens that are meant for the gateway, such as sallyport");
   }
-  if (cluster.audience() == cluster.issuer()) {
+  if (cluster.audience() == cluster.issuer() || IsApiServers(cluster.audience())) {
     return InvalidField(audience,
                         "is the API server's own: whoever has such a token can act in the cluster; project tokens for "
                         "an audience of the gateway's, such as sallyport");

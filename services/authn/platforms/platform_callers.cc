@@ -17,7 +17,8 @@ namespace sallyport::authn::platforms {
 namespace {
 
 constexpr absl::Duration kRetryAfter = absl::Seconds(5);
-constexpr size_t kMaxSubjectValue = 1024;
+// As the vault takes them: whose name is longer has no account there.
+constexpr size_t kMaxSubject = 512;
 constexpr char kCertificate[] = "certificate";
 constexpr char kServiceAccount[] = "service_account";
 constexpr char kBoth[] = "certificate+service_account";
@@ -136,7 +137,7 @@ std::optional<Identity> PlatformCallers::Named(absl::string_view subject) const 
   const Connector* connector =
       colon == absl::string_view::npos ? nullptr : parts_.users.connectors.Find(subject.substr(0, colon));
   const absl::string_view value = connector == nullptr ? "" : subject.substr(colon + 1);
-  if (value.empty() || value.size() > kMaxSubjectValue || std::any_of(value.begin(), value.end(), [](char c) {
+  if (value.empty() || subject.size() > kMaxSubject || std::any_of(value.begin(), value.end(), [](char c) {
         return absl::ascii_iscntrl(static_cast<unsigned char>(c));
       })) {
     return std::nullopt;
@@ -152,6 +153,7 @@ absl::StatusOr<PlatformCallers::User> PlatformCallers::ForWhom(const v1::Authent
                                                                const Platform& platform, absl::Time now,
                                                                PlatformOutcome& outcome) const {
   User user;
+  outcome.user = request.has_subject_token() ? "token" : "named";
   if (request.user_case() == v1::AuthenticatePlatformRequest::kSubjectToken) {
     absl::StatusOr<Authenticator::Verified> verified =
         tokens_.Verify(request.subject_token(), platform.subject_token_audiences(), now);
@@ -216,7 +218,7 @@ absl::StatusOr<v1::AuthenticatePlatformResponse> PlatformCallers::Admit(const Pr
 }
 
 PlatformOutcome PlatformCallers::Decide(const v1::AuthenticatePlatformRequest& request, absl::Time now) const {
-  PlatformOutcome outcome{"", "", "", "", "", "", false, absl::UnavailableError("not decided")};
+  PlatformOutcome outcome{"", "", "", "", "", "", "", false, absl::UnavailableError("not decided")};
   const absl::StatusOr<Proof> proof = WhoCalls(request, now, outcome.check);
   if (!proof.ok()) {
     outcome.response = proof.status();

@@ -144,6 +144,7 @@ TEST_F(PlatformCallersTest, DecisionsAboutAPlatformsUsersAreAudited) {
   EXPECT_EQ(events[0].rule(), "platforms.grants[0]");
   EXPECT_EQ(events[0].user_email(), "ann@x.example");
   EXPECT_EQ(events[0].details().at("proof"), "certificate");
+  EXPECT_EQ(events[0].details().at("user"), "token");
   EXPECT_EQ(events[1].type(), "platform.denied");
   EXPECT_EQ(events[1].decision(), audit::v1::DECISION_DENIED);
   EXPECT_EQ(events[1].subject(), "corp:carl");
@@ -154,6 +155,7 @@ TEST_F(PlatformCallersTest, DecisionsAboutAPlatformsUsersAreAudited) {
   EXPECT_THAT(events[2].subject(), IsEmpty());
   EXPECT_EQ(events[3].actor(), "night");
   EXPECT_EQ(events[3].subject(), "corp:carl");
+  EXPECT_EQ(events[3].details().at("user"), "named");
 }
 
 TEST_F(PlatformCallersTest, APlatformThatAsksWithoutEndDoesNotFillTheAudit) {

@@ -33,7 +33,7 @@ constexpr size_t kMaxDisplayName = 80;
 constexpr size_t kMaxUri = 2048;
 constexpr size_t kMaxDnsName = 253;
 constexpr size_t kMaxAudience = 512;
-constexpr size_t kMaxSubjectValue = 1024;
+constexpr size_t kMaxSubject = 512;
 constexpr double kMaxRate = 1e6;
 constexpr absl::string_view kSpiffe = "spiffe://";
 
@@ -237,10 +237,11 @@ class Checker {
   void CheckUser(const std::string& field, const std::string& user) {
     const size_t colon = user.find(':');
     const std::string value = colon == std::string::npos ? "" : user.substr(colon + 1);
-    if (value.empty() || value.size() > kMaxSubjectValue || std::any_of(value.begin(), value.end(), [](char c) {
+    if (value.empty() || user.size() > kMaxSubject || std::any_of(value.begin(), value.end(), [](char c) {
           return absl::ascii_iscntrl(static_cast<unsigned char>(c));
         })) {
-      return Refuse(field, "must be a subject: <connector>:<value>, as `sallyport audit` shows it");
+      return Refuse(field,
+                    "must be a subject of at most 512 bytes: <connector>:<value>, as `sallyport audit` shows it");
     }
     if (const std::string connector = user.substr(0, colon); !connectors_.contains(connector)) {
       Refuse(field, absl::StrCat("there is no connector \"", connector, "\""));

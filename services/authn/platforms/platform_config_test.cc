@@ -195,6 +195,10 @@ TEST_F(PlatformConfigTest, AGrantSaysWhatAndForWhom) {
        {"", "ann", "corp:", ":ann", "other:ann", "server-x:y", "sallyport:admin-token", "Corp:ann"}) {
     EXPECT_THAT(Grant([&](auto& g) { g.set_users(0, user); }), ElementsAre("platforms[0].grants[0].users[0]")) << user;
   }
+  // As long as the vault takes names of users.
+  EXPECT_THAT(Grant([&](auto& g) { g.set_users(0, "corp:" + std::string(507, 'a')); }), ElementsAre());
+  EXPECT_THAT(Grant([&](auto& g) { g.set_users(0, "corp:" + std::string(508, 'a')); }),
+              ElementsAre("platforms[0].grants[0].users[0]"));
   for (const char* group : {"", "other:team", "corp:"}) {
     EXPECT_THAT(Grant([&](auto& g) { g.set_groups(0, group); }), ElementsAre("platforms[0].grants[0].groups[0]"))
         << group;
@@ -216,6 +220,13 @@ TEST_F(PlatformConfigTest, AClusterSaysWhoseItsTokensAre) {
   EXPECT_THAT(Cluster([](auto& c) { c.clear_issuer(); }), ElementsAre("kubernetes[0].issuer"));
   EXPECT_THAT(Cluster([](auto& c) { c.clear_audience(); }), ElementsAre("kubernetes[0].audience"));
   EXPECT_THAT(Cluster([](auto& c) { c.set_audience(c.issuer()); }), ElementsAre("kubernetes[0].audience"));
+  for (const char* api_server :
+       {"kubernetes.default.svc", "https://kubernetes.default.svc", "https://kubernetes.default.svc/",
+        "https://kubernetes.default.svc.cluster.local", "kubernetes.default.svc.example.org"}) {
+    EXPECT_THAT(Cluster([&](auto& c) { c.set_audience(api_server); }), ElementsAre("kubernetes[0].audience"))
+        << api_server << ", whatever the issuer is";
+  }
+  EXPECT_THAT(Cluster([](auto& c) { c.set_audience("kubernetes.default.svcx"); }), ElementsAre());
   EXPECT_THAT(Cluster([](auto& c) { c.clear_keys(); }), ElementsAre("kubernetes[0]"));
   EXPECT_THAT(Cluster([](auto& c) { c.set_jwks_url("k8s.example"); }), ElementsAre("kubernetes[0].jwksUrl"));
   for (const char* url :

@@ -47,6 +47,7 @@ audit::v1::Event MakePlatformEvent(const PlatformOutcome& outcome) {
   event.set_rule(outcome.rule);
   event.set_status(static_cast<int>(status.code()));
   (*event.mutable_details())["proof"] = outcome.proof;
+  (*event.mutable_details())["user"] = outcome.user;
   if (!outcome.check.empty()) {
     (*event.mutable_details())["check"] = outcome.check;
   }

@@ -29,6 +29,8 @@ struct PlatformOutcome {
   std::string client_id;
   // "certificate", "service_account", "certificate+service_account".
   const char* proof = "";
+  // By what the user was known: "token", "named"; empty: none was.
+  const char* user = "";
   // The grant that covers the user, or the reason of the refusal.
   std::string rule;
   // Which check of a token failed, for the log.

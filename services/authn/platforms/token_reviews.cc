@@ -47,6 +47,7 @@ void TokenReviews::Keep(Answers& answers, size_t max, const std::string& digest,
 
 absl::StatusOr<TokenReviews::Review> TokenReviews::Ask(absl::string_view token, absl::Time now) {
   const std::string digest = Sha256(token);
+  const auto flight = std::make_shared<Flight>();
   {
     MutexLock lock(mu_);
     for (const Answers* answers : {&good_, &bad_}) {
@@ -54,9 +55,17 @@ absl::StatusOr<TokenReviews::Review> TokenReviews::Ask(absl::string_view token, 
         return *std::move(known);
       }
     }
+    if (const auto [found, first] = flights_.emplace(digest, flight); !first) {
+      const std::shared_ptr<Flight> other = found->second;
+      while (!other->answer.has_value()) landed_.wait(mu_);
+      return *other->answer;
+    }
   }
   absl::StatusOr<Review> answer = AskNow(token, now);
   MutexLock lock(mu_);
+  flight->answer = answer;
+  flights_.erase(digest);
+  landed_.notify_all();
   if (answer.ok()) {
     Keep(good_, kMaxGood, digest, {answer, answer->believed_until}, now);
   } else {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <condition_variable>
 #include <cstddef>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -19,7 +21,8 @@ namespace sallyport::authn::platforms {
 
 // Asks a cluster's API server about tokens (TokenReview, authentication.k8s.io/v1), and remembers what it said by the
 // token's digest: that a token is good for a minute, that it is not for 10 s. What an answer cannot be read as is
-// neither: nothing is remembered, and the token is not good. Thread-safe.
+// neither: nothing is remembered, and the token is not good. About one token it is asked once at a time: who comes
+// meanwhile waits for that answer. Thread-safe.
 class TokenReviews {
  public:
   static constexpr absl::Duration kBelieved = absl::Minutes(1);
@@ -43,6 +46,9 @@ class TokenReviews {
     absl::Time until;
   };
   using Answers = std::map<std::string, Remembered>;
+  struct Flight {
+    std::optional<absl::StatusOr<Review>> answer;
+  };
 
   absl::StatusOr<Review> AskNow(absl::string_view token, absl::Time now);
   absl::StatusOr<Review> Read(absl::string_view body, absl::Time now) const;
@@ -58,6 +64,8 @@ class TokenReviews {
   // Apart: what anybody can send displaces nothing that is good.
   Answers good_ ABSL_GUARDED_BY(mu_);
   Answers bad_ ABSL_GUARDED_BY(mu_);
+  std::condition_variable_any landed_;
+  std::map<std::string, std::shared_ptr<Flight>> flights_ ABSL_GUARDED_BY(mu_);  // By the token's digest.
 };
 
 }  // namespace sallyport::authn::platforms
