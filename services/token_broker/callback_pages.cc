@@ -61,8 +61,11 @@ WebResponse WebPages::CallbackError(const PageVisit& visit, const absl::Status& 
   const std::string reason = ReasonOf(status);
   page::Html again;
   page::Html back = BackLink(outcome.txn);
-  if (const registry::v1::McpServer* server = visit.snapshot->ServerByUid(outcome.server_uid); server != nullptr) {
-    if (!outcome.return_to.empty() && (!outcome.platform.empty() || MayReturnTo(*server, outcome.return_to))) {
+  if (!outcome.platform.empty()) {
+    // The server's page would connect another account, other scopes, or nothing: only the platform makes such links.
+    back = BackToPlatform(outcome.return_to);
+  } else if (const auto* server = visit.snapshot->ServerByUid(outcome.server_uid); server != nullptr) {
+    if (!outcome.return_to.empty() && MayReturnTo(*server, outcome.return_to)) {
       back = page::QuietLink(outcome.return_to, "Back to where you came from");
     }
     again = page::ButtonLink(AccountPages::ConnectUrl(*server, outcome.account, outcome.txn, ""), "Try again");

@@ -28,6 +28,10 @@ web::WebResponse Message(int status, const std::string& host, absl::string_view 
   return web::HtmlResponse(status, page::Render(page));
 }
 
+page::Html BackToPlatform(const std::string& return_to) {
+  return return_to.empty() ? page::Html() : page::QuietLink(return_to, "Back to where you came from");
+}
+
 web::WebResponse FormTooOld(const std::string& host, const std::string& target) {
   return Message(403, host, "Begin again", "This form is too old, or it was not sent from our page.",
                  page::ButtonLink(target, "Begin again"));

@@ -14,6 +14,8 @@ namespace sallyport::token_broker {
 std::string ContinueUrl(const std::string& txn);
 // A button that leads there; nothing without a `txn`.
 page::Html BackLink(const std::string& txn);
+// Where a platform's link leads back to, which its configuration allows; nothing without a `return_to`.
+page::Html BackToPlatform(const std::string& return_to);
 
 // A page that ends here, in plain words.
 web::v1::WebResponse Message(int status, const std::string& host, absl::string_view title, absl::string_view text,

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "common/clock.h"
+#include "services/token_broker/connection.h"
 #include "services/token_broker/page_visit.h"
 #include "services/token_broker/user_credentials.h"
 #include "services/token_broker/vault_client.h"
@@ -23,11 +26,16 @@ class LinkProgress {
   // What the page is about is there, with everything that its server needs. `account_name`, unless null, is set to what
   // the provider calls the account, if that is known.
   bool IsComplete(const PageVisit& visit, std::string* account_name = nullptr) const;
+  // What the account was given by the provider that its app names now; empty if it is not connected.
+  std::vector<std::string> GivenScopes(const PageVisit& visit) const;
   // Where the browser goes once something of `server` was connected: to the next credential that is missing, else back.
   std::string NextOf(const PageVisit& visit, const registry::v1::McpServer& server, const std::string& txn,
                      const std::string& return_to, const std::string& done) const;
 
  private:
+  // Null if it is not connected, as far as can be told.
+  std::shared_ptr<const ConnectionView> LinkedOf(const PageVisit& visit) const;
+
   VaultClient& vault_;
   UserCredentials& credentials_;
   const Clock& clock_;

@@ -171,28 +171,6 @@ bool WebPages::Choose(PageVisit& visit, const std::string& credential) {
   return true;
 }
 
-WebResponse WebPages::ConnectForPlatform(PageVisit& visit, const PlatformLink& link) {
-  const UserConnection* account = AccountOf(*visit.server);
-  if (account == nullptr || !Choose(visit, "") || visit.app == nullptr) {
-    return Message(404, host(), "Nothing to connect", "This server needs no account of yours.");
-  }
-  const absl::StatusOr<Secret> key = key_.For(kPlatformLinkKey);
-  if (!key.ok()) {
-    return NotNow(host());
-  }
-  const PlatformLinkTarget target = {visit.passport.subject, visit.server->uid(), visit.app->uid()};
-  if (const absl::Status status = CheckPlatformLink(*key, visit.Field("for"), link, target, clock_.Now());
-      !status.ok()) {
-    return LinkRefused(visit, status);
-  }
-  visit.by_platform = link;
-  visit.account = link.account;  // The platform says which, not the server.
-  if (visit.is_post()) {
-    return BeginLink(visit);
-  }
-  return visit.return_to.empty() ? ShowConnect(visit) : LeaveForProvider(visit);
-}
-
 WebResponse WebPages::Connect(const PageVisit& visit) {
   if (!MayUse(visit)) {
     return visit.app == nullptr && visit.credential == nullptr && !visit.txn.empty()
@@ -319,7 +297,9 @@ WebResponse WebPages::ShowConnect(const PageVisit& visit) {
 
 WebResponse WebPages::BeginLink(const PageVisit& visit) {
   if (!forms_.IsOurs(visit, PurposeOf(visit))) {
-    return FormTooOld(host(), AccountPages::ConnectUrl(*visit.server, visit.account, "", ""));
+    return !visit.by_platform.empty()
+               ? PlatformFormTooOld()
+               : FormTooOld(host(), AccountPages::ConnectUrl(*visit.server, visit.account, "", ""));
   }
   absl::StatusOr<std::string> target = Begin(visit);
   if (!target.ok()) {
@@ -329,14 +309,6 @@ WebResponse WebPages::BeginLink(const PageVisit& visit) {
   return web::HtmlResponse(
       200, page::RenderContinue(absl::StrCat("On to ", app), absl::StrCat("You are being taken to ", app, "."), *target,
                                 host()));
-}
-
-std::vector<std::string> WebPages::ScopesOf(const PageVisit& visit) {
-  std::vector<std::string> servers = visit.passport.link_server_uids;
-  if (!visit.by_platform.empty()) {
-    servers.push_back(visit.server->uid());
-  }
-  return WithScopes(ScopesToAsk(*visit.app, *visit.snapshot, servers), visit.by_platform.ScopeList());
 }
 
 absl::StatusOr<std::string> WebPages::Begin(const PageVisit& visit) {
@@ -352,10 +324,10 @@ absl::StatusOr<std::string> WebPages::Begin(const PageVisit& visit) {
 WebResponse WebPages::NotBegun(const PageVisit& visit, const absl::Status& status) const {
   Log(LogLevel::kWarning, "link_not_begun", {{"app", visit.app->slug()}, {"status", status}});
   const std::string name = NameOf(*visit.app);
-  return ReasonOf(status) == kProviderUnavailable
-             ? ProviderFailed(host(), name, TroubleCodeOf(status), {}, BackLink(visit.txn))
-         : absl::IsFailedPrecondition(status) ? Misconfigured(host(), name, BackLink(visit.txn))
-                                              : NotNow(host(), BackLink(visit.txn));
+  const page::Html back = visit.by_platform.empty() ? BackLink(visit.txn) : BackToPlatform(visit.return_to);
+  return ReasonOf(status) == kProviderUnavailable ? ProviderFailed(host(), name, TroubleCodeOf(status), {}, back)
+         : absl::IsFailedPrecondition(status)     ? Misconfigured(host(), name, back)
+                                                  : NotNow(host(), back);
 }
 
 WebResponse WebPages::LeaveForProvider(const PageVisit& visit) {

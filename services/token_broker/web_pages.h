@@ -65,8 +65,10 @@ class WebPages {
   // A link that an internal platform made for its user; see platform_link.h.
   web::v1::WebResponse ConnectForPlatform(PageVisit& visit, const PlatformLink& link);
   web::v1::WebResponse LinkRefused(const PageVisit& visit, const absl::Status& status) const;
+  // Without a button: nothing but the platform's own link would connect what it asked for.
+  web::v1::WebResponse PlatformFormTooOld() const;
   // What the provider is asked for.
-  static std::vector<std::string> ScopesOf(const PageVisit& visit);
+  std::vector<std::string> ScopesOf(const PageVisit& visit) const;
   web::v1::WebResponse CheckLink(const PageVisit& visit, const std::string& ticket, bool* refused);
   // What the page is about, `credential` being what was asked for; false: not of this server.
   bool Choose(PageVisit& visit, const std::string& credential);

@@ -190,6 +190,100 @@ TEST_F(PlatformAccountsTest, DisconnectRevokesAndForgets) {
   EXPECT_EQ(event.subject(), "corp:ada");
 }
 
+TEST_F(PlatformAccountsTest, PlatformsDoNotTakeEachOthersScopes) {
+  provider_.SetHandler([](const HttpProvider::Request& request) -> HttpProvider::Response {
+    if (request.path != "/token") return {200, "", "application/json", ""};
+    return {200, R"({"access_token":"at","refresh_token":"rt","expires_in":3600,"scope":"repo gist admin"})",
+            "application/json", ""};
+  });
+  const std::string home = "https://chat.example.com/";
+  peers_.platforms.Put(
+      {.id = "jobs", .dns_names = {"jobs.example.org"}, .return_origins = {"https://chat.example.com"}});
+  TokenBrokerServer& broker = StartBroker();
+  const auto jobs = Channel(broker, {}, {"jobs.example.org"});
+  const std::string ada = peers_.authn.Sign(Outsider("corp:ada"));
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  v1::StartUserLinkRequest request = LinkRequest("ada", home);
+  request.set_scopes(0, "admin");
+  ASSERT_OK_AND_ASSIGN(const auto link, StartLink(jobs, request));
+  const auto on = Browse(broker, "GET", TargetOf(link), ada);
+  ASSERT_EQ(on.status(), 302) << on.body();
+  const auto asked = QueryOf(HeaderOf(on, "location"));
+  EXPECT_EQ(asked.at("scope"), "repo admin");
+  ASSERT_EQ(HeaderOf(Browse(broker, "GET", absl::StrCat("/callback/github?code=c&state=", asked.at("state")), ada),
+                     "location"),
+            home);
+  // What it has been given now is asked for again when the other links it.
+  clock_for_all_.Advance(absl::Minutes(1));
+  request.set_scopes(0, "other");
+  ASSERT_OK_AND_ASSIGN(const auto next, StartLink(Chat(broker), request));
+  const auto leaving = Browse(broker, "GET", TargetOf(next), ada);
+  EXPECT_EQ(QueryOf(HeaderOf(leaving, "location")).at("scope"), "repo other gist admin");
+}
+
+TEST_F(PlatformAccountsTest, ServersPageAsksForNoMoreThanServersNeed) {
+  TokenBrokerServer& broker = StartBroker();
+  const std::string ada = peers_.authn.Sign(LinkPassport());
+  ASSERT_OK_AND_ASSIGN(const auto link, StartLink(Chat(broker), LinkRequest("ada", "https://chat.example.com/")));
+  const auto asked = QueryOf(HeaderOf(Browse(broker, "GET", TargetOf(link), ada), "location"));
+  Browse(broker, "GET", absl::StrCat("/callback/github?code=c&state=", asked.at("state")), ada);
+  ASSERT_THAT(GetToken(Chat(broker), TokenFor("ada")), IsOk());
+  EXPECT_THAT(Browse(broker, "GET", "/connect/gh", ada).body(), HasSubstr("Asked for: repo<"));
+}
+
+TEST_F(PlatformAccountsTest, FailedLinkLeadsBackToThePlatformOnly) {
+  TokenBrokerServer& broker = StartBroker();
+  const std::string home = "https://chat.example.com/done";
+  const std::string ada = peers_.authn.Sign(Outsider("corp:ada"));
+  ASSERT_OK_AND_ASSIGN(const auto link, StartLink(Chat(broker), LinkRequest("ada", home)));
+  const auto asked = QueryOf(HeaderOf(Browse(broker, "GET", TargetOf(link), ada), "location"));
+  const auto refused =
+      Browse(broker, "GET", absl::StrCat("/callback/github?error=access_denied&state=", asked.at("state")), ada);
+  EXPECT_EQ(refused.status(), 200);
+  EXPECT_THAT(refused.body(), HasSubstr("was not connected"));
+  EXPECT_THAT(refused.body(), HasSubstr("Back to where you came from"));
+  EXPECT_THAT(refused.body(), HasSubstr(home));
+  EXPECT_THAT(refused.body(), Not(HasSubstr("Try again")));
+  EXPECT_THAT(refused.body(), Not(HasSubstr("/connect/gh"))) << "its user may not use that page";
+}
+
+TEST_F(PlatformAccountsTest, FormThatIsTooOldLeadsToNoServersPage) {
+  TokenBrokerServer& broker = StartBroker();
+  ASSERT_OK_AND_ASSIGN(const auto link, StartLink(Chat(broker), LinkRequest("ada")));
+  const std::string target = TargetOf(link);
+  const auto refused = Browse(broker, "POST", "/connect/gh", peers_.authn.Sign(Outsider("corp:ada")),
+                              absl::StrCat("csrf=x&", target.substr(target.find('?') + 1)));
+  EXPECT_EQ(refused.status(), 403);
+  EXPECT_THAT(refused.body(), HasSubstr("Begin again where you came from."));
+  EXPECT_THAT(refused.body(), Not(HasSubstr("/connect/gh")));
+}
+
+TEST_F(PlatformAccountsTest, AccountsOfOneAppAreToldApart) {
+  PutConnection("corp:ada", kApp, absl::Minutes(1), absl::Hours(1));
+  TokenBrokerServer& broker = StartBroker();
+  const auto chat = Chat(broker);
+  v1::GetTokenRequest work = TokenFor("ada");
+  work.set_account("work");
+  const auto unlinked = GetToken(chat, work);
+  ASSERT_EQ(ReasonOf(unlinked.status()), "link_required");
+  EXPECT_THAT(DetailOf(unlinked.status()).link, HasSubstr("account=work"));
+
+  v1::StartUserLinkRequest request = LinkRequest("ada", "https://chat.example.com/");
+  request.set_account("work");
+  ASSERT_OK_AND_ASSIGN(const auto link, StartLink(chat, request));
+  const std::string ada = peers_.authn.Sign(Outsider("corp:ada"));
+  const auto asked = QueryOf(HeaderOf(Browse(broker, "GET", TargetOf(link), ada), "location"));
+  Browse(broker, "GET", absl::StrCat("/callback/github?code=c&state=", asked.at("state")), ada);
+  EXPECT_EQ(GetToken(chat, work)->access_token(), "at");
+  EXPECT_EQ(GetToken(chat, TokenFor("ada"))->access_token(), "at0-of-corp:ada");
+  EXPECT_EQ(List(chat, Token("ada"))->connections_size(), 2);
+
+  ASSERT_OK_AND_ASSIGN(const auto ended, Disconnect(chat, Token("ada"), "github", "work"));
+  EXPECT_EQ(ended.revocation(), "revoked");
+  EXPECT_EQ(ReasonOf(GetToken(chat, work).status()), "link_required");
+  EXPECT_EQ(GetToken(chat, TokenFor("ada"))->access_token(), "at0-of-corp:ada");
+}
+
 TEST(PlatformLinkTest, TicketCoversEveryPart) {
   const Secret key = Secret::Copy(std::string(32, 'k'));
   const absl::Time now = absl::FromUnixSeconds(1'800'000'000);

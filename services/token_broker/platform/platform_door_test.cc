@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/metrics.h"
 #include "common/text/hex.h"
+#include "grpc/reflection/v1/reflection.grpc.pb.h"
 #include "services/token_broker/testing/platform_test_base.h"
 #include "tests/testing/health_check.h"
 
@@ -20,6 +21,7 @@ using ::sallyport::testing::IsServing;
 using ::sallyport::testing::MakeTestCertificate;
 using ::sallyport::testing::StatusIs;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Code = absl::StatusCode;
 
 class PlatformDoorTest : public testing::PlatformTestBase {
@@ -128,6 +130,27 @@ TEST_F(PlatformDoorTest, HealthFollowsTheService) {
   broker.SetServing(true);
   ASSERT_OK_AND_ASSIGN(serving, IsServing(Channel(broker, {})));
   EXPECT_TRUE(serving);
+}
+
+TEST_F(PlatformDoorTest, ReflectionIsThereOnlyWhereItIsWanted) {
+  const auto reflect = [this](const TokenBrokerServer& broker, grpc::reflection::v1::ServerReflectionResponse& told) {
+    const auto stub = grpc::reflection::v1::ServerReflection::NewStub(Chat(broker));
+    const auto context = ContextWith({});
+    const auto stream = stub->ServerReflectionInfo(context.get());
+    grpc::reflection::v1::ServerReflectionRequest request;
+    request.set_list_services("");
+    stream->Write(request);
+    stream->WritesDone();
+    while (stream->Read(&told)) {
+    }
+    return stream->Finish().error_code();
+  };
+  grpc::reflection::v1::ServerReflectionResponse told;
+  EXPECT_EQ(reflect(StartBroker(), told), grpc::StatusCode::UNIMPLEMENTED);
+  change_listener_ = [](config::v1::PlatformListener& listener) { listener.set_reflection(true); };
+  EXPECT_EQ(reflect(StartBroker(), told), grpc::StatusCode::OK);
+  EXPECT_THAT(told.DebugString(), HasSubstr("sallyport.token_broker.v1.Platform"));
+  EXPECT_THAT(told.DebugString(), Not(HasSubstr("TokenBroker\"")));
 }
 
 TEST_F(PlatformDoorTest, AnswerInMemoryAsksNobody) {
