@@ -18,7 +18,9 @@ const [ANN, BOB] = [0, 1];
 const LINK_REQUIRED = 3;
 
 // The shell blocks of the README, in order.
-const blocks = [...(await readFile(path.join(ROOT, 'examples/platform/README.md'), 'utf8')).matchAll(/^```sh\n(.*?)^```$/gms)].map(([, text]) => text);
+const blocksOf = async (file) => [...(await readFile(path.join(ROOT, file), 'utf8')).matchAll(/^```sh\n(.*?)^```$/gms)].map(([, text]) => text);
+const blocks = await blocksOf('examples/platform/README.md');
+const [documented] = (await blocksOf('docs/platforms.md')).filter((text) => text.startsWith('grpcurl '));
 
 async function isInstalled(program) {
   return (await run('bash', ['-c', `command -v ${program}`], { ok: () => true })).code === 0;
@@ -78,9 +80,10 @@ for (const topology of TOPOLOGIES) {
     });
 
     // Runs block `n` as this user's platform; `more` goes behind its last word.
-    const example = async (n, i, { more = '', ok } = {}) => {
+    const example = (n, i, { more = '', ok } = {}) => shell(`${blocks[n].trimEnd()} ${more}`, i, { ok });
+    const shell = async (text, i, { ok } = {}) => {
       await writeFile(path.join(directory, 'user.jwt'), `${await world.idp.mint(people[i], { audience: 'api://chat' })}\n`, { mode: 0o600 });
-      return run('bash', ['-euc', `${blocks[n].trimEnd()} ${more}`], { cwd: directory, env, ok });
+      return run('bash', ['-euc', text], { cwd: directory, env, ok });
     };
     const assertAnns = (token) => assert.equal(world.provider.ownerOf(token), world.account(ANN));
 
@@ -105,6 +108,12 @@ for (const topology of TOPOLOGIES) {
     for (const [n, proof] of [[2, 'a certificate'], [4, 'a service account']]) {
       it(`get a token by grpcurl with ${proof}`, async () => assertAnns(JSON.parse((await example(n, ANN)).stdout).accessToken));
     }
+
+    it('get a token by the line of docs/platforms.md', async () => {
+      const line = documented.replace('tokens.example.com:7100', env.GATEWAY).replace('"app": "mail"', '"app": "codehost"');
+      assert.ok(line.includes(env.GATEWAY) && line.includes('codehost'), line);
+      assertAnns(JSON.parse((await shell(line, ANN)).stdout).accessToken);
+    });
 
     for (const [n, language] of [[0, 'C++'], [1, 'Python']]) {
       it(`print in ${language} where a user connects their account, and say so by the exit code`, async () => {

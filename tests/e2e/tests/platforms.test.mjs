@@ -17,7 +17,7 @@ const AUDIENCE = 'api://chat';
 const [ANN, BOB, CID, DAN, EVE] = [0, 1, 2, 3, 4];
 const CHAT = 'spiffe://example.org/ns/chat/sa/bot';
 // What a client makes of a connection that the server ends in the handshake.
-const NO_CONNECTION = /^(UNAVAILABLE|INTERNAL|DEADLINE_EXCEEDED)$/;
+const NO_CONNECTION = /^UNAVAILABLE$/;
 const REQUESTS = 'sallyport_broker_platform_requests_total';
 
 for (const topology of TOPOLOGIES) {
@@ -64,7 +64,7 @@ for (const topology of TOPOLOGIES) {
           { id: 'pod', serviceAccounts: ['keys:chat/pod'], grants: [{ apps: ['*'], withoutUser: true }] },
           { id: 'reviewed', serviceAccounts: ['reviews:batch/night'], grants: [{ apps: ['*'], withoutUser: true }] },
           {
-            id: 'slow', certificateUris: ['spiffe://example.org/ns/slow/sa/bot'], rateLimit: 0.2, rateBurst: 3,
+            id: 'slow', certificateUris: ['spiffe://example.org/ns/slow/sa/bot'], rateLimit: 0.01, rateBurst: 3,
             grants: [{ apps: ['codehost'], withoutUser: true }],
           },
           { id: 'nothing', certificateUris: ['spiffe://example.org/ns/nothing/sa/bot'] },
@@ -379,15 +379,21 @@ for (const topology of TOPOLOGIES) {
       const theirs = { user: { subjectToken: await minted(BOB) }, app: 'codehost' };
       const chats = await Promise.all([...listeners.keys()].map((at) => as('chat', { at })));
       for (const chat of chats) for (const ask of [ours, theirs]) await assertGood(await chat.getToken(ask), BOB);
-      const ended = Date.now();
       const revocation = world.gateway.api('sallyport.authn.v1.Authn/RevokeUser', { subject: subject(BOB) });
       const isRefused = (chat, ask) => chat.getToken(ask).then(() => false, (error) => error.code === 'UNAUTHENTICATED' && error.reason === 'subject_token_invalid');
       await waitFor(async () => {
         const all = await Promise.all(chats.flatMap((chat) => [ours, theirs].map((ask) => isRefused(chat, ask))));
         return all.every(Boolean);
       }, 'the tokens to be refused', 5000, 20);
-      assert.ok(Date.now() - ended <= 1500, `it took ${Date.now() - ended} ms with the command`);
+      const refusedAt = Date.now();
       await revocation;
+      // From when it was decided: how long the command takes to get there is not the listeners' doing.
+      const decided = await waitFor(async () => {
+        const events = await world.gateway.auditEvents();
+        return events.find(({ type, details }) => type === 'user.revoked' && details?.user === subject(BOB));
+      }, 'the record', 20000, 200);
+      const took = refusedAt - Date.parse(decided.at);
+      assert.ok(took <= 1000, `it took ${took} ms`);
       // Naming them is no ban that was lifted: there is no connection left.
       await refused((await as('batch')).getToken({ user: { subject: subject(BOB) }, app: 'codehost' }), { code: 'FAILED_PRECONDITION', reason: 'link_required' });
     });
@@ -398,7 +404,7 @@ for (const topology of TOPOLOGIES) {
       for (let n = 0; n < 3; n++) await ask();
       await assert.rejects(ask(), (error) => {
         assert.equal(error.code, 'RESOURCE_EXHAUSTED', error.message);
-        assert.ok(error.retryAfter > 0 && error.retryAfter <= 5, String(error.retryAfter));
+        assert.ok(error.retryAfter > 0 && error.retryAfter <= 100, String(error.retryAfter));
         return true;
       });
       // Others are not held up by it.
