@@ -7,7 +7,7 @@
 //
 // Every load asks for each user in turn, kInFlight at a time, with a client certificate and the user's token. Before
 // each measurement the broker's memory is emptied and filled; that nobody is asked anything while it is measured is
-// checked, and in the end that every token is on record.
+// checked. The broker's share lasts until every token is on record.
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -93,13 +93,10 @@ absl::Status CallForAll(const PlatformWorld& world, const std::shared_ptr<grpc::
 
 const std::string& TokenOf(const PlatformBenchUser& user) { return user.token; }
 
-absl::Status GetTokens(PlatformWorld& world, Cost& cost) {
+absl::Status GetTokens(PlatformWorld& world) {
   world.Heartbeat();
   const int64_t questions = world.questions();
-  const double begun = CpuOf(world.broker_pid());
   RETURN_IF_ERROR(CallForAll(world, world.broker(), TokenOf));
-  cost.seconds += CpuOf(world.broker_pid()) - begun;
-  cost.calls += static_cast<double>(world.users().size());
   const int64_t asked = world.questions() - questions;
   return asked == 0 ? absl::OkStatus()
                     : absl::InternalError(absl::StrCat("the broker asked ", asked, " times for what it had in memory"));
@@ -116,6 +113,18 @@ absl::Status Echo(PlatformWorld& world, Cost& cost) {
   return absl::OkStatus();
 }
 
+// The probes are recorded as well, and nobody counts them.
+absl::Status CheckRecords(PlatformWorld& world, int64_t calls) {
+  const absl::Time deadline = absl::Now() + kRecordsWait;
+  while (world.recorded() < calls && absl::Now() < deadline) {
+    world.Heartbeat();
+    absl::SleepFor(absl::Milliseconds(100));
+  }
+  return world.recorded() >= calls
+             ? absl::OkStatus()
+             : absl::DataLossError(absl::StrCat("of ", calls, " tokens only ", world.recorded(), " are on record"));
+}
+
 // Microseconds a call, a value for each round.
 struct Figures {
   std::vector<double> tokens, echo, ratio;
@@ -127,27 +136,22 @@ absl::Status RunRound(PlatformWorld& world, const Settings& settings, Figures& f
   RETURN_IF_ERROR(world.EmptyMemory());
   RETURN_IF_ERROR(CallForAll(world, world.broker(), TokenOf));
   figures.calls += users;
-  ASSIGN_OR_RETURN(const double tokens, Measure(settings.seconds, [&](Cost& cost) {
-                     figures.calls += users;
-                     return GetTokens(world, cost);
-                   }));
+  // Records are written and shipped behind the calls: what a token costs has been paid once they have arrived.
+  RETURN_IF_ERROR(CheckRecords(world, figures.calls));
+  const int64_t before = figures.calls;
+  const double begun = CpuOf(world.broker_pid());
+  RETURN_IF_ERROR(Measure(settings.seconds, [&](Cost& cost) {
+                    figures.calls += users;
+                    cost.calls += static_cast<double>(users);
+                    return GetTokens(world);
+                  }).status());
+  RETURN_IF_ERROR(CheckRecords(world, figures.calls));
+  const double tokens = (CpuOf(world.broker_pid()) - begun) * 1e6 / static_cast<double>(figures.calls - before);
   ASSIGN_OR_RETURN(const double echo, Measure(settings.seconds, [&](Cost& cost) { return Echo(world, cost); }));
   figures.tokens.push_back(tokens);
   figures.echo.push_back(echo);
   figures.ratio.push_back(tokens / echo);
   return absl::OkStatus();
-}
-
-// The probes are recorded as well, and nobody counts them.
-absl::Status CheckRecords(PlatformWorld& world, int64_t calls) {
-  const absl::Time deadline = absl::Now() + kRecordsWait;
-  while (world.recorded() < calls && absl::Now() < deadline) {
-    world.Heartbeat();
-    absl::SleepFor(absl::Milliseconds(100));
-  }
-  return world.recorded() >= calls
-             ? absl::OkStatus()
-             : absl::DataLossError(absl::StrCat("of ", calls, " tokens only ", world.recorded(), " are on record"));
 }
 
 int Report(const PlatformWorld& world, const Settings& settings, const Figures& figures) {
@@ -183,7 +187,6 @@ int Run(const Settings& settings) {
       figures.calls = calls;
     }
   }
-  if (status.ok()) status = CheckRecords(**world, figures.calls);
   if (!status.ok()) {
     std::cerr << "platform: " << status << "\n";
     return 1;
