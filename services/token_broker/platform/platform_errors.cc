@@ -48,6 +48,10 @@ absl::Status NothingConfigured() {
 absl::Status ForPlatform(const absl::Status& status) {
   ErrorDetail detail = DetailOf(status);
   const bool of_passport = IsOfPassport(detail.reason);
+  if (absl::IsPermissionDenied(status) && !of_passport && detail.reason != kPlatformNotGranted) {
+    // What the broker itself may not do, such as sending an app's secret to another origin: no grant would help.
+    return WithDetail(absl::FailedPreconditionError(status.message()), detail);
+  }
   if (!IsNoAnswer(status) && !of_passport) {
     return status;
   }

@@ -18,7 +18,8 @@ absl::Status NothingConfigured();
 
 // A status of the broker's parts as a platform may hear it. What only says that a part of the gateway did not answer,
 // or did not take the passport that the broker asked with, is UNAVAILABLE with retry_after: neither is the platform's
-// doing, and the text of another process names its addresses.
+// doing, and the text of another process names its addresses. What the broker may not do for itself is
+// FAILED_PRECONDITION: PERMISSION_DENIED is about grants.
 absl::Status ForPlatform(const absl::Status& status);
 // A decision against the platform, which is recorded.
 bool IsPlatformRefusal(const absl::Status& status);

@@ -46,6 +46,13 @@ TEST(PlatformErrorsTest, WhatAPartSaysIsKept) {
   EXPECT_EQ(DetailOf(later).retry_after, absl::Seconds(30));
 }
 
+TEST(PlatformErrorsTest, PermissionIsAboutGrantsOnly) {
+  const absl::Status told = ForPlatform(
+      WithReason(absl::PermissionDeniedError("a configured credential may not be sent"), "origin_not_allowed"));
+  EXPECT_THAT(told, StatusIs(Code::kFailedPrecondition, "may not be sent"));
+  EXPECT_EQ(ReasonOf(told), "origin_not_allowed");
+}
+
 TEST(PlatformErrorsTest, WhatConcernsThePlatformIsNotTouched) {
   const absl::Status statuses[] = {
       absl::OkStatus(), absl::NotFoundError("app: there is no such app"), InvalidField("app", "is required"),
