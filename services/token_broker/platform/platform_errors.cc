@@ -46,6 +46,9 @@ absl::Status NothingConfigured() {
 }
 
 absl::Status ForPlatform(const absl::Status& status) {
+  if (status.ok()) {
+    return status;
+  }
   ErrorDetail detail = DetailOf(status);
   const bool of_passport = IsOfPassport(detail.reason);
   if (absl::IsPermissionDenied(status) && !of_passport && detail.reason != kPlatformNotGranted) {

@@ -45,6 +45,9 @@ PlatformService::PlatformService(RpcHandler::Options options, const Parts& parts
     : rpc_(std::move(options)), parts_(parts) {}
 
 void PlatformService::Note(const Call& call, const absl::Status& status) const {
+  if (status.ok()) {
+    return;
+  }
   const bool admitted = call.admission != nullptr;
   // What authn refuses is on its record.
   const bool ours = admitted || (call.met.has_value() && ReasonOf(status) == kPlatformRateLimited);
