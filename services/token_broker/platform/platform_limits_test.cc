@@ -147,13 +147,13 @@ TEST_F(PlatformLimitsTest, EveryMethodsRefusalsAreOnRecord) {
                                                         {"link.offered", "platform_not_granted"},
                                                         {"link.disconnected", "platform_not_granted"},
                                                         {"platform.connections", "platform_rate_limited"}};
-  for (const auto& [type, rule] : wanted) {
+  for (const auto& want : wanted) {
     const audit::v1::Event event =
-        AwaitEvent([&, type = type, rule = rule](const auto& one) { return one.type() == type && one.rule() == rule; });
-    EXPECT_EQ(event.decision(), audit::v1::DECISION_DENIED) << type;
-    EXPECT_EQ(event.actor(), "chat") << type;
-    EXPECT_EQ(event.subject(), "corp:ada") << type;
-    EXPECT_EQ(DetailIn(event, "app"), type == "platform.connections" ? "" : "github");
+        AwaitEvent([&](const auto& one) { return one.type() == want.first && one.rule() == want.second; });
+    EXPECT_EQ(event.decision(), audit::v1::DECISION_DENIED) << want.first;
+    EXPECT_EQ(event.actor(), "chat") << want.first;
+    EXPECT_EQ(event.subject(), "corp:ada") << want.first;
+    EXPECT_EQ(DetailIn(event, "app"), want.first == "platform.connections" ? "" : "github");
   }
 }
 
