@@ -127,6 +127,9 @@ bool IsOwnSignIn(const Passport& passport, const RecordId& id) {
          id.name == absl::StrCat("sso:", passport.subject.substr(0, passport.subject.find(':')));
 }
 
+// Of a user's records, what a platform acts with: accounts at apps. Not what the identity provider gave at a sign-in.
+bool IsPlatforms(const RecordId& id) { return id.kind == "connection" && !IsSignIn(id); }
+
 absl::Status CheckUserRecord(const Caller& caller, Operation operation, const RecordId& id) {
   if (IsPurpose(caller, Purpose::kSignIn) && operation == Operation::kPut && IsOwnSignIn(*caller.passport, id)) {
     return absl::OkStatus();
@@ -135,7 +138,7 @@ absl::Status CheckUserRecord(const Caller& caller, Operation operation, const Re
     return Names(caller.passport->end, id) ? absl::OkStatus() : ForSomethingElse();
   }
   RETURN_IF_ERROR(CheckOwner(caller, id.owner, false));
-  if (caller.passport->purpose == Purpose::kPlatform && id.kind != "connection") {
+  if (caller.passport->purpose == Purpose::kPlatform && !IsPlatforms(id)) {
     return ForSomethingElse();
   }
   if (operation == Operation::kRename && caller.passport->purpose != Purpose::kApi) {
@@ -241,7 +244,7 @@ bool MaySee(const Caller& caller, const RecordId& id) {
   if (IsPurpose(caller, Purpose::kEnd)) {
     return Names(caller.passport->end, id);
   }
-  return !IsPurpose(caller, Purpose::kPlatform) || id.kind == "connection";
+  return !IsPurpose(caller, Purpose::kPlatform) || IsPlatforms(id);
 }
 
 absl::Status CheckDeleteOwner(const Caller& caller, const Owner& owner) {

@@ -17,6 +17,7 @@ audit::v1::Event MakeEvent(absl::string_view type, audit::v1::Decision decision,
   if (caller.passport.has_value()) {
     event.set_client_id(caller.passport->client_id);
     event.set_server_uid(caller.passport->server_uid);
+    event.set_actor(caller.passport->actor);
   }
   (*event.mutable_details())["caller"] = caller.service;
   return event;

@@ -18,6 +18,15 @@ using testing::Harness;
 using testing::Service;
 using Code = absl::StatusCode;
 
+TEST(AuditTrailTest, NamesThePlatformThatActs) {
+  Caller platform = Broker(testing::kUser, Passport::Purpose::kPlatform);
+  platform.passport->actor = "batch";
+  const audit::v1::Event event = MakeEvent("secret.read", audit::v1::DECISION_ALLOWED, "get", platform);
+  EXPECT_EQ(event.actor(), "batch");
+  EXPECT_EQ(event.subject(), testing::kUser);
+  EXPECT_EQ(MakeEvent("secret.read", audit::v1::DECISION_ALLOWED, "get", Broker()).actor(), "");
+}
+
 class FullOutboxTest : public ::testing::Test {
  protected:
   FullOutboxTest() {

@@ -93,7 +93,7 @@ absl::Status FakeVault::CheckUserRecord(const Passport& passport, Operation oper
                  ? absl::OkStatus()
                  : ForSomethingElse();
     case Purpose::kPlatform:
-      if (name.kind() != "connection" || operation == Operation::kRename) return ForSomethingElse();
+      if (!IsPlatforms(name) || operation == Operation::kRename) return ForSomethingElse();
       break;
     case Purpose::kCall:
       if ((name.kind() == "credential" && written) || operation == Operation::kRename) return ForSomethingElse();

@@ -34,7 +34,7 @@ absl::StatusOr<bool> FakeVault::MaySee(const Caller& caller, const RecordName& n
   ASSIGN_OR_RETURN(const auto passport, PassportOf(caller));
   if (!passport.has_value()) return false;
   if (passport->purpose == Passport::Purpose::kEnd) return Names(passport->end, name);
-  return passport->purpose != Passport::Purpose::kPlatform || name.kind() == "connection";
+  return passport->purpose != Passport::Purpose::kPlatform || IsPlatforms(name);
 }
 
 absl::Status FakeVault::CheckOwe(const Caller& caller, const vault::v1::OweRevocationRequest& request) const {

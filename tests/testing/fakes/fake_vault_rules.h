@@ -105,6 +105,10 @@ inline std::string AccountOf(const RecordName& connection) {
   const size_t slash = connection.name().find('/');
   return slash == std::string::npos ? "" : connection.name().substr(slash + 1);
 }
+// What a platform acts with, of a user's records.
+inline bool IsPlatforms(const RecordName& name) {
+  return name.kind() == "connection" && !name.name().starts_with("sso:");
+}
 inline std::string KeyOf(const RecordName& name) {
   return absl::StrCat(name.owner_type(), "\n", name.owner_id(), "\n", name.kind(), "\n", name.name());
 }
