@@ -73,6 +73,17 @@ TEST_F(FullOutboxTest, TheAnswerToALeaseThatWasGivenIsStored) {
             2);
 }
 
+TEST_F(FullOutboxTest, TheAnswerToALeaseOfAnEndedConnectionIsOwed) {
+  const std::string lease = Lease();
+  v1::OweRevocationRequest end;
+  *end.mutable_record() = Connection();
+  end.set_lease(lease);
+  ASSERT_THAT(harness_.vault->OweRevocation(Service("token_broker"), end), IsOk());
+  const auto late = harness_.PutLeased(Connection(), lease, "rotated");
+  ASSERT_THAT(late, IsOk());
+  EXPECT_TRUE(late->owed().has_revocation());
+}
+
 TEST_F(FullOutboxTest, ALeaseThatWasGivenCanEndInAnyWay) {
   const std::string lease = Lease();
   EXPECT_THAT(harness_.PutStatus(Connection(), lease, "NEEDS_REAUTH"), IsOk());

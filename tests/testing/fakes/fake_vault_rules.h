@@ -34,6 +34,10 @@ inline constexpr absl::Duration kUseNoted = absl::Hours(24);
 inline constexpr absl::Duration kDamagedPutOff = absl::Hours(24);
 inline constexpr absl::Duration kMaxClaim = absl::Minutes(5);
 inline constexpr int64_t kMaxDueCounted = 100'000;
+// How long ListDue tells nobody of a revocation that whoever owed it asks for next.
+inline constexpr absl::Duration kAwaited = absl::Seconds(10);
+// How long after a lease has lapsed its answer may be on its way.
+inline constexpr absl::Duration kLate = absl::Minutes(2);
 // Connections that one OweRevocation ends.
 inline constexpr size_t kOwedPart = 50;
 
