@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/vault/access.h"
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/status_macros.h"
@@ -86,9 +85,6 @@ absl::Status ForSomethingElse() {
 
 using Purpose = Passport::Purpose;
 
-// A platform gets tokens of accounts at apps, never those of the sign-in itself.
-bool IsForPlatforms(const RecordId& id) { return id.kind == "connection" && !absl::StartsWith(id.name, "sso:"); }
-
 bool IsPurpose(const Caller& caller, Purpose purpose) {
   return caller.passport.has_value() && caller.passport->purpose == purpose;
 }
@@ -131,6 +127,9 @@ bool IsOwnSignIn(const Passport& passport, const RecordId& id) {
          id.name == absl::StrCat("sso:", passport.subject.substr(0, passport.subject.find(':')));
 }
 
+// Of a user's records, what a platform acts with: accounts at apps. Not what the identity provider gave at a sign-in.
+bool IsPlatforms(const RecordId& id) { return id.kind == "connection" && !IsSignIn(id); }
+
 absl::Status CheckUserRecord(const Caller& caller, Operation operation, const RecordId& id) {
   if (IsPurpose(caller, Purpose::kSignIn) && operation == Operation::kPut && IsOwnSignIn(*caller.passport, id)) {
     return absl::OkStatus();
@@ -139,7 +138,7 @@ absl::Status CheckUserRecord(const Caller& caller, Operation operation, const Re
     return Names(caller.passport->end, id) ? absl::OkStatus() : ForSomethingElse();
   }
   RETURN_IF_ERROR(CheckOwner(caller, id.owner, false));
-  if (caller.passport->purpose == Purpose::kPlatform && !IsForPlatforms(id)) {
+  if (caller.passport->purpose == Purpose::kPlatform && !IsPlatforms(id)) {
     return ForSomethingElse();
   }
   if (operation == Operation::kRename && caller.passport->purpose != Purpose::kApi) {
@@ -245,7 +244,7 @@ bool MaySee(const Caller& caller, const RecordId& id) {
   if (IsPurpose(caller, Purpose::kEnd)) {
     return Names(caller.passport->end, id);
   }
-  return !IsPurpose(caller, Purpose::kPlatform) || IsForPlatforms(id);
+  return !IsPurpose(caller, Purpose::kPlatform) || IsPlatforms(id);
 }
 
 absl::Status CheckDeleteOwner(const Caller& caller, const Owner& owner) {

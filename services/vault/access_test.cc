@@ -178,14 +178,16 @@ TEST(AccessTest, APlatformsPassportIsForConnectionsOnly) {
   const Owner ada = {"user", "corp:ada"};
   EXPECT_EQ(Allowed(platform, kConnection), "get put delete list lease");
   EXPECT_EQ(Allowed(platform, kUserCredential), "");
-  EXPECT_EQ(Allowed(platform, kSignIn), "") << "nobody's sign-in is a platform's business";
-  EXPECT_FALSE(CheckAccess(platform, Operation::kOwe, kSignIn).ok());
-  EXPECT_FALSE(MaySee(platform, kSignIn));
+  EXPECT_EQ(Allowed(platform, kSignIn), "") << "what the identity provider gave is for no platform";
+  for (const Operation operation : {Operation::kOwe, Operation::kRename}) {
+    EXPECT_FALSE(CheckAccess(platform, operation, kSignIn).ok()) << OperationName(operation);
+  }
   EXPECT_EQ(Allowed(platform, {{"user", "corp:eve"}, "connection", "app_1"}), "");
   EXPECT_THAT(CheckListOwner(platform, ada, "connection"), IsOk());
   EXPECT_FALSE(CheckListOwner(platform, ada, "credential").ok());
   EXPECT_TRUE(MaySee(platform, kConnection));
   EXPECT_FALSE(MaySee(platform, kUserCredential)) << "in a list of every kind";
+  EXPECT_FALSE(MaySee(platform, kSignIn));
   EXPECT_FALSE(CheckDeleteOwner(platform, ada).ok());
   EXPECT_THAT(CheckCacheRoots(ada, platform), IsOk());
   Caller roles = platform;

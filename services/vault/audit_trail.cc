@@ -15,9 +15,9 @@ audit::v1::Event MakeEvent(absl::string_view type, audit::v1::Decision decision,
   event.set_rule(std::string(rule));
   event.set_subject(caller.passport.has_value() ? caller.passport->subject : caller.service);
   if (caller.passport.has_value()) {
-    event.set_actor(caller.passport->actor);
     event.set_client_id(caller.passport->client_id);
     event.set_server_uid(caller.passport->server_uid);
+    event.set_actor(caller.passport->actor);
   }
   (*event.mutable_details())["caller"] = caller.service;
   return event;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Events, and what the vault does while its audit outbox is full.
+// What the vault does while its audit outbox is full.
 #include "services/vault/audit_trail.h"
 
 #include <gtest/gtest.h>
@@ -18,12 +18,12 @@ using testing::Harness;
 using testing::Service;
 using Code = absl::StatusCode;
 
-TEST(MakeEventTest, WhatAPlatformDoesNamesThePlatform) {
-  Caller caller = Broker("corp:ada", Passport::Purpose::kPlatform);
-  caller.passport->actor = "chat";
-  const audit::v1::Event event = MakeEvent("secret.read", audit::v1::DECISION_ALLOWED, "get", caller);
-  EXPECT_EQ(event.actor(), "chat");
-  EXPECT_EQ(event.subject(), "corp:ada");
+TEST(AuditTrailTest, NamesThePlatformThatActs) {
+  Caller platform = Broker(testing::kUser, Passport::Purpose::kPlatform);
+  platform.passport->actor = "batch";
+  const audit::v1::Event event = MakeEvent("secret.read", audit::v1::DECISION_ALLOWED, "get", platform);
+  EXPECT_EQ(event.actor(), "batch");
+  EXPECT_EQ(event.subject(), testing::kUser);
   EXPECT_EQ(MakeEvent("secret.read", audit::v1::DECISION_ALLOWED, "get", Broker()).actor(), "");
 }
 
@@ -71,6 +71,17 @@ TEST_F(FullOutboxTest, TheAnswerToALeaseThatWasGivenIsStored) {
   ASSERT_THAT(harness_.PutLeased(Connection(), lease, "rotated"), IsOk());
   EXPECT_EQ(harness_.Query("SELECT head FROM record WHERE kind = 'connection' AND name = 'app_1'").at(0).Int("head"),
             2);
+}
+
+TEST_F(FullOutboxTest, TheAnswerToALeaseOfAnEndedConnectionIsOwed) {
+  const std::string lease = Lease();
+  v1::OweRevocationRequest end;
+  *end.mutable_record() = Connection();
+  end.set_lease(lease);
+  ASSERT_THAT(harness_.vault->OweRevocation(Service("token_broker"), end), IsOk());
+  const auto late = harness_.PutLeased(Connection(), lease, "rotated");
+  ASSERT_THAT(late, IsOk());
+  EXPECT_TRUE(late->owed().has_revocation());
 }
 
 TEST_F(FullOutboxTest, ALeaseThatWasGivenCanEndInAnyWay) {

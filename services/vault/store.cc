@@ -173,7 +173,23 @@ std::vector<Migration> VaultMigrations() {
       // Their names begin with 64 digits that tell whose they were.
       "CREATE INDEX record_revocation ON record (substr(name, 1, 64)) WHERE kind = 'revocation'",
   };
-  return {{1, first}, {2, AuditOutbox::Schema()}, {3, several_keys}, {4, counted}, {5, endings}};
+  // Links under way are listed by user and app: their names begin with 32 digits that stand for both.
+  std::vector<std::string> flows = {
+      "CREATE INDEX record_flow ON record (substr(name, 1, 32)) WHERE kind = 'link_flow'"};
+  return {{1, first}, {2, AuditOutbox::Schema()}, {3, several_keys}, {4, counted}, {5, endings}, {6, flows}};
+}
+
+absl::Status FillInApps(Database& database) {
+  constexpr char kWithout[] = "WHERE kind = 'connection' AND app_uid = '' AND head <> 0";
+  bool any = false;
+  RETURN_IF_ERROR(database.Read([&](Transaction& tx) -> absl::Status {
+    ASSIGN_OR_RETURN(const auto row, tx.QueryRow(absl::StrCat("SELECT rid FROM record ", kWithout, " LIMIT 1")));
+    any = row.has_value();
+    return absl::OkStatus();
+  }));
+  return !any ? absl::OkStatus() : database.Write([&](Transaction& tx) {
+    return tx.Exec(absl::StrCat("UPDATE record SET app_uid = name ", kWithout)).status();
+  });
 }
 
 absl::StatusOr<std::optional<RecordRow>> FindRecord(Transaction& tx, const RecordId& id) {

@@ -94,6 +94,9 @@ uint32_t ActiveTerm(const std::vector<TermRow>& terms);
 
 // Including the tables of the audit outbox.
 std::vector<Migration> VaultMigrations();
+// A vault of the release before, while both run, stores connections without the app, and they would never be found by
+// it. That release has no labels: the name is the app's uid. To be called at every start.
+absl::Status FillInApps(Database& database);
 
 absl::StatusOr<std::optional<RecordRow>> FindRecord(Transaction& tx, const RecordId& id);
 // Tombstones too.

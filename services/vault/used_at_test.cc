@@ -189,6 +189,26 @@ TEST_P(MigrationTest, RecordsOfTheReleaseBeforeComeOver) {
     return SaveRecord(tx, **found);
   }),
               IsOk());
+  // A replica of the release before, which still runs, links another.
+  ASSERT_THAT(database->Write([&](Transaction& tx) {
+    return tx
+        .Exec(
+            "INSERT INTO record (rid, owner_type, owner_id, kind, name, head, last_version, generation, epoch, state, "
+            "reason, backoff_until, next_at, claim_until, labels, updated_at) VALUES ('rec_9', 'user', 'corp:bob', "
+            "'connection', 'app_2', 1, 1, 1, 0, 'OK', '', 0, 5, 0, '', 10)")
+        .status();
+  }),
+              IsOk());
+  ASSERT_THAT(FillInApps(*database), IsOk());
+  ASSERT_THAT(FillInApps(*database), IsOk()) << "at every start";
+  ASSERT_THAT(database->Read([&](Transaction& tx) -> absl::Status {
+    const auto rows = tx.Query("SELECT name, app_uid FROM record WHERE kind = 'connection' ORDER BY rid");
+    if (!rows.ok()) return rows.status();
+    EXPECT_EQ(rows->size(), 3U);
+    for (const Row& row : *rows) EXPECT_EQ(row.Text("app_uid"), row.Text("name"));
+    return absl::OkStatus();
+  }),
+              IsOk());
 }
 
 }  // namespace

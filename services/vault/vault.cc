@@ -147,6 +147,7 @@ absl::StatusOr<v1::PutResponse> Vault::Put(const Caller& caller, const v1::PutRe
                                    caller, operation, id);
   // What only the record itself can tell: that this is another's lease, or a binding which exists.
   RETURN_IF_ERROR(absl::IsPermissionDenied(put) ? Recorded(put, caller, operation, id) : put);
+  CountOwed(response.owed().has_revocation() ? 1 : 0);
   return response;
 }
 
@@ -374,26 +375,6 @@ absl::StatusOr<v1::PinResponse> Vault::Pin(const Caller& caller, const v1::PinRe
     return AppendWrite(tx, caller, request.pinned() ? "pin" : "unpin", id, request.version(), row.generation);
   }));
   return v1::PinResponse();
-}
-
-absl::StatusOr<v1::DeleteOwnerResponse> Vault::DeleteOwner(const Caller& caller,
-                                                           const v1::DeleteOwnerRequest& request) {
-  ASSIGN_OR_RETURN(const Owner owner, ParseOwner(request.owner_type(), request.owner_id()));
-  const RecordId all = {owner, "*", "*"};
-  RETURN_IF_ERROR(Recorded(CheckDeleteOwner(caller, owner), caller, Operation::kDelete, all));
-  RETURN_IF_ERROR(Write([&](Transaction& tx) -> absl::Status {
-    ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
-    ASSIGN_OR_RETURN(std::vector<RecordRow> rows, ListRecords(tx, owner));
-    for (RecordRow& row : rows) {
-      RETURN_IF_ERROR(Ledger::Tombstone(tx, row, now));
-    }
-    RETURN_IF_ERROR(DestroyOwnerKeys(tx, owner));
-    return AppendWrite(tx, caller, "delete_owner", all, 0, 0);
-  }));
-  if (after_shred_) {
-    after_shred_();
-  }
-  return v1::DeleteOwnerResponse();
 }
 
 absl::StatusOr<v1::GetCacheRootsResponse> Vault::GetCacheRoots(const Caller& caller,

@@ -23,10 +23,10 @@ namespace sallyport::vault {
 // checks access, works in one transaction, and has its audit event durable before it returns. Thread-safe.
 //
 // The lease protocol: `generation` says which link of an account a token belongs to, `epoch` which holder was last. A
-// holder's answer becomes the head if nobody took the record over since; is kept as a side version if somebody did; and
-// is refused (wrong_generation) if the record was linked anew, deleted or shredded. A late answer heals a record that
-// is marked NEEDS_REAUTH or NEEDS_INTERACTION, and a record cannot be marked so over a side version its holder has not
-// seen.
+// holder's answer becomes the head if nobody took the record over since; is kept as a side version if somebody did;
+// becomes a revocation that is owed if the connection has ended; and is refused (wrong_generation) if it was linked
+// anew. A late answer heals a record that is marked NEEDS_REAUTH or NEEDS_INTERACTION, and a record cannot be marked so
+// over a side version its holder has not seen.
 class Vault {
  public:
   struct Dependencies {
@@ -106,13 +106,21 @@ class Vault {
   // A read by its owner is use of a connection; a store that cannot note it fails no read.
   void NoteUse(const Caller& caller, const RecordId& id, const RecordRow& row);
 
-  // What an OweRevocation is about, and by what right.
+  // By what right a connection ends.
+  struct Right {
+    std::string rule;  // For the audit.
+    AuditOutbox::Admit admit = AuditOutbox::Admit::kIfRoom;
+    // Whoever asked asks the provider next: ListDue tells others of the revocations a little later only.
+    bool awaited = false;
+  };
+  using OwedList = google::protobuf::RepeatedPtrField<v1::OweRevocationResponse::Owed>;
+  // What an OweRevocation is about.
   struct Owing {
     const v1::OweRevocationRequest& request;
     std::optional<RecordId> record;
     std::string app_uid;   // Of the record, or of everybody's connections; empty of a user.
     absl::Status allowed;  // By the caller alone.
-    std::string rule;      // For the audit.
+    Right right;
   };
   static absl::StatusOr<Owing> ParseOwing(const Caller& caller, const v1::OweRevocationRequest& request);
   absl::Status OweWhatIsNamed(Transaction& tx, const Caller& caller, const Owing& owing,
@@ -121,11 +129,19 @@ class Vault {
   absl::StatusOr<bool> IsAppGone(Transaction& tx, const std::string& app_uid);
   // The connection that is named, if it is there and as the request expects it.
   absl::StatusOr<std::vector<RecordRow>> FindToOwe(Transaction& tx, const Caller& caller, const Owing& owing);
-  absl::Status Owe(Transaction& tx, const Caller& caller, const Owing& owing, RecordRow& row,
-                   const std::vector<VersionRow>& tokens, v1::OweRevocationResponse& response);
-  // nullopt if there is no token in it.
-  absl::StatusOr<std::optional<RecordRow>> MakeRevocation(Transaction& tx, const Caller& caller, const RecordRow& row,
-                                                          const VersionRow& token, absl::Time now);
+  absl::Status Owe(Transaction& tx, const Caller& caller, const Right& right, RecordRow& row,
+                   const std::vector<VersionRow>& tokens, OwedList& owed);
+  // The answer to a lease of a connection that has ended.
+  absl::Status OweLate(Transaction& tx, const Caller& caller, Held& held, const v1::PutRequest& request,
+                       v1::PutResponse& response);
+  // nullopt, and recorded, if it does not open and never will.
+  absl::StatusOr<std::optional<OpenedRecord>> OpenToken(Transaction& tx, const Caller& caller, const RecordRow& row,
+                                                        const VersionRow& token);
+  absl::StatusOr<RecordRow> MakeRevocation(Transaction& tx, const RecordRow& row, const VersionRow& token,
+                                           const OpenedRecord& opened, const Right& right, absl::Time now);
+  // The revocation of that name, if it holds this payload.
+  absl::StatusOr<std::optional<RecordRow>> FindRevocation(Transaction& tx, const std::string& name,
+                                                          const Secret& payload);
   absl::Status MoveVersions(Transaction& tx, const RecordRow& from, RecordRow& to, const v1::RenameRequest& request);
 
   Database& database_;

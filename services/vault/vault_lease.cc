@@ -208,7 +208,13 @@ absl::Status Vault::PutLeased(Transaction& tx, const Caller& caller, const Recor
   RecordRow& row = held.row;
   LeaseRow& lease = held.lease;
   if (lease.generation != row.generation) {
-    return error::WrongGeneration();
+    if (id.kind != "connection" || row.head != 0) {
+      return error::WrongGeneration();
+    }
+    // Its owner has ended it, and nobody else knows of this token.
+    RETURN_IF_ERROR(OweLate(tx, caller, held, request, response));
+    CountLease("owed");
+    return absl::OkStatus();
   }
   response.set_generation(row.generation);
   ASSIGN_OR_RETURN(const bool repeat, IsRepeat(tx, row, lease, request));

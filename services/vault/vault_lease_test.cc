@@ -225,13 +225,15 @@ TEST_P(LeaseTest, RelinkDropsSidesOfTheOldGeneration) {
   EXPECT_EQ(ReasonOf(harness_->PutLeased(Connection(), second.id(), "rt2").status()), "wrong_generation");
 }
 
-TEST_P(LeaseTest, UnlinkRefusesTheLateAnswer) {
+TEST_P(LeaseTest, UnlinkStoresNoLateAnswer) {
   const auto lease = Take();
   ASSERT_THAT(harness_->Delete(Broker(), Connection()), IsOk());
   const auto late = harness_->PutLeased(Connection(), lease.id(), "rt1");
-  EXPECT_THAT(late, StatusIs(Code::kAborted));
-  EXPECT_EQ(ReasonOf(late.status()), "wrong_generation");
+  ASSERT_THAT(late, IsOk());
+  EXPECT_EQ(late->version(), 0);
+  EXPECT_TRUE(late->owed().has_revocation());
   EXPECT_THAT(harness_->Acquire(Connection()), StatusIs(Code::kNotFound));
+  EXPECT_EQ(ReasonOf(harness_->PutStatus(Connection(), lease.id(), "NEEDS_REAUTH").status()), "wrong_generation");
 }
 
 TEST_P(LeaseTest, ReleasedRecordIsFreeAtOnce) {

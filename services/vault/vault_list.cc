@@ -35,9 +35,16 @@ absl::Status CheckList(const v1::ListRequest& request) {
   return absl::OkStatus();
 }
 
-// At least what is asked for. Of revocations there may be very many, of one owner: by what their indexes are of.
+// What names begin with that stand for somebody: so many hexadecimal digits. Empty if the prefix is none.
+std::string DigitsOf(const std::string& prefix, size_t count) {
+  const std::string digits = prefix.substr(0, count);
+  const bool whole = digits.size() == count && std::all_of(digits.begin(), digits.end(), absl::ascii_isxdigit);
+  return whole ? digits : "";
+}
+
+// At least what is asked for. Of revocations and of links under way there may be very many, of one owner: by what their
+// indexes are of. Not by a range of names, whose order is the database's own.
 absl::StatusOr<std::vector<RecordRow>> FindListed(Transaction& tx, const Owner& owner, const v1::ListRequest& request) {
-  constexpr size_t kWhose = 64;
   if (request.kind().empty()) {
     return ListRecords(tx, owner);
   }
@@ -49,11 +56,14 @@ absl::StatusOr<std::vector<RecordRow>> FindListed(Transaction& tx, const Owner& 
                          {"app", request.app_uid()},
                          {"limit", some ? int64_t{request.limit()} : std::numeric_limits<int64_t>::max()}});
   }
-  const std::string whose = request.name_prefix().substr(0, kWhose);
-  if (request.kind() == kRevocationKind && whose.size() == kWhose &&
-      std::all_of(whose.begin(), whose.end(), absl::ascii_isxdigit)) {
+  if (const std::string user = DigitsOf(request.name_prefix(), 64);
+      request.kind() == kRevocationKind && !user.empty()) {
     return QueryRecords(tx, "WHERE kind = 'revocation' AND substr(name, 1, 64) = :whose ORDER BY name",
-                        {{"whose", whose}});
+                        {{"whose", user}});
+  }
+  if (const std::string link = DigitsOf(request.name_prefix(), 32); request.kind() == "link_flow" && !link.empty()) {
+    return QueryRecords(tx, "WHERE kind = 'link_flow' AND substr(name, 1, 32) = :whose ORDER BY name",
+                        {{"whose", link}});
   }
   return QueryRecords(tx, "WHERE owner_type = :owner_type AND owner_id = :owner_id AND kind = :kind ORDER BY name",
                       {{"owner_type", owner.type}, {"owner_id", owner.id}, {"kind", request.kind()}});

@@ -15,6 +15,10 @@
 namespace sallyport::vault {
 namespace {
 
+// No provider's answer is longer on its way than this after its lease has lapsed. One that found its connection gone
+// would be revoked, and the tokens that were renamed with it.
+constexpr absl::Duration kLate = absl::Minutes(2);
+
 struct Names {
   RecordId from;
   RecordId to;
@@ -48,11 +52,14 @@ absl::StatusOr<v1::RenameResponse> Vault::Rename(const Caller& caller, const v1:
   RETURN_IF_ERROR(Settled(Write([&](Transaction& tx) -> absl::Status {
                             ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
                             ASSIGN_OR_RETURN(RecordRow from, Ledger::Find(tx, names.from));
+                            if (request.has_expected_version() && request.expected_version() != from.head) {
+                              return error::VersionConflict();
+                            }
                             ASSIGN_OR_RETURN(const auto found, FindRecord(tx, names.to));
                             if (found.has_value() && found->head != 0) {
                               return error::NameTaken();
                             }
-                            if (from.claim_until > now) {
+                            if (from.claim_until != absl::InfinitePast() && from.claim_until + kLate > now) {
                               return error::Leased();
                             }
                             RecordRow to = from;

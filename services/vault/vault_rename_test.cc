@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Connections under another name: what comes along, and what is refused; on both engines.
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -38,12 +39,23 @@ class RenameTest : public ::testing::TestWithParam<SqlDialect> {
     ASSERT_THAT(harness_->vault->Put(Broker(), put), IsOk());
   }
   absl::StatusOr<v1::RenameResponse> Rename(const std::string& from, const std::string& to,
-                                            const Caller& caller = Broker(kUser, Purpose::kApi)) {
+                                            const Caller& caller = Broker(kUser, Purpose::kApi),
+                                            std::optional<int64_t> expected_version = std::nullopt) {
     v1::RenameRequest request;
     *request.mutable_record() = Connection(kUser, from);
     request.set_new_name(to);
     (*request.mutable_labels())["scope"] = "write";
+    if (expected_version.has_value()) request.set_expected_version(*expected_version);
     return harness_->vault->Rename(caller, request);
+  }
+  // The holder's lease lapsed so long ago, by the store's time.
+  void LapsedSince(absl::Duration ago) {
+    ASSERT_THAT(harness_->database->Write([&](Transaction& tx) -> absl::Status {
+      const auto now = tx.Now();
+      if (!now.ok()) return now.status();
+      return tx.Exec("UPDATE record SET claim_until = :at WHERE claim_until > 0", {{"at", *now - ago}}).status();
+    }),
+                IsOk());
   }
   std::string Read(const std::string& name) { return harness_->Payload(Broker(), Connection(kUser, name)); }
   bool IsGone(const std::string& name) {
@@ -117,8 +129,32 @@ TEST_P(RenameTest, ATakenNameAndAHeldLeaseAreInTheWay) {
   ASSERT_THAT(harness_->PutLeased(Connection(), lease, "renewed"), IsOk());
   ASSERT_THAT(Rename("app_1", "app_1/home"), IsOk());
   EXPECT_EQ(Read("app_1/home"), "renewed");
-  EXPECT_EQ(ReasonOf(harness_->PutLeased(Connection(), lease, "late").status()), "wrong_generation");
   EXPECT_THAT(Rename("app_1", "app_1/again"), StatusIs(Code::kNotFound));
+}
+
+TEST_P(RenameTest, AnAnswerThatMayStillComeIsInTheWay) {
+  Link("app_1", "one");
+  const std::string lease = harness_->Acquire(Connection())->lease().id();
+  LapsedSince(absl::Minutes(1));
+  EXPECT_EQ(ReasonOf(Rename("app_1", "app_1/work").status()), "leased")
+      << "what came then would be revoked, and the renamed account with it";
+  ASSERT_THAT(harness_->PutLeased(Connection(), lease, "renewed"), IsOk());
+  ASSERT_THAT(Rename("app_1", "app_1/work"), IsOk());
+  EXPECT_EQ(Read("app_1/work"), "renewed");
+  // A holder that is gone is not waited for.
+  ASSERT_TRUE(harness_->Acquire(Connection(kUser, "app_1/work"))->has_lease());
+  LapsedSince(absl::Minutes(3));
+  EXPECT_THAT(Rename("app_1/work", "app_1"), IsOk());
+}
+
+TEST_P(RenameTest, LabelsOfAnotherVersionAreNotTaken) {
+  Link("app_1", "one");
+  Link("app_1", "renewed since");
+  EXPECT_EQ(ReasonOf(Rename("app_1", "app_1/work", Broker(kUser, Purpose::kApi), 1).status()), "version_conflict");
+  EXPECT_EQ(ReasonOf(Rename("app_1", "app_1/work", Broker(kUser, Purpose::kApi), 0).status()), "version_conflict");
+  EXPECT_EQ(Read("app_1"), "renewed since");
+  EXPECT_THAT(Rename("app_1", "app_1/work", Broker(kUser, Purpose::kApi), 2), IsOk());
+  EXPECT_EQ(Read("app_1/work"), "renewed since");
 }
 
 TEST_P(RenameTest, TokensOfOneAppNeverBecomeThoseOfAnother) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of Vault that makes revocations of connections: OweRevocation.
+// The part of Vault that makes revocations of connections: OweRevocation, DeleteOwner, and late answers.
 #include <algorithm>
 #include <optional>
 #include <string>
@@ -15,7 +15,9 @@
 #include "common/json_log.h"
 #include "common/status_macros.h"
 #include "common/text/hex.h"
+#include "services/vault/envelope.h"
 #include "services/vault/errors.h"
+#include "services/vault/origins.h"
 #include "services/vault/vault.h"
 #include "services/vault/vault_notes.h"
 
@@ -30,6 +32,8 @@ constexpr size_t kMaxOwed = 200;
 constexpr int kPart = 50;
 constexpr size_t kMaxNamePart = 256;
 constexpr char kOwed[] = "OWED";
+// In which whoever owes a revocation asks the provider first: another that took it would answer for it elsewhere.
+constexpr absl::Duration kAwaited = absl::Seconds(10);
 // Of a connection whose revocation is owed since an earlier release.
 constexpr char kLegacyState[] = "REVOKE_PENDING";
 constexpr char kLegacySince[] = "revoke_since";
@@ -59,14 +63,40 @@ Labels RevocationLabels(const RecordRow& row, const VersionRow& token, absl::Tim
   return labels;
 }
 
-// The head first, then late results, newest first. Former heads have been replaced by what is newer.
+// The head first, in the store or not, then late results, newest first. Former heads have been replaced by what is
+// newer.
 std::vector<VersionRow> TokensOf(const RecordRow& row, std::vector<VersionRow> versions) {
   std::erase_if(versions, [&](const VersionRow& version) {
     return version.version != row.head && version.role != VersionRole::kSide;
   });
   std::stable_partition(versions.begin(), versions.end(),
                         [&](const VersionRow& version) { return version.version == row.head; });
+  if (versions.empty() || versions.front().version != row.head) {
+    VersionRow missing;
+    missing.rid = row.rid;
+    missing.version = row.head;
+    versions.insert(versions.begin(), missing);
+  }
   return versions;
+}
+
+// Its data key is under a term that was destroyed, or never was of this store. One that another replica has begun is in
+// the store, and only has to be loaded.
+absl::StatusOr<bool> IsTermGone(Transaction& tx, const Owner& owner, const VersionRow& version) {
+  ASSIGN_OR_RETURN(const uint32_t key_version, KeyVersionOf(version.sealed));
+  ASSIGN_OR_RETURN(const auto key, FindOwnerKey(tx, owner, key_version));
+  if (!key.has_value()) {
+    return false;
+  }
+  ASSIGN_OR_RETURN(const std::vector<TermRow> terms, ListTerms(tx));
+  return std::none_of(terms.begin(), terms.end(),
+                      [&](const TermRow& term) { return term.term == key->term && term.state != "destroyed"; });
+}
+
+template <typename Owed>
+int CountRevocations(const Owed& owed) {
+  return static_cast<int>(
+      std::count_if(owed.begin(), owed.end(), [](const auto& one) { return one.has_revocation(); }));
 }
 
 }  // namespace
@@ -80,7 +110,7 @@ absl::StatusOr<Vault::Owing> Vault::ParseOwing(const Caller& caller, const v1::O
   if (!request.has_record() && (!request.lease().empty() || request.has_expected_version())) {
     return InvalidField(request.lease().empty() ? "expected_version" : "lease", "needs a record");
   }
-  Owing owing = {request, std::nullopt, request.app_uid(), absl::OkStatus(), ""};
+  Owing owing = {request, std::nullopt, request.app_uid(), absl::OkStatus(), {}};
   if (request.has_record()) {
     ASSIGN_OR_RETURN(owing.record, ParseRecordName(request.record()));
     if (owing.record->kind != "connection") {
@@ -97,7 +127,11 @@ absl::StatusOr<Vault::Owing> Vault::ParseOwing(const Caller& caller, const v1::O
     owing.allowed = CheckOweApp(caller, request.app_uid());
   }
   const bool ends = caller.passport.has_value() && caller.passport->purpose == Passport::Purpose::kEnd;
-  owing.rule = !request.lease().empty() ? "lease" : ends ? "end" : "owner";
+  const bool leased = !request.lease().empty();
+  owing.right.rule = leased ? "lease" : ends ? "end" : "owner";
+  // As all that ends a lease.
+  owing.right.admit = leased ? AuditOutbox::Admit::kAlways : AuditOutbox::Admit::kIfRoom;
+  owing.right.awaited = !leased;
   return owing;
 }
 
@@ -117,13 +151,43 @@ absl::StatusOr<v1::OweRevocationResponse> Vault::OweRevocation(const Caller& cal
       if (!gone) {
         return allowed.allowed;
       }
-      allowed.rule = "app_gone";
+      allowed.right.rule = "app_gone";
+      allowed.right.awaited = false;
     }
     return OweWhatIsNamed(tx, caller, allowed, response);
   });
   RETURN_IF_ERROR(absl::IsPermissionDenied(owed) ? Recorded(owed, caller, Operation::kOwe, id) : owed);
-  CountOwed(static_cast<int>(std::count_if(response.owed().begin(), response.owed().end(),
-                                           [](const auto& one) { return one.has_revocation(); })));
+  CountOwed(CountRevocations(response.owed()));
+  return response;
+}
+
+absl::StatusOr<v1::DeleteOwnerResponse> Vault::DeleteOwner(const Caller& caller,
+                                                           const v1::DeleteOwnerRequest& request) {
+  ASSIGN_OR_RETURN(const Owner owner, ParseOwner(request.owner_type(), request.owner_id()));
+  const RecordId all = {owner, "*", "*"};
+  RETURN_IF_ERROR(Recorded(CheckDeleteOwner(caller, owner), caller, Operation::kDelete, all));
+  const Right right = {"delete_owner", AuditOutbox::Admit::kIfRoom, /*awaited=*/true};
+  v1::DeleteOwnerResponse response;
+  RETURN_IF_ERROR(Write([&](Transaction& tx) -> absl::Status {
+    response.Clear();
+    ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
+    ASSIGN_OR_RETURN(std::vector<RecordRow> rows, ListRecords(tx, owner));
+    for (RecordRow& row : rows) {
+      if (row.id.kind != "connection" || row.head == 0) {
+        RETURN_IF_ERROR(Ledger::Tombstone(tx, row, now));
+        continue;
+      }
+      // Linked since its revocation was owed, or never owed: the provider knows of its tokens.
+      ASSIGN_OR_RETURN(std::vector<VersionRow> versions, ListVersions(tx, row.rid));
+      RETURN_IF_ERROR(Owe(tx, caller, right, row, TokensOf(row, std::move(versions)), *response.mutable_owed()));
+    }
+    RETURN_IF_ERROR(DestroyOwnerKeys(tx, owner));
+    return AppendWrite(tx, caller, "delete_owner", all, 0, 0);
+  }));
+  CountOwed(CountRevocations(response.owed()));
+  if (after_shred_) {
+    after_shred_();
+  }
   return response;
 }
 
@@ -152,7 +216,7 @@ absl::Status Vault::OweWhatIsNamed(Transaction& tx, const Caller& caller, const 
       response.set_more(true);
       break;
     }
-    RETURN_IF_ERROR(Owe(tx, caller, owing, row, tokens, response));
+    RETURN_IF_ERROR(Owe(tx, caller, owing.right, row, tokens, *response.mutable_owed()));
   }
   return absl::OkStatus();
 }
@@ -198,45 +262,92 @@ absl::StatusOr<std::vector<RecordRow>> Vault::FindToOwe(Transaction& tx, const C
   return std::vector<RecordRow>{*std::move(row)};
 }
 
-absl::Status Vault::Owe(Transaction& tx, const Caller& caller, const Owing& owing, RecordRow& row,
-                        const std::vector<VersionRow>& tokens, v1::OweRevocationResponse& response) {
+absl::Status Vault::Owe(Transaction& tx, const Caller& caller, const Right& right, RecordRow& row,
+                        const std::vector<VersionRow>& tokens, OwedList& owed) {
   ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
   std::vector<RecordRow> revocations;
+  bool damaged = false;
   for (const VersionRow& token : tokens) {
-    ASSIGN_OR_RETURN(auto revocation, MakeRevocation(tx, caller, row, token, now));
-    if (revocation.has_value()) {
-      revocations.push_back(*std::move(revocation));
+    ASSIGN_OR_RETURN(const std::optional<OpenedRecord> opened, OpenToken(tx, caller, row, token));
+    damaged = damaged || !opened.has_value();
+    if (opened.has_value() && !opened->payload.Expose().empty()) {
+      ASSIGN_OR_RETURN(RecordRow revocation, MakeRevocation(tx, row, token, *opened, right, now));
+      revocations.push_back(std::move(revocation));
     }
   }
   const int64_t head = row.head;
   RETURN_IF_ERROR(Ledger::Tombstone(tx, row, now));
   const auto add = [&] {
-    auto* out = response.add_owed();
+    auto* out = owed.Add();
     *out->mutable_connection() = ToProto(row.id);
     out->set_generation(row.generation);
     return out;
   };
-  if (revocations.empty()) {
-    add();
-  }
   for (const RecordRow& revocation : revocations) {
     *add()->mutable_revocation() = ToMetadata(revocation);
   }
-  audit::v1::Event event = MakeEvent("vault.revocation_owed", DECISION_ALLOWED, owing.rule, caller);
+  if (damaged || revocations.empty()) {
+    add()->set_damaged(damaged);
+  }
+  audit::v1::Event event = MakeEvent("vault.revocation_owed", DECISION_ALLOWED, right.rule, caller);
   SetRecord(row.id, head, row.generation, event);
   (*event.mutable_details())["revocations"] = absl::StrCat(revocations.size());
-  // As all that ends a lease.
-  const auto admit = owing.request.lease().empty() ? AuditOutbox::Admit::kIfRoom : AuditOutbox::Admit::kAlways;
-  return trail_.Append(tx, std::move(event), admit);
+  return trail_.Append(tx, std::move(event), right.admit);
 }
 
-absl::StatusOr<std::optional<RecordRow>> Vault::MakeRevocation(Transaction& tx, const Caller& caller,
-                                                               const RecordRow& row, const VersionRow& token,
-                                                               absl::Time now) {
+absl::Status Vault::OweLate(Transaction& tx, const Caller& caller, Held& held, const v1::PutRequest& request,
+                            v1::PutResponse& response) {
+  RecordRow& row = held.row;
+  LeaseRow& lease = held.lease;
+  response.set_generation(row.generation);
+  auto& owed = *response.mutable_owed();
+  *owed.mutable_connection() = ToProto(row.id);
+  owed.set_generation(row.generation);
+  if (request.payload().empty()) {
+    return absl::OkStatus();
+  }
+  RecordRow ended = row;
+  ended.generation = lease.generation;  // What it is a token of.
+  const OpenedRecord answer = {Secret::Copy(request.payload()), ToOrigins(request.origins()), /*bound=*/true};
+  VersionRow token;
+  token.version = lease.version;
+  token.labels = {request.labels().begin(), request.labels().end()};
+  if (lease.state == LeaseState::kAnswered) {
+    token.version = lease.answer_version;
+    ASSIGN_OR_RETURN(const auto repeated, FindRevocation(tx, RevocationName(ended, token), answer.payload));
+    if (repeated.has_value()) {
+      *owed.mutable_revocation() = ToMetadata(*repeated);
+      return absl::OkStatus();
+    }
+    token.version = ++row.last_version;
+    RETURN_IF_ERROR(SaveRecord(tx, row));
+  }
+  const Right right = {"late", AuditOutbox::Admit::kAlways, /*awaited=*/false};
+  ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
+  ASSIGN_OR_RETURN(const RecordRow revocation, MakeRevocation(tx, ended, token, answer, right, now));
+  *owed.mutable_revocation() = ToMetadata(revocation);
+  lease.state = LeaseState::kAnswered;
+  lease.answer_version = token.version;
+  lease.answer_side = true;
+  RETURN_IF_ERROR(SaveLease(tx, lease));
+  audit::v1::Event event = MakeEvent("vault.revocation_owed", DECISION_ALLOWED, right.rule, caller);
+  SetRecord(row.id, token.version, row.generation, event);
+  (*event.mutable_details())["revocations"] = "1";
+  return trail_.Append(tx, std::move(event), right.admit);
+}
+
+absl::StatusOr<std::optional<OpenedRecord>> Vault::OpenToken(Transaction& tx, const Caller& caller,
+                                                             const RecordRow& row, const VersionRow& token) {
   ASSIGN_OR_RETURN(const auto version, FindVersion(tx, row.rid, token.version));
-  const absl::StatusOr<OpenedRecord> opened =
+  absl::StatusOr<OpenedRecord> opened =
       version.has_value() ? ledger_.Open(tx, row, *version) : absl::StatusOr<OpenedRecord>(error::TagMismatch());
-  if (absl::IsDataLoss(opened.status()) && !Keyring::IsUnknownTerm(opened.status())) {
+  if (Keyring::IsUnknownTerm(opened.status())) {
+    ASSIGN_OR_RETURN(const bool gone, IsTermGone(tx, row.id.owner, *version));
+    if (!gone) {
+      return opened.status();
+    }
+  }
+  if (absl::IsDataLoss(opened.status())) {
     // It can be revoked no more, and must not keep the others from it.
     CountDamaged(1);
     Log(LogLevel::kError, "connection_damaged", {{"rid", row.rid}, {"version", token.version}});
@@ -247,9 +358,11 @@ absl::StatusOr<std::optional<RecordRow>> Vault::MakeRevocation(Transaction& tx, 
     return std::nullopt;
   }
   RETURN_IF_ERROR(opened.status());
-  if (opened->payload.Expose().empty()) {
-    return std::nullopt;
-  }
+  return std::optional<OpenedRecord>(*std::move(opened));
+}
+
+absl::StatusOr<RecordRow> Vault::MakeRevocation(Transaction& tx, const RecordRow& row, const VersionRow& token,
+                                                const OpenedRecord& opened, const Right& right, absl::Time now) {
   RecordRow revocation;
   revocation.rid = MakeUid("rec_");
   revocation.id = {RevocationOwner(), kRevocationKind, RevocationName(row, token)};
@@ -258,12 +371,29 @@ absl::StatusOr<std::optional<RecordRow>> Vault::MakeRevocation(Transaction& tx, 
     absl::StrAppend(&revocation.id.name, ":", revocation.rid);  // In an edited store: nothing that is owed is lost.
   }
   revocation.generation = 1;
-  Ledger::Value value = {opened->payload.Expose(), opened->origins, RevocationLabels(row, token, now)};
+  Ledger::Value value = {opened.payload.Expose(), opened.origins, RevocationLabels(row, token, now)};
   value.next_at = now;
   value.state = kOwed;
-  value.unbound = !opened->bound;
+  value.unbound = !opened.bound;
   RETURN_IF_ERROR(ledger_.WriteHead(tx, revocation, 1, value, now));
+  if (right.awaited) {
+    revocation.listed_until = now + kAwaited;
+    RETURN_IF_ERROR(SaveRecord(tx, revocation));
+  }
   return revocation;
+}
+
+absl::StatusOr<std::optional<RecordRow>> Vault::FindRevocation(Transaction& tx, const std::string& name,
+                                                               const Secret& payload) {
+  ASSIGN_OR_RETURN(auto row, FindRecord(tx, {RevocationOwner(), kRevocationKind, name}));
+  if (!row.has_value() || row->head == 0) {
+    return std::nullopt;
+  }
+  const absl::StatusOr<OpenedRecord> opened = ledger_.OpenHead(tx, *row);
+  if (Keyring::IsUnknownTerm(opened.status())) {
+    return opened.status();
+  }
+  return opened.ok() && opened->payload == payload ? std::move(row) : std::nullopt;
 }
 
 }  // namespace sallyport::vault

@@ -107,8 +107,11 @@ TEST_P(RevocationTest, ARefreshInFlightCannotBringItBack) {
   Link(kUser, "app_1", "rt0");
   const std::string lease = harness_->Acquire(Connection())->lease().id();
   ASSERT_THAT(Owe(Broker(), Of(Connection())), IsOk()) << "a lease is no obstacle";
-  EXPECT_EQ(ReasonOf(harness_->PutLeased(Connection(), lease, "rt1").status()), "wrong_generation");
+  const auto late = harness_->PutLeased(Connection(), lease, "rt1");
+  ASSERT_THAT(late, IsOk());
+  EXPECT_EQ(late->version(), 0) << "it was not stored";
   EXPECT_TRUE(IsGone());
+  EXPECT_EQ(PayloadOf(late->owed().revocation()), "rt1") << "and the new token is revoked as well";
   Link(kUser, "app_1", "linked anew");
   EXPECT_EQ(ReasonOf(harness_->PutLeased(Connection(), lease, "rt1").status()), "wrong_generation");
   EXPECT_EQ(Read(), "linked anew");
@@ -146,6 +149,7 @@ TEST_P(RevocationTest, WithoutATokenNothingIsOwed) {
   ASSERT_THAT(owed, IsOk());
   ASSERT_EQ(owed->owed_size(), 1);
   EXPECT_FALSE(owed->owed(0).has_revocation());
+  EXPECT_FALSE(owed->owed(0).damaged()) << "there was nothing to revoke";
   EXPECT_EQ(owed->owed(0).generation(), 2);
   EXPECT_TRUE(IsGone());
   EXPECT_TRUE(Revocations().empty());
@@ -169,9 +173,91 @@ TEST_P(RevocationTest, OneThatDoesNotOpenHoldsUpNobody) {
   ASSERT_THAT(owed, IsOk());
   ASSERT_EQ(owed->owed_size(), 2);
   EXPECT_FALSE(owed->owed(0).has_revocation());
+  EXPECT_TRUE(owed->owed(0).damaged()) << "which nobody may take for revoked";
   EXPECT_TRUE(owed->owed(1).has_revocation());
+  EXPECT_FALSE(owed->owed(1).damaged());
   EXPECT_TRUE(IsGone());
   EXPECT_EQ(Audited("secret.damaged").size(), 1U);
+}
+
+TEST_P(RevocationTest, OneWithoutItsVersionIsDamagedToo) {
+  Link(kUser, "app_1", "tokens");
+  harness_->Sql("DELETE FROM record_version WHERE rid = (SELECT rid FROM record WHERE name = 'app_1')");
+  const auto owed = Owe(Broker(), Of(Connection()));
+  ASSERT_THAT(owed, IsOk());
+  ASSERT_EQ(owed->owed_size(), 1);
+  EXPECT_TRUE(owed->owed(0).damaged());
+  EXPECT_TRUE(IsGone());
+}
+
+TEST_P(RevocationTest, OfOneThatDoesNotOpenTheLateResultsAreRevoked) {
+  Link(kUser, "app_1", "rt0");
+  const std::string first = harness_->Acquire(Connection())->lease().id();
+  harness_->LapseLeases();
+  ASSERT_TRUE(harness_->Acquire(Connection())->has_lease());
+  ASSERT_TRUE(harness_->PutLeased(Connection(), first, "rt1")->side());
+  harness_->Sql(
+      "UPDATE record_version SET sealed = :x WHERE version = 1 AND rid = (SELECT rid FROM record WHERE name = "
+      "'app_1')",
+      {{"x", Bytes{"nonsense"}}});
+  const auto owed = Owe(Broker(), Of(Connection()));
+  ASSERT_THAT(owed, IsOk());
+  ASSERT_EQ(owed->owed_size(), 2);
+  EXPECT_EQ(PayloadOf(owed->owed(0).revocation()), "rt1");
+  EXPECT_TRUE(owed->owed(1).damaged());
+}
+
+TEST_P(RevocationTest, OneUnderATermThatIsGoneHoldsUpNobody) {
+  Link(kUser, "app_1", "tokens");
+  harness_->Sql("UPDATE data_key SET term = 77 WHERE owner_type = 'user'");
+  const auto owed = Owe(Ending({.subject = kUser}), OfUser());
+  ASSERT_THAT(owed, IsOk()) << "or a user could never be revoked";
+  ASSERT_EQ(owed->owed_size(), 1);
+  EXPECT_TRUE(owed->owed(0).damaged());
+  EXPECT_FALSE(owed->owed(0).has_revocation());
+  EXPECT_TRUE(IsGone());
+  EXPECT_THAT(DeleteOwner(Ending({.subject = kUser})), IsOk());
+}
+
+TEST_P(RevocationTest, ATermThatAnotherReplicaHasBegunIsNotTakenForGone) {
+  Link("corp:bob", "app_1", "of bob");  // This one has loaded its keyring.
+  DirectoryKek kek(harness_->directory.File("kek"));
+  Keyring keyring(*harness_->database, kek, Keyring::Options{""});
+  VaultAdmin admin(*harness_->database, keyring, *harness_->trail, harness_->clock);
+  Vault other(Vault::Dependencies{*harness_->database, keyring, *harness_->trail, harness_->clock, nullptr});
+  ASSERT_THAT(keyring.EnsureActive(harness_->clock.Now()), IsOk());
+  ASSERT_THAT(admin.RotateTerm(Service("edge")), IsOk());
+  v1::PutRequest put;
+  *put.mutable_record() = Connection();
+  put.set_payload("tokens");
+  ASSERT_THAT(other.Put(Broker(), put), IsOk());
+  const auto owed = Owe(Ending({.subject = kUser}), OfUser());
+  ASSERT_THAT(owed, IsOk());
+  ASSERT_EQ(owed->owed_size(), 1);
+  EXPECT_EQ(PayloadOf(owed->owed(0).revocation()), "tokens");
+}
+
+TEST_P(RevocationTest, WhoeverOwedItAsksTheProviderFirst) {
+  Link(kUser, "app_1", "tokens");
+  const auto owed = Owe(Broker(), Of(Connection()));
+  ASSERT_THAT(owed, IsOk());
+  EXPECT_TRUE(Due().empty()) << "a lane that took it would leave nothing to tell";
+  EXPECT_EQ(PayloadOf(owed->owed(0).revocation()), "tokens");
+  harness_->LapseLeases();
+  PassTenSeconds();
+  EXPECT_EQ(Due().size(), 1U) << "and nothing is forgotten if it does not";
+}
+
+TEST_P(RevocationTest, WhatNobodyWaitsForIsDueAtOnce) {
+  Link(kUser, "app_1", "leased");
+  v1::OweRevocationRequest leased = Of(Connection());
+  leased.set_lease(harness_->Acquire(Connection())->lease().id());
+  ASSERT_THAT(Owe(Service("token_broker"), leased), IsOk());
+  EXPECT_EQ(Due().size(), 1U);
+  Link(kUser, "app_2", "of an app that is gone");
+  Unbind("app_2");
+  ASSERT_THAT(Owe(Service("token_broker"), OfApp("app_2")), IsOk());
+  EXPECT_EQ(Due().size(), 2U);
 }
 
 TEST_P(RevocationTest, EachIsInTheAudit) {

@@ -81,6 +81,7 @@ absl::Status VaultServer::Parts::OpenStore(const config::v1::VaultConfig& config
   ASSIGN_OR_RETURN(Database::Options options, DatabaseOptionsFrom(config.database(), *clock));
   ASSIGN_OR_RETURN(database, Database::Open(std::move(options)));
   RETURN_IF_ERROR(database->Migrate(VaultMigrations()));
+  RETURN_IF_ERROR(FillInApps(*database));
   kek = std::make_unique<DirectoryKek>(config.kek().directory());
   ASSIGN_OR_RETURN(const int64_t audit_limit, AuditOutbox::LimitFrom(config.database().audit_outbox_limit(), kLimit));
   outbox =

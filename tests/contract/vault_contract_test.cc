@@ -361,6 +361,72 @@ TEST_F(VaultContractTest, WhatIsMalformedIsRefusedAlike) {
   Compare<vault::v1::DeleteRequest, vault::v1::DeleteResponse>("registry", "none", &Stub::Delete, erase);
 }
 
+// A provider's answer that comes when the connection has ended, and what is owed then.
+TEST_F(VaultContractTest, LateAnswersAreOwedAlike) {
+  const RecordName record = Records()[0];
+  const auto put = [&](const std::string& payload, const std::string& fake = "", const std::string& real = "") {
+    vault::v1::PutRequest request;
+    *request.mutable_record() = record;
+    request.set_payload(payload);
+    request.set_lease(fake);
+    return Compare<vault::v1::PutRequest, vault::v1::PutResponse>(
+        "token_broker", fake.empty() ? "ada" : "none", &Stub::Put, request,
+        [&](vault::v1::PutRequest& real_request) { real_request.set_lease(real); });
+  };
+  const auto due = [&] {
+    vault::v1::ListDueRequest request;
+    request.add_kinds("revocation");
+    return Compare<vault::v1::ListDueRequest, vault::v1::ListDueResponse>(
+        "token_broker", "none", &Stub::ListDue, request, nullptr, [](auto& fake, auto& real) {
+          for (auto* response : {&fake, &real}) {  // They are due since the same moment.
+            std::sort(response->mutable_records()->begin(), response->mutable_records()->end(),
+                      [](const auto& a, const auto& b) { return Text(a.record()) < Text(b.record()); });
+          }
+        });
+  };
+  put("rt0");
+  std::string fake_lease;
+  std::string real_lease;
+  vault::v1::AcquireLeaseRequest acquire;
+  *acquire.mutable_record() = record;
+  Compare<vault::v1::AcquireLeaseRequest, vault::v1::AcquireLeaseResponse>(
+      "token_broker", "ada", &Stub::AcquireLease, acquire, nullptr, [&](auto& fake, auto& real) {
+        fake_lease = fake.lease().id();
+        real_lease = real.lease().id();
+        fake.mutable_lease()->set_id(real_lease);
+      });
+  vault::v1::RenameRequest rename;
+  *rename.mutable_record() = record;
+  rename.set_new_name("app_1/home");
+  clock_.Advance(absl::Seconds(40));
+  EXPECT_EQ(
+      (Compare<vault::v1::RenameRequest, vault::v1::RenameResponse>("token_broker", "api", &Stub::Rename, rename)),
+      "ABORTED leased")
+      << "its answer may still come";
+  vault::v1::OweRevocationRequest owe;
+  *owe.mutable_record() = record;
+  Compare<vault::v1::OweRevocationRequest, vault::v1::OweRevocationResponse>("token_broker", "ada",
+                                                                             &Stub::OweRevocation, owe);
+  EXPECT_EQ(due().find("records"), std::string::npos) << "whoever owed it asks first";
+  EXPECT_NE(put("rt1", fake_lease, real_lease).find("owed"), std::string::npos);
+  put("rt1", fake_lease, real_lease);
+  put("rt2", fake_lease, real_lease);
+  put("", fake_lease, real_lease);
+  clock_.Advance(absl::Seconds(10));
+  EXPECT_NE(due().find("records"), std::string::npos);
+  put("linked anew");
+  EXPECT_EQ(put("rt3", fake_lease, real_lease), "ABORTED wrong_generation");
+  vault::v1::DeleteOwnerRequest erase;
+  erase.set_owner_type(vault::v1::USER);
+  erase.set_owner_id("corp:ada");
+  EXPECT_NE((Compare<vault::v1::DeleteOwnerRequest, vault::v1::DeleteOwnerResponse>("token_broker", "end_ada",
+                                                                                    &Stub::DeleteOwner, erase))
+                .find("owed"),
+            std::string::npos);
+  put("rt4", fake_lease, real_lease);
+  EXPECT_EQ(fake_.Revocations().size(), 5U);
+}
+
 // Long sequences of calls as services make them, drawn at random; the state after each shows in the answers to the
 // next.
 class VaultSequenceTest : public VaultContractTest, public ::testing::WithParamInterface<int> {
@@ -520,6 +586,7 @@ class VaultSequenceTest : public VaultContractTest, public ::testing::WithParamI
     *rename.mutable_record() = Name(vault::v1::USER, "corp:ada", "connection", there ? "app_1" : "app_1/work");
     rename.set_new_name(there ? "app_1/work" : "app_1");
     (*rename.mutable_labels())["write"] = absl::StrCat("w", Draw(3));
+    if (Draw(3) == 0) rename.set_expected_version(Draw(6));
     Compare<vault::v1::RenameRequest, vault::v1::RenameResponse>("token_broker", "api", &Stub::Rename, rename);
   }
   // What is owed is listed, leased, put off and done.

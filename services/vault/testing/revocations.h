@@ -92,6 +92,22 @@ class RevocationTest : public ::testing::TestWithParam<SqlDialect> {
     return listed.ok() ? std::vector<v1::RecordMetadata>(listed->records().begin(), listed->records().end())
                        : std::vector<v1::RecordMetadata>();
   }
+  // Names of those that a lane is told of.
+  std::vector<std::string> Due() {
+    v1::ListDueRequest request;
+    request.add_kinds("revocation");
+    const auto listed = harness_->vault->ListDue(Service("token_broker"), request);
+    EXPECT_THAT(listed, IsOk());
+    std::vector<std::string> names;
+    for (int i = 0; listed.ok() && i < listed->records_size(); ++i) {
+      names.push_back(listed->records(i).record().name());
+    }
+    return names;
+  }
+  // For what is told after ten seconds; on both engines.
+  void PassTenSeconds() {
+    harness_->Sql("UPDATE record SET listed_until = listed_until - 10000000 WHERE listed_until > 0");
+  }
   std::string Read(const std::string& name = "app_1", const std::string& user = kUser) {
     return harness_->Payload(Broker(user), Connection(user, name));
   }

@@ -93,7 +93,7 @@ absl::Status FakeVault::CheckUserRecord(const Passport& passport, Operation oper
                  ? absl::OkStatus()
                  : ForSomethingElse();
     case Purpose::kPlatform:
-      if (!IsForPlatforms(name) || operation == Operation::kRename) return ForSomethingElse();
+      if (!IsPlatforms(name) || operation == Operation::kRename) return ForSomethingElse();
       break;
     case Purpose::kCall:
       if ((name.kind() == "credential" && written) || operation == Operation::kRename) return ForSomethingElse();
@@ -498,13 +498,22 @@ absl::StatusOr<vault::v1::DeleteOwnerResponse> FakeVault::DeleteOwner(const Call
     RETURN_IF_ERROR(CheckOwner(caller, request.owner_type(), request.owner_id(), true));
     if (passport.has_value() && passport->purpose == Passport::Purpose::kPlatform) return ForSomethingElse();
   }
+  std::vector<Row*> rows;
   for (auto& [key, row] : rows_) {
-    if (row.name.owner_type() == vault::v1::USER && row.name.owner_id() == request.owner_id()) Tombstone(row);
+    if (row.name.owner_type() == vault::v1::USER && row.name.owner_id() == request.owner_id()) rows.push_back(&row);
+  }
+  vault::v1::DeleteOwnerResponse response;
+  for (Row* row : rows) {
+    if (row->name.kind() == "connection" && row->head != 0) {
+      Owe(*row, /*awaited=*/true, *response.mutable_owed());
+    } else {
+      Tombstone(*row);
+    }
   }
   if (const auto key = data_keys_.find({vault::v1::USER, request.owner_id()}); key != data_keys_.end()) {
     key->second.destroyed = true;
   }
-  return vault::v1::DeleteOwnerResponse();
+  return response;
 }
 
 absl::StatusOr<vault::v1::GetCacheRootsResponse> FakeVault::GetCacheRoots(

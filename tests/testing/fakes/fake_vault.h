@@ -203,7 +203,16 @@ class FakeVault {
   bool IsAppGone(const std::string& app_uid) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<std::vector<Row*>> FindToOwe(const Caller& caller, const vault::v1::OweRevocationRequest& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Owe(Row& row, vault::v1::OweRevocationResponse& response) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  using OwedList = google::protobuf::RepeatedPtrField<vault::v1::OweRevocationResponse::Owed>;
+  void Owe(Row& row, bool awaited, OwedList& owed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The answer to a lease of a connection that has ended.
+  vault::v1::PutResponse OweLate(Row& row, Lease& lease, const vault::v1::PutRequest& request)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // `number` of the version; 0: it was the head.
+  static vault::v1::RecordName RevocationOf(const vault::v1::RecordName& connection, int64_t generation,
+                                            int64_t number);
+  const Row& MakeRevocation(const vault::v1::RecordName& name, const vault::v1::RecordName& connection, Version token,
+                            const std::string& since) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Somebody has used a connection of theirs.
   void NoteUse(const Caller& caller, Row& row) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Null for a tombstone too.

@@ -34,7 +34,7 @@ absl::StatusOr<bool> FakeVault::MaySee(const Caller& caller, const RecordName& n
   ASSIGN_OR_RETURN(const auto passport, PassportOf(caller));
   if (!passport.has_value()) return false;
   if (passport->purpose == Passport::Purpose::kEnd) return Names(passport->end, name);
-  return passport->purpose != Passport::Purpose::kPlatform || IsForPlatforms(name);
+  return passport->purpose != Passport::Purpose::kPlatform || IsPlatforms(name);
 }
 
 absl::Status FakeVault::CheckOwe(const Caller& caller, const vault::v1::OweRevocationRequest& request) const {
@@ -78,10 +78,12 @@ absl::StatusOr<vault::v1::OweRevocationResponse> FakeVault::OweRevocation(
     if (request.record().kind() != "connection") return InvalidField("record.kind", "must be connection");
   }
   const std::string app = request.has_record() ? AppOf(request.record()) : request.app_uid();
-  if (const absl::Status allowed = CheckOwe(caller, request); !allowed.ok() && !IsAppGone(app)) return allowed;
+  const absl::Status allowed = CheckOwe(caller, request);
+  if (!allowed.ok() && !IsAppGone(app)) return allowed;
   ASSIGN_OR_RETURN(const std::vector<Row*> rows, FindToOwe(caller, request));
   vault::v1::OweRevocationResponse response;
-  for (size_t i = 0; i < rows.size() && i < kOwedPart; ++i) Owe(*rows[i], response);
+  const bool awaited = allowed.ok() && request.lease().empty();
+  for (size_t i = 0; i < rows.size() && i < kOwedPart; ++i) Owe(*rows[i], awaited, *response.mutable_owed());
   response.set_more(rows.size() > kOwedPart);
   ++writes_;
   changed_.notify_all();
@@ -113,54 +115,96 @@ absl::StatusOr<std::vector<FakeVault::Row*>> FakeVault::FindToOwe(const Caller& 
   return rows;
 }
 
-void FakeVault::Owe(Row& row, vault::v1::OweRevocationResponse& response) {
+RecordName FakeVault::RevocationOf(const RecordName& connection, int64_t generation, int64_t number) {
+  RecordName revocation;
+  revocation.set_owner_type(vault::v1::SYSTEM);
+  revocation.set_owner_id("token_broker");
+  revocation.set_kind("revocation");
+  revocation.set_name(absl::StrCat(HexEncode(Sha256(connection.owner_id())), ":", connection.name(), ":", generation));
+  if (number != 0) absl::StrAppend(revocation.mutable_name(), ":", number);
+  return revocation;
+}
+
+const FakeVault::Row& FakeVault::MakeRevocation(const RecordName& name, const RecordName& connection, Version token,
+                                                const std::string& since) {
+  Row& owed = RowFor(name);
+  owed.generation = 1;
+  Value value;
+  value.version = std::move(token);
+  value.version.pinned = false;
+  value.version.labels.erase("revoke_since");
+  value.version.labels["app_uid"] = AppOf(connection);
+  value.version.labels["subject"] = connection.owner_id();
+  value.version.labels["connection"] = connection.name();
+  value.version.labels["since"] = since;
+  value.next_at = clock_.Now();
+  value.state = "OWED";
+  WriteHead(owed, 1, std::move(value));
+  return owed;
+}
+
+void FakeVault::Owe(Row& row, bool awaited, OwedList& owed) {
   struct Token {
     Version version;
-    std::string suffix;
+    int64_t number = 0;
   };
   std::vector<Token> tokens;
-  if (!row.damaged && !row.versions[row.head].payload.empty()) tokens.push_back({row.versions[row.head], ""});
+  const bool damaged = row.damaged;
+  if (!damaged && !row.versions[row.head].payload.empty()) tokens.push_back({row.versions[row.head], 0});
   for (auto side = row.sides.rbegin(); side != row.sides.rend(); ++side) {
-    Token token = {{}, absl::StrCat(":", side->version)};
+    Token token = {{}, side->version};
     token.version.payload = side->payload;
     token.version.labels = side->labels;
     if (!side->payload.empty()) tokens.push_back(std::move(token));
   }
-  const std::string name =
-      absl::StrCat(HexEncode(Sha256(row.name.owner_id())), ":", row.name.name(), ":", row.generation);
+  const int64_t generation = row.generation;
   const auto since = row.labels.find("revoke_since");
   const std::string owed_since = row.state == "REVOKE_PENDING" && since != row.labels.end()
                                      ? since->second
                                      : absl::FormatTime(absl::RFC3339_full, clock_.Now(), absl::UTCTimeZone());
   Tombstone(row);
   const auto add = [&] {
-    auto* out = response.add_owed();
+    auto* out = owed.Add();
     *out->mutable_connection() = row.name;
     out->set_generation(row.generation);
     return out;
   };
-  if (tokens.empty()) add();
   for (Token& token : tokens) {
-    RecordName revocation;
-    revocation.set_owner_type(vault::v1::SYSTEM);
-    revocation.set_owner_id("token_broker");
-    revocation.set_kind("revocation");
-    revocation.set_name(name + token.suffix);
-    Row& owed = RowFor(revocation);
-    owed.generation = 1;
-    Value value;
-    value.version = std::move(token.version);
-    value.version.pinned = false;
-    value.version.labels.erase("revoke_since");
-    value.version.labels["app_uid"] = AppOf(row.name);
-    value.version.labels["subject"] = row.name.owner_id();
-    value.version.labels["connection"] = row.name.name();
-    value.version.labels["since"] = owed_since;
-    value.next_at = clock_.Now();
-    value.state = "OWED";
-    WriteHead(owed, 1, std::move(value));
-    *add()->mutable_revocation() = Metadata(owed);
+    const RecordName name = RevocationOf(row.name, generation, token.number);
+    *add()->mutable_revocation() = Metadata(MakeRevocation(name, row.name, std::move(token.version), owed_since));
+    if (awaited) RowFor(name).listed_until = clock_.Now() + kAwaited;
   }
+  if (damaged || tokens.empty()) add()->set_damaged(damaged);
+}
+
+vault::v1::PutResponse FakeVault::OweLate(Row& row, Lease& lease, const vault::v1::PutRequest& request) {
+  vault::v1::PutResponse response;
+  response.set_generation(row.generation);
+  auto& owed = *response.mutable_owed();
+  *owed.mutable_connection() = row.name;
+  owed.set_generation(row.generation);
+  if (request.payload().empty()) return response;
+  int64_t number = lease.version;
+  if (lease.state == LeaseState::kAnswered) {
+    const Row* repeated = FindRow(RevocationOf(row.name, lease.generation, lease.answer_version));
+    if (repeated != nullptr && repeated->head != 0 &&
+        repeated->versions.at(repeated->head).payload == request.payload()) {
+      *owed.mutable_revocation() = Metadata(*repeated);
+      return response;
+    }
+    number = ++row.last_version;
+  }
+  Version token;
+  token.payload = request.payload();
+  token.labels = {request.labels().begin(), request.labels().end()};
+  *owed.mutable_revocation() =
+      Metadata(MakeRevocation(RevocationOf(row.name, lease.generation, number), row.name, std::move(token),
+                              absl::FormatTime(absl::RFC3339_full, clock_.Now(), absl::UTCTimeZone())));
+  lease.state = LeaseState::kAnswered;
+  lease.answer_version = number;
+  lease.answer_side = true;
+  lease.answer = request.payload();
+  return response;
 }
 
 // --- Rename ---
@@ -179,8 +223,11 @@ absl::StatusOr<vault::v1::RenameResponse> FakeVault::Rename(const Caller& caller
   RETURN_IF_ERROR(CheckAccess(caller, Operation::kRename, request.record()));
   Row* from = FindLive(request.record());
   if (from == nullptr) return NotFound();
+  if (request.has_expected_version() && request.expected_version() != from->head) return VersionConflict();
   if (FindLive(renamed) != nullptr) return absl::AlreadyExistsError("there is a record of that name");
-  if (from->claim_until > clock_.Now()) return Aborted("a lease of the record is held; try again", "leased");
+  if (from->claim_until != absl::InfinitePast() && from->claim_until + kLate > clock_.Now()) {
+    return Aborted("a lease of the record is held; try again", "leased");
+  }
   Row& to = RowFor(renamed);
   const Row before = to;
   to = *from;

@@ -95,7 +95,12 @@ absl::StatusOr<vault::v1::PutResponse> FakeVault::PutLeased(const Caller& caller
   ASSIGN_OR_RETURN(const auto held, FindHeld(caller, request.record(), request.lease()));
   Row& row = *held.first;
   Lease& lease = *held.second;
-  if (lease.generation != row.generation) return Aborted("the record has a new generation", "wrong_generation");
+  if (lease.generation != row.generation) {
+    if (row.name.kind() != "connection" || row.head != 0) {
+      return Aborted("the record has a new generation", "wrong_generation");
+    }
+    return OweLate(row, lease, request);
+  }
   vault::v1::PutResponse response;
   response.set_generation(row.generation);
   const bool answered = lease.state == LeaseState::kAnswered;

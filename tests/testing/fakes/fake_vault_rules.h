@@ -35,6 +35,10 @@ inline constexpr absl::Duration kUseNoted = absl::Hours(24);
 inline constexpr absl::Duration kDamagedPutOff = absl::Hours(24);
 inline constexpr absl::Duration kMaxClaim = absl::Minutes(5);
 inline constexpr int64_t kMaxDueCounted = 100'000;
+// How long ListDue tells nobody of a revocation that whoever owed it asks for next.
+inline constexpr absl::Duration kAwaited = absl::Seconds(10);
+// How long after a lease has lapsed its answer may be on its way.
+inline constexpr absl::Duration kLate = absl::Minutes(2);
 // Connections that one OweRevocation ends.
 inline constexpr size_t kOwedPart = 50;
 
@@ -84,10 +88,6 @@ inline absl::Status LeaseUnknown() { return Aborted("no such lease on this recor
 inline absl::Status TagMismatch() {
   return WithReason(absl::DataLossError("the record does not open under its own identity"), "tag_mismatch");
 }
-// Connections, without those of sign-ins.
-inline bool IsForPlatforms(const RecordName& name) {
-  return name.kind() == "connection" && !absl::StartsWith(name.name(), "sso:");
-}
 inline absl::Status PassportRequired() { return Denied("records of a user need a passport", "passport_required"); }
 inline absl::Status ForSomethingElse() {
   return Denied("the passport was made for something else", "passport_mismatch");
@@ -109,6 +109,10 @@ inline std::string AppOf(const RecordName& connection) {
 inline std::string AccountOf(const RecordName& connection) {
   const size_t slash = connection.name().find('/');
   return slash == std::string::npos ? "" : connection.name().substr(slash + 1);
+}
+// What a platform acts with, of a user's records.
+inline bool IsPlatforms(const RecordName& name) {
+  return name.kind() == "connection" && !name.name().starts_with("sso:");
 }
 inline std::string KeyOf(const RecordName& name) {
   return absl::StrCat(name.owner_type(), "\n", name.owner_id(), "\n", name.kind(), "\n", name.name());
