@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { startApp } from '../world/apps.mjs';
 import { Browser } from '../world/browser.mjs';
-import { assertNoSecretLeaked, defaultResources, obtainToken, startWorld, tokenRequest, tryToken } from '../world/fixture.mjs';
+import { assertNoSecretLeaked, authorizationRequest, defaultResources, obtainToken, startWorld, tokenRequest } from '../world/fixture.mjs';
 import { TOPOLOGIES } from '../world/gateway.mjs';
 import { callTool, request, rpc, toolText } from '../world/http-client.mjs';
 import { sleep, waitFor } from '../world/http.mjs';
@@ -32,7 +32,7 @@ for (const topology of TOPOLOGIES) {
       for (const i of EVERYBODY) {
         const browser = new Browser();
         const tokens = {};
-        for (const slug of ['hub', 'gone', 'echo']) tokens[slug] = await obtainToken(world, slug, persona(i), { browser });
+        for (const slug of ['hub', 'gone', 'echo']) tokens[slug] = await obtainToken(world, slug, persona(i), { browser, clientName: `e2e ${slug} of ${i}` });
         people[i] = { browser, tokens };
       }
     });
@@ -177,7 +177,9 @@ for (const topology of TOPOLOGIES) {
         const { refreshToken, clientId } = people[ANN].tokens.echo;
         const refreshed = await tokenRequest(world, { grant_type: 'refresh_token', refresh_token: refreshToken, client_id: clientId, resource: world.gateway.mcpUrl('echo') });
         assert.equal(refreshed.json.error, 'invalid_grant');
-        people[ANN].tokens.echo = await obtainToken(world, 'echo', persona(ANN), { browser: people[ANN].browser });
+        const { page } = await people[ANN].browser.open(authorizationRequest(world, 'echo', clientId).url);
+        assert.match(page.html, />Allow<\/button>/, 'nothing is remembered of the former consent');
+        people[ANN].tokens.echo = await obtainToken(world, 'echo', persona(ANN), { browser: people[ANN].browser, clientId });
         assert.equal(await status(ANN, 'echo'), 200);
       });
 
@@ -197,7 +199,7 @@ for (const topology of TOPOLOGIES) {
         const own = async (i) => (await clientsApi(people[i].browser, 'ListOwnClients')).clients ?? [];
         const mine = (await own(ANN)).find((client) => client.clientId === clientId);
         assert.deepEqual(mine.servers.map(({ serverSlug }) => serverSlug), ['hub']);
-        assert.equal(mine.clientName, 'e2e raw');
+        assert.equal(mine.clientName, `e2e hub of ${ANN}`);
         assert.ok(!(await own(BOB)).some((client) => client.clientId === clientId));
         await assert.rejects(clientsApi(people[BOB].browser, 'RemoveOwnClient', { clientId }), /HTTP 404/);
         assert.equal(await status(ANN, 'hub'), 200);
@@ -207,9 +209,9 @@ for (const topology of TOPOLOGIES) {
         assert.equal(await status(ANN, 'gone'), 200, 'other clients\' go on');
         assert.ok(!(await own(ANN)).some((client) => client.clientId === clientId));
         await assert.rejects(clientsApi(people[ANN].browser, 'RemoveOwnClient', { clientId }), /HTTP 404/);
-        // Its registration stays; it is asked for consent anew, which the person may now refuse.
-        const { failed } = await tryToken(world, 'hub', persona(ANN, { approve: false }), { browser: people[ANN].browser, clientId }).catch(() => ({ failed: true }));
-        assert.ok(failed, 'nothing was remembered of the former consent');
+        // Its registration stays, but nothing is remembered of the former consent: who is known is only asked to continue.
+        const { page } = await people[ANN].browser.open(authorizationRequest(world, 'hub', clientId).url);
+        assert.match(page.html, />Allow<\/button>/);
         people[ANN].tokens.hub = await obtainToken(world, 'hub', persona(ANN), { browser: people[ANN].browser, clientId });
         assert.equal(await status(ANN, 'hub'), 200);
         await audit('client.removed', { rule: 'user', subject: world.subject(ANN), clientId });
@@ -219,7 +221,7 @@ for (const topology of TOPOLOGIES) {
         const { clientId } = people[ANN].tokens.hub;
         people[BOB].tokens.hub = await obtainToken(world, 'hub', persona(BOB), { browser: people[BOB].browser, clientId });
         const { stdout } = await cli(['clients', 'list', '--all']);
-        assert.match(stdout, new RegExp(`^${clientId}\\s+calls itself "e2e raw"\\s+\\S+\\s+2\\s`, 'm'));
+        assert.match(stdout, new RegExp(`^${clientId}\\s+calls itself "e2e hub of ${ANN}"\\s+\\S+\\s+2\\s`, 'm'));
         const { stdout: removed } = await cli(['clients', 'remove', clientId, '--all']);
         const began = Date.now();
         assert.match(removed, new RegExp(`^removed ${clientId}; grants revoked: 2$`, 'm'));
