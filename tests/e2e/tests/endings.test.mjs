@@ -184,7 +184,7 @@ for (const topology of TOPOLOGIES) {
       });
 
       it('ends everybody\'s', async () => {
-        const { stdout } = await cli(['servers', 'revoke', 'echo']);
+        const { stdout } = await cli(['servers', 'revoke', 'echo', '--yes']);
         const began = Date.now();
         assert.match(stdout, /^grants revoked\s+3$/m);
         await everywhere(began, async (origin) => (await Promise.all(EVERYBODY.map((i) => status(i, 'echo', origin)))).every((code) => code === 401), 'the tokens to be refused');
@@ -222,7 +222,7 @@ for (const topology of TOPOLOGIES) {
         people[BOB].tokens.hub = await obtainToken(world, 'hub', persona(BOB), { browser: people[BOB].browser, clientId });
         const { stdout } = await cli(['clients', 'list', '--all']);
         assert.match(stdout, new RegExp(`^${clientId}\\s+calls itself "e2e hub of ${ANN}"\\s+\\S+\\s+2\\s`, 'm'));
-        const { stdout: removed } = await cli(['clients', 'remove', clientId, '--all']);
+        const { stdout: removed } = await cli(['clients', 'remove', clientId, '--all', '--yes']);
         const began = Date.now();
         assert.match(removed, new RegExp(`^removed ${clientId}; grants revoked: 2$`, 'm'));
         await everywhere(began, async (origin) => (await Promise.all([ANN, BOB].map((i) => status(i, 'hub', origin)))).every((code) => code === 401), 'the client\'s tokens to be refused');
