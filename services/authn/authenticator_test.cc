@@ -604,6 +604,7 @@ TEST_F(AuthenticatorTest, TheBootstrapTokenCarriesItsOwnRoles) {
 }
 
 TEST_F(AuthenticatorTest, RevokingTheFirstAdministratorEndsTheirToken) {
+  Serve({InteractiveServer()});
   const auto mint = [this] {
     return tokens_.MintApi({kBootstrapSubject, kCliClientId, "", {"credential-admin", "admin"}}, clock_.Now());
   };

@@ -81,7 +81,9 @@ absl::Status ClientsRpcs::Record(const Caller& caller, const char* rule, const G
 absl::StatusOr<int> ClientsRpcs::End(const GrantFilter& which, const TimeBudget& budget, absl::Time now) {
   // Before the grants: whoever comes back is asked.
   RETURN_IF_ERROR(parts_.clients.ForgetConsents(which).status());
-  ASSIGN_OR_RETURN(const Ended ended, parts_.grants.RevokeAll(which, now, [&budget] { return !budget.IsOver(); }));
+  ASSIGN_OR_RETURN(
+      const Ended ended,
+      parts_.grants.RevokeAll(which, now, parts_.revocations.Delivering([&budget] { return !budget.IsOver(); })));
   parts_.revocations.Wake();
   if (ended.more) {
     return GrantsRemain(ended.count);

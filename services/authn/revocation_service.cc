@@ -52,8 +52,8 @@ absl::Status CheckAccount(const v1::RevokeConnectionsRequest& request) {
   return absl::OkStatus();
 }
 
-MayGoOn Within(const TimeBudget& budget) {
-  return [&budget] { return !budget.IsOver(); };
+MayGoOn Within(const TimeBudget& budget, Revocations& revocations) {
+  return revocations.Delivering([&budget] { return !budget.IsOver(); });
 }
 
 }  // namespace
@@ -108,10 +108,12 @@ absl::StatusOr<v1::RevokeUserResponse> RevocationRpcs::RevokeUser(const Caller& 
   // First: one invalidation that ends every open stream of theirs, however many sessions follow.
   RETURN_IF_ERROR(parts_.revocations.RevokeSubject(subject, now));
   // Sessions before codes, and codes before grants: none of them makes one that has been looked for already.
-  ASSIGN_OR_RETURN(const Ended sessions, parts_.sessions.EndSubject(subject, now, Within(budget)));
-  ASSIGN_OR_RETURN(const Ended grants, parts_.grants.RevokeAll({.subject = subject}, now, Within(budget)));
-  RETURN_IF_ERROR(parts_.clients.ForgetConsents({.subject = subject}).status());
+  const MayGoOn within = Within(budget, parts_.revocations);
+  ASSIGN_OR_RETURN(const Ended sessions, parts_.sessions.EndSubject(subject, now, within));
   parts_.revocations.Wake();
+  ASSIGN_OR_RETURN(const Ended grants, parts_.grants.RevokeAll({.subject = subject}, now, within));
+  parts_.revocations.Wake();
+  RETURN_IF_ERROR(parts_.clients.ForgetConsents({.subject = subject}).status());
   v1::RevokeUserResponse response;
   response.set_sessions_revoked(sessions.count);
   response.set_grants_revoked(grants.count);
@@ -195,7 +197,7 @@ absl::StatusOr<v1::RevokeServerResponse> RevocationRpcs::RevokeServer(const Call
   // Before the grants: whoever comes back is asked.
   ASSIGN_OR_RETURN(const int forgotten, parts_.clients.ForgetConsents(which));
   response.set_consents_forgotten(forgotten);
-  ASSIGN_OR_RETURN(const Ended grants, parts_.grants.RevokeAll(which, now, Within(budget)));
+  ASSIGN_OR_RETURN(const Ended grants, parts_.grants.RevokeAll(which, now, Within(budget, parts_.revocations)));
   parts_.revocations.Wake();
   if (grants.more) {
     return GrantsRemain(grants.count);

@@ -153,7 +153,7 @@ TEST_P(RevocationServiceTest, EndsSessionsAndGrantsAndHasTheBrokerEndTheRest) {
 TEST_P(RevocationServiceTest, ThePassportNamesTheUserAndNothingElse) {
   ASSERT_THAT(RevokeUser("local:ann"), IsOk());
   ASSERT_THAT(broker_.asked(), SizeIs(1));
-  const auto& asked = broker_.asked()[0];
+  const auto asked = broker_.asked()[0];
   EXPECT_EQ(asked.request.subject(), "local:ann");
   EXPECT_TRUE(asked.request.whole_user());
   EXPECT_EQ(asked.request.app_uid(), "");

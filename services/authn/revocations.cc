@@ -174,10 +174,9 @@ absl::Status Revocations::Deliver() {
       request.Clear();
       ids.clear();
       ASSIGN_OR_RETURN(
-          Rows rows,
-          tx.Query("SELECT id, kind, name, at FROM pending_invalidations ORDER BY at, CASE WHEN kind = :subject"
-                   " THEN 0 ELSE 1 END LIMIT :limit",
-                   {{"subject", Invalidation::SUBJECT}, {"limit", kBatch}}));
+          Rows rows, tx.Query("SELECT id, kind, name, at FROM pending_invalidations ORDER BY CASE WHEN kind = :subject"
+                              " THEN 0 ELSE 1 END, at LIMIT :limit",
+                              {{"subject", Invalidation::SUBJECT}, {"limit", kBatch}}));
       for (const Row& row : rows) {
         ids.push_back(row.Text("id"));
         *request.add_invalidations() =
@@ -226,6 +225,13 @@ void Revocations::Wake() {
     pending_ = true;
   }
   wake_.notify_all();
+}
+
+MayGoOn Revocations::Delivering(MayGoOn may_go_on) {
+  return [this, may_go_on = std::move(may_go_on)] {
+    Wake();
+    return may_go_on();
+  };
 }
 
 void Revocations::Run() {

@@ -76,12 +76,15 @@ class Revocations {
   absl::Status PublishSessions(const std::vector<std::string>& ids, absl::Time now);
   // Delivers now what somebody else's transaction has remembered.
   void Wake();
+  // `may_go_on` for batches that take seconds: what each has remembered is delivered while the next ones run, also
+  // where one of them fails.
+  MayGoOn Delivering(MayGoOn may_go_on);
 
   // Begins to deliver in the background, at once when something is added and every 5 s while something waits.
   void Start();
   void Stop();
-  // One delivery of everything that waits, at most 500 at a time: the oldest first, and of one moment those of
-  // subjects, each of which ends more than a session's. Called by the background thread and by tests.
+  // One delivery of everything that waits, at most 500 at a time: those of subjects first, each of which ends more than
+  // a session's, and then the oldest. Called by the background thread and by tests.
   absl::Status Deliver();
   // Drops revoked tokens that have expired.
   absl::Status Prune(absl::Time now);

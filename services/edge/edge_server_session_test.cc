@@ -39,6 +39,69 @@ TEST_F(EdgeServerTest, ASessionOfAnotherUserIsRefusedOnTheSameConnectionToo) {
   EXPECT_EQ(as("ours-ada"), 200);
 }
 
+// The upstream may know by its session whose data it shows: with another account's token that would be mixed up.
+TEST_F(EdgeServerTest, ASessionBelongsToItsAccount) {
+  broker_.Link("ada");
+  broker_.Link("ada/work");
+  const std::string initialize = R"({"jsonrpc":"2.0","id":1,"method":"initialize","params":{}})";
+  SetAnswer([](const std::string& request) {
+    return JsonResponse("{}", absl::StrContains(request, "initialize") ? "Mcp-Session-Id: up-1\r\n" : "");
+  });
+  const std::string work = "X-Sallyport-Account: work";
+  const std::string of_default = Post("user", {Bearer("ours-ada")}, initialize).Field("Mcp-Session-Id");
+  const std::string of_work = Post("user", {Bearer("ours-ada"), work}, initialize).Field("Mcp-Session-Id");
+  ASSERT_NE(of_default, "");
+  ASSERT_NE(of_work, of_default);
+  // One connection, which remembers the session it saw last.
+  const auto socket = RawSocket::Connect(static_cast<uint16_t>(edge_->port()));
+  const auto status = [&](const std::string& session, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> fields = {Bearer("ours-ada"), "Mcp-Session-Id: " + session};
+    fields.insert(fields.end(), more.begin(), more.end());
+    socket->Send(Render("POST", "/mcp/user", fields, kCall));
+    return ParseReply(socket->ReadMessage()).status;
+  };
+  EXPECT_EQ(status(of_default), 200);
+  EXPECT_EQ(status(of_default, {work}), 404);
+  EXPECT_EQ(status(of_work, {work}), 200);
+  EXPECT_THAT(LastUpstream(), HasSubstr("Authorization: Bearer app-token-of-ada/work-v1\r\n"));
+  EXPECT_EQ(status(of_work), 404);
+  EXPECT_EQ(status(of_default), 200);
+  EXPECT_THAT(LastUpstream(), HasSubstr("Authorization: Bearer app-token-of-ada-v1\r\n"));
+}
+
+TEST_F(EdgeServerTest, ASessionOfAnUnlinkedAccountIsThatAccountsOnly) {
+  const std::string initialize = R"({"jsonrpc":"2.0","id":1,"method":"initialize","params":{}})";
+  const std::string session =
+      Post("user", {Bearer("ours-ada"), "X-Sallyport-Account: work"}, initialize).Field("Mcp-Session-Id");
+  ASSERT_NE(session, "");
+  broker_.Link("ada");
+  broker_.Link("ada/work");
+  EXPECT_EQ(Post("user", {Bearer("ours-ada"), "Mcp-Session-Id: " + session}).status, 404);
+  EXPECT_THAT(upstream_.requests(), IsEmpty());
+}
+
+// Whether the label comes with the request or from the server's configuration.
+TEST_F(EdgeServerTest, ASessionStaysWithItsAccountWhenTheServerChoosesAnother) {
+  broker_.Link("ada");
+  const auto put = [&](int version, const std::string& account) {
+    registry_.Put(FromJson<registry::v1::McpServer>(
+        absl::StrCat(R"({"uid":"srv_user","slug":"user","version":")", version, R"(","upstreamUrl":"http://127.0.0.1:)",
+                     upstream_.port(), R"(/up","agentAuth":{"interactive":{}},"appAuth":{"oauthAuthorization":{)",
+                     R"("app":"github","appUid":"app_x","account":")", account, R"("}}})")));
+  };
+  SetAnswer([](const std::string&) { return JsonResponse("{}", "Mcp-Session-Id: up-1\r\n"); });
+  put(2, "work");
+  std::string session;
+  ASSERT_TRUE(Soon([&] {
+    session = Post("user", {Bearer("ours-ada")}).Field("Mcp-Session-Id");
+    const std::vector<std::string> named = {Bearer("ours-ada"), "X-Sallyport-Account: work"};
+    return Post("user", {named[0], named[1], "Mcp-Session-Id: " + session}).status == 200;
+  }));
+  EXPECT_EQ(Post("user", {Bearer("ours-ada"), "Mcp-Session-Id: " + session}).status, 200);
+  put(3, "home");
+  EXPECT_TRUE(Soon([&] { return Post("user", {Bearer("ours-ada"), "Mcp-Session-Id: " + session}).status == 404; }));
+}
+
 TEST_F(EdgeServerTest, ASyntheticSessionIsReplayedAfterLinking) {
   const std::string initialize =
       R"({"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{}}})";

@@ -18,10 +18,11 @@ class EdgeServerStreamsTest : public EdgeServerTest {
     });
   }
   using Client = std::unique_ptr<RawSocket>;
-  Client Listen(const std::string& slug, const std::string& token) {
+  Client Listen(const std::string& slug, const std::string& token, const std::string& account = "") {
     Client socket = RawSocket::Connect(static_cast<uint16_t>(edge_->port()));
     std::vector<std::string> fields;
     if (!token.empty()) fields.push_back(Bearer(token));
+    if (!account.empty()) fields.push_back("X-Sallyport-Account: " + account);
     socket->Send(Render("GET", "/mcp/" + slug, fields, ""));
     EXPECT_THAT(socket->ReadUntil("data: 1\n\n\r\n"), HasSubstr("text/event-stream"));
     return socket;
@@ -58,6 +59,61 @@ TEST_F(EdgeServerStreamsTest, ARevocationEndsTheStreamsOfTheCallerAndNoOthers) {
   ExpectCut(bob);
   EXPECT_TRUE(Open(cleo));
   EXPECT_TRUE(RecordedRule("stream.revoked"));
+}
+
+// As when an administrator ends a client or a server: so many at once, in the parts they are published in.
+TEST_F(EdgeServerStreamsTest, TenThousandEndedSessionsCutTheStreamsAmongThem) {
+  constexpr int kStreams = 40;
+  std::vector<Client> cut;
+  for (int i = 0; i < kStreams; ++i) cut.push_back(Listen("org", absl::StrCat("ours-user", i)));
+  const Client cleo = Listen("org", "ours-cleo");
+  for (int part = 0; part < 20; ++part) {
+    registry::v1::PublishInvalidationsRequest request;
+    for (int i = 0; i < 500; ++i) {
+      const int n = part * 500 + i;
+      Invalidation& invalidation = *request.add_invalidations();
+      invalidation.set_kind(Invalidation::SESSION);
+      // Theirs lie among the others, the last one in the last part.
+      invalidation.set_key(n % 250 == 249 ? absl::StrCat("session-user", n / 250) : absl::StrCat("session ", n));
+    }
+    registry::v1::PublishInvalidationsResponse response;
+    ASSERT_TRUE(registry_.PublishInvalidations(nullptr, &request, &response).ok());
+  }
+  for (const Client& client : cut) ExpectCut(client);
+  EXPECT_TRUE(Open(cleo));
+}
+
+TEST_F(EdgeServerStreamsTest, TheEndOfAConnectionCutsTheStreamsWithItsToken) {
+  broker_.Link("ada");
+  broker_.Link("ada/work");
+  broker_.Link("bob");  // Every connection is of generation 3 from here on.
+  const Client ada = Listen("user", "ours-ada");
+  const Client work = Listen("user", "ours-ada", "work");
+  const Client bob = Listen("user", "ours-bob");
+  const Client elsewhere = Listen("org", "ours-ada");
+  registry_.Invalidate(Invalidation::CONNECTION, "okta:ada\napp_x\n", 3);
+  registry_.Invalidate(Invalidation::CONNECTION, "okta:ada\napp_x\nwork", 4);
+  ExpectCut(work);
+  EXPECT_TRUE(Open(ada)) << "its token is of the new generation";
+  registry_.Invalidate(Invalidation::CONNECTION, "okta:ada\napp_x\n", 4);
+  ExpectCut(ada);
+  EXPECT_TRUE(Open(bob));
+  EXPECT_TRUE(Open(elsewhere)) << "it carries none of theirs";
+  EXPECT_TRUE(RecordedRule("stream.revoked"));
+}
+
+TEST_F(EdgeServerStreamsTest, AnotherSignInCutsNoStream) {
+  PutServer("signin", "srv_signin", 1, R"("agentAuth":{"interactive":{}},"appAuth":{"passthrough":{}},
+      "outboundHeaders":[{"name":"X-Token","forwardCallerToken":{"token":"ACCESS"}}])");
+  ASSERT_TRUE(Soon([&] { return Post("signin", {Bearer("ours-ada")}).status == 200; }));
+  const Client ada = Listen("signin", "ours-ada");
+  const Client cleo = Listen("signin", "ours-cleo");
+  registry_.Invalidate(Invalidation::CONNECTION, "okta:ada\nsso:okta\n", 9);
+  registry_.Invalidate(Invalidation::SESSION, "session-cleo");
+  ExpectCut(cleo);
+  EXPECT_TRUE(Open(ada));
+  registry_.Invalidate(Invalidation::SESSION, "session-ada");
+  ExpectCut(ada);
 }
 
 TEST_F(EdgeServerStreamsTest, ARevocationEndsAStreamThatWasOnlyAskedFor) {

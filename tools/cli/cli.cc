@@ -184,8 +184,10 @@ void AddEndings(CLI::App& app, Parsed& parsed) {
   CLI::App* revoke_server = servers->add_subcommand("revoke", "End every token and consent: people sign in again");
   revoke_server->add_option("slug", parsed.slug, "Which one")->required();
   revoke_server->add_option("--user", parsed.subject, "Only of this user (subject)");
-  On(revoke_server, parsed,
-     [&parsed](ApiClient& api, const Terminal& t) { return RevokeServer(api, parsed.slug, parsed.subject, t); });
+  revoke_server->add_flag("--yes", parsed.yes, "Do not ask");
+  On(revoke_server, parsed, [&parsed](ApiClient& api, const Terminal& t) {
+    return RevokeServer(api, parsed.slug, parsed.subject, parsed.yes, t);
+  });
 
   CLI::App* clients = app.add_subcommand("clients", "MCP clients you have let in");
   clients->require_subcommand(1);
@@ -199,7 +201,9 @@ void AddEndings(CLI::App& app, Parsed& parsed) {
   remove->add_option("--server", parsed.removed.server, "For this server (slug) only");
   remove->add_flag("--all", parsed.removed.all,
                    "Remove its registration and the tokens of every user, as an administrator");
-  On(remove, parsed, [&parsed](ApiClient& api, const Terminal& t) { return RemoveClient(api, parsed.removed, t); });
+  remove->add_flag("--yes", parsed.yes, "Do not ask");
+  On(remove, parsed,
+     [&parsed](ApiClient& api, const Terminal& t) { return RemoveClient(api, parsed.removed, parsed.yes, t); });
 }
 
 void AddReports(CLI::App& app, Parsed& parsed) {

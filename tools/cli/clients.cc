@@ -9,6 +9,7 @@
 
 #include "common/status_macros.h"
 #include "sallyport/authn/v1/clients.pb.h"
+#include "tools/cli/endings.h"
 #include "tools/cli/table.h"
 
 namespace sallyport::cli {
@@ -28,13 +29,25 @@ std::string ApiOr(const authn::v1::OwnClient::OwnGrant& grant) {
   return grant.server_slug().empty() ? "(HTTP API)" : grant.server_slug();
 }
 
-absl::Status RemoveForEverybody(ApiClient& api, const RemovedClient& which, const Terminal& terminal) {
+absl::Status RemoveForEverybody(ApiClient& api, const RemovedClient& which, bool yes, const Terminal& terminal) {
+  if (!yes) {
+    RETURN_IF_ERROR(Confirm(terminal, absl::StrCat("This ends every user's tokens of ", which.client_id,
+                                                   " and its registration; to be used again, it must register and ask "
+                                                   "each of them again.")));
+  }
   authn::v1::RemoveClientRequest request;
   request.set_client_id(which.client_id);
   authn::v1::RemoveClientResponse response;
-  RETURN_IF_ERROR(api.Call("sallyport.authn.v1.Clients/RemoveClient", request, &response));
-  terminal.out << (response.registered() ? "removed " : "it stays registered by configuration: ") << which.client_id
-               << "; grants revoked: " << response.grants_revoked() << "\n";
+  ASSIGN_OR_RETURN(
+      const int calls,
+      UntilNoGrantsRemain([&] { return api.Call("sallyport.authn.v1.Clients/RemoveClient", request, &response); },
+                          terminal));
+  // The registration goes with the first call, whose answer was an error if there were others.
+  const char* const what = calls > 1               ? "ended for everybody: "
+                           : response.registered() ? "removed "
+                                                   : "it stays registered by configuration: ";
+  terminal.out << what << which.client_id << "; grants revoked: " << EndedGrants(calls, response.grants_revoked())
+               << "\n";
   return absl::OkStatus();
 }
 
@@ -76,18 +89,21 @@ absl::Status PrintAllClients(ApiClient& api, const Terminal& terminal) {
   return absl::OkStatus();
 }
 
-absl::Status RemoveClient(ApiClient& api, const RemovedClient& which, const Terminal& terminal) {
+absl::Status RemoveClient(ApiClient& api, const RemovedClient& which, bool yes, const Terminal& terminal) {
   if (which.all && !which.server.empty()) {
     return absl::InvalidArgumentError("give one of --all and --server: `sallyport servers revoke` is for one server");
   }
-  if (which.all) return RemoveForEverybody(api, which, terminal);
+  if (which.all) return RemoveForEverybody(api, which, yes, terminal);
   authn::v1::RemoveOwnClientRequest request;
   request.set_client_id(which.client_id);
   request.set_server_slug(which.server);
   authn::v1::RemoveOwnClientResponse response;
-  RETURN_IF_ERROR(api.Call("sallyport.authn.v1.Clients/RemoveOwnClient", request, &response));
+  ASSIGN_OR_RETURN(
+      const int calls,
+      UntilNoGrantsRemain([&] { return api.Call("sallyport.authn.v1.Clients/RemoveOwnClient", request, &response); },
+                          terminal));
   terminal.out << "removed " << which.client_id << (which.server.empty() ? "" : absl::StrCat(" for ", which.server))
-               << ": it must ask you again; grants revoked: " << response.grants_revoked() << "\n";
+               << ": it must ask you again; grants revoked: " << EndedGrants(calls, response.grants_revoked()) << "\n";
   return absl::OkStatus();
 }
 

@@ -21,6 +21,7 @@ struct RemovedClient {
   std::string server;  // Slug; empty: every server.
   bool all = false;    // The client itself and every user's tokens of it, as an administrator.
 };
-absl::Status RemoveClient(ApiClient& api, const RemovedClient& which, const Terminal& terminal);
+// For everybody it asks first, unless `yes`.
+absl::Status RemoveClient(ApiClient& api, const RemovedClient& which, bool yes, const Terminal& terminal);
 
 }  // namespace sallyport::cli

@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
+#include "common/error.h"
 #include "common/status_macros.h"
 #include "sallyport/authn/v1/authn.pb.h"
 #include "sallyport/authn/v1/clients.pb.h"
@@ -20,6 +22,14 @@ using token_broker::v1::EndedConnection;
 
 // So many answers in a row that ended nothing and say that something is left: the gateway is stuck.
 constexpr int kPatience = 5;
+// Each ends some hundred grants at least.
+constexpr int kMostCalls = 1000;
+
+absl::Status OwnSignInEnded() {
+  return absl::UnauthenticatedError(
+      "your own sign-in has ended meanwhile, and something is left: run `sallyport login` and the command again, or "
+      "have another administrator do it");
+}
 
 // Ended connections of all answers, each once: a later answer knows better.
 class EndedTable {
@@ -63,11 +73,7 @@ absl::Status UntilDone(const Call& call, const Amount& amount, const Terminal& t
   for (int calls = 0;; ++calls) {
     const int64_t before = amount();
     const absl::StatusOr<bool> more = call();
-    if (absl::IsUnauthenticated(more.status()) && calls > 0) {
-      return absl::UnauthenticatedError(
-          "your own sign-in has ended meanwhile, and something is left: run `sallyport login` and the command again, "
-          "or have another administrator do it");
-    }
+    if (absl::IsUnauthenticated(more.status()) && calls > 0) return OwnSignInEnded();
     RETURN_IF_ERROR(more.status());
     if (!*more) return absl::OkStatus();
     idle = amount() == before ? idle + 1 : 0;
@@ -101,6 +107,10 @@ absl::StatusOr<bool> RevokeUser(ApiClient& api, const std::string& subject, bool
   request.set_subject(subject);
   authn::v1::RevokeUserResponse total;
   EndedTable table;
+  const auto amount = [&] {
+    return int64_t{total.sessions_revoked()} + total.grants_revoked() + total.credentials_erased() +
+           static_cast<int64_t>(table.size());
+  };
   const absl::Status done = UntilDone(
       [&]() -> absl::StatusOr<bool> {
         authn::v1::RevokeUserResponse response;
@@ -112,14 +122,16 @@ absl::StatusOr<bool> RevokeUser(ApiClient& api, const std::string& subject, bool
         table.Add(response.connections());
         return response.more();
       },
-      [&] {
-        return int64_t{total.sessions_revoked()} + total.grants_revoked() + total.credentials_erased() +
-               static_cast<int64_t>(table.size());
-      },
-      terminal);
+      amount, terminal);
   // Also when it did not come to its end: what has ended has.
   PrintUser(total, table, terminal);
   RETURN_IF_ERROR(done);
+  if (amount() == 0) {
+    terminal.err
+        << "nothing of " << subject
+        << " was found: check the subject, \"<connector>:<id>\" as in the audit; the identity provider's tokens "
+           "of this subject are refused all the same\n";
+  }
   return table.Count("pending") > 0;
 }
 
@@ -160,15 +172,37 @@ absl::StatusOr<bool> RevokeConnections(ApiClient& api, const RevokedConnections&
   return table.Count("pending") > 0;
 }
 
-absl::Status RevokeServer(ApiClient& api, const std::string& slug, const std::string& subject,
+absl::StatusOr<int> UntilNoGrantsRemain(const std::function<absl::Status()>& call, const Terminal& terminal) {
+  for (int calls = 1;; ++calls) {
+    const absl::Status status = call();
+    // Those that remained have ended by themselves: of a client without any nothing is known.
+    if (status.ok() || (absl::IsNotFound(status) && calls > 1)) return calls;
+    if (absl::IsUnauthenticated(status) && calls > 1) return OwnSignInEnded();
+    if (ReasonOf(status) != "grants_remain" || calls == kMostCalls) return status;
+    terminal.err << absl::StripSuffix(status.message(), ": call again") << ", going on\n" << std::flush;
+  }
+}
+
+std::string EndedGrants(int calls, int last) { return calls == 1 ? absl::StrCat(last) : "all"; }
+
+absl::Status RevokeServer(ApiClient& api, const std::string& slug, const std::string& subject, bool yes,
                           const Terminal& terminal) {
+  if (subject.empty() && !yes) {
+    RETURN_IF_ERROR(Confirm(terminal, absl::StrCat("This ends every user's tokens for ", slug,
+                                                   " and what they have agreed to; to use it again, they must sign in "
+                                                   "again.")));
+  }
   authn::v1::RevokeServerRequest request;
   request.set_server(slug);
   request.set_subject(subject);
   authn::v1::RevokeServerResponse response;
-  RETURN_IF_ERROR(api.Call("sallyport.authn.v1.Revocation/RevokeServer", request, &response));
-  terminal.out << "grants revoked      " << response.grants_revoked() << "\nconsents forgotten  "
-               << response.consents_forgotten() << "\n";
+  ASSIGN_OR_RETURN(
+      const int calls,
+      UntilNoGrantsRemain([&] { return api.Call("sallyport.authn.v1.Revocation/RevokeServer", request, &response); },
+                          terminal));
+  // Consents go with the first call, whose answer was an error if there were others.
+  terminal.out << "grants revoked      " << EndedGrants(calls, response.grants_revoked()) << "\nconsents forgotten  "
+               << (calls == 1 ? absl::StrCat(response.consents_forgotten()) : "all") << "\n";
   return absl::OkStatus();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -25,8 +26,15 @@ struct RevokedConnections {
 absl::StatusOr<bool> RevokeConnections(ApiClient& api, const RevokedConnections& which, bool yes,
                                        const Terminal& terminal);
 
-// Tokens and consents for one MCP server; of one user unless `subject` is empty.
-absl::Status RevokeServer(ApiClient& api, const std::string& slug, const std::string& subject,
+// Tokens and consents for one MCP server; of one user, or of everybody if `subject` is empty, which is asked about
+// unless `yes`.
+absl::Status RevokeServer(ApiClient& api, const std::string& slug, const std::string& subject, bool yes,
                           const Terminal& terminal);
+
+// Makes a call that ends grants until it has ended them all: the gateway ends as many as it has time for, and says that
+// others remain. Returns how many calls it took.
+absl::StatusOr<int> UntilNoGrantsRemain(const std::function<absl::Status()>& call, const Terminal& terminal);
+// How many grants have ended: `last`, or "all" where calls before the last one ended some.
+std::string EndedGrants(int calls, int last);
 
 }  // namespace sallyport::cli

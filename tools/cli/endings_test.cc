@@ -19,20 +19,31 @@ class EndingsTest : public CliTest {
  protected:
   EndingsTest() { SignIn(); }
 
-  // The answers a gateway gives one after the other; the last one again and again.
+  // The answers a gateway gives one after the other; the last one again and again. One that begins with an error has
+  // its status.
   void Replies(const std::string& target, const std::vector<std::string>& bodies) {
     auto next = std::make_shared<size_t>(0);
     scripts_[target] = [next, bodies] { return bodies[std::min((*next)++, bodies.size() - 1)]; };
   }
   Response Answer(const testing::TestHttpServer::Request& request) override {
     const auto script = scripts_.find(request.target);
-    if (script != scripts_.end()) Reply(request.target, script->second());
+    if (script != scripts_.end()) {
+      const std::string body = script->second();
+      const bool error = absl::StartsWith(body, R"({"error")");
+      Reply(request.target, body, !error ? 200 : absl::StrContains(body, "not_found") ? 404 : 503);
+    }
     return CliTest::Answer(request);
   }
 
  private:
   std::map<std::string, std::function<std::string()>> scripts_;
 };
+
+constexpr char kRevokeServer[] = "/api/sallyport.authn.v1.Revocation/RevokeServer";
+constexpr char kRemoveClient[] = "/api/sallyport.authn.v1.Clients/RemoveClient";
+constexpr char kRemoveOwnClient[] = "/api/sallyport.authn.v1.Clients/RemoveOwnClient";
+constexpr char kGrantsRemain[] =
+    R"({"error":"grants_remain","message":"500 grants have ended, others remain: call again"})";
 
 TEST_F(EndingsTest, RevokingAUserTellsWhatBecameOfEachConnection) {
   Reply(kRevokeUser,
@@ -123,13 +134,72 @@ TEST_F(EndingsTest, ConnectionsOfAnAppOfAUserOfAnAccount) {
   EXPECT_EQ(requests_[3].body, R"({"app":"hub","subject":"a:b","defaultLabel":true})");
 }
 
+TEST_F(EndingsTest, AUserOfWhomNothingIsKnownIsSaidToBeNobody) {
+  Replies(kRevokeUser, {R"({"keysDestroyed":true})", R"({"grantsRevoked":1,"keysDestroyed":true})"});
+
+  EXPECT_EQ(Run({"users", "revoke", "okta:mistyped", "--yes"}), kDone);
+  EXPECT_THAT(err_.str(), HasSubstr("nothing of okta:mistyped was found"));
+  err_.str("");
+  EXPECT_EQ(Run({"users", "revoke", "okta:00u1", "--yes"}), kDone);
+  EXPECT_THAT(err_.str(), Not(HasSubstr("was found")));
+}
+
 TEST_F(EndingsTest, TokensOfAServer) {
-  Reply("/api/sallyport.authn.v1.Revocation/RevokeServer", R"({"grantsRevoked":4,"consentsForgotten":3})");
+  Reply(kRevokeServer, R"({"grantsRevoked":4,"consentsForgotten":3})");
 
   EXPECT_EQ(Run({"servers", "revoke", "echo", "--user", "a:b"}), kDone);
 
   EXPECT_EQ(requests_[0].body, R"({"server":"echo","subject":"a:b"})");
   EXPECT_EQ(out_.str(), "grants revoked      4\nconsents forgotten  3\n");
+}
+
+TEST_F(EndingsTest, AsksBeforeItEndsEverybodysTokens) {
+  Reply(kRevokeServer, R"({"grantsRevoked":4})");
+  Reply(kRemoveClient, R"({"registered":true})");
+  const std::vector<std::vector<std::string>> commands = {{"servers", "revoke", "echo"},
+                                                          {"clients", "remove", "clt_1", "--all"}};
+  for (const std::vector<std::string>& command : commands) {
+    in_.clear();
+    in_.str("y\n");
+    EXPECT_EQ(Run(command), kBadUsage);
+    EXPECT_TRUE(requests_.empty());
+  }
+  EXPECT_THAT(err_.str(), HasSubstr("every user's tokens for echo"));
+  EXPECT_THAT(err_.str(), HasSubstr("every user's tokens of clt_1"));
+  for (const std::vector<std::string>& command : commands) {
+    in_.clear();
+    in_.str("yes\n");
+    EXPECT_EQ(Run(command), kDone);
+  }
+  EXPECT_EQ(requests_.size(), 2U);
+}
+
+TEST_F(EndingsTest, GoesOnWhileGrantsRemain) {
+  Replies(kRevokeServer, {kGrantsRemain, kGrantsRemain, R"({"grantsRevoked":4})"});
+  Replies(kRemoveClient, {kGrantsRemain, R"({"grantsRevoked":9})"});
+  Replies(kRemoveOwnClient, {kGrantsRemain, R"({"error":"not_found","message":"no client clt_1"})"});
+
+  EXPECT_EQ(Run({"servers", "revoke", "echo", "--yes"}), kDone);
+  EXPECT_EQ(requests_.size(), 3U);
+  EXPECT_EQ(out_.str(), "grants revoked      all\nconsents forgotten  all\n");
+  EXPECT_THAT(err_.str(), HasSubstr("500 grants have ended, others remain, going on\n"));
+  out_.str("");
+
+  EXPECT_EQ(Run({"clients", "remove", "clt_1", "--all", "--yes"}), kDone);
+  EXPECT_EQ(requests_.size(), 5U);
+  EXPECT_EQ(out_.str(), "ended for everybody: clt_1; grants revoked: all\n");
+  out_.str("");
+
+  EXPECT_EQ(Run({"clients", "remove", "clt_1"}), kDone) << "the last ones ended by themselves";
+  EXPECT_EQ(out_.str(), "removed clt_1: it must ask you again; grants revoked: all\n");
+}
+
+TEST_F(EndingsTest, AClientNobodyKnowsIsAnError) {
+  Reply(kRemoveOwnClient, R"({"error":"not_found","message":"no client clt_1"})", 404);
+
+  EXPECT_EQ(Run({"clients", "remove", "clt_1"}), kFailed);
+
+  EXPECT_THAT(err_.str(), HasSubstr("no client clt_1"));
 }
 
 TEST_F(EndingsTest, ListsTheClientsOneHasLetIn) {
@@ -165,12 +235,12 @@ TEST_F(EndingsTest, ListsEveryClientPageByPage) {
 }
 
 TEST_F(EndingsTest, RemovesAClientForOneselfOrForEverybody) {
-  Reply("/api/sallyport.authn.v1.Clients/RemoveOwnClient", R"({"grantsRevoked":2})");
-  Reply("/api/sallyport.authn.v1.Clients/RemoveClient", R"({"registered":true,"grantsRevoked":9})");
+  Reply(kRemoveOwnClient, R"({"grantsRevoked":2})");
+  Reply(kRemoveClient, R"({"registered":true,"grantsRevoked":9})");
 
   EXPECT_EQ(Run({"clients", "remove", "clt_1"}), kDone);
   EXPECT_EQ(Run({"clients", "remove", "clt_1", "--server", "echo"}), kDone);
-  EXPECT_EQ(Run({"clients", "remove", "clt_1", "--all"}), kDone);
+  EXPECT_EQ(Run({"clients", "remove", "clt_1", "--all", "--yes"}), kDone);
 
   ASSERT_EQ(requests_.size(), 3U);
   EXPECT_EQ(requests_[0].body, R"({"clientId":"clt_1"})");

@@ -140,7 +140,7 @@ class PrincipalTableTest : public ::testing::Test {
   }
   bool Survives(const PrincipalPtr& principal, const Invalidation& invalidation) {
     table_.Insert(principal);
-    table_.Invalidate(invalidation);
+    table_.Invalidate(Ended({invalidation}));
     EXPECT_EQ(principal->dead.load(), table_.Find(principal->key) == nullptr);
     return !principal->dead.load();
   }
@@ -170,7 +170,7 @@ TEST_F(PrincipalTableTest, RevokingATokenEndsEverySpellingOfItsSignature) {
   twin->revocation_key = RevocationKeyOf(signing_input + ".dHdpbg");
   other->revocation_key = RevocationKeyOf(signing_input + "x.c2ln");
   for (const PrincipalPtr& principal : {one, twin, other}) table_.Insert(principal);
-  table_.Invalidate(Of(Invalidation::TOKEN, HexEncode(Sha256(signing_input))));
+  table_.Invalidate(Ended({Of(Invalidation::TOKEN, HexEncode(Sha256(signing_input)))}));
   EXPECT_TRUE(one->dead.load());
   EXPECT_TRUE(twin->dead.load());
   EXPECT_FALSE(other->dead.load());
@@ -217,6 +217,24 @@ TEST_F(PrincipalTableTest, CallerWhoChoosesFromManyIsBounded) {
   renewed->TakeCredentials(*principal);
   EXPECT_EQ(renewed->credentials("label99"), principal->credentials("label99"));
   EXPECT_EQ(renewed->credentials(), principal->credentials());
+}
+
+TEST_F(PrincipalTableTest, TenThousandEndedSessionsAreOnePassOverTenThousandCallers) {
+  constexpr size_t kCallers = 10'000;
+  std::vector<PrincipalPtr> callers;
+  std::vector<Invalidation> ended;
+  for (size_t i = 0; i < kCallers; ++i) {
+    callers.push_back(Make(static_cast<uint8_t>(i % 256), "okta:ada", absl::StrCat("s", i)));
+    callers.back()->key.server_serial = i;
+    table_.Insert(callers.back());
+    // Every other one of theirs, and as many that nobody here has.
+    ended.push_back(Of(Invalidation::SESSION, absl::StrCat(i % 2 == 0 ? "s" : "elsewhere", i)));
+  }
+  ASSERT_EQ(table_.size(), kCallers);
+  table_.Invalidate(Ended(ended));
+  EXPECT_EQ(table_.examined(), kCallers) << "each once, not once for each that ended";
+  for (size_t i = 0; i < kCallers; ++i) ASSERT_EQ(callers[i]->dead.load(), i % 2 == 0) << i;
+  EXPECT_EQ(table_.size(), kCallers / 2);
 }
 
 TEST_F(PrincipalTableTest, ASecretTakesEverybodysCredentials) {

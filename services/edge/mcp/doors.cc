@@ -181,7 +181,7 @@ void Doors::AskAuthn(const PrincipalKey& key, const ServerEntry& entry, std::str
   call->request.set_server_version(entry.version);
   call->request.set_token(std::string(bearer));
   call->token = std::string(bearer);
-  call->seen = InvalidationsSeen();
+  call->seen = EndingsSeen();
   call->entry = entry.shared_from_this();
   stubs_->authn->async()->Authenticate(
       call->context.get(), &call->request, &call->response,
@@ -199,11 +199,10 @@ void Doors::AskAuthn(const PrincipalKey& key, const ServerEntry& entry, std::str
           }
           table_.Insert(principal);
           // Revoked while authn was answering: the answer may be from before.
-          const auto since = InvalidationsSince(call->seen);
-          const bool revoked =
-              !since.has_value() || std::any_of(since->begin(), since->end(), [&](const auto& invalidation) {
-                return EndsPrincipal(invalidation, *principal);
-              });
+          const auto since = EndedSince(call->seen);
+          const bool revoked = !since.has_value() || std::any_of(since->begin(), since->end(), [&](const auto& ended) {
+            return ended->Caller(*principal).has_value();
+          });
           if (revoked) {
             principal->dead.store(true);
             table_.Erase(principal);
@@ -333,7 +332,7 @@ void Doors::CallResolve(const ServerEntry& entry, const PrincipalPtr& principal,
     call->request.set_presented_token(std::string(principal->presented_token->Expose()));
   }
   const bool scoped = NeedOf(entry, principal).per_caller;
-  const uint64_t seen = InvalidationsSeen();
+  const uint64_t seen = EndingsSeen();
   stubs_->broker->async()->ResolveCredentials(
       call->context.get(), &call->request, &call->response,
       [this, call, scoped, entry = entry.shared_from_this(), principal, flight, seen,
@@ -378,10 +377,10 @@ absl::StatusOr<Resolution> Doors::Keep(const token_broker::v1::ResolveCredential
     org_[entry.serial].set = resolution.credentials;
   }
   // Unlinked, or replaced, while the broker was answering: good for this one call at most.
-  const auto since = InvalidationsSince(seen);
+  const auto since = EndedSince(seen);
   const std::string& subject = scoped ? principal->subject : "";
-  if (!since.has_value() || std::any_of(since->begin(), since->end(), [&](const auto& invalidation) {
-        return EndsCredentials(invalidation, subject, *resolution.credentials);
+  if (!since.has_value() || std::any_of(since->begin(), since->end(), [&](const auto& ended) {
+        return ended->Credentials(subject, *resolution.credentials);
       })) {
     resolution.credentials->dead.store(true, std::memory_order_release);
   }
@@ -400,16 +399,16 @@ std::shared_ptr<const CredentialSet> Doors::KeptThroughOutage(uint64_t serial, b
   return kept != nullptr && !kept->dead.load() && clock_.Now() < kept->outage_until ? kept : nullptr;
 }
 
-uint64_t Doors::InvalidationsSeen() {
+uint64_t Doors::EndingsSeen() {
   MutexLock lock(recent_mu_);
   return seen_;
 }
 
-std::optional<std::vector<registry::v1::Invalidation>> Doors::InvalidationsSince(uint64_t seen) {
+std::optional<std::vector<std::shared_ptr<const Ended>>> Doors::EndedSince(uint64_t seen) {
   MutexLock lock(recent_mu_);
   const uint64_t count = seen_ - seen;
   if (count > recent_.size()) return std::nullopt;
-  return std::vector<registry::v1::Invalidation>(recent_.end() - static_cast<std::ptrdiff_t>(count), recent_.end());
+  return std::vector<std::shared_ptr<const Ended>>(recent_.end() - static_cast<std::ptrdiff_t>(count), recent_.end());
 }
 
 void Doors::OnUpdate(const ControlUpdate& update) {
@@ -425,25 +424,27 @@ void Doors::OnUpdate(const ControlUpdate& update) {
     credentials_revision_.store(update.snapshot->revision, std::memory_order_relaxed);
   }
   last_snapshot_ = update.snapshot;
+  if (!update.invalidations.empty()) End(update.invalidations);
   for (const registry::v1::Invalidation& invalidation : update.invalidations) {
-    OnInvalidation(invalidation);
     if (invalidation.kind() == registry::v1::Invalidation::CONNECTION && listener) listener(invalidation.key());
   }
 }
 
-void Doors::OnInvalidation(const registry::v1::Invalidation& invalidation) {
+void Doors::End(const std::vector<registry::v1::Invalidation>& invalidations) {
+  const auto ended = std::make_shared<const Ended>(invalidations);
   {
     // Before the caches: an answer that arrives in between finds it here.
     MutexLock lock(recent_mu_);
     ++seen_;
-    recent_.push_back(invalidation);
-    if (recent_.size() > kRecentInvalidations) recent_.pop_front();
+    recent_.push_back(ended);
+    if (recent_.size() > kMostRecent) recent_.pop_front();
   }
-  table_.Invalidate(invalidation);
-  if (invalidation.kind() == registry::v1::Invalidation::SECRET ||
-      invalidation.kind() == registry::v1::Invalidation::SERVER) {
-    EndOrganizationCredentials();
-  }
+  table_.Invalidate(*ended);
+  const bool organizations = std::any_of(invalidations.begin(), invalidations.end(), [](const auto& invalidation) {
+    return invalidation.kind() == registry::v1::Invalidation::SECRET ||
+           invalidation.kind() == registry::v1::Invalidation::SERVER;
+  });
+  if (organizations) EndOrganizationCredentials();
 }
 
 void Doors::ForgetAll() {

@@ -19,6 +19,7 @@
 #include "sallyport/token_broker/v1/token_broker.grpc.pb.h"
 #include "services/edge/mcp/config_history.h"
 #include "services/edge/mcp/credentials.h"
+#include "services/edge/mcp/ended.h"
 #include "services/edge/mcp/in_flight.h"
 #include "services/edge/mcp/principal_cache.h"
 #include "services/edge/mcp/server_entry.h"
@@ -98,11 +99,12 @@ class Doors {
   void CallResolve(const ServerEntry& entry, const PrincipalPtr& principal, std::string_view account,
                    const CredentialSet* refused, const std::string& flight);
   void FetchTagger();
-  // How many invalidations had come when a call began, and those since: its answer may be older than they are. Nothing
-  // if they are not known any more, or the store was restored meanwhile: then the answer cannot be trusted.
-  uint64_t InvalidationsSeen();
-  std::optional<std::vector<registry::v1::Invalidation>> InvalidationsSince(uint64_t seen);
-  void OnInvalidation(const registry::v1::Invalidation& invalidation);
+  // How many updates had ended something when a call began, and what those since did: its answer may be older than they
+  // are. Nothing if they are not known any more, or the store was restored meanwhile: then the answer cannot be
+  // trusted.
+  uint64_t EndingsSeen();
+  std::optional<std::vector<std::shared_ptr<const Ended>>> EndedSince(uint64_t seen);
+  void End(const std::vector<registry::v1::Invalidation>& invalidations);
   // The configuration is of another history: what was verified and resolved under the old one ends.
   void ForgetAll();
   void EndOrganizationCredentials();
@@ -131,10 +133,10 @@ class Doors {
   Mutex org_mu_;
   absl::flat_hash_map<uint64_t, OrgCredentials> org_ ABSL_GUARDED_BY(org_mu_);
 
-  // The last few hundred, numbered.
-  static constexpr size_t kRecentInvalidations = 512;
+  // The last few hundred updates, numbered: each may end thousands.
+  static constexpr size_t kMostRecent = 512;
   Mutex recent_mu_;
-  std::deque<registry::v1::Invalidation> recent_ ABSL_GUARDED_BY(recent_mu_);
+  std::deque<std::shared_ptr<const Ended>> recent_ ABSL_GUARDED_BY(recent_mu_);
   uint64_t seen_ ABSL_GUARDED_BY(recent_mu_) = 0;
   ConfigHistory history_;                                  // Only OnUpdate's thread.
   std::shared_ptr<const RegistrySnapshot> last_snapshot_;  // The same.

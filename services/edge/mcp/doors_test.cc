@@ -86,6 +86,19 @@ class DoorsTest : public ::testing::Test {
     registry_.Invalidate(kind, key, generation);
     EXPECT_TRUE(Soon([&] { return updates_ > before; }));
   }
+  // In one update.
+  void EndSessions(const std::vector<std::string>& ids) {
+    const int before = updates_;
+    registry::v1::PublishInvalidationsRequest request;
+    for (const std::string& id : ids) {
+      Invalidation& invalidation = *request.add_invalidations();
+      invalidation.set_kind(Invalidation::SESSION);
+      invalidation.set_key(id);
+    }
+    registry::v1::PublishInvalidationsResponse response;
+    EXPECT_TRUE(registry_.PublishInvalidations(nullptr, &request, &response).ok());
+    EXPECT_TRUE(Soon([&] { return updates_ > before; }));
+  }
   // Time passes, and the stream is alive.
   void Advance(absl::Duration by) {
     clock_.Advance(by);
@@ -178,6 +191,22 @@ TEST_F(DoorsTest, ARevocationThatOvertakesTheAnswerStillHolds) {
   authn_.gate.Open();
   EXPECT_THAT(waiting.get(), StatusIs(Code::kUnavailable)) << "asked again, authn knows";
   EXPECT_EQ(doors_->Find(Key("ours-ada", *org_)), nullptr);
+}
+
+TEST_F(DoorsTest, ThousandsThatEndMeanwhileAreNotTakenForTheCaller) {
+  authn_.gate.Close();
+  auto ada = StartAuthenticate("ours-ada", *org_);
+  auto bob = StartAuthenticate("ours-bob", *org_);
+  ASSERT_TRUE(authn_.gate.AwaitArrivals(2));
+  for (int update = 0; update < 20; ++update) {
+    std::vector<std::string> sessions;
+    for (int i = 0; i < 500; ++i) sessions.push_back(absl::StrCat("session ", update, "-", i));
+    if (update == 7) sessions[250] = "session-bob";
+    EndSessions(sessions);
+  }
+  authn_.gate.Open();
+  EXPECT_THAT(ada.get(), IsOk()) << "none of them is theirs";
+  EXPECT_THAT(bob.get(), StatusIs(Code::kUnavailable));
 }
 
 TEST_F(DoorsTest, WhileInvalidationsDoNotArriveTrustLastsThirtySeconds) {

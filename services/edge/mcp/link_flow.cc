@@ -153,7 +153,7 @@ void McpHandler::AnswerSynthetically(Exchange& exchange, McpCall& call, const to
     const uint8_t capabilities = call.message.elicitation_url ? kCapabilityElicitationUrl : uint8_t{0};
     const std::string id = synthetic_.Create(call.entry->uid, call.principal->subject, call.message.params);
     if (const auto tagger = doors_.tagger(); !id.empty() && tagger != nullptr) {
-      session = tagger->Tag(call.principal->subject, call.entry->uid, id, capabilities);
+      session = tagger->Tag(call.principal->subject, call.entry->uid, id, capabilities, call.chosen_account());
     }
   }
   const Field field = {"Mcp-Session-Id", session};

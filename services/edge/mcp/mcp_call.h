@@ -27,6 +27,8 @@ struct McpCall {
   std::string_view origin;  // Allowed Origin, for CORS.
   // Label of the caller's account that X-Sallyport-Account chose; empty: the server's choice.
   std::string_view account;
+  // The same with the server's choice; empty: the unlabelled one.
+  std::string_view chosen_account() const { return account.empty() ? std::string_view(entry->account) : account; }
   PrincipalPtr principal;
   std::shared_ptr<const CredentialSet> credentials;
   // Where it goes; null while a secret of that is not resolved. There is no other place for it then.
@@ -74,6 +76,7 @@ struct McpCall {
   uint64_t memo_serial = 0;
   PrincipalPtr memo_principal;
   std::string memo_session;
+  std::string memo_session_account;
   std::string memo_upstream_session;
   uint8_t memo_capabilities = 0;
   PrincipalPtr memo_session_principal;  // Kept alive: an address alone could come to be somebody else's.

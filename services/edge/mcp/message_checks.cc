@@ -76,7 +76,10 @@ bool McpHandler::CheckSession(Exchange& exchange, McpCall& call) {
   if (field == nullptr || call.principal == nullptr || (call.scanned && call.message.modern)) return true;
   call.has_session = true;
   call.client_session.assign(field->value);
-  if (call.memo_session_principal == call.principal && call.memo_session == field->value) {
+  // Of one account: under another one's token the upstream would take it for that one's.
+  const std::string_view account = call.chosen_account();
+  if (call.memo_session_principal == call.principal && call.memo_session == field->value &&
+      call.memo_session_account == account) {
     call.upstream_session.assign(call.memo_upstream_session);
     call.capabilities = call.memo_capabilities;
   } else {
@@ -85,7 +88,7 @@ bool McpHandler::CheckSession(Exchange& exchange, McpCall& call) {
       RefuseStatus(exchange, call, absl::UnavailableError("no session keys yet"));
       return false;
     }
-    const auto verified = tagger->Verify(call.principal->subject, call.entry->uid, field->value);
+    const auto verified = tagger->Verify(call.principal->subject, call.entry->uid, field->value, account);
     if (!verified) {
       RefuseSession(exchange, call);
       return false;
@@ -93,6 +96,7 @@ bool McpHandler::CheckSession(Exchange& exchange, McpCall& call) {
     call.upstream_session.assign(verified->upstream_id);
     call.capabilities = verified->capabilities;
     call.memo_session.assign(field->value);
+    call.memo_session_account.assign(account);
     call.memo_upstream_session.assign(call.upstream_session);
     call.memo_capabilities = call.capabilities;
     call.memo_session_principal = call.principal;

@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <iterator>
 
+#include "absl/strings/match.h"
+
 #include "common/metrics.h"
-#include "common/proto_time.h"
 #include "common/text/string_view.h"
+#include "sallyport/registry/v1/registry.pb.h"
 #include "services/edge/edge_state.h"
 
 namespace sallyport::edge {
@@ -30,21 +32,35 @@ prometheus::Counter& CutCounter(std::string_view reason) {
                        {{"reason", std::string(reason.substr(reason.find('.') + 1))}});
 }
 
-// A connection or a secret ends credentials; a server's own end is seen in the configuration.
-bool EndsCallers(const Invalidation& invalidation) {
-  return invalidation.kind() == Invalidation::TOKEN || invalidation.kind() == Invalidation::SESSION ||
-         invalidation.kind() == Invalidation::SUBJECT;
+// The organization's secret that is replaced ends nobody's access, and a server's own end is seen in the configuration.
+// The tokens of a sign-in are replaced by each new one, which ends nothing: what ends a sign-in is its session or its
+// subject.
+bool EndsStreams(const Invalidation& invalidation) {
+  switch (invalidation.kind()) {
+    case Invalidation::TOKEN:
+    case Invalidation::SESSION:
+    case Invalidation::SUBJECT:
+      return true;
+    case Invalidation::CONNECTION:
+      return !absl::StrContains(invalidation.key(), "\nsso:");
+    default:
+      return false;
+  }
 }
 
-// A full snapshot repeats the last hour: what is older than the call was known when its caller was verified.
+OpenStreams::Revocations RevocationsOf(const ControlUpdate& update) {
+  std::vector<Invalidation> all;
+  std::copy_if(update.invalidations.begin(), update.invalidations.end(), std::back_inserter(all), EndsStreams);
+  return {update.full, Ended(all)};
+}
+
+// A full snapshot repeats the last hour: what is older than the call was known when its caller was verified. Of a
+// connection the generation says it.
 bool Revokes(const OpenStreams::Revocations& revocations, const McpCall& call) {
   if (call.principal == nullptr) return false;
-  return std::any_of(revocations.invalidations.begin(), revocations.invalidations.end(),
-                     [&](const Invalidation& invalidation) {
-                       if (!EndsPrincipal(invalidation, *call.principal)) return false;
-                       return !revocations.full || !invalidation.has_at() ||
-                              FromTimestamp(invalidation.at()) + kClockSkew >= call.started;
-                     });
+  const std::optional<absl::Time> at = revocations.ended.Caller(*call.principal);
+  if (at.has_value() && (!revocations.full || *at + kClockSkew >= call.started)) return true;
+  return call.credentials != nullptr && revocations.ended.Credentials(call.principal->subject, *call.credentials);
 }
 
 bool ServerGone(const RegistrySnapshot& snapshot, const McpCall& call) {
@@ -77,7 +93,7 @@ struct News {
 
 void Tell(OpenStreams::List& list, const News& news) {
   list.snapshot = news.snapshot;
-  if (!news.revocations->invalidations.empty()) {
+  if (!news.revocations->ended.empty()) {
     ++list.revocations_seen;
     list.recent.push_back(news.revocations);
     if (list.recent.size() > kMostRecent) list.recent.pop_front();
@@ -110,11 +126,8 @@ void OpenStreams::OnUpdate(const ControlUpdate& update) {
   // A restored store may have forgotten who was revoked.
   const bool everybody = !history_.empty() && !history_.ContinuedBy(*update.snapshot);
   history_ = ConfigHistory::Of(*update.snapshot);
-  auto revocations = std::make_shared<Revocations>();
-  revocations->full = update.full;
-  std::copy_if(update.invalidations.begin(), update.invalidations.end(), std::back_inserter(revocations->invalidations),
-               EndsCallers);
-  if (!everybody && !update.full && !update.config_changed && revocations->invalidations.empty()) return;
+  auto revocations = std::make_shared<const Revocations>(RevocationsOf(update));
+  if (!everybody && !update.full && !update.config_changed && revocations->ended.empty()) return;
   const News news = {std::move(revocations), update.snapshot, everybody};
   for (Worker* worker : workers_) {
     worker->Post([worker, news] { Tell(ListOf(*worker), news); });

@@ -9,25 +9,26 @@
 #include "common/clock.h"
 #include "common/mutex.h"
 #include "common/rpc/control_stream.h"
-#include "sallyport/registry/v1/registry.pb.h"
 #include "services/edge/http/gateway.h"
 #include "services/edge/mcp/config_history.h"
+#include "services/edge/mcp/ended.h"
 #include "services/edge/mcp/mcp_call.h"
 
 namespace sallyport::edge {
 
-// The event streams that are open: a caller who is revoked, or a server that is deleted or disabled, ends them, and so
-// does their age. Another configuration of the server does not: a stream keeps the one it began with.
+// The event streams that are open: a caller who is revoked, the end of the connection whose token they carry, or a
+// server that is deleted or disabled, ends them, and so does their age. Another configuration of the server does not: a
+// stream keeps the one it began with.
 //
 // Each worker keeps its own list and is told of what happened; calls that are no streams cost nothing.
 class OpenStreams {
  public:
   static constexpr absl::Duration kMostAge = absl::Hours(4);
 
-  // Who is revoked.
+  // Who is revoked, and whose connections have ended.
   struct Revocations {
     bool full = false;  // Of the last hour, not only what is new.
-    std::vector<registry::v1::Invalidation> invalidations;
+    Ended ended;
   };
 
   // One worker's part.

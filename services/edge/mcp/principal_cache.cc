@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/edge/mcp/principal_cache.h"
 
-#include <algorithm>
-
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include <openssl/crypto.h>
 
 #include "common/crypto/crypto.h"
@@ -12,8 +8,6 @@
 #include "common/text/string_view.h"
 
 namespace sallyport::edge {
-
-using registry::v1::Invalidation;
 
 Principal::~Principal() {
   OPENSSL_cleanse(header_lines.data(), header_lines.size());
@@ -54,9 +48,9 @@ void Principal::TakeCredentials(const Principal& before) {
   accounts_ = std::move(accounts);
 }
 
-void Principal::EndCredentials(const Invalidation& invalidation) {
+void Principal::EndCredentials(const Ended& ended) {
   const auto end = [&](std::shared_ptr<const CredentialSet>& credentials) {
-    if (credentials == nullptr || !EndsCredentials(invalidation, subject, *credentials)) return;
+    if (credentials == nullptr || !ended.Credentials(subject, *credentials)) return;
     credentials->dead.store(true, std::memory_order_release);
     credentials = nullptr;
   };
@@ -104,6 +98,7 @@ template <typename Predicate>
 void PrincipalTable::Drop(const Predicate& concerned) {
   for (Shard& shard : shards_) {
     MutexLock lock(shard.mu);
+    examined_.fetch_add(shard.entries.size(), std::memory_order_relaxed);
     absl::erase_if(shard.entries, [&](const auto& entry) {
       if (!concerned(*entry.second)) return false;
       entry.second->dead.store(true, std::memory_order_release);
@@ -116,41 +111,12 @@ void PrincipalTable::InvalidateAll() {
   Drop([](const Principal&) { return true; });
 }
 
-bool EndsPrincipal(const Invalidation& invalidation, const Principal& principal) {
-  const std::string& key = invalidation.key();
-  switch (invalidation.kind()) {
-    case Invalidation::TOKEN:
-      return principal.revocation_key == key;
-    case Invalidation::SESSION:
-      return principal.session_id == key;
-    case Invalidation::SUBJECT:
-      return principal.subject == key;
-    case Invalidation::SERVER:
-      return principal.server_uid == key;
-    case Invalidation::CONNECTION:
-      return key.find('\n') == std::string::npos;  // Not understood: everybody is asked anew.
-    default:
-      return false;
-  }
-}
-
-bool EndsCredentials(const Invalidation& invalidation, const std::string& subject, const CredentialSet& credentials) {
-  if (invalidation.kind() == Invalidation::SECRET) return true;
-  if (invalidation.kind() != Invalidation::CONNECTION) return false;
-  const std::vector<std::string> parts = absl::StrSplit(invalidation.key(), '\n');
-  if (parts.size() < 2 || parts[0] != subject) return false;
-  const std::string name = parts.size() < 3 || parts[2].empty() ? parts[1] : absl::StrCat(parts[1], "/", parts[2]);
-  return std::any_of(credentials.connections.begin(), credentials.connections.end(), [&](const auto& connection) {
-    return connection.key == name &&
-           (invalidation.generation() == 0 || connection.generation < invalidation.generation());
-  });
-}
-
-void PrincipalTable::Invalidate(const Invalidation& invalidation) {
+void PrincipalTable::Invalidate(const Ended& ended) {
+  const bool credentials = ended.MayEndCredentials();
   Drop([&](Principal& principal) {
-    if (EndsPrincipal(invalidation, principal)) return true;
+    if (ended.Caller(principal).has_value()) return true;
     // The caller stays; of their credentials the ones named go.
-    principal.EndCredentials(invalidation);
+    if (credentials) principal.EndCredentials(ended);
     return false;
   });
 }

@@ -16,8 +16,8 @@
 
 #include "common/mutex.h"
 #include "common/secret.h"
-#include "sallyport/registry/v1/registry.pb.h"
 #include "services/edge/mcp/credentials.h"
+#include "services/edge/mcp/ended.h"
 #include "services/edge/mcp/token_hash.h"
 
 namespace sallyport::edge {
@@ -84,8 +84,8 @@ struct Principal {
   void set_credentials(std::shared_ptr<const CredentialSet> credentials, std::string_view account = {});
   // Everything that was resolved for `before`, who is the same caller.
   void TakeCredentials(const Principal& before);
-  // Drops, and marks as dead, what the invalidation ends.
-  void EndCredentials(const registry::v1::Invalidation& invalidation);
+  // Drops, and marks as dead, what is ended.
+  void EndCredentials(const Ended& ended);
 
  private:
   using Accounts = std::map<std::string, std::shared_ptr<const CredentialSet>, std::less<>>;
@@ -104,12 +104,6 @@ using PrincipalPtr = std::shared_ptr<Principal>;
 // Principal::revocation_key of a token; of the whole token if it has no signature.
 std::string RevocationKeyOf(std::string_view token);
 
-// Whether an invalidation ends a caller's admission...
-bool EndsPrincipal(const registry::v1::Invalidation& invalidation, const Principal& principal);
-// ...or only what was resolved for them: a connection that has a newer generation, or a secret.
-bool EndsCredentials(const registry::v1::Invalidation& invalidation, const std::string& subject,
-                     const CredentialSet& credentials);
-
 // The process's table, behind the workers' own. Sharded; bounded by dropping what expires first. Thread-safe.
 class PrincipalTable {
  public:
@@ -120,12 +114,14 @@ class PrincipalTable {
   // Whoever it replaces or displaces is dead: workers may still hold it, and no invalidation would find it any more.
   void Insert(const PrincipalPtr& principal);
   void Erase(const PrincipalPtr& principal);
-  // Marks what the invalidation names as dead and drops it; for CONNECTION only the credentials of that connection, if
-  // they are older than its new generation.
-  void Invalidate(const registry::v1::Invalidation& invalidation);
+  // Marks who is ended as dead and drops them; of those whose connections or secrets are, only the credentials. One
+  // pass, however much is ended.
+  void Invalidate(const Ended& ended);
   // Everybody, as when the control stream lost its place.
   void InvalidateAll();
   size_t size() const;
+  // For tests: entries that invalidations have looked at.
+  uint64_t examined() const { return examined_.load(std::memory_order_relaxed); }
 
  private:
   struct Shard {
@@ -138,6 +134,7 @@ class PrincipalTable {
   void Drop(const Predicate& concerned);
 
   std::array<Shard, kShards> shards_;
+  std::atomic<uint64_t> examined_{0};
 };
 
 }  // namespace sallyport::edge

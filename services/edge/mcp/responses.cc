@@ -47,7 +47,8 @@ Verdict McpHandler::OnUpstreamHead(Exchange& exchange, McpCall& call, const Resp
     } else if (const auto tagger = doors_.tagger(); tagger != nullptr) {
       const uint8_t capabilities =
           call.scanned && call.message.elicitation_url ? kCapabilityElicitationUrl : uint8_t{0};
-      tagged = tagger->Tag(call.principal->subject, call.entry->uid, session->value, capabilities);
+      tagged =
+          tagger->Tag(call.principal->subject, call.entry->uid, session->value, capabilities, call.chosen_account());
       rules.session_id = tagged;
     } else {
       rules.drop_session_id = true;  // An untagged id must not get out; without one the client works sessionless.

@@ -20,33 +20,34 @@ void AppendItem(std::string_view item, std::string& out) {
 }
 
 std::string Mac(const std::string& key, std::string_view subject, std::string_view server_uid,
-                std::string_view upstream_id, uint8_t capabilities) {
+                std::string_view upstream_id, uint8_t capabilities, std::string_view account) {
   std::string input = "sallyport-session-tag-v1";
   AppendItem(subject, input);
   AppendItem(server_uid, input);
   AppendItem(upstream_id, input);
   input.push_back(static_cast<char>(capabilities));
+  if (!account.empty()) AppendItem(account, input);
   return HmacSha256(key, input).substr(0, kMacBytes);
 }
 
 }  // namespace
 
 std::string SessionTagger::Tag(std::string_view subject, std::string_view server_uid, std::string_view upstream_id,
-                               uint8_t capabilities) const {
+                               uint8_t capabilities, std::string_view account) const {
   std::string tag(1, static_cast<char>(capabilities));
-  tag += Mac(keys_.front(), subject, server_uid, upstream_id, capabilities);
+  tag += Mac(keys_.front(), subject, server_uid, upstream_id, capabilities, account);
   return absl::StrCat(ToAbsl(upstream_id), ".", Base64UrlEncode(tag));
 }
 
 std::optional<SessionId> SessionTagger::Verify(std::string_view subject, std::string_view server_uid,
-                                               std::string_view tagged) const {
+                                               std::string_view tagged, std::string_view account) const {
   if (tagged.size() < kTagChars + 2 || tagged[tagged.size() - kTagChars - 1] != '.') return std::nullopt;
   const std::string_view upstream_id = tagged.substr(0, tagged.size() - kTagChars - 1);
   const auto tag = Base64UrlDecode(ToAbsl(tagged.substr(tagged.size() - kTagChars)));
   if (!tag.ok() || tag->size() != kMacBytes + 1) return std::nullopt;
   const auto capabilities = static_cast<uint8_t>(tag->front());
   for (const std::string& key : keys_) {
-    if (ConstantTimeEquals(Mac(key, subject, server_uid, upstream_id, capabilities),
+    if (ConstantTimeEquals(Mac(key, subject, server_uid, upstream_id, capabilities, account),
                            absl::string_view(*tag).substr(1))) {
       return SessionId{upstream_id, capabilities};
     }

@@ -47,6 +47,17 @@ TEST(SessionTagger, FieldsCannotBeShiftedIntoEachOther) {
   EXPECT_FALSE(tagger.Verify("okta:ada", "srv_", "ax" + tag));
 }
 
+TEST(SessionTagger, ATagOpensForItsAccountOnly) {
+  const SessionTagger tagger({kKey});
+  const std::string standard = tagger.Tag("okta:ada", "srv_a", "x", 0);
+  const std::string work = tagger.Tag("okta:ada", "srv_a", "x", 0, "work");
+  EXPECT_TRUE(tagger.Verify("okta:ada", "srv_a", standard));
+  EXPECT_TRUE(tagger.Verify("okta:ada", "srv_a", work, "work"));
+  EXPECT_FALSE(tagger.Verify("okta:ada", "srv_a", standard, "work"));
+  EXPECT_FALSE(tagger.Verify("okta:ada", "srv_a", work));
+  EXPECT_FALSE(tagger.Verify("okta:ada", "srv_a", work, "home"));
+}
+
 TEST(SessionTagger, AnUntaggedOrForeignIdIsNotOurs) {
   const SessionTagger tagger({kKey});
   for (const char* id : {"", ".", "abc", "abc.def", "0123456789abcdef0123456789abcdef", "........................"}) {

@@ -297,7 +297,7 @@ for (const topology of TOPOLOGIES) {
 
       it('are ended one by one', async () => {
         assert.equal((await broker(BOB, 'Disconnect', { appSlug: 'warned', label: 'office' })).revocation, 'revoked');
-        await waitFor(async () => /\/connect\/warned/.test(await who(BOB, 'warned', 'office')), 'the account to have ended', 1000, 20);
+        await waitFor(async () => /\/connect\/warned/.test(await who(BOB, 'warned', 'office')), 'the account to have ended', 10000, 50);
         await acts(nameOf('warned', BOB), BOB, 'warned');
         assert.deepEqual(await listed(BOB, 'warned'), [`:linked:${nameOf('warned', BOB)}`]);
         assert.deepEqual(revokedAt('warned', BOB), []);

@@ -181,10 +181,12 @@ export function authorizationRequest(world, slug, clientId, resource = world.gat
 // A public client's whole way to a token for one server, without any SDK, as far as it goes. Resolves with { accessToken, refreshToken,
 // clientId, browser, response }, or with { failed } where it ended: { step, url, status, retryAfter, body }.
 // With clientId that client is used, which must take any loopback address; with resource the token is for that instead of the server.
-export async function tryToken(world, slug, persona, { browser = new Browser(), clientId: known, resource = world.gateway.mcpUrl(slug) } = {}) {
+// Clients that register the same are one client: clientName makes one of its own.
+export async function tryToken(
+  world, slug, persona, { browser = new Browser(), clientId: known, clientName, resource = world.gateway.mcpUrl(slug) } = {}) {
   const failed = (step, { url, status, headers, body, html }) =>
     ({ failed: { step, url, status, retryAfter: headers['retry-after'], body: body ?? html } });
-  const registration = known ? undefined : await registerClient(world);
+  const registration = known ? undefined : await registerClient(world, clientName);
   if (registration && registration.status !== 201) return failed('register', registration);
   const clientId = known ?? JSON.parse(registration.body).client_id;
   const { url, verifier, state } = authorizationRequest(world, slug, clientId, resource);
