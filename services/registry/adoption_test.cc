@@ -105,6 +105,7 @@ TEST_P(AdoptionTest, SealsOriginsToEverySecretAndGivesResourcesTheirBindings) {
   EXPECT_EQ(Finish(adoption), 1) << "nothing to do any more";
   for (const char* slug : {"a", "gh", "f"}) ASSERT_THAT(catalog_->Delete<v1::McpServer>(slug, 0, chief_), IsOk());
   ASSERT_THAT(catalog_->Delete<v1::App>("github", 0, chief_), IsOk());
+  clock_.Advance(Catalog::kLinksInFlight);
   ASSERT_THAT(catalog_->FinishApp(Stored().ending_apps(0).uid()), IsOk());
   ASSERT_THAT(catalog_->Delete<v1::Credential>("c", 0, chief_), IsOk());
   EXPECT_THAT(vault_.Keys(), IsEmpty()) << "erased with their resources";

@@ -118,6 +118,7 @@ TEST_P(BindingTest, TheFirstServersOriginMakesTheAppsBindingInTheSameSave) {
   ASSERT_THAT(catalog_->Delete<v1::McpServer>("gh", 0, admin_), IsOk());
   ASSERT_THAT(catalog_->Delete<v1::App>("github", 0, admin_), IsOk());
   EXPECT_THAT(vault_.Keys(), ElementsAre(::testing::HasSubstr("app_secret"))) << "for what it owes its users";
+  clock_.Advance(Catalog::kLinksInFlight);
   ASSERT_THAT(catalog_->FinishApp(Stored().ending_apps(0).uid()), IsOk());
   EXPECT_THAT(vault_.Keys(), IsEmpty());
 }

@@ -49,11 +49,13 @@ class Catalog {
   absl::StatusOr<std::vector<T>> List(int32_t page_size, const std::string& page_token, std::string* next_page_token);
 
   // An ending app goes, with its client's secret: nothing is owed to its users' provider any more. OK if there is none
-  // of this uid; a live app is none.
+  // of this uid; a live app is none. FAILED_PRECONDITION for kLinksInFlight after its deletion: who was on the way back
+  // from its provider links an account still, which ends then.
   absl::Status FinishApp(const std::string& uid);
   // The same for those that have been ending for kKeepEnding, whoever still waits for them: longer than anybody tries
   // to revoke a token. For a background thread; several replicas may do it at once.
   absl::Status FinishOldApps();
+  static constexpr absl::Duration kLinksInFlight = absl::Minutes(1);
   static constexpr absl::Duration kKeepEnding = absl::Hours(24 * 30);
 
   // The refusal stands whether or not it can be recorded.

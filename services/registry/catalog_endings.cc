@@ -46,6 +46,9 @@ absl::Status Catalog::Finish(const std::string& uid, absl::string_view rule) {
     ASSIGN_OR_RETURN(const auto ending, Store::FinishApp(tx, uid));
     finished = ending.has_value();
     if (!finished) return absl::OkStatus();  // Somebody else was faster.
+    if (clock_.Now() - ending->since < kLinksInFlight) {
+      return absl::FailedPreconditionError("app_uid: was deleted less than a minute ago; ask again then");
+    }
     ASSIGN_OR_RETURN(records, SecretLedger::EraseAll(tx, uid));
     RETURN_IF_ERROR(audit_.Append(tx, FinishedEvent(*ending, rule)));
     return ledger_.Step("commit transaction");

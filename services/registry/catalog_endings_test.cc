@@ -33,6 +33,11 @@ class CatalogEndingsTest : public CatalogTest {
     ADD_FAILURE() << "not kept";
     return v1::App();
   }
+  // Long enough after the deletion.
+  absl::Status Finish(const std::string& uid) {
+    clock_.Advance(Catalog::kLinksInFlight);
+    return catalog_->FinishApp(uid);
+  }
   static std::string SecretOf(const v1::App& app) { return "app_secret " + app.uid() + "/client_secret"; }
 };
 INSTANTIATE_ENGINES(CatalogEndingsTest);
@@ -80,7 +85,7 @@ TEST_P(CatalogEndingsTest, TheSlugIsFreeAtOnceAndTheNextAppSharesNothingWithTheF
   ASSERT_THAT(stored.apps(), SizeIs(1));
   ASSERT_THAT(stored.ending_apps(), SizeIs(1));
   EXPECT_NE(stored.apps(0).uid(), ending.uid());
-  ASSERT_THAT(catalog_->FinishApp(ending.uid()), IsOk());
+  ASSERT_THAT(Finish(ending.uid()), IsOk());
   EXPECT_THAT(vault_.Keys(), ElementsAre(SecretOf(stored.apps(0)))) << "finishing one leaves the other";
   const v1::App second = Delete("other");
   ASSERT_THAT(catalog_->Delete<v1::App>("github", 0, admin_), IsOk());
@@ -90,7 +95,7 @@ TEST_P(CatalogEndingsTest, TheSlugIsFreeAtOnceAndTheNextAppSharesNothingWithTheF
 
 TEST_P(CatalogEndingsTest, FinishingErasesTheSecretAndIsAuditedOnce) {
   const v1::App ending = Delete();
-  ASSERT_THAT(catalog_->FinishApp(ending.uid()), IsOk());
+  ASSERT_THAT(Finish(ending.uid()), IsOk());
   EXPECT_THAT(vault_.Keys(), IsEmpty());
   EXPECT_THAT(Ledger(), IsEmpty());
   EXPECT_THAT(Stored().ending_apps(), IsEmpty());
@@ -111,6 +116,21 @@ TEST_P(CatalogEndingsTest, FinishingErasesTheSecretAndIsAuditedOnce) {
   EXPECT_EQ(details.at("slug"), "github");
   EXPECT_EQ(details.at("uid"), ending.uid());
   EXPECT_EQ(finished[0].SerializeAsString().find("s3cret"), std::string::npos);
+}
+
+// Who was on the way back from the provider links an account still: the broker has to see it while the client is there.
+TEST_P(CatalogEndingsTest, NothingIsFinishedWhileALinkMayBeInFlight) {
+  const v1::App ending = Delete();
+  const int64_t revision = Revision();
+  EXPECT_THAT(catalog_->FinishApp(ending.uid()), StatusIs(Code::kFailedPrecondition));
+  clock_.Advance(Catalog::kLinksInFlight - absl::Seconds(1));
+  EXPECT_THAT(catalog_->FinishApp(ending.uid()), StatusIs(Code::kFailedPrecondition));
+  EXPECT_EQ(Revision(), revision);
+  EXPECT_THAT(Stored().ending_apps(), SizeIs(1));
+  EXPECT_THAT(vault_.Look(SecretOf(ending)).pinned, ElementsAre(1));
+  clock_.Advance(absl::Seconds(1));
+  ASSERT_THAT(catalog_->FinishApp(ending.uid()), IsOk());
+  EXPECT_THAT(vault_.Keys(), IsEmpty());
 }
 
 // A broker that somebody else controls.
@@ -139,7 +159,7 @@ TEST_P(CatalogEndingsTest, TheVaultMayBeDownForBothAndCatchesUp) {
   ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
   EXPECT_THAT(vault_.Keys(), ElementsAre(SecretOf(stored)));
   vault_.SetDown(true);
-  ASSERT_THAT(catalog_->FinishApp(stored.uid()), IsOk());
+  ASSERT_THAT(Finish(stored.uid()), IsOk());
   EXPECT_THAT(vault_.Keys(), SizeIs(1));
   vault_.SetDown(false);
   ASSERT_THAT(catalog_->EraseUnusedSecrets(), IsOk());
@@ -155,7 +175,7 @@ TEST_P(CatalogEndingsTest, APublicAppAndOneThatCannotRevokeAreKeptAsWell) {
   const auto ending = Stored().ending_apps();
   ASSERT_THAT(ending, SizeIs(1)) << "what its users have linked is ended by the broker";
   EXPECT_THAT(vault_.Keys(), IsEmpty());
-  ASSERT_THAT(catalog_->FinishApp(ending[0].uid()), IsOk());
+  ASSERT_THAT(Finish(ending[0].uid()), IsOk());
   EXPECT_THAT(Stored().ending_apps(), IsEmpty());
 }
 
@@ -189,7 +209,7 @@ TEST_P(CatalogEndingsTest, AnEndingRowThatDoesNotParseGoesAllTheSame) {
                 return tx.Exec("UPDATE ending_app SET body = :body", {{"body", Bytes{"\xff"}}}).status();
               }),
               IsOk());
-  ASSERT_THAT(catalog_->FinishApp(ending.uid()), IsOk());
+  ASSERT_THAT(Finish(ending.uid()), IsOk());
   EXPECT_THAT(vault_.Keys(), IsEmpty());
   EXPECT_EQ(Events().back().details().at("uid"), ending.uid());
 }

@@ -90,6 +90,7 @@ class RandomEditsTest : public CatalogTest {
   bool DeleteApp(const Writer& writer) {
     const auto ending = Stored().ending_apps();
     if (!ending.empty() && OneIn(2)) {
+      clock_.Advance(Catalog::kLinksInFlight);
       EXPECT_THAT(catalog_->FinishApp(ending[static_cast<int>(Below(static_cast<size_t>(ending.size())))].uid()),
                   IsOk());
     }

@@ -240,6 +240,7 @@ TEST_P(SaveCrashTest, FinishingAnApp) {
                                      [&](const v1::App& app) { return app.slug() == slug; });
     ASSERT_NE(ending, before.ending_apps().end());
     const std::string secret = "app_secret " + ending->client_secret().vault_record();
+    clock_.Advance(Catalog::kLinksInFlight);
     killed = Kill(round, {"finish-app", ending->uid()});
     Recover();
     const v1::WatchEvent::Snapshot stored = Stored();

@@ -294,6 +294,9 @@ absl::StatusOr<v1::DisconnectResponse> Accounts::Disconnect(const v1::Disconnect
   AuditLog::Entry entry{.type = "link.disconnected", .subject = passport.subject};
   entry.actor = passport.actor;
   entry.details = {{"app", request.app_slug()}};
+  if (!request.label().empty()) {
+    entry.details.emplace_back("account", request.label());
+  }
   RETURN_IF_ERROR(audit_.Record(entry));
   const absl::StatusOr<Revoker::Ended> outcome =
       revoker_.Disconnect({passport.subject, ConnectionName(uid, request.label())}, passport.jwt);

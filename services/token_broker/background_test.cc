@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "services/token_broker/testing/background_test_base.h"
+#include "services/token_broker/testing/failing_vault_client.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -140,6 +141,29 @@ TEST_F(BackgroundTest, OneTokenThatAProviderNeverTakesKeepsNobodyElseWaiting) {
 
   ASSERT_EQ(Owed().size(), 1U);
   EXPECT_EQ(ConnectionOf(Owed()[0]).subject, "corp:poison0");
+  EXPECT_EQ(Owed()[0].reason(), "provider_refused");
+}
+
+TEST_F(BackgroundTest, ATokenThatIsRefusedPausesNobodyAndIsGivenUpInTheEnd) {
+  Answer(400, R"({"error":"invalid_request"})");
+  Owe("ada", 1);
+  background_->RunOnce();
+  EXPECT_TRUE(revocations_->pauses().Paused().empty());
+  EXPECT_EQ(Owed().size(), 1U);
+
+  clock_for_all_.Advance(absl::Hours(24 * 8));
+  background_->RunOnce();
+
+  EXPECT_TRUE(Owed().empty());
+  EXPECT_THAT(Audited(), ElementsAre("link.revocation_abandoned provider_refused corp:ada0"));
+}
+
+TEST_F(BackgroundTest, ATokenThatTheProviderNoLongerKnowsIsRevoked) {
+  Answer(400, R"({"error":"invalid_token"})");
+  Owe("ada", 1);
+  background_->RunOnce();
+  EXPECT_TRUE(Owed().empty());
+  EXPECT_THAT(Audited(), ElementsAre("link.revoked revoked corp:ada0"));
 }
 
 TEST_F(BackgroundTest, ReplicasShareWhatIsOwed) {
@@ -178,6 +202,44 @@ TEST_F(BackgroundTest, ARevocationThatDoesNotOpenIsPutOffAndKeepsNobodyWaiting) 
   ASSERT_EQ(Owed().size(), 1U);
   EXPECT_EQ(Owed()[0].record().name(), damaged.name());
   EXPECT_GT(FromTimestamp(Owed()[0].next_at()), clock_.Now() + absl::Hours(23));
+}
+
+TEST_F(BackgroundTest, ARevocationThatNeverOpensIsGivenUpAndAudited) {
+  Owe("user", 2);
+  const vault::v1::RecordMetadata damaged = Owed()[0];
+  peers_.vault.Damage(damaged.record());
+  background_->RunOnce();
+  ASSERT_EQ(Owed().size(), 1U);
+
+  clock_for_all_.Advance(absl::Hours(24 * 8));
+  background_->RunOnce();
+
+  EXPECT_TRUE(Owed().empty());
+  EXPECT_THAT(Audited(), Contains(absl::StrCat("link.revocation_abandoned damaged ", ConnectionOf(damaged).subject)));
+}
+
+// Whoever asks who has ended what another replica was at is not told that it was revoked.
+TEST_F(BackgroundTest, WhatAnotherReplicaHasEndedIsNotSaidToBeRevoked) {
+  Owe("ada", 1);
+  const vault::v1::RecordMetadata owed = Owed()[0];
+  background_->RunOnce();
+  ASSERT_TRUE(Owed().empty());
+  const Revocations::Outcome outcome = revocations_->Attempt(owed, /*insist=*/true);
+  EXPECT_EQ(outcome, Revocations::Outcome::kGone);
+  EXPECT_EQ(Revocations::NameOf(outcome), "pending");
+}
+
+TEST_F(BackgroundTest, WhatHoldsNoTokenAsksNobody) {
+  vault::v1::PutRequest put;
+  *put.mutable_record() = ConnectionRecord("corp:ada", kUp);
+  v1::TokenSet tokens;
+  tokens.set_id_token("id");
+  put.set_payload(tokens.SerializeAsString());
+  (*put.mutable_labels())[kBoundTo] = absl::StrCat(OriginOf(provider_.Url("/")), " ", OriginOf(provider_.Url("/")));
+  ASSERT_TRUE(peers_.vault.Put(put, PassportOf("corp:ada")).ok());
+  ASSERT_OK_AND_ASSIGN(const auto ended, revoker_->Disconnect({"corp:ada", kUp}, PassportOf("corp:ada")));
+  EXPECT_EQ(ended.revocation, "revoked");
+  EXPECT_TRUE(asked().empty());
 }
 
 TEST_F(BackgroundTest, RevocationWaitsForMetadataThatCannotBeHad) {
@@ -418,11 +480,12 @@ TEST_F(BackgroundTest, AbandonedLinksAreClearedAway) {
 
 class IdleTest : public BackgroundTest {
  protected:
+  // What is configured, and a day: the vault notes no use sooner than a day after the one before.
   static constexpr absl::Duration kIdle = absl::Hours(24 * 30);
 
   void SetUp() override {
     BackgroundTest::SetUp();
-    MakeBackground(kIdle);
+    MakeBackground(kIdle - absl::Hours(24));
   }
   void Use(const std::string& subject, const std::string& connection = kUp) {
     vault::v1::GetRequest get;
@@ -448,6 +511,47 @@ TEST_F(IdleTest, AConnectionThatIsNotUsedForLongIsEndedAndRevoked) {
   EXPECT_THAT(asked(), Not(Contains("/up/revoke rt-busy")));
   EXPECT_THAT(Audited(), IsSupersetOf({"link.idle_revoked  corp:idle", "link.revoked revoked corp:idle"}));
   EXPECT_EQ(peers_.registry.invalidations().at(0).key(), absl::StrCat("corp:idle\n", kUp, "\n"));
+}
+
+TEST_F(IdleTest, AUseThatTheVaultDidNotNoteCountsToo) {
+  PutLinked("corp:ada", kUp, "rt0");
+  Use("corp:ada");
+  clock_for_all_.Advance(absl::Hours(23));
+  Use("corp:ada");
+  clock_for_all_.Advance(kIdle - absl::Hours(24));
+  MakeDue("corp:ada", kUp, "OK");
+
+  background_->RunOnce();
+
+  EXPECT_TRUE(IsThere({"corp:ada", kUp}));
+}
+
+TEST_F(IdleTest, AnAccountThatNeedsItsUserIsEndedToo) {
+  PutLinked("corp:ada", kUp, "rt0");
+  Use("corp:ada");
+  clock_for_all_.Advance(kIdle + absl::Hours(1));
+  MakeDue("corp:ada", kUp, "NEEDS_REAUTH");
+
+  background_->RunOnce();
+
+  EXPECT_FALSE(IsThere({"corp:ada", kUp}));
+  EXPECT_THAT(asked(), Contains("/up/revoke rt0"));
+}
+
+TEST_F(IdleTest, WhatCouldNotBeEndedIsNotSaidToHaveEnded) {
+  PutLinked("corp:ada", kUp, "rt0");
+  clock_for_all_.Advance(kIdle + absl::Hours(1));
+  MakeDue("corp:ada", kUp, "OK");
+  const vault::v1::RecordMetadata due = peers_.vault.MetadataOf(ConnectionRecord("corp:ada", kUp));
+  testing::FailingVaultClient vault(peers_.vault);
+  vault.before_owe_ = [] { return absl::UnavailableError("down"); };
+  Renewals renewals(vault, *connections_, *refresher_, *invalidations_, *audit_, clock_, kIdle - absl::Hours(24));
+
+  EXPECT_FALSE(renewals.Work(due));
+
+  EXPECT_TRUE(IsThere({"corp:ada", kUp}));
+  EXPECT_TRUE(Events().empty());
+  EXPECT_GT(NextAt("corp:ada", kUp), clock_.Now()) << "and it is tried again";
 }
 
 TEST_F(IdleTest, ByDefaultNothingIsEnded) {

@@ -2,6 +2,7 @@
 #include "services/token_broker/due_lane.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -18,6 +19,19 @@ constexpr int kPage = 50;
 // Longer than most pages take; whoever is told of a record twice finds it leased.
 constexpr absl::Duration kClaim = absl::Seconds(60);
 constexpr size_t kMaxQueue = 20'000;
+// What the vault takes in one question, and how much of it is for apps that have had their turn.
+constexpr int kMostWithout = 1'000;
+constexpr size_t kMostServed = 500;
+
+std::string MostFrequentApp(const vault::v1::ListDueResponse& due) {
+  std::map<std::string, int> counts;
+  for (const vault::v1::RecordMetadata& metadata : due.records()) {
+    ++counts[AppUidOf(metadata)];
+  }
+  return std::max_element(counts.begin(), counts.end(),
+                          [](const auto& a, const auto& b) { return a.second < b.second; })
+      ->first;
+}
 
 prometheus::Gauge& DueGauge(const std::string& lane) {
   return MetricGauge("sallyport_broker_due", "Records that are due for work in the background", {{"lane", lane}});
@@ -124,47 +138,68 @@ int DueLane::Drain() {
   }
   const int worked_on = (sweep ? DrainPages(true) : 0) + DrainPages(false);
   if (worked_on > 0 && !stopping()) {
-    List(1, /*sweep=*/true, absl::ZeroDuration()).status().IgnoreError();  // For the gauges.
+    List(1, /*sweep=*/true, absl::ZeroDuration(), {}).status().IgnoreError();  // For the gauges.
   }
   return worked_on;
 }
 
 int DueLane::DrainPages(bool sweep) {
   int worked_on = 0;
-  std::set<std::string> before;
+  std::set<std::string> told;
+  std::set<std::string> served;
   while (!stopping()) {
-    const absl::StatusOr<vault::v1::ListDueResponse> due = List(kPage, sweep, kClaim);
+    const absl::StatusOr<vault::v1::ListDueResponse> due = List(kPage, sweep, kClaim, served);
     if (!due.ok()) {
       Log(LogLevel::kDebug, "list_due_failed", {{"lane", options_.name}, {"status", due.status()}});
       break;
     }
-    std::set<std::string> page;
+    bool any_new = false;
     for (const vault::v1::RecordMetadata& metadata : due->records()) {
-      page.insert(metadata.record().owner_id() + "\n" + metadata.record().name());
+      any_new |= told.insert(metadata.record().owner_id() + "\n" + metadata.record().name()).second;
+    }
+    if (due->records().empty() && !served.empty()) {
+      served.clear();  // The next turn.
+      continue;
     }
     // Told of the same again, though it was claimed: nothing would end this.
-    if (page.empty() || std::includes(before.begin(), before.end(), page.begin(), page.end())) {
+    if (!any_new) {
       break;
     }
     const int worked = WorkOn(*due);
     worked_on += worked;
-    if (due->records_size() < kPage || (sweep && worked == 0)) {
+    if (sweep && worked == 0) {
       break;
     }
-    before = std::move(page);
+    if (due->records_size() == kPage) {
+      // However many it has, the others come before its next page.
+      if (std::string app_uid = MostFrequentApp(*due); !app_uid.empty() && served.size() < kMostServed) {
+        served.insert(std::move(app_uid));
+      }
+    } else if (served.empty()) {
+      break;
+    } else {
+      served.clear();
+    }
   }
   return worked_on;
 }
 
-absl::StatusOr<vault::v1::ListDueResponse> DueLane::List(int limit, bool sweep, absl::Duration claim) {
+absl::StatusOr<vault::v1::ListDueResponse> DueLane::List(int limit, bool sweep, absl::Duration claim,
+                                                         const std::set<std::string>& without) {
   vault::v1::ListDueRequest request;
   request.add_kinds(options_.kind);
   request.set_limit(limit);
   if (claim > absl::ZeroDuration()) {
     *request.mutable_claim() = ToProtoDuration(claim);
   }
+  for (const std::string& app_uid : without) {
+    request.add_without_apps(app_uid);
+  }
   if (!sweep) {
     for (std::string& app_uid : pauses_.Paused()) {
+      if (request.without_apps_size() == kMostWithout) {
+        break;
+      }
       request.add_without_apps(std::move(app_uid));
     }
   }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -22,8 +23,9 @@
 namespace sallyport::token_broker {
 
 // Background work on due records of one kind. A lane has its own loop and its own threads, so that no kind of work
-// delays another; within a lane, one app uses some of the threads only. A round reads pages of ListDue until one is not
-// full. Replicas share the records by claims, and work on each with a lease. Thread-safe.
+// delays another; within a lane, one app uses some of the threads only, and takes turns with the others: a page of its
+// own, then one without it. A round reads pages of ListDue until nothing is left. Replicas share the records by claims,
+// and work on each with a lease. Thread-safe.
 class DueLane {
  public:
   // Works on a record, and may block. False if it was left as it is.
@@ -64,11 +66,13 @@ class DueLane {
   void Loop();
   // False: the lane stops.
   bool Sleep();
-  // Pages until one is not full; with a sweep until one holds nothing that could be worked on.
+  // Pages until nothing is left; with a sweep until one holds nothing that could be worked on.
   int DrainPages(bool sweep);
   // All of them, each on a thread; returns when the last has ended, or the lane stops.
   int WorkOn(const vault::v1::ListDueResponse& due);
-  absl::StatusOr<vault::v1::ListDueResponse> List(int limit, bool sweep, absl::Duration claim);
+  // Without paused apps, unless it is a sweep, and without these.
+  absl::StatusOr<vault::v1::ListDueResponse> List(int limit, bool sweep, absl::Duration claim,
+                                                  const std::set<std::string>& without);
   bool stopping() const;
 
   VaultClient& vault_;

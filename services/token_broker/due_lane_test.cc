@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/due_lane.h"
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
@@ -95,6 +97,29 @@ TEST_F(DueLaneTest, ReplicasAreToldOfDifferentRecords) {
 
   EXPECT_EQ(worked_on.size(), 200U);
   EXPECT_EQ(std::set<std::string>(worked_on.begin(), worked_on.end()).size(), 200U);
+}
+
+// One whose provider works, and which has many: it takes turns.
+TEST_F(DueLaneTest, AnAppWithManyHoldsUpNoOther) {
+  for (int i = 0; i < 300; ++i) PutDue(absl::StrCat("corp:", i), "app_many");
+  for (int i = 0; i < 120; ++i) PutDue(absl::StrCat("corp:", i), "app_more");
+  clock_.Advance(absl::Seconds(1));
+  PutDue("corp:ada", "app_few");
+  Mutex mu;
+  std::vector<std::string> order;
+  Make([&](const vault::v1::RecordMetadata& due) {
+    {
+      MutexLock lock(mu);
+      order.push_back(due.record().name());
+    }
+    return Settle(due);
+  });
+
+  EXPECT_EQ(lane_->Drain(), 421);
+
+  const auto few = std::find(order.begin(), order.end(), "app_few") - order.begin();
+  EXPECT_LE(few, 100) << "after a page of each of the others";
+  EXPECT_EQ(std::set<std::string>(order.end() - 50, order.end()), std::set<std::string>{"app_many"});
 }
 
 TEST_F(DueLaneTest, AnAppThatIsPausedIsLeftOut) {

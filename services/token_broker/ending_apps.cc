@@ -64,7 +64,9 @@ bool EndingApps::RunOnce() {
     const absl::StatusOr<bool> left = OweAll(*app);
     const absl::Status status = left.ok() && *left ? Finish(uid) : left.status();
     if (!status.ok()) {
-      Log(LogLevel::kWarning, "ending_app_waits", {{"app", app->slug()}, {"status", status}});
+      // A link may be in flight: the registry wants to be asked again.
+      const LogLevel level = absl::IsFailedPrecondition(status) ? LogLevel::kDebug : LogLevel::kWarning;
+      Log(level, "ending_app_waits", {{"app", app->slug()}, {"status", status}});
     }
   }
   return !snapshot->ending_apps_by_uid.empty();
@@ -80,6 +82,9 @@ absl::Status EndingApps::Tell(const registry::v1::App& app, const vault::v1::Owe
     AuditLog::Entry entry{.type = "link.disconnected", .rule = "app_deleted", .subject = ended.key.subject};
     entry.credentials = {UseOf(app.uid(), ended.generation, 0)};
     entry.details = {{"app", app.slug()}};
+    if (const std::string account = AccountLabelOf(ended.key.connection); !account.empty()) {
+      entry.details.emplace_back("account", account);
+    }
     RETURN_IF_ERROR(audit_.Record(entry));
   }
   return absl::OkStatus();

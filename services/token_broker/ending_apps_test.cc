@@ -82,6 +82,27 @@ TEST_F(EndingAppsTest, AnAppWithoutConnectionsIsFinishedAtOnce) {
   EXPECT_THAT(peers_.registry.finished(), ElementsAre(kApp));
 }
 
+// Whoever was on the way back from the provider when it was deleted.
+TEST_F(EndingAppsTest, ALinkInFlightIsRevokedBeforeTheAppIsFinished) {
+  peers_.registry.SetFinishRefused(true);
+  DeleteApp(kApp);
+  EXPECT_TRUE(ending_apps_->RunOnce());
+  PutLinked("corp:late", std::string(kApp) + "/work", "rt-late");
+  ending_apps_->RunOnce();
+  EXPECT_FALSE(IsThere({"corp:late", std::string(kApp) + "/work"}));
+  background_->RunOnce();
+  peers_.registry.SetFinishRefused(false);
+  ending_apps_->RunOnce();
+
+  EXPECT_THAT(asked(), Contains("/revoke rt-late"));
+  EXPECT_THAT(peers_.registry.finished(), ElementsAre(kApp));
+  std::vector<std::string> accounts;
+  for (const audit::v1::Event& event : Events()) {
+    if (event.type() == "link.disconnected") accounts.push_back(event.details().at("account"));
+  }
+  EXPECT_THAT(accounts, ElementsAre("work"));
+}
+
 // A registry that lies about an app takes nobody's connections while the vault says where their tokens may go.
 TEST_F(EndingAppsTest, WhileTheBindingIsThereNothingEnds) {
   PutLinked("corp:ada", kApp, "rt0");

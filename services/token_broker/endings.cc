@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/endings.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <iterator>
@@ -23,6 +24,8 @@ namespace {
 constexpr absl::Duration kPatience = absl::Seconds(5);
 // Whoever links while their keys are destroyed is ended once more.
 constexpr int kDestructions = 3;
+// Of everybody's of an app: what was owed before and is told of again.
+constexpr int kMostEarlier = 1'000;
 
 // What the request is about, as a passport of purpose end names it.
 absl::StatusOr<Passport::End> WhatOf(const v1::EndConnectionsRequest& request) {
@@ -60,6 +63,30 @@ vault::v1::ListRequest ListOf(const std::string& subject, const std::string& kin
   return request;
 }
 
+struct Told {
+  ConnectionKey key;
+  Revocations::Outcome outcome;
+};
+
+// Each connection once, however many tokens it held: what is still to be done counts before what cannot be.
+std::vector<std::pair<ConnectionKey, std::string>> Merged(const std::vector<Told>& told) {
+  const std::vector<std::string> order = {"revoked", "unsupported", "pending"};
+  std::vector<std::pair<ConnectionKey, std::string>> merged;
+  std::map<std::string, size_t> places;
+  for (const Told& one : told) {
+    const std::string revocation = Revocations::NameOf(one.outcome);
+    const auto [place, is_new] = places.try_emplace(one.key.ToString(), merged.size());
+    if (is_new) {
+      merged.emplace_back(one.key, revocation);
+      continue;
+    }
+    std::string& former = merged[place->second].second;
+    former =
+        *std::max(std::find(order.begin(), order.end(), former), std::find(order.begin(), order.end(), revocation));
+  }
+  return merged;
+}
+
 // Attempts under way, by place; shared with the lane's tasks, which may outlast the wait for them.
 class Attempts {
  public:
@@ -93,11 +120,13 @@ class Attempts {
 }  // namespace
 
 Endings::Endings(const ControlStream& control, VaultClient& vault, TokenCache& cache, Invalidations& invalidations,
-                 Revocations& revocations, DueLane& lane, const AuditLog& audit, const Clock& clock)
+                 EndedSubjects& ended_subjects, Revocations& revocations, DueLane& lane, const AuditLog& audit,
+                 const Clock& clock)
     : control_(control),
       vault_(vault),
       cache_(cache),
       invalidations_(invalidations),
+      ended_subjects_(ended_subjects),
       revocations_(revocations),
       lane_(lane),
       audit_(audit),
@@ -115,13 +144,17 @@ absl::StatusOr<v1::EndConnectionsResponse> Endings::End(const v1::EndConnections
   if (!named) {
     return error::PassportMismatch();
   }
+  if (request.whole_user()) {
+    // Before anything ends: a link that is in flight ends itself when it comes back.
+    ended_subjects_.Add(what.subject, passport.issued_at);
+    invalidations_.Ended(what.subject, passport.issued_at, clock_.Now());
+  }
+  Foretell(what, passport);
   v1::EndConnectionsResponse response;
-  ASSIGN_OR_RETURN(Page page, Owe(what, passport));
-  RETURN_IF_ERROR(Tell(page, passport));
+  ASSIGN_OR_RETURN(Page page, OweAndTell(what, passport));
   for (int i = 0; request.whole_user() && !page.more && i < kDestructions; ++i) {
     RETURN_IF_ERROR(Destroy(what.subject, passport, &response));
-    ASSIGN_OR_RETURN(Page late, Owe(what, passport));
-    RETURN_IF_ERROR(Tell(late, passport));
+    ASSIGN_OR_RETURN(Page late, OweAndTell(what, passport));
     page.more = late.more || (!late.owed.empty() && i + 1 == kDestructions);
     page.owed.insert(page.owed.end(), std::make_move_iterator(late.owed.begin()),
                      std::make_move_iterator(late.owed.end()));
@@ -133,6 +166,42 @@ absl::StatusOr<v1::EndConnectionsResponse> Endings::End(const v1::EndConnections
   RETURN_IF_ERROR(Await(page, what, &response));
   response.set_more(page.more);
   return response;
+}
+
+void Endings::Foretell(const Passport::End& what, const Passport& passport) {
+  if (what.subject.empty()) {
+    return;
+  }
+  const absl::StatusOr<std::vector<vault::v1::RecordMetadata>> found = Find(what, passport);
+  if (!found.ok()) {
+    return;  // What cannot be listed can be ended all the same, perhaps.
+  }
+  std::vector<Invalidations::Entry> entries;
+  for (const vault::v1::RecordMetadata& metadata : *found) {
+    entries.push_back({KeyOf(metadata.record()), metadata.generation() + 1});
+  }
+  invalidations_.Connections(entries, clock_.Now());
+}
+
+absl::StatusOr<Endings::Page> Endings::OweAndTell(const Passport::End& what, const Passport& passport) {
+  ASSIGN_OR_RETURN(Page page, Owe(what, passport));
+  RETURN_IF_ERROR(Tell(page, passport));
+  RETURN_IF_ERROR(page.status);
+  return page;
+}
+
+absl::StatusOr<std::vector<vault::v1::RecordMetadata>> Endings::Find(const Passport::End& what,
+                                                                     const Passport& passport) {
+  vault::v1::ListRequest list = ListOf(what.subject, "connection");
+  list.set_name_prefix(what.app_uid);
+  ASSIGN_OR_RETURN(const vault::v1::ListResponse connections, vault_.List(list, passport.jwt));
+  std::vector<vault::v1::RecordMetadata> found;
+  for (const vault::v1::RecordMetadata& metadata : connections.records()) {
+    if (metadata.head() != 0 && Covers(what, KeyOf(metadata.record()))) {
+      found.push_back(metadata);
+    }
+  }
+  return found;
 }
 
 absl::StatusOr<Endings::Page> Endings::Owe(const Passport::End& what, const Passport& passport) {
@@ -166,18 +235,17 @@ absl::StatusOr<Endings::Page> Endings::OweAll(const vault::v1::OweRevocationRequ
 }
 
 absl::StatusOr<Endings::Page> Endings::OweEach(const Passport::End& what, const Passport& passport) {
-  vault::v1::ListRequest list = ListOf(what.subject, "connection");
-  list.set_name_prefix(what.app_uid);
-  ASSIGN_OR_RETURN(const vault::v1::ListResponse connections, vault_.List(list, passport.jwt));
+  ASSIGN_OR_RETURN(const std::vector<vault::v1::RecordMetadata> found, Find(what, passport));
   Page page;
-  for (const vault::v1::RecordMetadata& metadata : connections.records()) {
-    if (!Covers(what, KeyOf(metadata.record()))) {
-      continue;
-    }
+  for (const vault::v1::RecordMetadata& metadata : found) {
     vault::v1::OweRevocationRequest request;
     *request.mutable_record() = metadata.record();
-    ASSIGN_OR_RETURN(Page one, OweAll(request, passport));
-    std::move(one.owed.begin(), one.owed.end(), std::back_inserter(page.owed));
+    absl::StatusOr<Page> one = OweAll(request, passport);
+    if (!one.ok()) {
+      page.status = one.status();
+      break;
+    }
+    std::move(one->owed.begin(), one->owed.end(), std::back_inserter(page.owed));
   }
   return page;
 }
@@ -221,24 +289,23 @@ absl::Status Endings::Destroy(const std::string& subject, const Passport& passpo
 }
 
 absl::Status Endings::Await(const Page& page, const Passport::End& what, v1::EndConnectionsResponse* response) {
-  std::set<std::string> told;
+  std::vector<Told> told;
   std::set<std::string> asked;
   const auto attempts = std::make_shared<Attempts>();
   for (const Owed& owed : page.owed) {
-    v1::EndedConnection& ended = *response->add_ended();
-    ended = Describe(KeyOf(owed.connection()));
+    const int place = static_cast<int>(told.size());
+    told.push_back({KeyOf(owed.connection()), Revocations::Outcome::kPending});
     if (!owed.has_revocation()) {
-      ended.set_revocation("revoked");  // It held no token.
+      // It held no token, or one that nobody can revoke any more.
+      told.back().outcome = owed.damaged() ? Revocations::Outcome::kUnsupported : Revocations::Outcome::kRevoked;
       continue;
     }
-    ended.set_revocation("pending");
-    told.insert(owed.revocation().record().name());
+    const std::string app_uid = AppUidOf(told.back().key.connection);
     // The first of each app asks a provider that did not answer lately, too.
-    const bool insist = asked.insert(ended.app_uid()).second;
-    const int place = response->ended_size() - 1;
+    const bool insist = asked.insert(app_uid).second;
     attempts->Expect();
-    const bool posted = lane_.Post(
-        ended.app_uid(), [attempts, place, insist, revocation = owed.revocation(), &revocations = revocations_] {
+    const bool posted =
+        lane_.Post(app_uid, [attempts, place, insist, revocation = owed.revocation(), &revocations = revocations_] {
           attempts->End(place, revocations.Attempt(revocation, insist));
         });
     if (!posted) {
@@ -246,22 +313,42 @@ absl::Status Endings::Await(const Page& page, const Passport::End& what, v1::End
     }
   }
   for (const auto& [place, outcome] : attempts->Wait(clock_, kPatience)) {
-    response->mutable_ended(place)->set_revocation(Revocations::NameOf(outcome));
+    told[static_cast<size_t>(place)].outcome = outcome;
   }
-  if (what.subject.empty() || page.more) {
-    return absl::OkStatus();
-  }
-  // Said again: what they owed before, and owe still.
-  ASSIGN_OR_RETURN(const std::vector<vault::v1::RecordMetadata> earlier, OwedBy(vault_, what.subject));
-  for (const vault::v1::RecordMetadata& owed : earlier) {
-    const ConnectionKey key = ConnectionOf(owed);
-    if (told.count(owed.record().name()) == 0 && key.subject == what.subject && Covers(what, key)) {
-      v1::EndedConnection& ended = *response->add_ended();
-      ended = Describe(key);
-      ended.set_revocation("pending");
+  if (!page.more) {
+    ASSIGN_OR_RETURN(const std::vector<ConnectionKey> earlier, Earlier(what, page));
+    for (const ConnectionKey& key : earlier) {
+      told.push_back({key, Revocations::Outcome::kPending});
     }
   }
+  for (const auto& [key, revocation] : Merged(told)) {
+    *response->add_ended() = Describe(key);
+    response->mutable_ended(response->ended_size() - 1)->set_revocation(revocation);
+  }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<ConnectionKey>> Endings::Earlier(const Passport::End& what, const Page& page) {
+  std::set<std::string> told;
+  for (const Owed& owed : page.owed) {
+    told.insert(owed.revocation().record().name());
+  }
+  ASSIGN_OR_RETURN(const std::vector<vault::v1::RecordMetadata> owed,
+                   what.subject.empty() ? OwedOfApp(vault_, what.app_uid, kMostEarlier) : OwedBy(vault_, what.subject));
+  std::vector<ConnectionKey> earlier;
+  std::vector<Invalidations::Entry> entries;
+  for (const vault::v1::RecordMetadata& one : owed) {
+    const ConnectionKey key = ConnectionOf(one);
+    if (told.count(one.record().name()) > 0 || !Covers(what, key)) {
+      continue;
+    }
+    entries.push_back({key, GenerationOf(one) + 1});
+    if (!what.subject.empty()) {
+      earlier.push_back(key);
+    }
+  }
+  invalidations_.Connections(entries, clock_.Now());
+  return earlier;
 }
 
 v1::EndedConnection Endings::Describe(const ConnectionKey& key) const {

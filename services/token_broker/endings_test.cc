@@ -11,6 +11,7 @@
 #include "common/error.h"
 #include "sallyport/token_broker/v1/endings.grpc.pb.h"
 #include "services/token_broker/testing/background_test_base.h"
+#include "services/token_broker/testing/failing_vault_client.h"
 #include "tests/testing/fakes/gate.h"
 #include "tests/testing/status_matchers.h"
 
@@ -28,12 +29,13 @@ using Code = absl::StatusCode;
 
 class EndingsTest : public testing::BackgroundTestBase {
  protected:
-  static Passport Administrators(const Passport::End& end) {
+  Passport Administrators(const Passport::End& end) {
     Passport passport;
     passport.subject = "local:root";
     passport.purpose = Passport::Purpose::kEnd;
     passport.end = end;
     passport.jwt = FakeEndPassport(end);
+    passport.issued_at = clock_.Now();
     return passport;
   }
   static v1::EndConnectionsRequest RequestOf(const Passport::End& what, bool whole_user = false) {
@@ -219,6 +221,8 @@ TEST_F(EndingsTest, AProviderThatHangsIsWaitedForFiveSecondsOnly) {
   });
   EXPECT_TRUE(gate.AwaitArrivals(1));
   clock_for_all_.Advance(absl::Seconds(4));
+  // It looks at the clock every 20 ms.
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
   EXPECT_FALSE(answered);
   clock_for_all_.Advance(absl::Seconds(2));
   caller.join();
@@ -227,6 +231,125 @@ TEST_F(EndingsTest, AProviderThatHangsIsWaitedForFiveSecondsOnly) {
   ASSERT_TRUE(response.ok()) << response.status();
   EXPECT_EQ(StatesOf(*response), (std::map<std::string, std::string>{{"corp:ada github", "pending"}}));
   EXPECT_TRUE(response->keys_destroyed());
+}
+
+TEST_F(EndingsTest, OfSeveralTokensOfOneConnectionTheLeastThatWasReachedIsTold) {
+  Answer(503);
+  PutLinked("corp:ada", kApp, "rt-former");
+  ASSERT_TRUE(End({.subject = "corp:ada", .app_uid = kApp}).ok());
+  PutLinked("corp:ada", kApp, "rt-newer");
+  Answer(200);
+
+  ASSERT_OK_AND_ASSIGN(const auto response, End({.subject = "corp:ada", .app_uid = kApp}));
+
+  ASSERT_EQ(response.ended_size(), 1);
+  EXPECT_EQ(response.ended(0).revocation(), "pending") << "the former one's is owed still";
+  EXPECT_THAT(asked(), Contains("/revoke rt-newer"));
+}
+
+TEST_F(EndingsTest, EveryReplicaHearsWhenEverythingOfAUserEnds) {
+  ASSERT_TRUE(End({.subject = "corp:ada"}, /*whole_user=*/true).ok());
+  const auto invalidations = peers_.registry.invalidations();
+  ASSERT_FALSE(invalidations.empty());
+  EXPECT_EQ(invalidations[0].kind(), registry::v1::Invalidation::SUBJECT);
+  EXPECT_EQ(invalidations[0].key(), "corp:ada");
+  EXPECT_EQ(invalidations[0].generation(), absl::ToUnixSeconds(clock_.Now()));
+  Passport before = CallPassport();
+  before.issued_at = clock_.Now();
+  EXPECT_TRUE(ended_subjects_.Include(before));
+}
+
+// --- Where it may be killed, or an answer lost ---
+
+class EndingsTroubleTest : public EndingsTest {
+ protected:
+  void SetUp() override {
+    EndingsTest::SetUp();
+    endings_ = std::make_unique<Endings>(*control_, vault_, *cache_, *invalidations_, ended_subjects_, *revocations_,
+                                         background_->revocations(), *audit_, clock_);
+  }
+  // Every call from the `first`, 0 being the next, to before `end`.
+  static testing::FailingVaultClient::Hook Fail(int first, int end) {
+    return [=, calls = 0]() mutable {
+      const int call = calls++;
+      return call >= first && call < end ? absl::UnavailableError("killed") : absl::OkStatus();
+    };
+  }
+  // As a replica that serves it.
+  void Cache(const std::string& subject, const std::string& connection) {
+    vault::v1::GetRequest get;
+    *get.mutable_record() = ConnectionRecord(subject, connection);
+    const auto record = peers_.vault.Get(get, PassportOf(subject));
+    ASSERT_TRUE(record.ok());
+    cache_->Put({subject, connection}, *ViewOf(*record), /*share=*/false, PassportOf(subject));
+    ASSERT_TRUE(IsServed(subject, connection));
+  }
+  bool IsServed(const std::string& subject, const std::string& connection) {
+    return cache_->Get({subject, connection}, absl::InfiniteDuration()) != nullptr;
+  }
+
+  testing::FailingVaultClient vault_{peers_.vault};
+};
+
+TEST_F(EndingsTroubleTest, NothingIsServedOnThoughTheAnswerIsLost) {
+  PutLinked("corp:ada", kUp, "rt0");
+  PutLinked("corp:ada", "app_up/work", "rt1");
+  for (const Passport::End& what : {Passport::End{.subject = "corp:ada", .app_uid = kUp, .label = "work"},
+                                    Passport::End{.subject = "corp:ada", .app_uid = kUp}}) {
+    const std::string name = what.label == "work" ? "app_up/work" : kUp;
+    Cache("corp:ada", name);
+    vault_.after_owe_ = Fail(0, 1);
+
+    EXPECT_THAT(End(what), StatusIs(Code::kUnavailable));
+
+    EXPECT_FALSE(IsThere({"corp:ada", name}));
+    EXPECT_FALSE(IsServed("corp:ada", name));
+  }
+  ASSERT_OK_AND_ASSIGN(const auto again, End({.subject = "corp:ada", .app_uid = kUp}));
+  EXPECT_THAT(StatesOf(again), ::testing::SizeIs(2)) << "what is owed is told again";
+}
+
+TEST_F(EndingsTroubleTest, OfEverybodysOfAnAppItIsToldOnTheNextCall) {
+  PutLinked("corp:ada", kUp, "rt0");
+  Cache("corp:ada", kUp);
+  vault_.after_owe_ = Fail(0, 1);
+  EXPECT_THAT(End({.app_uid = kUp}), StatusIs(Code::kUnavailable));
+
+  ASSERT_TRUE(End({.app_uid = kUp}).ok());
+
+  EXPECT_FALSE(IsServed("corp:ada", kUp));
+  std::vector<std::string> invalidated;
+  for (const auto& one : peers_.registry.invalidations()) invalidated.push_back(one.key());
+  EXPECT_THAT(invalidated, Contains(absl::StrCat("corp:ada\n", kUp, "\n")));
+}
+
+TEST_F(EndingsTroubleTest, WhatCouldBeEndedIsToldThoughTheNextCouldNot) {
+  PutLinked("corp:ada", kUp, "rt0");
+  PutLinked("corp:ada", "app_up/work", "rt1");
+  vault_.before_owe_ = Fail(1, 2);
+
+  EXPECT_THAT(End({.subject = "corp:ada", .app_uid = kUp}), StatusIs(Code::kUnavailable));
+
+  EXPECT_NE(IsThere({"corp:ada", kUp}), IsThere({"corp:ada", "app_up/work"}));
+  EXPECT_THAT(Audited(), Contains("link.disconnected  corp:ada"));
+  ASSERT_OK_AND_ASSIGN(const auto again, End({.subject = "corp:ada", .app_uid = kUp}));
+  EXPECT_THAT(StatesOf(again), ::testing::SizeIs(2));
+}
+
+TEST_F(EndingsTroubleTest, KilledBeforeTheKeysAreDestroyedItGoesOnWhereItWas) {
+  Answer(503);
+  PutLinked("corp:ada", kApp, "rt0");
+  PutCredential("corp:ada", "crd_1");
+  vault_.before_destroy_ = Fail(0, 1);
+
+  EXPECT_THAT(End({.subject = "corp:ada"}, /*whole_user=*/true), StatusIs(Code::kUnavailable));
+  EXPECT_FALSE(IsThere({"corp:ada", kApp}));
+  ASSERT_OK_AND_ASSIGN(const auto again, End({.subject = "corp:ada"}, /*whole_user=*/true));
+
+  EXPECT_TRUE(again.keys_destroyed());
+  EXPECT_EQ(again.credentials_erased(), 1);
+  EXPECT_EQ(StatesOf(again), (std::map<std::string, std::string>{{"corp:ada github", "pending"}}));
+  EXPECT_EQ(Owed().size(), 1U);
 }
 
 TEST_F(EndingsTest, OnlyAuthnMayHaveThingsEnded) {

@@ -85,6 +85,24 @@ ProviderError TransportError(const absl::Status& status) {
   return {.failure = ProviderFailure::kAmbiguous, .code = absl::IsDeadlineExceeded(status) ? "timeout" : "no_answer"};
 }
 
+// RFC 7009 section 2.2: 200 also for a token that was already invalid, for which some have an error all the same.
+RevocationResult ParseRevocation(const HttpResponse& response) {
+  if (response.status == 200 || response.status == 204) {
+    return RevocationResult::kRevoked;
+  }
+  // Of the others of 4xx that are seen, each is about the client, the endpoint or the rate: about everybody's tokens.
+  if (response.status != 400 && response.status != 422) {
+    return RevocationResult::kRetry;
+  }
+  const absl::StatusOr<nlohmann::json> body = ParseJsonObject(response.body);
+  const std::string error = body.ok() ? JsonString(*body, "error").value_or("") : "";
+  if (error == "invalid_token") {
+    return RevocationResult::kRevoked;
+  }
+  return error == "invalid_client" || error == "unauthorized_client" ? RevocationResult::kRetry
+                                                                     : RevocationResult::kRefused;
+}
+
 }  // namespace
 
 absl::Duration HttpTokenEndpoint::RejectedFor(const Provider& provider) {
@@ -158,8 +176,7 @@ RevocationResult HttpTokenEndpoint::Revoke(const Provider& provider, const Secre
   if (!response.ok()) {
     return RevocationResult::kRetry;
   }
-  // RFC 7009 section 2.2: 200 also for a token that was already invalid.
-  return response->status == 200 || response->status == 204 ? RevocationResult::kRevoked : RevocationResult::kRetry;
+  return ParseRevocation(*response);
 }
 
 }  // namespace sallyport::token_broker

@@ -104,6 +104,35 @@ TEST_F(HttpTokenEndpointTest, RefusalOfOneGrantParksNoClient) {
   }
 }
 
+TEST_F(HttpTokenEndpointTest, ARefusalToRevokeIsAboutTheTokenOrAboutUs) {
+  using Result = RevocationResult;
+  for (const auto& [answer, result] :
+       std::map<std::pair<int, std::string>, Result>{{{200, ""}, Result::kRevoked},
+                                                     {{204, ""}, Result::kRevoked},
+                                                     {{400, R"({"error":"invalid_token"})"}, Result::kRevoked},
+                                                     {{400, R"({"error":"invalid_request"})"}, Result::kRefused},
+                                                     {{400, R"({"error":7})"}, Result::kRefused},
+                                                     {{400, "<html>"}, Result::kRefused},
+                                                     {{422, ""}, Result::kRefused},
+                                                     {{400, R"({"error":"invalid_client"})"}, Result::kRetry},
+                                                     {{400, R"({"error":"unauthorized_client"})"}, Result::kRetry},
+                                                     {{401, R"({"error":"invalid_token"})"}, Result::kRetry},
+                                                     {{403, ""}, Result::kRetry},
+                                                     {{404, ""}, Result::kRetry},
+                                                     {{408, ""}, Result::kRetry},
+                                                     {{429, ""}, Result::kRetry},
+                                                     {{302, ""}, Result::kRetry},
+                                                     {{503, ""}, Result::kRetry}}) {
+    TestHttpServer server([&, answer = answer](const TestHttpServer::Request&) {
+      return TestHttpServer::Response{answer.first, {{"Content-Type", "application/json"}}, answer.second, ""};
+    });
+    Provider provider = At(server.origin());
+    provider.revocation_url = server.origin() + "/revoke";
+    EXPECT_EQ(endpoint_->Revoke(provider, Secret(std::string("rt")), "refresh_token"), result)
+        << answer.first << " " << answer.second;
+  }
+}
+
 TEST_F(HttpTokenEndpointTest, RetryAfterMayBeADate) {
   TestHttpServer server([](const TestHttpServer::Request&) {
     return TestHttpServer::Response{503, {{"Retry-After", "Wed, 25 Nov 2026 12:02:00 GMT"}}, "", ""};

@@ -39,10 +39,25 @@ bool Invalidations::Connections(const std::vector<Entry>& entries, absl::Time no
     invalidation->set_generation(entry.generation);
     *invalidation->mutable_at() = ToTimestamp(now);
   }
-  if (entries.empty() || PublishOnce(request)) {
+  return entries.empty() || PublishFirst(request);
+}
+
+bool Invalidations::Ended(const std::string& subject, absl::Time at, absl::Time now) {
+  cache_.InvalidateSubject(subject);
+  registry::v1::PublishInvalidationsRequest request;
+  registry::v1::Invalidation* invalidation = request.add_invalidations();
+  invalidation->set_kind(registry::v1::Invalidation::SUBJECT);
+  invalidation->set_key(subject);
+  invalidation->set_generation(absl::ToUnixSeconds(at));
+  *invalidation->mutable_at() = ToTimestamp(now);
+  return PublishFirst(request);
+}
+
+bool Invalidations::PublishFirst(const registry::v1::PublishInvalidationsRequest& request) {
+  if (PublishOnce(request)) {
     return true;
   }
-  Publish(std::move(request), 1);
+  Publish(request, 1);
   return false;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <grpcpp/channel.h>
@@ -29,8 +30,12 @@ class Invalidations {
   };
   // The same of many, in one message.
   bool Connections(const std::vector<Entry>& entries, absl::Time now);
+  // Everything of `subject` is ended: passports that authn has made until `at` are of before.
+  bool Ended(const std::string& subject, absl::Time at, absl::Time now);
 
  private:
+  // Once before it returns, then behind the caller.
+  bool PublishFirst(const registry::v1::PublishInvalidationsRequest& request);
   void Publish(registry::v1::PublishInvalidationsRequest request, int attempt);
   bool PublishOnce(const registry::v1::PublishInvalidationsRequest& request);
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which account a user has linked: another one than before, one that the app does not take, several of one app.
+#include <functional>
 #include <set>
+#include <thread>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include <gmock/gmock.h>
@@ -8,6 +11,7 @@
 
 #include "common/error.h"
 #include "common/http/url.h"
+#include "sallyport/token_broker/v1/endings.grpc.pb.h"
 #include "services/token_broker/testing/broker_test_base.h"
 #include "tests/testing/fake_clock.h"
 
@@ -29,6 +33,12 @@ class LinkedAccountsTest : public testing::BrokerTestBase {
     app_->mutable_account_identity()->set_userinfo_url(provider_.Url("/user"));
     // Codes are named after the account that gives them.
     provider_.SetHandler([this](const HttpProvider::Request& request) -> HttpProvider::Response {
+      std::function<void()> meanwhile;
+      if (request.form.count("code") > 0) {
+        MutexLock lock(mu_);
+        meanwhile = std::exchange(meanwhile_, nullptr);
+      }
+      if (meanwhile != nullptr) meanwhile();
       MutexLock lock(mu_);
       if (request.path == "/revoke") {
         if (revoke_status_ == 200) revoked_.insert(request.form.at("token"));
@@ -115,6 +125,45 @@ class LinkedAccountsTest : public testing::BrokerTestBase {
     }
     return revoked().count(token) > 0;
   }
+  // Already, or it is owed.
+  bool WillBeRevoked(const std::string& refresh_token) {
+    if (revoked().count(refresh_token) > 0) return true;
+    for (const auto& owed : peers_.vault.Revocations()) {
+      v1::TokenSet tokens;
+      if (tokens.ParseFromString(peers_.vault.Head(owed.record())) && tokens.refresh_token() == refresh_token)
+        return true;
+    }
+    return false;
+  }
+  // Connections that are there, whatever their state.
+  int CountConnections(const std::string& subject = "corp:ada") {
+    int count = 0;
+    for (const auto& name : peers_.vault.Live()) {
+      count += name.owner_id() == subject && name.kind() == "connection" ? 1 : 0;
+    }
+    return count;
+  }
+  // As authn has it done for an administrator.
+  void EndEverythingOf(TokenBrokerServer& broker, const std::string& subject) {
+    Passport passport;
+    passport.subject = "local:root";
+    passport.purpose = Passport::Purpose::kEnd;
+    passport.end.subject = subject;
+    v1::EndConnectionsRequest request;
+    request.set_subject(subject);
+    request.set_whole_user(true);
+    v1::EndConnectionsResponse response;
+    const auto context = MakeClientContext(absl::Minutes(1), peers_.authn.Sign(passport));
+    const grpc::Status ended =
+        v1::Endings::NewStub(broker.InProcessChannel("authn"))->EndConnections(context.get(), request, &response);
+    EXPECT_TRUE(ended.ok()) << ended.error_message();
+    EXPECT_TRUE(response.keys_destroyed());
+  }
+  // While the provider makes the tokens of the next code.
+  void Meanwhile(std::function<void()> what) {
+    MutexLock lock(mu_);
+    meanwhile_ = std::move(what);
+  }
   // Tokens of it are stored as nobody's connection, and will be revoked.
   size_t Waiting() {
     size_t count = 0;
@@ -124,6 +173,7 @@ class LinkedAccountsTest : public testing::BrokerTestBase {
 
   FakeClock clock_for_all_{absl::Now()};
   Mutex mu_;
+  std::function<void()> meanwhile_ ABSL_GUARDED_BY(mu_);
   int user_status_ ABSL_GUARDED_BY(mu_) = 200;
   int revoke_status_ ABSL_GUARDED_BY(mu_) = 200;
   std::string domain_ ABSL_GUARDED_BY(mu_) = "example.com";
@@ -274,6 +324,123 @@ TEST_F(LinkedAccountsTest, AppThatTakesAnyAccountComparesNothing) {
   Link(broker, "octocat");
   EXPECT_EQ(HeaderOf(Link(broker, "hubot"), "location"), "/connect/gh/done");
   EXPECT_EQ(Goes(broker), "Bearer at-hubot");
+  EXPECT_TRUE(WillBeRevoked("rt-octocat")) << "whose place was taken";
+  EXPECT_FALSE(WillBeRevoked("rt-hubot"));
+  EXPECT_EQ(Waiting(), 0U);
+  Link(broker, "hubot");
+  EXPECT_FALSE(WillBeRevoked("rt-hubot")) << "the same one";
+}
+
+// The new account's tokens are always somewhere, and the former one's are owed.
+TEST_F(LinkedAccountsTest, AStoreThatFailsAtTheConfirmationLosesNeitherAccount) {
+  TokenBrokerServer& broker = StartBroker();
+  Link(broker, "octocat");
+  Link(broker, "hubot");
+  peers_.vault.FailPuts(1);
+
+  EXPECT_EQ(Answer(broker, "/connect/gh/confirm", "yes").status(), 503);
+
+  EXPECT_TRUE(WillBeRevoked("rt-octocat"));
+  EXPECT_EQ(Waiting(), 1U) << "and is revoked unless it is confirmed";
+  EXPECT_EQ(Goes(broker), "[]") << "the former one is served nowhere any more";
+  EXPECT_EQ(Answer(broker, "/connect/gh/confirm", "yes").status(), 200);
+  EXPECT_EQ(Goes(broker), "Bearer at-hubot");
+  EXPECT_EQ(Waiting(), 0U);
+  EXPECT_FALSE(WillBeRevoked("rt-hubot"));
+}
+
+TEST_F(LinkedAccountsTest, AnAccountThatSomethingElseHasPrecededIsJudgedAnew) {
+  TokenBrokerServer& broker = StartBroker();
+  Link(broker, "octocat");
+  const std::string state = Leave(broker);
+  Meanwhile([&] { peers_.vault.FailPuts(1, absl::AbortedError("the version is not the head")); });
+
+  EXPECT_EQ(Return(broker, state, "octocat").status(), 302);
+
+  EXPECT_EQ(Goes(broker), "Bearer at-octocat");
+  EXPECT_FALSE(WillBeRevoked("rt-octocat"));
+}
+
+// Each has looked and found nothing: one of them is first all the same.
+TEST_F(LinkedAccountsTest, OfTwoAccountsThatComeBackAtOnceOneIsLinkedAndTheOtherRefused) {
+  app_->mutable_account_identity()->set_same_account(App::REQUIRED);
+  TokenBrokerServer& broker = StartBroker();
+  for (int i = 0; i < 8; ++i) {
+    const std::string label = absl::StrCat("label", i);
+    const std::vector<std::string> accounts = {absl::StrCat("octocat", i), absl::StrCat("hubot", i)};
+    const std::vector<std::string> states = {Leave(broker, label), Leave(broker, label)};
+    std::vector<int> statuses(2);
+    std::thread other([&] { statuses[1] = Return(broker, states[1], accounts[1]).status(); });
+    statuses[0] = Return(broker, states[0], accounts[0]).status();
+    other.join();
+
+    const size_t winner = statuses[0] == 302 ? 0 : 1;
+    EXPECT_EQ(statuses[winner], 302);
+    EXPECT_EQ(statuses[1 - winner], 403);
+    EXPECT_EQ(Stored(label).account().name(), accounts[winner]);
+    EXPECT_TRUE(AwaitRevoked(absl::StrCat("rt-", accounts[1 - winner])));
+    EXPECT_FALSE(WillBeRevoked(absl::StrCat("rt-", accounts[winner])));
+  }
+}
+
+// At many providers a revocation ends all that the account has given: what is linked would die of it.
+TEST_F(LinkedAccountsTest, AnAccountThatMayBeTheLinkedOneIsRefusedWithoutARevocation) {
+  app_->mutable_account_identity()->set_same_account(App::REQUIRED);
+  TokenBrokerServer& broker = StartBroker();
+  Link(broker, "octocat");
+  {
+    MutexLock lock(mu_);
+    user_status_ = 503;
+  }
+
+  EXPECT_THAT(Link(broker, "octocat").body(), HasSubstr("(account_unknown)"));
+
+  EXPECT_FALSE(WillBeRevoked("rt-octocat"));
+  EXPECT_EQ(Waiting(), 0U);
+  EXPECT_EQ(Goes(broker), "Bearer at-octocat");
+}
+
+// --- Links in flight while everything of their user ends ---
+
+TEST_F(LinkedAccountsTest, ALinkInFlightDoesNotOutliveTheEndOfItsUser) {
+  TokenBrokerServer& broker = StartBroker();
+  Link(broker, "octocat");
+  const std::string state = Leave(broker);
+  Meanwhile([&] { EndEverythingOf(broker, "corp:ada"); });
+
+  EXPECT_EQ(Return(broker, state, "hubot").status(), 403);
+
+  EXPECT_EQ(CountConnections(), 0);
+  EXPECT_TRUE(WillBeRevoked("rt-octocat"));
+  EXPECT_TRUE(WillBeRevoked("rt-hubot"));
+  EXPECT_TRUE(peers_.audit.Await("link.disconnected", "user_ended"));
+  clock_for_all_.Advance(absl::Seconds(1));
+  EXPECT_EQ(Link(broker, "hubot").status(), 302) << "who may sign in again may link again";
+}
+
+TEST_F(LinkedAccountsTest, AnotherReplicaHearsOfTheEndByTheControlStream) {
+  TokenBrokerServer& broker = StartBroker();
+  const std::string state = Leave(broker);
+  Meanwhile([&] {
+    peers_.registry.Invalidate(registry::v1::Invalidation::SUBJECT, "corp:ada", absl::ToUnixSeconds(clock_.Now()));
+    AwaitHeard(broker);
+  });
+
+  EXPECT_EQ(Return(broker, state, "octocat").status(), 403);
+
+  EXPECT_EQ(CountConnections(), 0);
+  EXPECT_TRUE(WillBeRevoked("rt-octocat"));
+}
+
+TEST_F(LinkedAccountsTest, AUserOfWhomSomethingElseChangesKeepsTheirLinkInFlight) {
+  TokenBrokerServer& broker = StartBroker();
+  const std::string state = Leave(broker);
+  Meanwhile([&] {
+    peers_.registry.Invalidate(registry::v1::Invalidation::SUBJECT, "corp:ada");
+    peers_.registry.Invalidate(registry::v1::Invalidation::SUBJECT, "corp:bob", absl::ToUnixSeconds(clock_.Now()));
+    AwaitHeard(broker);
+  });
+  EXPECT_EQ(Return(broker, state, "octocat").status(), 302);
 }
 
 TEST_F(LinkedAccountsTest, LinkOfAnEarlierReleaseIsNotCompared) {

@@ -47,8 +47,9 @@ void CountLink(const std::string& app, const std::string& outcome) {
 std::string CodeChallengeS256(absl::string_view verifier) { return Base64UrlEncode(Sha256(verifier)); }
 
 Linker::Linker(std::string public_url, VaultClient& vault, SecretReader& secrets, Providers& providers,
-               TokenEndpoint& endpoint, AccountIdentity& identity, WaitingLinks& waiting, Invalidations& invalidations,
-               const AuditLog& audit, const Clock& clock, IdleTimes idle)
+               TokenEndpoint& endpoint, AccountIdentity& identity, WaitingLinks& waiting, Revoker& revoker,
+               Invalidations& invalidations, const EndedSubjects& ended, const AuditLog& audit, const Clock& clock,
+               IdleTimes idle)
     : public_url_(std::move(public_url)),
       vault_(vault),
       pending_(vault),
@@ -57,7 +58,9 @@ Linker::Linker(std::string public_url, VaultClient& vault, SecretReader& secrets
       endpoint_(endpoint),
       identity_(identity),
       waiting_(waiting),
+      revoker_(revoker),
       invalidations_(invalidations),
+      ended_(ended),
       audit_(audit),
       clock_(clock),
       idle_(idle) {}

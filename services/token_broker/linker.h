@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,9 +17,11 @@
 #include "services/token_broker/account_rules.h"
 #include "services/token_broker/audit_log.h"
 #include "services/token_broker/connection.h"
+#include "services/token_broker/ended_subjects.h"
 #include "services/token_broker/invalidations.h"
 #include "services/token_broker/pending_links.h"
 #include "services/token_broker/providers.h"
+#include "services/token_broker/revoker.h"
 #include "services/token_broker/secret_reader.h"
 #include "services/token_broker/token_endpoint.h"
 #include "services/token_broker/vault_client.h"
@@ -37,8 +40,9 @@ class Linker {
   };
   // All outlive this. `public_url`: bare origin.
   Linker(std::string public_url, VaultClient& vault, SecretReader& secrets, Providers& providers,
-         TokenEndpoint& endpoint, AccountIdentity& identity, WaitingLinks& waiting, Invalidations& invalidations,
-         const AuditLog& audit, const Clock& clock, IdleTimes idle);
+         TokenEndpoint& endpoint, AccountIdentity& identity, WaitingLinks& waiting, Revoker& revoker,
+         Invalidations& invalidations, const EndedSubjects& ended, const AuditLog& audit, const Clock& clock,
+         IdleTimes idle);
 
   struct Start {
     const registry::v1::App* app = nullptr;
@@ -76,7 +80,9 @@ class Linker {
   // Errors; where the flow was consumed, `outcome` tells where it came from all the same:
   //   INVALID_ARGUMENT    no such pending link, used, expired, another app's, a wrong `iss`, no code
   //   PERMISSION_DENIED   reason link_user_mismatch: begun by another user or in another session; account_changed,
-  //                       account_unknown, account_domain: not an account that the app takes. What was given is revoked
+  //                       account_unknown, account_domain: not an account that the app takes. What was given is
+  //                       revoked, unless it may be the account that is linked. passport_mismatch: everything of the
+  //                       user was ended meanwhile
   //   CANCELLED           the user, or the provider, said no (reason is its error code)
   //   UNAVAILABLE         a part of the gateway is down, or the provider gave no tokens (reason provider_unavailable,
   //   see
@@ -102,7 +108,7 @@ class Linker {
     int64_t former_version = 0;
   };
   // It takes the former account's place, which is revoked. NOT_FOUND; ABORTED if either is not what was shown any more;
-  // PERMISSION_DENIED as above.
+  // UNAVAILABLE; PERMISSION_DENIED as above. Unless this is OK, what was given waits on, and is revoked in the end.
   absl::Status Confirm(const Choice& choice, const Passport& passport);
   // The former account stays, and what was given for this one is revoked.
   absl::Status Decline(const Choice& choice, const Passport& passport);
@@ -111,9 +117,12 @@ class Linker {
   // What a user has linked under a name.
   struct Former {
     bool linked = false;
+    bool revoke_pending = false;  // Ended under an earlier release, and not revoked yet.
     v1::TokenSet::Account account;
     std::string token_origin;
-    int64_t version = 0;
+    int64_t generation = 0;
+    // 0: there is nothing. None: it does not open.
+    std::optional<int64_t> version = 0;
   };
   // A link that has its tokens.
   struct Given {
@@ -124,18 +133,35 @@ class Linker {
     std::string server_uid;
     std::string platform;
     std::string client_address;
+    // Where its tokens are kept while it is no link: version of that record.
+    std::optional<int64_t> waiting;
   };
 
   absl::Status Complete(const Return& returned, const Passport& passport, Outcome* outcome);
   absl::StatusOr<v1::LinkFlow> Consume(const Return& returned, const Passport& passport, const Provider& provider);
   // Stores it, has it wait, or refuses it.
-  absl::Status Settle(const Given& given, const Provider& provider, const Passport& passport, Outcome* outcome);
+  absl::Status Settle(Given& given, const Provider& provider, const Passport& passport, Outcome* outcome);
+  // ABORTED: `former` is not what is linked any more.
+  absl::Status SettleOver(Given& given, const Former& former, const Provider& provider, const Passport& passport,
+                          Outcome* outcome);
   absl::StatusOr<Former> FormerOf(const ConnectionKey& key, const Passport& passport);
+  // Both are known, and they differ.
+  static bool IsAnother(const Former& former, const v1::TokenSet& tokens);
   AccountVerdict Judge(const registry::v1::App& app, const Former& former, const v1::TokenSet& tokens,
                        const Passport& passport) const;
   // Not as a link yet.
-  absl::Status Keep(const Given& given, const Provider& provider, const Passport& passport);
-  absl::Status Store(const Given& given, const Passport& passport);
+  absl::Status Keep(Given& given, const Provider& provider, const Passport& passport);
+  // Revokes what was given, unless that may be the account that is linked.
+  absl::Status GiveUp(Given& given, const Former& former, const Provider& provider, const Passport& passport);
+  // Makes it the link. At each moment its tokens are somewhere, and those of a former account owed.
+  absl::Status TakePlace(const Given& given, const Former& former, const Passport& passport);
+  absl::Status EndFormer(const Given& given, const Former& former, const Passport& passport);
+  // ABORTED unless `expected_version` is the head; unconditional without.
+  absl::Status Store(const Given& given, std::optional<int64_t> expected_version, const Passport& passport);
+  // Ends what was just linked.
+  void Undo(const Given& given, const std::string& rule, const Passport& passport);
+  // An event about a link.
+  static AuditLog::Entry EntryOf(const Given& given, const std::string& type, const Passport& passport);
   absl::Status Refuse(const registry::v1::App& app, const std::string& client_address, const Passport& passport,
                       const std::string& rule) const;
 
@@ -147,7 +173,9 @@ class Linker {
   TokenEndpoint& endpoint_;
   AccountIdentity& identity_;
   WaitingLinks& waiting_;
+  Revoker& revoker_;
   Invalidations& invalidations_;
+  const EndedSubjects& ended_;
   const AuditLog& audit_;
   const Clock& clock_;
   const IdleTimes idle_;

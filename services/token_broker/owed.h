@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,12 +24,17 @@ std::string AppUidOf(const vault::v1::RecordMetadata& metadata);
 
 // Whose and of what a revocation is; an empty subject if it does not say.
 ConnectionKey ConnectionOf(const vault::v1::RecordMetadata& owed);
+// The connection's generation when it ended; what is left of it has the next one. 0 if it does not say.
+int64_t GenerationOf(const vault::v1::RecordMetadata& owed);
 // When it began to be owed; nothing if it does not say.
 std::optional<absl::Time> SinceOf(const vault::v1::RecordMetadata& owed);
 
 // What `subject` owes, oldest first; the caller answers for who may know it.
 absl::StatusOr<std::vector<vault::v1::RecordMetadata>> OwedBy(VaultClient& vault, const std::string& subject);
-// The same of one connection.
+// Everybody's of an app; at most `limit`.
+absl::StatusOr<std::vector<vault::v1::RecordMetadata>> OwedOfApp(VaultClient& vault, const std::string& app_uid,
+                                                                 int limit);
+// What `subject` owes of one connection.
 absl::StatusOr<std::vector<vault::v1::RecordMetadata>> OwedBy(VaultClient& vault, const ConnectionKey& key);
 
 }  // namespace sallyport::token_broker

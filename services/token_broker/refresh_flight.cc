@@ -207,6 +207,9 @@ RefreshFlight::Next RefreshFlight::MarkNeedsUser(const std::string& state, const
   status_.Clear();
   status_.set_state(state);
   status_.set_reason(reason);
+  if (options_.stays_due) {
+    *status_.mutable_next_at() = ToTimestamp(clock_.Now() + options_.idle_refresh);
+  }
   report_.failure = reason;
   auto view = std::make_shared<ConnectionView>();
   view->state = ConnectionView::State::kNeedsUser;
@@ -219,7 +222,7 @@ RefreshFlight::Next RefreshFlight::MarkNeedsUser(const std::string& state, const
 std::string RefreshFlight::Fingerprint() const {
   return absl::StrCat(static_cast<int>(phase_), "/", lease_.id(), "/", lease_.generation(), "/", lease_.head(), "/",
                       head_.refresh_token(), "/", side_.refresh_token(), "/", answer_.refresh_token(), "/", resubmit_,
-                      "/", took_over_, answer_lacks_access_, former_link_, refusals_,
+                      "/", took_over_, answer_lacks_access_, former_link_, refusals_, revocations_,
                       wish_.further != nullptr && wish_.further->outcome.has_value(), "/", status_.state(), "/",
                       absl::StrJoin(refused_tokens_, ","), "/", refusal_);
 }

@@ -72,6 +72,8 @@ class RefreshFlight {
     // How long to wait for another holder.
     absl::Duration held_limit = absl::Seconds(12);
     absl::Duration idle_refresh = absl::Hours(24 * 7);
+    // What needs its user stays due, so that it is ended once it was not used for long.
+    bool stays_due = false;
     // Failures in a row before this flight, for backoff.
     int former_failures = 0;
     // Uniform in [0, 1).
@@ -108,6 +110,7 @@ class RefreshFlight {
     bool marked = false;         // Marked as needing the user.
     bool further = false;        // Brought the further token that was wished for.
     bool stray_revoked = false;  // The answer belonged to a former link and was revoked at the provider.
+    bool stray_owed = false;     // The connection had ended, and the answer became a revocation that is owed.
     std::string failure;         // Provider's error code or a word of ours; empty if none.
     std::string provider_error;  // The provider's own error code, where `failure` says what was concluded from it.
   };
@@ -152,6 +155,7 @@ class RefreshFlight {
   // a provider that does not rotate. `payload` is that link's; empty: there is none.
   Next EndStray(const std::string& payload);
   Next LeaveStray();
+  Next EndOwed();
   // The payload holds the tokens that this flight began with.
   bool IsHead(const std::string& payload) const;
 
@@ -211,6 +215,8 @@ class RefreshFlight {
   int store_attempts_ = 0;
   // Answers of the vault that say nothing about what is linked now: our passport has ended, say.
   int refusals_ = 0;
+  // Attempts to revoke the answer at the provider.
+  int revocations_ = 0;
   bool took_over_ = false;
   // Refresh tokens the provider refused for good in this flight, what it called that, and the generation they are of.
   std::set<std::string> refused_tokens_;

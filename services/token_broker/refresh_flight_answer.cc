@@ -15,6 +15,8 @@ namespace {
 // How often a passport that counts is waited for, half a minute in all, before a token of a former link is let go
 // unrevoked.
 constexpr int kMaxRefusals = 12;
+// How often a provider is asked to revoke it, over about a minute.
+constexpr int kMaxRevocations = 6;
 
 }  // namespace
 
@@ -56,6 +58,9 @@ SharedConnection RefreshFlight::ViewOfStored(const v1::TokenSet& tokens, const v
 RefreshFlight::Next RefreshFlight::Commit() {
   absl::StatusOr<vault::v1::PutResponse> stored =
       Store(answer_, wish_.reason == RefreshWish::Reason::kForced, clock_.Now());
+  if (stored.ok() && stored->has_owed()) {
+    return EndOwed();
+  }
   if (stored.ok() && stored->side()) {
     // Kept beside the head: another holder was at work. Adopt it, or see what that one got.
     resubmit_ = false;
@@ -138,6 +143,13 @@ RefreshFlight::Next RefreshFlight::LeaveStray() {
   return leased ? Then(Phase::kRelease) : Finish(std::move(pending_));
 }
 
+RefreshFlight::Next RefreshFlight::EndOwed() {
+  // The connection has ended, and the lease with it: the vault has made a revocation of what was to be stored.
+  report_.stray_owed = true;
+  resubmit_ = answer_lacks_access_ = false;
+  return Finish(SharedConnection(std::make_shared<ConnectionView>()));
+}
+
 RefreshFlight::Next RefreshFlight::RevokeStray() {
   const bool refreshes = !answer_.refresh_token().empty();
   if (MayRevokeAt(answer_.provenance(), provider_)) {
@@ -145,6 +157,9 @@ RefreshFlight::Next RefreshFlight::RevokeStray() {
         endpoint_.Revoke(provider_, Secret::Copy(refreshes ? answer_.refresh_token() : answer_.access_token()),
                          refreshes ? "refresh_token" : "access_token");
     report_.stray_revoked = result == RevocationResult::kRevoked;
+    if (result == RevocationResult::kRetry && ++revocations_ < kMaxRevocations) {
+      return Then(Phase::kRevokeStray, Doubling(absl::Seconds(1), revocations_, absl::Seconds(15)));
+    }
   }
   return LeaveStray();
 }

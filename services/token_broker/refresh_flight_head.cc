@@ -138,6 +138,9 @@ RefreshFlight::Next RefreshFlight::Adopt() {
   if (!stored.ok()) {
     return ReleaseWith(Unavailable("a late answer could not be adopted", absl::Seconds(1)));
   }
+  if (stored->has_owed()) {
+    return EndOwed();
+  }
   report_.adopted = true;
   SharedConnection view = ViewOfStored(side_, *stored);
   vault::v1::RecordMetadata metadata;

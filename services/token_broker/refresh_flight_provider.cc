@@ -40,7 +40,7 @@ RefreshFlight::Next RefreshFlight::Send() {
     *answer_.mutable_provenance() = ProvenanceOf(lease_.metadata().labels());
   }
   answer_lacks_access_ = answer.access_token.empty();
-  store_attempts_ = refusals_ = 0;
+  store_attempts_ = refusals_ = revocations_ = 0;
   return Then(Phase::kCommit);
 }
 
@@ -84,7 +84,7 @@ RefreshFlight::Next RefreshFlight::EndFurther(TokenResult result) {
   if (!answer_.has_provenance()) {
     *answer_.mutable_provenance() = ProvenanceOf(lease_.metadata().labels());
   }
-  store_attempts_ = refusals_ = 0;
+  store_attempts_ = refusals_ = revocations_ = 0;
   return Then(Phase::kCommit);
 }
 

@@ -17,6 +17,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
 using Kind = RefreshFlight::Next::Kind;
 using Reason = RefreshWish::Reason;
 
@@ -32,6 +33,10 @@ class FakeEndpoint final : public TokenEndpoint {
     return answer_();
   }
   RevocationResult Revoke(const Provider& /*provider*/, const Secret& token, absl::string_view /*hint*/) override {
+    if (unrevoked_ > 0) {
+      --unrevoked_;
+      return RevocationResult::kRetry;
+    }
     revoked_.push_back(std::string(token.Expose()));
     return RevocationResult::kRevoked;
   }
@@ -40,6 +45,7 @@ class FakeEndpoint final : public TokenEndpoint {
   std::map<std::string, std::string> params_;  // Of the last refresh.
   std::vector<std::string> sent_;
   std::vector<std::string> revoked_;
+  int unrevoked_ = 0;  // How many revocations it does not answer.
 
   static TokenResult Tokens(const std::string& access, const std::string& refresh) {
     TokenAnswer answer;
@@ -316,6 +322,58 @@ TEST_F(RefreshFlightTest, AnswerForAFormerLinkIsRevokedAtItsOriginOnly) {
     EXPECT_EQ(flight->report().stray_revoked, provider_.revocation_url == "https://provider.example/revoke");
   }
   EXPECT_THAT(endpoint_.revoked_, ElementsAre("rt1"));
+}
+
+TEST_F(RefreshFlightTest, AProviderThatIsAwayIsAskedAgainToRevokeAnAnswerForAFormerLink) {
+  Link("rt0");
+  endpoint_.unrevoked_ = 3;
+  endpoint_.answer_ = [&] {
+    Link("another");
+    return FakeEndpoint::Tokens("at1", "rt1");
+  };
+  auto flight = Flight();
+  int waits = 0;
+  while (Run(*flight) == Kind::kWait && ++waits < 20) EXPECT_TRUE(flight->holds_answer());
+  EXPECT_TRUE(flight->report().stray_revoked);
+  EXPECT_THAT(endpoint_.revoked_, ElementsAre("rt1"));
+  EXPECT_EQ(waits, 3);
+}
+
+// The connection ends while its provider makes new tokens: they are revoked as those before.
+TEST_F(RefreshFlightTest, AnAnswerForAConnectionThatHasEndedIsRevokedOrOwed) {
+  Link("rt0");
+  endpoint_.answer_ = [&] {
+    vault::v1::OweRevocationRequest owe;
+    *owe.mutable_record() = Record();
+    EXPECT_TRUE(vault_.OweRevocation(owe, kPassport).ok());
+    return FakeEndpoint::Tokens("at1", "rt1");
+  };
+  auto flight = Flight();
+  EXPECT_EQ(Run(*flight), Kind::kDone);
+
+  EXPECT_EQ(StateOfResult(*flight), ConnectionView::State::kAbsent);
+  EXPECT_EQ(Metadata().head(), 0) << "nothing brings it back";
+  std::vector<std::string> ended = endpoint_.revoked_;
+  for (const auto& owed : vault_.Revocations()) {
+    v1::TokenSet tokens;
+    ASSERT_TRUE(tokens.ParseFromString(vault_.Head(owed.record())));
+    ended.push_back(tokens.refresh_token());
+  }
+  EXPECT_THAT(ended, UnorderedElementsAre("rt0", "rt1"));
+}
+
+TEST_F(RefreshFlightTest, WhatNeedsItsUserStaysDueWhereIdleAccountsAreEnded) {
+  for (const bool stays_due : {false, true}) {
+    Link("rt0");
+    AnswerWith({.failure = ProviderFailure::kInvalidGrant, .code = "invalid_grant"});
+    RefreshFlight::Options options;
+    options.random = [] { return 0.5; };
+    options.stays_due = stays_due;
+    RefreshFlight flight({"u:ada", "app_1"}, provider_, {}, kPassport, vault_, endpoint_, clock_, options);
+    EXPECT_EQ(Run(flight), Kind::kDone);
+    EXPECT_EQ(Metadata().state(), "NEEDS_REAUTH");
+    EXPECT_EQ(Metadata().has_next_at(), stays_due);
+  }
 }
 
 // --- Forced refreshes ---

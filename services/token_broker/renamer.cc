@@ -10,6 +10,8 @@
 namespace sallyport::token_broker {
 namespace {
 
+constexpr int kAttempts = 3;
+
 absl::Status NotConnected() { return absl::NotFoundError("label: this account is not connected"); }
 
 }  // namespace
@@ -30,7 +32,10 @@ absl::StatusOr<v1::RenameConnectionResponse> Renamer::Rename(const v1::RenameCon
   }
   const ConnectionKey from = {passport.subject, ConnectionName(app->uid(), request.label())};
   const ConnectionKey to = {passport.subject, ConnectionName(app->uid(), request.new_label())};
-  const absl::Status moved = Move(from, to, passport);
+  absl::Status moved = Move(from, to, passport);
+  for (int attempt = 1; attempt < kAttempts && absl::IsAborted(moved) && ReasonOf(moved) != "leased"; ++attempt) {
+    moved = Move(from, to, passport);  // It was renewed between the look and the move.
+  }
   if (absl::IsNotFound(moved)) {
     return NotConnected();
   }
@@ -57,6 +62,7 @@ absl::Status Renamer::Move(const ConnectionKey& from, const ConnectionKey& to, c
   vault::v1::RenameRequest rename;
   *rename.mutable_record() = get.record();
   rename.set_new_name(to.connection);
+  rename.set_expected_version(record.version());
   *rename.mutable_labels() = record.metadata().labels();
   ASSIGN_OR_RETURN(const vault::v1::RenameResponse renamed, vault_.Rename(rename, passport.jwt));
   const absl::Time now = clock_.Now();

@@ -23,6 +23,8 @@ namespace {
 constexpr absl::Duration kAppGone = absl::Hours(24);
 constexpr absl::Duration kProviderUnknown = absl::Minutes(10);
 constexpr absl::Duration kNotOwed = absl::Minutes(10);
+// The vault notes a use if the last one it knows of is older than this.
+constexpr absl::Duration kUseNoted = absl::Hours(24);
 
 // What a refresh that failed says of its app.
 enum class Trouble {
@@ -77,7 +79,8 @@ Renewals::Renewals(VaultClient& vault, Connections& connections, Refresher& refr
 
 bool Renewals::IsIdle(const vault::v1::RecordMetadata& metadata) const {
   // The tokens of a sign-in end with it; nobody has linked them.
-  return !absl::StartsWith(metadata.record().name(), "sso:") && clock_.Now() - LastUse(metadata) > idle_revoke_after_;
+  return !absl::StartsWith(metadata.record().name(), "sso:") &&
+         clock_.Now() - LastUse(metadata) > idle_revoke_after_ + kUseNoted;
 }
 
 bool Renewals::Work(const vault::v1::RecordMetadata& due) {
@@ -108,7 +111,8 @@ bool Renewals::Renew(const vault::v1::RecordMetadata& due) {
     pauses_.Back(app_uid);
     if ((*result)->state == ConnectionView::State::kLinked && !(*result)->can_refresh) {
       // Due only so that somebody looks whether it is still used.
-      PutOff(due.record(), std::clamp(LastUse(due) + idle_revoke_after_ - clock_.Now(), absl::Hours(1), kAppGone));
+      PutOff(due.record(),
+             std::clamp(LastUse(due) + idle_revoke_after_ + kUseNoted - clock_.Now(), absl::Hours(1), kAppGone));
     }
     return true;
   }
@@ -149,16 +153,6 @@ bool Renewals::Owe(const vault::v1::RecordMetadata& due, bool audited) {
     return false;
   }
   const ConnectionKey key{due.record().owner_id(), due.record().name()};
-  if (audited) {
-    AuditLog::Entry entry{.type = "link.idle_revoked", .subject = key.subject};
-    entry.credentials = {UseOf(AppUidOf(due), lease->generation(), 0)};
-    entry.details = {{"connection", key.connection},
-                     {"last_used", absl::FormatTime("%Y-%m-%d", LastUse(lease->metadata()), absl::UTCTimeZone())}};
-    if (!audit_.Record(entry).ok()) {
-      PutOff(*lease, kNotOwed);
-      return false;
-    }
-  }
   vault::v1::OweRevocationRequest owe;
   *owe.mutable_record() = due.record();
   owe.set_lease(lease->id());
@@ -170,6 +164,13 @@ bool Renewals::Owe(const vault::v1::RecordMetadata& due, bool audited) {
   }
   for (const auto& one : owed->owed()) {
     invalidations_.Connection(key, one.generation(), clock_.Now());
+  }
+  if (audited) {
+    AuditLog::Entry entry{.type = "link.idle_revoked", .subject = key.subject};
+    entry.credentials = {UseOf(AppUidOf(due), lease->generation(), 0)};
+    entry.details = {{"connection", key.connection},
+                     {"last_used", absl::FormatTime("%Y-%m-%d", LastUse(lease->metadata()), absl::UTCTimeZone())}};
+    audit_.Record(entry).IgnoreError();  // It has ended; that the record is missing is logged where it is written.
   }
   return true;
 }

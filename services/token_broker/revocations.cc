@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 
 #include "common/json_log.h"
 #include "common/metrics.h"
@@ -29,16 +28,6 @@ prometheus::Counter& CounterOf(const std::string& app, const std::string& outcom
                        {{"app", app}, {"outcome", outcome}});
 }
 
-// Of the connection that it was; in the name behind the hash, which is of 64 digits, and the connection's own name.
-int64_t GenerationOf(const vault::v1::RecordMetadata& owed) {
-  const size_t begin = 64 + 1 + ConnectionOf(owed).connection.size() + 1;
-  const std::string& name = owed.record().name();
-  int64_t generation = 0;
-  return begin < name.size() && absl::SimpleAtoi(name.substr(begin, name.find(':', begin) - begin), &generation)
-             ? generation
-             : 0;
-}
-
 }  // namespace
 
 Revocations::Revocations(VaultClient& vault, const ControlStream& control, Providers& providers,
@@ -59,6 +48,7 @@ std::string Revocations::NameOf(Outcome outcome) {
     case Outcome::kAbandoned:
       return "unsupported";
     case Outcome::kPending:
+    case Outcome::kGone:
       break;
   }
   return "pending";
@@ -111,6 +101,9 @@ RevocationResult Revocations::RevokeAt(const Provider& provider, const v1::Token
     }
     return result;
   }
+  if (tokens.access_token().empty()) {
+    return RevocationResult::kRevoked;  // Nothing was left that could be.
+  }
   return endpoint_.Revoke(provider, Secret::Copy(tokens.access_token()), "access_token");
 }
 
@@ -125,7 +118,7 @@ RevocationResult Revocations::Ask(const vault::v1::AcquireLeaseResponse::Lease& 
       provider.ok() ? RevokeAt(*provider, tokens, lease.metadata().labels()) : RevocationResult::kRetry;
   if (result == RevocationResult::kRetry) {
     pauses_.Away(app_uid);
-  } else {
+  } else if (result != RevocationResult::kRefused) {  // Which says nothing about the tokens of others.
     pauses_.Back(app_uid);
   }
   return result;
@@ -144,7 +137,10 @@ Revocations::Outcome Revocations::Attempt(const vault::v1::RecordMetadata& owed,
   acquire.set_maintenance(true);
   const absl::StatusOr<vault::v1::AcquireLeaseResponse> response = vault_.AcquireLease(acquire, "");
   if (absl::IsNotFound(response.status())) {
-    return Outcome::kRevoked;  // By another replica, meanwhile.
+    return Outcome::kGone;
+  }
+  if (absl::IsDataLoss(response.status()) && overdue) {
+    return Abandon(owed, "", "damaged") ? Outcome::kAbandoned : Outcome::kPending;
   }
   if (!response.ok() || !response->has_lease()) {
     return Outcome::kPending;  // Another replica is at it, or was in vain.
@@ -153,36 +149,46 @@ Revocations::Outcome Revocations::Attempt(const vault::v1::RecordMetadata& owed,
   return Settle(lease.metadata(), lease.id(), left_alone ? RevocationResult::kRetry : Ask(lease, app_uid));
 }
 
-Revocations::Outcome Revocations::Settle(const vault::v1::RecordMetadata& owed, const std::string& lease,
-                                         RevocationResult result) {
+AuditLog::Entry Revocations::EntryOf(const vault::v1::RecordMetadata& owed, const std::string& type) const {
   const std::string app_uid = AppUidOf(owed);
-  const std::string app = SlugOf(app_uid);
-  const absl::Duration age = clock_.Now() - SinceOf(owed).value_or(clock_.Now());
-  AuditLog::Entry entry{.type = "link.revoked", .subject = ConnectionOf(owed).subject};
+  AuditLog::Entry entry{.type = type, .subject = ConnectionOf(owed).subject};
   entry.credentials = {UseOf(app_uid, GenerationOf(owed), 0)};
-  entry.details = {{"app", app}};
+  entry.details = {{"app", SlugOf(app_uid)}};
   if (const std::string account = AccountLabelOf(ConnectionOf(owed).connection); !account.empty()) {
     entry.details.emplace_back("account", account);
   }
-  if (result != RevocationResult::kRetry) {
+  return entry;
+}
+
+bool Revocations::Abandon(const vault::v1::RecordMetadata& owed, const std::string& lease, const std::string& rule) {
+  AuditLog::Entry entry = EntryOf(owed, "link.revocation_abandoned");
+  entry.decision = audit::v1::DECISION_FAILED;
+  entry.rule = rule;
+  if (!End(owed, lease, entry)) {
+    return false;
+  }
+  CounterOf(SlugOf(AppUidOf(owed)), "abandoned").Increment();
+  Log(LogLevel::kError, "revocation_abandoned", {{"connection", AppUidOf(owed)}, {"reason", rule}});
+  return true;
+}
+
+Revocations::Outcome Revocations::Settle(const vault::v1::RecordMetadata& owed, const std::string& lease,
+                                         RevocationResult result) {
+  const std::string app = SlugOf(AppUidOf(owed));
+  if (result == RevocationResult::kRevoked || result == RevocationResult::kUnsupported) {
     const Outcome outcome = result == RevocationResult::kRevoked ? Outcome::kRevoked : Outcome::kUnsupported;
+    AuditLog::Entry entry = EntryOf(owed, "link.revoked");
     entry.rule = NameOf(outcome);
     CounterOf(app, entry.rule).Increment();
     return End(owed, lease, entry) ? outcome : Outcome::kPending;
   }
+  const std::string reason = result == RevocationResult::kRefused ? "provider_refused" : "provider_unavailable";
+  const absl::Duration age = clock_.Now() - SinceOf(owed).value_or(clock_.Now());
   if (age > kGiveUp) {
-    entry.type = "link.revocation_abandoned";
-    entry.decision = audit::v1::DECISION_FAILED;
-    entry.rule = "provider_unavailable";
-    if (End(owed, lease, entry)) {
-      CounterOf(app, "abandoned").Increment();
-      Log(LogLevel::kError, "revocation_abandoned", {{"connection", app_uid}});
-      return Outcome::kAbandoned;
-    }
-    return Outcome::kPending;
+    return Abandon(owed, lease, reason) ? Outcome::kAbandoned : Outcome::kPending;
   }
   CounterOf(app, "failed").Increment();
-  PutOff(owed, lease, age);
+  PutOff(owed, lease, reason, age);
   return Outcome::kPending;
 }
 
@@ -192,18 +198,23 @@ bool Revocations::End(const vault::v1::RecordMetadata& owed, const std::string& 
   }
   vault::v1::DeleteRequest forget;
   *forget.mutable_record() = owed.record();
-  forget.set_lease(lease);
+  if (lease.empty()) {
+    forget.set_expected_version(owed.head());
+  } else {
+    forget.set_lease(lease);
+  }
   // If this fails, a revocation that is done already is tried again, which providers answer with 200.
   vault_.Delete(forget, "").status().IgnoreError();
   return true;
 }
 
-void Revocations::PutOff(const vault::v1::RecordMetadata& owed, const std::string& lease, absl::Duration age) {
+void Revocations::PutOff(const vault::v1::RecordMetadata& owed, const std::string& lease, const std::string& reason,
+                         absl::Duration age) {
   vault::v1::PutStatusRequest status;
   *status.mutable_record() = owed.record();
   status.set_lease(lease);
   status.set_state(owed.state());
-  status.set_reason("provider_unavailable");
+  status.set_reason(reason);
   *status.mutable_next_at() = ToTimestamp(clock_.Now() + std::clamp(age / 8, kSoonest, kLatest));
   vault_.PutStatus(status).IgnoreError();  // The lease lapses by itself if this is lost.
 }

@@ -31,6 +31,7 @@ class Revocations {
     kUnsupported,  // The provider has no revocation endpoint that these tokens may go to.
     kPending,      // It will be tried again.
     kAbandoned,    // It will not.
+    kGone,         // Another replica has ended it meanwhile, and only the audit says how.
   };
   // "revoked", "unsupported" or "pending": what people are told.
   static std::string NameOf(Outcome outcome);
@@ -51,9 +52,12 @@ class Revocations {
   RevocationResult Ask(const vault::v1::AcquireLeaseResponse::Lease& lease, const std::string& app_uid);
   RevocationResult RevokeAt(const Provider& provider, const v1::TokenSet& tokens, const Labels& labels);
   Outcome Settle(const vault::v1::RecordMetadata& owed, const std::string& lease, RevocationResult result);
-  // Audits, then forgets the record. False if it stays.
+  AuditLog::Entry EntryOf(const vault::v1::RecordMetadata& owed, const std::string& type) const;
+  // Audits, then forgets the record: without a lease that of this version. False if it stays.
   bool End(const vault::v1::RecordMetadata& owed, const std::string& lease, const AuditLog::Entry& entry);
-  void PutOff(const vault::v1::RecordMetadata& owed, const std::string& lease, absl::Duration age);
+  bool Abandon(const vault::v1::RecordMetadata& owed, const std::string& lease, const std::string& rule);
+  void PutOff(const vault::v1::RecordMetadata& owed, const std::string& lease, const std::string& reason,
+              absl::Duration age);
 
   VaultClient& vault_;
   const ControlStream& control_;

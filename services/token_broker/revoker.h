@@ -32,6 +32,9 @@ class Revoker {
   absl::StatusOr<Ended> Disconnect(const ConnectionKey& key, const std::string& passport);
 
  private:
+  // Before it ends: should this process die before it can tell, no replica serves it on.
+  void Foretell(const ConnectionKey& key, const std::string& passport);
+
   VaultClient& vault_;
   Invalidations& invalidations_;
   Revocations& revocations_;

@@ -2,6 +2,7 @@
 #include "services/token_broker/sign_in_store.h"
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -53,6 +54,16 @@ absl::Status SignInStore::RecordConsent(const v1::StoreTokensRequest& request, c
   return audit_.Record(entry);
 }
 
+absl::Status SignInStore::Undo(vault::v1::PutRequest put, const Passport& passport) {
+  // This passport is for a Put and for nothing else.
+  const absl::Time now = clock_.Now();
+  put.set_state("REVOKE_PENDING");
+  *put.mutable_next_at() = ToTimestamp(now);
+  ASSIGN_OR_RETURN(const vault::v1::PutResponse ended, vault_.Put(put, passport.jwt));
+  invalidations_.Connection({put.record().owner_id(), put.record().name()}, ended.generation(), now);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<v1::StoreTokensResponse> SignInStore::Store(const v1::StoreTokensRequest& request,
                                                            const std::optional<Passport>& passport) {
   if (!passport.has_value() || passport->purpose != Passport::Purpose::kSignIn) {
@@ -73,7 +84,12 @@ absl::StatusOr<v1::StoreTokensResponse> SignInStore::Store(const v1::StoreTokens
   if (!tokens.refresh_token().empty()) {
     *put.mutable_next_at() = ToTimestamp(now + idle_refresh_);
   }
-  ASSIGN_OR_RETURN(const vault::v1::PutResponse stored, vault_.Put(put, passport->jwt));
+  const absl::StatusOr<vault::v1::PutResponse> put_result = vault_.Put(put, passport->jwt);
+  if (ended_.Include(*passport)) {
+    RETURN_IF_ERROR(Undo(std::move(put), *passport));
+    return error::PassportMismatch();
+  }
+  ASSIGN_OR_RETURN(const vault::v1::PutResponse stored, put_result);
   if (stored.generation() > 1) {
     // What was made from the tokens before is not to be used on.
     invalidations_.Connection(key, stored.generation(), now);

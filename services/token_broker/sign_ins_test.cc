@@ -208,6 +208,23 @@ TEST_F(SignInStoreTest, IsForAuthnAndForTheOneWhoSignsIn) {
   EXPECT_EQ(peers_.vault.CountRecords("connection"), 0U);
 }
 
+// Its passport is for a Put and nothing else: the background makes a revocation of it.
+TEST_F(SignInStoreTest, TokensOfASignInOfBeforeTheEndOfEverythingAreRevoked) {
+  TokenBrokerServer& broker = StartBroker();
+  const std::string before = SignInPassport();
+  peers_.registry.Invalidate(registry::v1::Invalidation::SUBJECT, "corp:ada", absl::ToUnixSeconds(clock_.Now()));
+  AwaitHeard(broker);
+
+  EXPECT_THAT(Store(broker, Tokens(), before), StatusIs(Code::kPermissionDenied));
+
+  const auto metadata = peers_.vault.MetadataOf(ConnectionRecord("corp:ada", "sso:corp"));
+  EXPECT_EQ(metadata.state(), "REVOKE_PENDING");
+  EXPECT_LE(FromTimestamp(metadata.next_at()), clock_.Now());
+  EXPECT_EQ(Kept().refresh_token(), "idp-refresh");
+  clock_for_all_.Advance(absl::Seconds(1));
+  EXPECT_TRUE(Store(broker, Tokens(), SignInPassport()).ok());
+}
+
 TEST_F(SignInStoreTest, ANewSignInTakesThePlaceOfTheFormer) {
   TokenBrokerServer& broker = StartBroker();
   ASSERT_TRUE(Store(broker, Tokens(), SignInPassport()).ok());

@@ -32,6 +32,7 @@
 #include "services/token_broker/background.h"
 #include "services/token_broker/broker_key.h"
 #include "services/token_broker/connections.h"
+#include "services/token_broker/ended_subjects.h"
 #include "services/token_broker/ending_apps.h"
 #include "services/token_broker/endings.h"
 #include "services/token_broker/endings_service.h"
@@ -177,6 +178,7 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<TaskRunner> runner;
   std::unique_ptr<TaskRunner> behind;
   std::unique_ptr<Invalidations> invalidations;
+  std::unique_ptr<EndedSubjects> ended_subjects;
   std::unique_ptr<UserCredentials> user_credentials;
   std::unique_ptr<Refresher> refresher;
   std::unique_ptr<Connections> connections;
@@ -294,6 +296,8 @@ void TokenBrokerServer::Parts::Observe(const ConnectionKey& connection, const ab
   }
   if (report.stray_revoked) {
     entry.details.emplace_back("stray", "revoked");
+  } else if (report.stray_owed) {
+    entry.details.emplace_back("stray", "owed");
   }
   // The refresh has happened; that its record is missing is logged and counted where it is written.
   audit->Record(entry).IgnoreError();
@@ -318,6 +322,9 @@ void TokenBrokerServer::Parts::Obey(const ControlUpdate& update) {
         break;
       case registry::v1::Invalidation::SUBJECT:
         cache->InvalidateSubject(invalidation.key());
+        if (invalidation.generation() > 0) {
+          ended_subjects->Add(invalidation.key(), absl::FromUnixSeconds(invalidation.generation()));
+        }
         break;
       case registry::v1::Invalidation::SECRET:
         secrets->Invalidate(invalidation.key());
@@ -348,18 +355,21 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   cache = std::make_unique<TokenCache>(*vault, redis.get(), clock);
   key = std::make_unique<BrokerKey>(*vault);
   invalidations = std::make_unique<Invalidations>(peers.registry, *cache, *behind);
+  ended_subjects = std::make_unique<EndedSubjects>(clock);
   user_credentials = std::make_unique<UserCredentials>(*control, *vault, *invalidations, *audit, clock);
   Refresher::Options refreshing;
   if (config.has_idle_refresh()) {
     refreshing.flight.idle_refresh = FromProtoDuration(config.idle_refresh());
   }
+  refreshing.flight.stays_due = IdleRevokeAfter(config) != absl::InfiniteDuration();
   refresher = std::make_unique<Refresher>(
       *vault, *endpoint, cache.get(), clock, refreshing,
       [this, &clock](const ConnectionKey& connection, const absl::StatusOr<SharedConnection>& result,
                      const RefreshFlight::Report& report) { Observe(connection, result, report, clock); });
   connections = std::make_unique<Connections>(*vault, *cache, *refresher, *providers, control.get(), clock);
   sign_ins = std::make_unique<SignIns>(peers.authn);
-  sign_in_store = std::make_unique<SignInStore>(*vault, *invalidations, *audit, clock, refreshing.flight.idle_refresh);
+  sign_in_store = std::make_unique<SignInStore>(*vault, *invalidations, *ended_subjects, *audit, clock,
+                                                refreshing.flight.idle_refresh);
   token_client = std::make_unique<TokenClient>(*secrets, *endpoint, clock);
   fetchers = std::make_unique<TaskRunner>(kFetcherThreads, kMaxQueue);
   fetch_lanes = std::make_unique<FetchLanes>(*fetchers, FetchLanes::Options{.max_waiting = kMaxQueue});
@@ -371,8 +381,9 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   ExpectAccountQuestions();
   waiting_links = std::make_unique<WaitingLinks>(*vault, *revoker, clock);
   linker = std::make_unique<Linker>(
-      public_url, *vault, *secrets, *providers, *endpoint, *account_identity, *waiting_links, *invalidations, *audit,
-      clock, Linker::IdleTimes{.refresh = refreshing.flight.idle_refresh, .revoke_after = IdleRevokeAfter(config)});
+      public_url, *vault, *secrets, *providers, *endpoint, *account_identity, *waiting_links, *revoker, *invalidations,
+      *ended_subjects, *audit, clock,
+      Linker::IdleTimes{.refresh = refreshing.flight.idle_refresh, .revoke_after = IdleRevokeAfter(config)});
   accounts = std::make_unique<Accounts>(public_url, *control, *vault, *key, *revoker, *providers, *user_credentials,
                                         *audit, clock);
   renamer = std::make_unique<Renamer>(*control, *vault, *invalidations, *audit, clock);
@@ -390,7 +401,8 @@ void TokenBrokerServer::Parts::AddBackground(const config::v1::TokenBrokerConfig
   background = std::make_unique<Background>(*vault, *renewals, *revocations, clock, absl::Seconds(30));
   DueLane& lane = background->revocations();
   ending_apps = std::make_unique<EndingApps>(peers.registry, *control, *vault, *invalidations, lane, *audit, clock);
-  endings = std::make_unique<Endings>(*control, *vault, *cache, *invalidations, *revocations, lane, *audit, clock);
+  endings = std::make_unique<Endings>(*control, *vault, *cache, *invalidations, *ended_subjects, *revocations, lane,
+                                      *audit, clock);
 }
 
 // What a plan may name, and who gives it.

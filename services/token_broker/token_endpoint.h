@@ -83,7 +83,12 @@ struct ProviderError {
 
 using TokenResult = std::variant<TokenAnswer, ProviderError>;
 
-enum class RevocationResult { kRevoked, kRetry, kUnsupported };
+enum class RevocationResult {
+  kRevoked,
+  kRetry,    // The provider did not answer, or not us.
+  kRefused,  // It answered, and does not take this token.
+  kUnsupported,
+};
 
 // The network seam: calls to providers. Every call ends within 10 s. Thread-safe, blocking.
 class TokenEndpoint {

@@ -33,7 +33,7 @@ absl::Status NothingWaits() { return absl::NotFoundError("no account waits to be
 
 }  // namespace
 
-absl::Status WaitingLinks::Keep(const ConnectionKey& key, const Waiting& waiting, const Passport& passport) {
+absl::StatusOr<int64_t> WaitingLinks::Keep(const ConnectionKey& key, const Waiting& waiting, const Passport& passport) {
   const ConnectionKey place = WaitingKey(key);
   vault::v1::PutRequest put;
   *put.mutable_record() = ConnectionRecord(place.subject, place.connection);
@@ -47,9 +47,12 @@ absl::Status WaitingLinks::Keep(const ConnectionKey& key, const Waiting& waiting
   put.set_expected_version(0);
   *put.mutable_next_at() = ToTimestamp(clock_.Now() + kLinkLifetime);
   for (int attempt = 0; attempt < 3; ++attempt) {
-    const absl::Status kept = vault_.Put(put, passport.jwt).status();
-    if (!absl::IsAborted(kept)) {
-      return kept;
+    const absl::StatusOr<vault::v1::PutResponse> kept = vault_.Put(put, passport.jwt);
+    if (kept.ok()) {
+      return kept->version();
+    }
+    if (!absl::IsAborted(kept.status())) {
+      return kept.status();
     }
     // One of before, which nobody has answered. Its tokens are given up, not lost.
     if (const absl::Status refused = Refuse(key, passport); !refused.ok() && !absl::IsNotFound(refused)) {

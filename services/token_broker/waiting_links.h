@@ -30,8 +30,8 @@ class WaitingLinks {
     std::string bound_to;  // Label kBoundTo.
     int64_t version = 0;
   };
-  // `key`: of the connection that it will be. For this session only.
-  absl::Status Keep(const ConnectionKey& key, const Waiting& waiting, const Passport& passport);
+  // `key`: of the connection that it will be. For this session only. Its version.
+  absl::StatusOr<int64_t> Keep(const ConnectionKey& key, const Waiting& waiting, const Passport& passport);
   // NOT_FOUND: there is none, it was answered already, its time is up, or another session's is.
   absl::StatusOr<Waiting> Find(const ConnectionKey& key, const Passport& passport);
   // Find, once: nobody else gets it. ABORTED if it is not `version` any more.

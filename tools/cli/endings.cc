@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -31,13 +32,18 @@ absl::Status OwnSignInEnded() {
       "have another administrator do it");
 }
 
-// Ended connections of all answers, each once: a later answer knows better.
+// Ended connections of all answers, each once: a later answer knows better. Within one, what is still to be done counts
+// before what cannot be.
 class EndedTable {
  public:
   void Add(const google::protobuf::RepeatedPtrField<EndedConnection>& ended) {
+    std::map<Key, EndedConnection> answer;
     for (const EndedConnection& one : ended) {
-      ended_[{one.subject(), one.app_uid().empty() ? one.app_slug() : one.app_uid(), one.label()}] = one;
+      const Key key = {one.subject(), one.app_uid().empty() ? one.app_slug() : one.app_uid(), one.label()};
+      const auto [former, is_new] = answer.try_emplace(key, one);
+      if (!is_new && RankOf(one) > RankOf(former->second)) former->second = one;
     }
+    for (auto& [key, one] : answer) ended_[key] = std::move(one);
   }
   size_t size() const { return ended_.size(); }
   int Count(const std::string& revocation) const {
@@ -62,7 +68,13 @@ class EndedTable {
   }
 
  private:
-  std::map<std::tuple<std::string, std::string, std::string>, EndedConnection> ended_;
+  using Key = std::tuple<std::string, std::string, std::string>;
+
+  static int RankOf(const EndedConnection& ended) {
+    return ended.revocation() == "revoked" ? 0 : ended.revocation() == "unsupported" ? 1 : 2;
+  }
+
+  std::map<Key, EndedConnection> ended_;
 };
 
 // Calls until `call` says that nothing is left. `call` adds up what its answer says, and returns whether there is more.

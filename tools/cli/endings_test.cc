@@ -88,6 +88,19 @@ TEST_F(EndingsTest, GoesOnWhileThereIsMoreAndCountsEachConnectionOnce) {
   EXPECT_THAT(err_.str(), HasSubstr("508 ended, going on"));
 }
 
+TEST_F(EndingsTest, OfSeveralTokensOfOneConnectionTheLeastThatWasReachedIsShown) {
+  Reply(kRevokeConnections,
+        R"({"ended":[{"appSlug":"hub","revocation":"pending"},{"appSlug":"hub","revocation":"revoked"},
+                                         {"appSlug":"wiki","revocation":"unsupported"},
+                                         {"appSlug":"wiki","revocation":"revoked"}]})");
+
+  EXPECT_EQ(Run({"connections", "revoke", "--app", "hub", "--yes"}), kPending);
+
+  EXPECT_THAT(out_.str(), HasSubstr("connections ended   2\n"));
+  EXPECT_THAT(out_.str(), HasSubstr("1 pending"));
+  EXPECT_THAT(out_.str(), HasSubstr("1 unsupported"));
+}
+
 TEST_F(EndingsTest, AGatewayThatNeverComesToAnEndIsGivenUp) {
   Reply(kRevokeUser, R"({"more":true})");
 

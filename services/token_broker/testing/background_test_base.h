@@ -132,8 +132,8 @@ class BackgroundTestBase : public RevokingTestBase {
         std::make_unique<Background>(peers_.vault, *renewals_, *revocations_, clock_, /*interval=*/absl::Hours(1));
     ending_apps_ = std::make_unique<EndingApps>(peers_.Channel(), *control_, peers_.vault, *invalidations_,
                                                 background_->revocations(), *audit_, clock_);
-    endings_ = std::make_unique<Endings>(*control_, peers_.vault, *cache_, *invalidations_, *revocations_,
-                                         background_->revocations(), *audit_, clock_);
+    endings_ = std::make_unique<Endings>(*control_, peers_.vault, *cache_, *invalidations_, ended_subjects_,
+                                         *revocations_, background_->revocations(), *audit_, clock_);
   }
   void TearDown() override {
     refresher_->Shutdown(absl::Seconds(10));
@@ -187,6 +187,7 @@ class BackgroundTestBase : public RevokingTestBase {
   std::unique_ptr<ControlStream> control_;
   std::unique_ptr<Connections> connections_;
   std::unique_ptr<Invalidations> invalidations_;
+  EndedSubjects ended_subjects_{clock_};
   ::sallyport::testing::TempDirectory audit_directory_;
   std::unique_ptr<AuditSegments> segments_;
   std::unique_ptr<AuditLog> audit_;

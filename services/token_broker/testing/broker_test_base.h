@@ -217,6 +217,22 @@ class BrokerTestBase : public ::testing::Test {
     }
     EXPECT_TRUE(Resolve(broker, request, "").ok());
   }
+  // Until the broker has heard what the registry has said so far.
+  void AwaitHeard(TokenBrokerServer& broker) {
+    registry::v1::McpServer marker;
+    marker.set_uid(MakeUid("srv_"));
+    marker.set_slug(absl::StrCat("heard", ++markers_));
+    marker.set_version(1);
+    marker.set_upstream_url(absl::StrCat(kOrigin, "/mcp"));
+    marker.mutable_app_auth()->mutable_passthrough();
+    peers_.registry.Put(marker);
+    v1::ResolveCredentialsRequest request;
+    request.set_server_uid(marker.uid());
+    for (int i = 0; i < 5'000 && !Resolve(broker, request, "").ok(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    EXPECT_TRUE(Resolve(broker, request, "").ok());
+  }
   // May be sent to the upstream and to the provider, unless the test says otherwise.
   void PutSecret(const std::string& kind, const std::string& name, const std::string& value) {
     PutSecret(kind, name, value, {kOrigin, Url::Parse(provider_.Url("/"))->origin()});
@@ -239,6 +255,7 @@ class BrokerTestBase : public ::testing::Test {
   std::optional<absl::Duration> idle_refresh_;
   std::function<void(config::v1::TokenBrokerConfig&)> configure_;
   std::vector<std::string> directories_;
+  int markers_ = 0;
   std::vector<std::unique_ptr<TokenBrokerServer>> brokers_;
 };
 

@@ -99,6 +99,7 @@ void FakeRegistry::EndApp(const std::string& uid) {
 grpc::Status FakeRegistry::FinishApp(grpc::ServerContext* /*context*/, const registry::v1::FinishAppRequest* request,
                                      registry::v1::FinishAppResponse* /*response*/) {
   MutexLock lock(mu_);
+  if (finish_refused_) return {grpc::StatusCode::FAILED_PRECONDITION, "was deleted less than a minute ago"};
   finished_.push_back(request->app_uid());
   auto& ending = *snapshot_.mutable_ending_apps();
   const auto found =
@@ -109,6 +110,11 @@ grpc::Status FakeRegistry::FinishApp(grpc::ServerContext* /*context*/, const reg
   event.mutable_delta()->add_finished_app_uids(request->app_uid());
   Push(std::move(event));
   return grpc::Status::OK;
+}
+
+void FakeRegistry::SetFinishRefused(bool refused) {
+  MutexLock lock(mu_);
+  finish_refused_ = refused;
 }
 
 std::vector<std::string> FakeRegistry::finished() const {

@@ -33,7 +33,9 @@ class FakeRegistry : public registry::v1::Registry::Service {
   void PutApp(const registry::v1::App& app);
   // Deleted, and kept until FinishApp.
   void EndApp(const std::string& uid);
-  // Uids given to FinishApp, in order.
+  // FinishApp answers FAILED_PRECONDITION, as for a while after the deletion.
+  void SetFinishRefused(bool refused);
+  // Uids given to FinishApp, in order, and not refused.
   std::vector<std::string> finished() const;
   // Watchers are sent the whole snapshot again.
   void Change(const std::function<void(registry::v1::WatchEvent::Snapshot&)>& how);
@@ -54,6 +56,7 @@ class FakeRegistry : public registry::v1::Registry::Service {
   std::condition_variable_any changed_;
   bool down_ ABSL_GUARDED_BY(mu_) = false;
   bool publish_fails_ ABSL_GUARDED_BY(mu_) = false;
+  bool finish_refused_ ABSL_GUARDED_BY(mu_) = false;
   uint64_t epoch_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t revision_ ABSL_GUARDED_BY(mu_) = 1;
   registry::v1::WatchEvent::Snapshot snapshot_ ABSL_GUARDED_BY(mu_);
