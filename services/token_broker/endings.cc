@@ -117,6 +117,12 @@ class Attempts {
   std::map<int, Revocations::Outcome> outcomes_ ABSL_GUARDED_BY(mu_);
 };
 
+using Several = std::vector<vault::v1::OweRevocationResponse::Owed>;
+
+void Append(Several* all, Several* more) {
+  all->insert(all->end(), std::make_move_iterator(more->begin()), std::make_move_iterator(more->end()));
+}
+
 }  // namespace
 
 Endings::Endings(const ControlStream& control, VaultClient& vault, TokenCache& cache, Invalidations& invalidations,
@@ -153,12 +159,14 @@ absl::StatusOr<v1::EndConnectionsResponse> Endings::End(const v1::EndConnections
   v1::EndConnectionsResponse response;
   ASSIGN_OR_RETURN(Page page, OweAndTell(what, passport));
   for (int i = 0; request.whole_user() && !page.more && i < kDestructions; ++i) {
-    RETURN_IF_ERROR(Destroy(what.subject, passport, &response));
+    ASSIGN_OR_RETURN(Page meanwhile, Destroy(what.subject, passport, &response));
+    RETURN_IF_ERROR(Tell(meanwhile, passport));
+    Append(&page.owed, &meanwhile.owed);
     ASSIGN_OR_RETURN(Page late, OweAndTell(what, passport));
     page.more = late.more || (!late.owed.empty() && i + 1 == kDestructions);
-    page.owed.insert(page.owed.end(), std::make_move_iterator(late.owed.begin()),
-                     std::make_move_iterator(late.owed.end()));
-    if (late.owed.empty()) {
+    const bool destroyed = late.owed.empty();
+    Append(&page.owed, &late.owed);
+    if (destroyed) {
       response.set_keys_destroyed(true);
       break;
     }
@@ -270,14 +278,14 @@ absl::Status Endings::Tell(const Page& page, const Passport& passport) {
   return absl::OkStatus();
 }
 
-absl::Status Endings::Destroy(const std::string& subject, const Passport& passport,
-                              v1::EndConnectionsResponse* response) {
+absl::StatusOr<Endings::Page> Endings::Destroy(const std::string& subject, const Passport& passport,
+                                               v1::EndConnectionsResponse* response) {
   // They go with the keys; counted before, and told of after.
   ASSIGN_OR_RETURN(const vault::v1::ListResponse credentials, vault_.List(ListOf(subject, "credential"), passport.jwt));
   vault::v1::DeleteOwnerRequest destroy;
   destroy.set_owner_type(vault::v1::USER);
   destroy.set_owner_id(subject);
-  RETURN_IF_ERROR(vault_.DeleteOwner(destroy, passport.jwt));
+  ASSIGN_OR_RETURN(vault::v1::DeleteOwnerResponse destroyed, vault_.DeleteOwner(destroy, passport.jwt));
   response->set_credentials_erased(response->credentials_erased() + credentials.records_size());
   std::vector<Invalidations::Entry> entries;
   for (const vault::v1::RecordMetadata& credential : credentials.records()) {
@@ -285,7 +293,10 @@ absl::Status Endings::Destroy(const std::string& subject, const Passport& passpo
   }
   invalidations_.Connections(entries, clock_.Now());
   cache_.InvalidateSubject(subject);
-  return absl::OkStatus();
+  Page page;
+  page.owed.assign(std::make_move_iterator(destroyed.mutable_owed()->begin()),
+                   std::make_move_iterator(destroyed.mutable_owed()->end()));
+  return page;
 }
 
 absl::Status Endings::Await(const Page& page, const Passport::End& what, v1::EndConnectionsResponse* response) {

@@ -56,7 +56,9 @@ class Endings {
   // What is named and is there.
   absl::StatusOr<std::vector<vault::v1::RecordMetadata>> Find(const Passport::End& what, const Passport& passport);
   // After their connections: what they have entered, and the keys.
-  absl::Status Destroy(const std::string& subject, const Passport& passport, v1::EndConnectionsResponse* response);
+  // What it owes was linked meanwhile.
+  absl::StatusOr<Page> Destroy(const std::string& subject, const Passport& passport,
+                               v1::EndConnectionsResponse* response);
   // Has the lane try each once, and adds what came of it, and of what was owed before.
   absl::Status Await(const Page& page, const Passport::End& what, v1::EndConnectionsResponse* response);
   // What was owed before, and is owed still: told again, for whoever has owed it may have died over it.

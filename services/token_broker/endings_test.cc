@@ -207,10 +207,10 @@ TEST_F(EndingsTest, WhatMeansNothingIsRefused) {
 
 TEST_F(EndingsTest, AProviderThatHangsIsWaitedForFiveSecondsOnly) {
   PutLinked("corp:ada", kApp, "rt0");
-  ::sallyport::testing::Gate gate;
-  gate.Close();
-  provider_.SetHandler([&](const HttpProvider::Request& /*request*/) -> HttpProvider::Response {
-    gate.Pass();
+  const auto gate = std::make_shared<::sallyport::testing::Gate>();  // The provider may outlive this test.
+  gate->Close();
+  provider_.SetHandler([gate](const HttpProvider::Request& /*request*/) -> HttpProvider::Response {
+    gate->Pass();
     return {200, "", "application/json", ""};
   });
   std::atomic<bool> answered{false};
@@ -219,14 +219,14 @@ TEST_F(EndingsTest, AProviderThatHangsIsWaitedForFiveSecondsOnly) {
     response = End({.subject = "corp:ada"}, /*whole_user=*/true);
     answered = true;
   });
-  EXPECT_TRUE(gate.AwaitArrivals(1));
+  EXPECT_TRUE(gate->AwaitArrivals(1));
   clock_for_all_.Advance(absl::Seconds(4));
   // It looks at the clock every 20 ms.
   std::this_thread::sleep_for(std::chrono::milliseconds(500));
   EXPECT_FALSE(answered);
   clock_for_all_.Advance(absl::Seconds(2));
   caller.join();
-  gate.Open();
+  gate->Open();
 
   ASSERT_TRUE(response.ok()) << response.status();
   EXPECT_EQ(StatesOf(*response), (std::map<std::string, std::string>{{"corp:ada github", "pending"}}));
@@ -350,6 +350,25 @@ TEST_F(EndingsTroubleTest, KilledBeforeTheKeysAreDestroyedItGoesOnWhereItWas) {
   EXPECT_EQ(again.credentials_erased(), 1);
   EXPECT_EQ(StatesOf(again), (std::map<std::string, std::string>{{"corp:ada github", "pending"}}));
   EXPECT_EQ(Owed().size(), 1U);
+}
+
+// A link that came back after what there was had ended, and before the keys went.
+TEST_F(EndingsTroubleTest, WhatIsLinkedMeanwhileIsRevokedAndToldToo) {
+  vault_.before_destroy_ = [this, calls = 0]() mutable {
+    if (calls++ == 0) {
+      PutLinked("corp:ada", kUp, "rt-meanwhile");
+      Cache("corp:ada", kUp);
+    }
+    return absl::OkStatus();
+  };
+
+  ASSERT_OK_AND_ASSIGN(const auto response, End({.subject = "corp:ada"}, /*whole_user=*/true));
+
+  EXPECT_EQ(StatesOf(response), (std::map<std::string, std::string>{{"corp:ada up", "revoked"}}));
+  EXPECT_TRUE(response.keys_destroyed());
+  EXPECT_FALSE(IsServed("corp:ada", kUp));
+  EXPECT_THAT(asked(), Contains("/up/revoke rt-meanwhile"));
+  EXPECT_THAT(Audited(), Contains("link.disconnected  corp:ada"));
 }
 
 TEST_F(EndingsTest, OnlyAuthnMayHaveThingsEnded) {

@@ -48,8 +48,9 @@ class GrpcVaultClient final : public VaultClient {
                                                                  const std::string& passport) override {
     return Call<vault::v1::OweRevocationResponse>(&vault::v1::Vault::Stub::OweRevocation, request, passport);
   }
-  absl::Status DeleteOwner(const vault::v1::DeleteOwnerRequest& request, const std::string& passport) override {
-    return Call<vault::v1::DeleteOwnerResponse>(&vault::v1::Vault::Stub::DeleteOwner, request, passport).status();
+  absl::StatusOr<vault::v1::DeleteOwnerResponse> DeleteOwner(const vault::v1::DeleteOwnerRequest& request,
+                                                             const std::string& passport) override {
+    return Call<vault::v1::DeleteOwnerResponse>(&vault::v1::Vault::Stub::DeleteOwner, request, passport);
   }
   absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const vault::v1::GetCacheRootsRequest& request,
                                                                  const std::string& passport) override {

@@ -35,7 +35,8 @@ class VaultClient {
   // Without a passport for the connections of an app that is gone, and for one whose lease is named.
   virtual absl::StatusOr<vault::v1::OweRevocationResponse> OweRevocation(const vault::v1::OweRevocationRequest& request,
                                                                          const std::string& passport) = 0;
-  virtual absl::Status DeleteOwner(const vault::v1::DeleteOwnerRequest& request, const std::string& passport) = 0;
+  virtual absl::StatusOr<vault::v1::DeleteOwnerResponse> DeleteOwner(const vault::v1::DeleteOwnerRequest& request,
+                                                                     const std::string& passport) = 0;
   virtual absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const vault::v1::GetCacheRootsRequest& request,
                                                                          const std::string& passport) = 0;
   virtual absl::StatusOr<vault::v1::RenameResponse> Rename(const vault::v1::RenameRequest& request,

@@ -75,6 +75,17 @@ TEST_P(UsedAtTest, ReadingAndLeasingByTheOwnerCount) {
 
 TEST_P(UsedAtTest, ItCountsFromTheLinkOn) { EXPECT_LT(absl::AbsDuration(linked_at_ - Now()), absl::Minutes(5)); }
 
+TEST_P(UsedAtTest, SealingTheSameConnectionAnewIsNoUse) {
+  const absl::Time noted = absl::FromUnixMicros(absl::ToUnixMicros(Now() - absl::Hours(23)));
+  SetUsedAt(noted);
+  v1::PutRequest put;
+  *put.mutable_record() = Connection();
+  put.set_payload("tokens, sealed anew");
+  put.set_keep_generation(true);
+  ASSERT_THAT(harness_->vault->Put(Broker(), put), IsOk());
+  EXPECT_EQ(UsedAt(), noted);
+}
+
 TEST_P(UsedAtTest, LookingAtOnesAccountsIsNoUse) {
   ASSERT_THAT(harness_->Get(Broker(kUser, Passport::Purpose::kApi), Connection()), IsOk());
   ASSERT_THAT(harness_->Get(Broker(kUser, Passport::Purpose::kLink), Connection()), IsOk());

@@ -214,8 +214,8 @@ absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const Rec
     ASSIGN_OR_RETURN(const bool adopted, keyring_.Adopted(tx));
     value.unbound = !adopted;
   }
-  if (id.kind == "connection") {
-    row.used_at = now;  // From the link on.
+  if (id.kind == "connection" && (!request.keep_generation() || row.used_at == absl::InfinitePast())) {
+    row.used_at = now;  // From the link on; another label or state of the same connection is no use.
   }
   RETURN_IF_ERROR(ledger_.WriteHead(tx, row, row.last_version + 1, value, now));
   response.set_version(row.head);

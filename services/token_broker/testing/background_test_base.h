@@ -143,6 +143,19 @@ class BackgroundTestBase : public RevokingTestBase {
     runner_.Stop();
     RevokingTestBase::TearDown();
   }
+  // Makes revocations of connections of `count` users of the app, the oldest first; refresh tokens "rt-<prefix><n>".
+  void Owe(const std::string& prefix, int count, const std::string& connection = kApp) {
+    for (int i = 0; i < count; ++i) {
+      const std::string subject = absl::StrCat("corp:", prefix, i);
+      PutLinked(subject, connection, absl::StrCat("rt-", prefix, i));
+      vault::v1::OweRevocationRequest owe;
+      *owe.mutable_record() = ConnectionRecord(subject, connection);
+      EXPECT_TRUE(peers_.vault.OweRevocation(owe, PassportOf(subject)).ok());
+    }
+  }
+  absl::Time NextAt(const std::string& subject, const std::string& connection = kApp) {
+    return FromTimestamp(peers_.vault.MetadataOf(ConnectionRecord(subject, connection)).next_at());
+  }
   // What was recorded, as "type rule subject".
   std::vector<std::string> Audited() {
     std::vector<std::string> entries;

@@ -48,7 +48,8 @@ class FailingVaultClient final : public VaultClient {
     if (absl::Status failed = Ask(after_owe_); !failed.ok()) return failed;
     return response;
   }
-  absl::Status DeleteOwner(const vault::v1::DeleteOwnerRequest& request, const std::string& passport) override {
+  absl::StatusOr<vault::v1::DeleteOwnerResponse> DeleteOwner(const vault::v1::DeleteOwnerRequest& request,
+                                                             const std::string& passport) override {
     if (absl::Status failed = Ask(before_destroy_); !failed.ok()) return failed;
     return vault_.DeleteOwner(request, passport);
   }

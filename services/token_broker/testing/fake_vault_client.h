@@ -51,8 +51,9 @@ class FakeVaultClient final : public VaultClient, public ::sallyport::testing::F
                                                                  const std::string& passport) override {
     return Base::OweRevocation(Broker(passport), request);
   }
-  absl::Status DeleteOwner(const vault::v1::DeleteOwnerRequest& request, const std::string& passport) override {
-    return Base::DeleteOwner(Broker(passport), request).status();
+  absl::StatusOr<vault::v1::DeleteOwnerResponse> DeleteOwner(const vault::v1::DeleteOwnerRequest& request,
+                                                             const std::string& passport) override {
+    return Base::DeleteOwner(Broker(passport), request);
   }
   absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const vault::v1::GetCacheRootsRequest& request,
                                                                  const std::string& passport) override {

@@ -263,7 +263,9 @@ absl::StatusOr<vault::v1::PutResponse> FakeVault::Put(const Caller& caller, cons
   if (!request.keep_generation() || row.generation == 0) BeginGeneration(row);
   Value value = ValueOf(request);
   value.version.bound = adopted_ || !request.origins().empty() || !IsSent(name.kind());
-  if (row.name.kind() == "connection") row.used_at = clock_.Now();
+  if (row.name.kind() == "connection" && (!request.keep_generation() || row.used_at == absl::InfinitePast())) {
+    row.used_at = clock_.Now();
+  }
   WriteHead(row, row.last_version + 1, std::move(value));
   row.written_with = caller.passport;
   response.set_version(row.head);
