@@ -41,6 +41,15 @@ function descriptorSet(files) {
   return Buffer.concat(parts);
 }
 
+// The JSON of messages names fields in lowerCamelCase, and what was loaded from descriptors as the proto does. Good for messages without maps.
+function renamed(value, rename) {
+  if (Array.isArray(value)) return value.map((item) => renamed(item, rename));
+  if (value === null || typeof value !== 'object' || Buffer.isBuffer(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [rename(key), renamed(item, rename)]));
+}
+const toProto = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+const toJson = (name) => name.replace(/_([a-z])/g, (match, letter) => letter.toUpperCase());
+
 async function main() {
   // Options as grpcurl writes them, with one dash.
   const args = process.argv.slice(2).map((arg) => arg.replace(/^-(?=(?:cacert|cert|key)$)/, '--'));
@@ -67,8 +76,8 @@ async function main() {
   const client = new (grpc.makeClientConstructor(loaded[service], service))(address, credentials);
   try {
     const answer = await new Promise((resolve, reject) =>
-      client[method](JSON.parse(values.d), metadata, (error, value) => (error ? reject(error) : resolve(value))));
-    console.log(JSON.stringify(answer, null, 2));
+      client[method](renamed(JSON.parse(values.d), toProto), metadata, (error, value) => (error ? reject(error) : resolve(value))));
+    console.log(JSON.stringify(renamed(answer, toJson), null, 2));
   } catch (error) {
     console.error(`ERROR:\n  Code: ${grpc.status[error.code]}\n  Message: ${error.details}`);
     process.exitCode = 64 + error.code;
