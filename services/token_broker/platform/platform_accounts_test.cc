@@ -185,7 +185,7 @@ TEST_F(PlatformAccountsTest, DisconnectRevokesAndForgets) {
   EXPECT_THAT(GetToken(Chat(broker), TokenFor("bob")), IsOk());
   EXPECT_THAT(Disconnect(Chat(broker), Token("ada"), "github"), StatusIs(Code::kNotFound));
   EXPECT_THAT(Disconnect(Chat(broker), Token("ada"), "nothing"), StatusIs(Code::kNotFound));
-  const audit::v1::Event event = Audited("link.revoked", "revoked");
+  const audit::v1::Event event = Audited("link.disconnected", "");
   EXPECT_EQ(event.actor(), "chat");
   EXPECT_EQ(event.subject(), "corp:ada");
 }

@@ -152,6 +152,7 @@ class BackgroundTestBase : public RevokingTestBase {
       *owe.mutable_record() = ConnectionRecord(subject, connection);
       EXPECT_TRUE(peers_.vault.OweRevocation(owe, PassportOf(subject)).ok());
     }
+    clock_for_all_.Advance(absl::Seconds(10));  // For so long they are left to whom has ended the connections.
   }
   absl::Time NextAt(const std::string& subject, const std::string& connection = kApp) {
     return FromTimestamp(peers_.vault.MetadataOf(ConnectionRecord(subject, connection)).next_at());
