@@ -38,6 +38,10 @@ inline absl::Status LinkUserMismatch(absl::string_view message) {
 inline absl::Status AppGone() { return absl::FailedPreconditionError("the app is no longer configured"); }
 // DATA_LOSS: a record of the vault is damaged, or a newer version wrote it.
 inline absl::Status DamagedConnection() { return absl::DataLossError("the stored connection does not parse"); }
+// UNAVAILABLE, retry after 1 s: more waits for a thread than may.
+inline absl::Status TooManyWait() {
+  return WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1));
+}
 // UNAVAILABLE, retry after 1 s.
 inline absl::Status ShuttingDown() { return WithRetryAfter(absl::UnavailableError("shutting down"), absl::Seconds(1)); }
 

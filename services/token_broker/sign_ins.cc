@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/sign_ins.h"
 
+#include <utility>
+
 #include "common/error.h"
 #include "common/rpc/server.h"
+#include "services/token_broker/errors.h"
 
 namespace sallyport::token_broker {
 namespace {
@@ -11,9 +14,17 @@ constexpr absl::Duration kTimeout = absl::Seconds(5);
 
 }  // namespace
 
-SignIns::SignIns(const std::shared_ptr<grpc::Channel>& authn) : authn_(authn::v1::Authn::NewStub(authn)) {}
+SignIns::SignIns(const std::shared_ptr<grpc::Channel>& authn, TaskRunner& runner)
+    : authn_(authn::v1::Authn::NewStub(authn)), runner_(runner) {}
 
-absl::Status SignIns::End(const std::string& passport) {
+void SignIns::End(const std::string& passport, std::function<void(absl::Status)> done) {
+  const auto shared = std::make_shared<std::function<void(absl::Status)>>(std::move(done));
+  if (!runner_.Post([this, shared, passport] { (*shared)(Tell(passport)); })) {
+    (*shared)(error::TooManyWait());
+  }
+}
+
+absl::Status SignIns::Tell(const std::string& passport) {
   authn::v1::EndSignInResponse response;
   const auto context = MakeClientContext(kTimeout, passport);
   const absl::Status told = FromGrpcStatus(authn_->EndSignIn(context.get(), authn::v1::EndSignInRequest(), &response));

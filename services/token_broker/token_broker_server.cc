@@ -367,7 +367,7 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
       [this, &clock](const ConnectionKey& connection, const absl::StatusOr<SharedConnection>& result,
                      const RefreshFlight::Report& report) { Observe(connection, result, report, clock); });
   connections = std::make_unique<Connections>(*vault, *cache, *refresher, *providers, control.get(), clock);
-  sign_ins = std::make_unique<SignIns>(peers.authn);
+  sign_ins = std::make_unique<SignIns>(peers.authn, *runner);
   sign_in_store = std::make_unique<SignInStore>(*vault, *invalidations, *ended_subjects, *audit, clock,
                                                 refreshing.flight.idle_refresh);
   token_client = std::make_unique<TokenClient>(*secrets, *endpoint, clock);
@@ -414,8 +414,7 @@ void TokenBrokerServer::Parts::AddSources(const Clock& clock) {
   sources.Add(Piece::kServiceToken,
               std::make_unique<ServiceTokenSource>(*secrets, *token_client, *fetch_lanes, cache.get(), clock));
   sources.Add(Piece::kStoredCredential, std::make_unique<StoredCredentialSource>(*secrets, *user_credentials, clock));
-  auto sign_in_tokens =
-      std::make_unique<SignInTokenSource>(*secrets, *connections, *sign_ins, *runner, *fetch_lanes, clock);
+  auto sign_in_tokens = std::make_unique<SignInTokenSource>(*secrets, *connections, *sign_ins, *runner, clock);
   sources.Add(Piece::kExchangedToken,
               std::make_unique<ExchangedTokenSource>(*secrets, *token_client, *sign_in_tokens, *fetch_lanes, clock));
   sources.Add(Piece::kSignInToken, std::move(sign_in_tokens));

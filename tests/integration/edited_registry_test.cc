@@ -27,6 +27,11 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using testing::IsOk;
 
+// Another number: times that are absent are the least there is, and have none before them.
+int64_t Shifted(int64_t number, int64_t step) {
+  return static_cast<int64_t>(static_cast<uint64_t>(number) + static_cast<uint64_t>(step));
+}
+
 class EditedRegistryTest : public CredentialPathTest {
  protected:
   void SetUp() override {
@@ -105,7 +110,7 @@ class EditedRegistryTest : public CredentialPathTest {
       };
       if (table.columns[column].number) {
         const int64_t now = table.Number(row, column);
-        for (const int64_t other : {now + 1, now - 1, int64_t{0}}) set(other, absl::StrCat(other));
+        for (const int64_t other : {Shifted(now, 1), Shifted(now, -1), int64_t{0}}) set(other, absl::StrCat(other));
       } else if (const auto message = Parse(table, row, column); message != nullptr) {
         EditFields(*message, set);
       } else {
@@ -141,7 +146,7 @@ class EditedRegistryTest : public CredentialPathTest {
         edit(chosen, [step](Message& message, const FieldDescriptor& field, int /*index*/) {
           const auto& reflection = *message.GetReflection();
           if (field.cpp_type() != FieldDescriptor::CPPTYPE_INT64 || field.is_repeated()) return;
-          reflection.SetInt64(&message, &field, reflection.GetInt64(message, &field) + step);
+          reflection.SetInt64(&message, &field, Shifted(reflection.GetInt64(message, &field), step));
         });
       }
       edit(chosen, [](Message& message, const FieldDescriptor& field, int /*index*/) {
@@ -195,7 +200,7 @@ class EditedRegistryTest : public CredentialPathTest {
     every("rotated", [&](size_t row) { return table.rows[(row + 1) % table.rows.size()][column]; });
     if (table.columns[column].number) {
       for (const int64_t step : {1, -1}) {
-        every(absl::StrCat("by ", step), [&](size_t row) { return table.Number(row, column) + step; });
+        every(absl::StrCat("by ", step), [&](size_t row) { return Shifted(table.Number(row, column), step); });
       }
       return every("to 0", [](size_t) { return 0; });
     }

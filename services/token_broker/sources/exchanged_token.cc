@@ -147,9 +147,8 @@ void ExchangedTokenSource::Exchange(const std::shared_ptr<const Need>& need, Sub
   }
   const std::string lane = OriginOf(wanted.client().token_url());
   const auto exchange = [this, need, key, lane, subject, finish](const std::shared_ptr<const Secret>& actor) {
-    tokens_.Get(
-        key, lane, need->refused_version, [this, need, subject, actor] { return Fetch(*need, subject, actor); },
-        finish);
+    const auto fetch = [this, need, subject, actor] { return Fetch(*need, subject, actor); };
+    tokens_.Get(key, need->refused_version, FetchedTokens::InLane(fetchers_, lane, fetch), finish);
   };
   if (!wanted.actor() || tokens_.Usable(key, need->refused_version) != nullptr) {
     return exchange(nullptr);
@@ -159,7 +158,8 @@ void ExchangedTokenSource::Exchange(const std::shared_ptr<const Need>& need, Sub
     ASSIGN_OR_RETURN(TokenAnswer answer, client_.AskForItself(client, Plan::ServiceToken()));
     return client_.ViewOf(client, std::move(answer));
   };
-  actors_.Get(KeyOf({need->server->uid(), DigestOf(wanted.client())}), lane, 0, fetch_actor,
+  actors_.Get(KeyOf({need->server->uid(), DigestOf(wanted.client())}), 0,
+              FetchedTokens::InLane(fetchers_, lane, fetch_actor),
               [exchange, finish](const absl::StatusOr<SharedConnection>& actor) {
                 if (!actor.ok()) {
                   return finish(actor.status());

@@ -24,9 +24,10 @@ class ExchangedTokenSource final : public Source {
       : secrets_(secrets),
         client_(client),
         sign_in_tokens_(sign_in_tokens),
+        fetchers_(fetchers),
         clock_(clock),
-        tokens_(fetchers, clock, {}),
-        actors_(fetchers, clock, {}) {}
+        tokens_(clock, {}),
+        actors_(clock, {}) {}
 
   // Without the token of a sign-in, which is known only once it was asked for; what is kept is told apart by it, too.
   std::string CacheKey(const Need& need) const override;
@@ -50,6 +51,7 @@ class ExchangedTokenSource final : public Source {
   SecretReader& secrets_;
   TokenClient& client_;
   SignInTokenSource& sign_in_tokens_;
+  FetchLanes& fetchers_;
   const Clock& clock_;
   FetchedTokens tokens_;
   FetchedTokens actors_;  // Tokens of clients themselves.

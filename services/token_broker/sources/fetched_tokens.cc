@@ -99,21 +99,18 @@ FetchedTokens::Step FetchedTokens::Decide(const std::string& key, int64_t refuse
   return step;
 }
 
-void FetchedTokens::Get(const std::string& key, const std::string& lane, int64_t refused_version, Fetch fetch,
-                        Done done) {
+FetchedTokens::StartFetch FetchedTokens::InLane(FetchLanes& lanes, std::string lane, Fetch fetch) {
+  return [&lanes, lane = std::move(lane), fetch = std::move(fetch)](const Fetched& done) {
+    if (!lanes.Post(lane, [fetch, done] { done(fetch()); })) {
+      done(error::TooManyWait());
+    }
+  };
+}
+
+void FetchedTokens::Get(const std::string& key, int64_t refused_version, const StartFetch& start, Done done) {
   if (options_.shared != nullptr && LacksFresh(key, refused_version)) {
     TakeShared(key, refused_version);
   }
-  const Step step = Decide(key, refused_version, done);
-  if (step.start) {
-    Start(key, lane, step.forced, std::move(fetch));
-  }
-  if (!step.waits) {
-    done(step.answer);
-  }
-}
-
-void FetchedTokens::GetStarted(const std::string& key, int64_t refused_version, const StartFetch& start, Done done) {
   const Step step = Decide(key, refused_version, done);
   if (!step.waits) {
     done(step.answer);
@@ -130,14 +127,6 @@ bool FetchedTokens::LacksFresh(const std::string& key, int64_t refused_version) 
   const absl::Time now = clock_.Now();
   const Entry& entry = Touch(key);
   return !entry.fetching && !(IsUsable(entry, refused_version, now) && IsFresh(entry.token->times, key, now));
-}
-
-void FetchedTokens::Start(const std::string& key, const std::string& lane, bool forced, Fetch fetch) {
-  const bool posted =
-      lanes_.Post(lane, [this, key, forced, fetch = std::move(fetch)] { Finish(key, forced, fetch()); });
-  if (!posted) {
-    Finish(key, forced, WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1)));
-  }
 }
 
 void FetchedTokens::Finish(const std::string& key, bool forced,

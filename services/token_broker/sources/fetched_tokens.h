@@ -23,31 +23,28 @@ namespace sallyport::token_broker {
 // fails. Thread-safe.
 class FetchedTokens {
  public:
-  // The token, linked, with its times; its version is set here. Runs on a thread of the lanes' runner and may block for
-  // vault and provider.
-  using Fetch = std::function<absl::StatusOr<std::shared_ptr<ConnectionView>>()>;
   using Done = std::function<void(const absl::StatusOr<SharedConnection>&)>;
-  // The same for what is not waited for: gives the token, once, to what it is called with.
+  // The token, linked, with its times; its version is set here.
   using Fetched = std::function<void(absl::StatusOr<std::shared_ptr<ConnectionView>>)>;
+  // Gives the token, once, to what it is called with, on any thread. Must not block.
   using StartFetch = std::function<void(Fetched)>;
+  // As StartFetch, in a lane. May block for vault and provider.
+  using Fetch = std::function<absl::StatusOr<std::shared_ptr<ConnectionView>>()>;
+  static StartFetch InLane(FetchLanes& lanes, std::string lane, Fetch fetch);
   struct Options {
     // Where replicas share tokens; null: nowhere.
     TokenCache* shared = nullptr;
     size_t max_tokens = 50'000;
   };
 
-  // Both outlive this; the lanes' runner must be stopped before it goes.
-  FetchedTokens(FetchLanes& lanes, const Clock& clock, Options options)
-      : lanes_(lanes), clock_(clock), options_(options) {}
+  // The clock outlives this; nothing that was started may end after it.
+  FetchedTokens(const Clock& clock, Options options) : clock_(clock), options_(options) {}
 
-  // A token of `key`, fetched in `lane`, that is usable, and not `refused_version` (0: none was refused). `done` runs
-  // once: before this returns, or later on a thread of the runner's. Errors: those of `fetch`; while it is not tried
-  // again, the last one with retry_after; FAILED_PRECONDITION reason credential_refused if the token that was refused
-  // is less than 30 s old and was fetched because one before it was.
-  void Get(const std::string& key, const std::string& lane, int64_t refused_version, Fetch fetch, Done done);
-
-  // The same; `start` runs on the caller's thread, and its token may come from any.
-  void GetStarted(const std::string& key, int64_t refused_version, const StartFetch& start, Done done);
+  // A token of `key` that is usable, and not `refused_version` (0: none was refused). `done` runs once: before this
+  // returns, or later on the thread that brings the token. `start` runs on the caller's thread. Errors: those of the
+  // fetch; while it is not tried again, the last one with retry_after; FAILED_PRECONDITION reason credential_refused if
+  // the token that was refused is less than 30 s old and was fetched because one before it was.
+  void Get(const std::string& key, int64_t refused_version, const StartFetch& start, Done done);
 
   // What is here and usable; null if nothing is.
   SharedConnection Usable(const std::string& key, int64_t refused_version);
@@ -80,10 +77,8 @@ class FetchedTokens {
   bool LacksFresh(const std::string& key, int64_t refused_version);
   // Takes what another replica has fetched.
   void TakeShared(const std::string& key, int64_t refused_version);
-  void Start(const std::string& key, const std::string& lane, bool forced, Fetch fetch);
   void Finish(const std::string& key, bool forced, absl::StatusOr<std::shared_ptr<ConnectionView>> fetched);
 
-  FetchLanes& lanes_;
   const Clock& clock_;
   const Options options_;
   mutable Mutex mu_;

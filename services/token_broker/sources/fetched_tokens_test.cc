@@ -41,7 +41,8 @@ class FetchedTokensTest : public ::testing::Test {
   }
   std::future<absl::StatusOr<SharedConnection>> Start(const std::string& key, int64_t refused = 0) {
     auto promise = std::make_shared<std::promise<absl::StatusOr<SharedConnection>>>();
-    tokens_.Get(key, "endpoint", refused, Fetch(), [promise](const auto& token) { promise->set_value(token); });
+    tokens_.Get(key, refused, FetchedTokens::InLane(lanes_, "endpoint", Fetch()),
+                [promise](const auto& token) { promise->set_value(token); });
     return promise->get_future();
   }
   absl::StatusOr<SharedConnection> Get(const std::string& key, int64_t refused = 0) {
@@ -62,7 +63,7 @@ class FetchedTokensTest : public ::testing::Test {
   absl::Duration life_ = absl::Hours(1);
   TaskRunner runner_{4, 1000};
   FetchLanes lanes_{runner_, {}};
-  FetchedTokens tokens_{lanes_, clock_, {.max_tokens = 3}};
+  FetchedTokens tokens_{clock_, {.max_tokens = 3}};
 };
 
 TEST_F(FetchedTokensTest, IsFetchedOnceAndKeptByKey) {

@@ -8,6 +8,7 @@
 #include "absl/strings/strip.h"
 
 #include "common/error.h"
+#include "services/token_broker/errors.h"
 #include "services/token_broker/jwt_expiry.h"
 #include "services/token_broker/provider_trouble.h"
 #include "services/token_broker/sources/source.h"
@@ -45,7 +46,7 @@ bool MayBeTheGrant(const ProviderError& refusal) {
 void FurtherTokens::Get(const Wish& wish, FetchedTokens::Done done) {
   const std::string key =
       KeyOf({wish.sign_in.subject, wish.sign_in.connection, absl::StrCat(wish.generation), wish.scope, wish.resource});
-  tokens_.GetStarted(
+  tokens_.Get(
       key, wish.refused_version, [this, &wish](const Fetched& fetched) { Fetch(wish, fetched); }, std::move(done));
 }
 
@@ -64,7 +65,7 @@ void FurtherTokens::Fetch(const Wish& wish, const Fetched& done) {
 
 void FurtherTokens::Conclude(const Wish& wish, FurtherToken& further, const ConnectionView& head, const Fetched& done) {
   if (head.state != ConnectionView::State::kLinked) {
-    return EndSignIn(wish, done);
+    return sign_ins_.End(wish.passport, done);
   }
   if (head.generation != wish.generation) {
     return done(SignedInAgain());
@@ -97,29 +98,21 @@ void FurtherTokens::Examine(const Wish& wish, const ConnectionView& head, const 
   need.passport = wish.passport;
   need.refused_generation = head.generation;
   need.refused_version = head.version;
-  Post(
-      [this, wish, need, refusal, done] {
-        connections_.Current(need, [this, wish, refusal, done](const absl::StatusOr<SharedConnection>& view) {
-          if (!view.ok()) {
-            return done(NameProvider(view.status(), NameOf(wish.sign_in)));
-          }
-          if ((*view)->state != ConnectionView::State::kLinked && !(*view)->refused_again) {
-            return EndSignIn(wish, done);
-          }
-          NoteGood(wish);
-          done(refusal);
-        });
-      },
-      done);
-}
-
-void FurtherTokens::EndSignIn(const Wish& wish, const Fetched& done) {
-  Post([this, passport = wish.passport, done] { done(sign_ins_.End(passport)); }, done);
-}
-
-void FurtherTokens::Post(std::function<void()> task, const Fetched& done) {
-  if (!runner_.Post(std::move(task))) {
-    done(WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1)));
+  // On another thread: those that bring news must not be kept.
+  const bool posted = runner_.Post([this, wish, need, refusal, done] {
+    connections_.Current(need, [this, wish, refusal, done](const absl::StatusOr<SharedConnection>& view) {
+      if (!view.ok()) {
+        return done(NameProvider(view.status(), NameOf(wish.sign_in)));
+      }
+      if ((*view)->state != ConnectionView::State::kLinked && !(*view)->refused_again) {
+        return sign_ins_.End(wish.passport, done);
+      }
+      NoteGood(wish);
+      done(refusal);
+    });
+  });
+  if (!posted) {
+    done(error::TooManyWait());
   }
 }
 

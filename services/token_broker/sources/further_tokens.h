@@ -21,8 +21,8 @@ namespace sallyport::token_broker {
 class FurtherTokens {
  public:
   // All outlive this; `runner` is for what blocks for vault and authn.
-  FurtherTokens(Connections& connections, SignIns& sign_ins, TaskRunner& runner, FetchLanes& lanes, const Clock& clock)
-      : connections_(connections), sign_ins_(sign_ins), runner_(runner), clock_(clock), tokens_(lanes, clock, {}) {}
+  FurtherTokens(Connections& connections, SignIns& sign_ins, TaskRunner& runner, const Clock& clock)
+      : connections_(connections), sign_ins_(sign_ins), runner_(runner), clock_(clock), tokens_(clock, {}) {}
 
   struct Wish {
     ConnectionKey sign_in;
@@ -43,9 +43,6 @@ class FurtherTokens {
   void Conclude(const Wish& wish, FurtherToken& further, const ConnectionView& head, const Fetched& done);
   // Whether the sign-in is as good as it was, found out by renewing its own token: `refusal` if it is.
   void Examine(const Wish& wish, const ConnectionView& head, const absl::Status& refusal, const Fetched& done);
-  void EndSignIn(const Wish& wish, const Fetched& done);
-  // On another thread: those that bring news must not be kept.
-  void Post(std::function<void()> task, const Fetched& done);
   bool IsKnownGood(const Wish& wish);
   void NoteGood(const Wish& wish);
 

@@ -28,7 +28,8 @@ void ServiceTokenSource::Get(const std::shared_ptr<const Need>& need, Done done)
     ASSIGN_OR_RETURN(TokenAnswer answer, client_.AskForItself(token.client(), token));
     return client_.ViewOf(token.client(), std::move(answer));
   };
-  tokens_.Get(key, OriginOf(need->piece->service_token().client().token_url()), need->refused_version, fetch,
+  const std::string lane = OriginOf(need->piece->service_token().client().token_url());
+  tokens_.Get(key, need->refused_version, FetchedTokens::InLane(fetchers_, lane, fetch),
               [this, need, key, done = std::move(done)](const absl::StatusOr<SharedConnection>& token) {
                 if (!token.ok()) {
                   return done(token.status());

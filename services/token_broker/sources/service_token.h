@@ -17,7 +17,7 @@ class ServiceTokenSource final : public Source {
   // All outlive this; `shared` may be null.
   ServiceTokenSource(SecretReader& secrets, TokenClient& client, FetchLanes& fetchers, TokenCache* shared,
                      const Clock& clock)
-      : secrets_(secrets), client_(client), clock_(clock), tokens_(fetchers, clock, {.shared = shared}) {}
+      : secrets_(secrets), client_(client), fetchers_(fetchers), clock_(clock), tokens_(clock, {.shared = shared}) {}
 
   std::string CacheKey(const Need& need) const override;
   void Get(const std::shared_ptr<const Need>& need, Done done) override;
@@ -25,6 +25,7 @@ class ServiceTokenSource final : public Source {
  private:
   SecretReader& secrets_;
   TokenClient& client_;
+  FetchLanes& fetchers_;
   const Clock& clock_;
   FetchedTokens tokens_;
 };

@@ -39,14 +39,6 @@ std::string SignInTokenSource::CacheKey(const Need& need) const {
                 absl::StrJoin(token.scopes(), " "), token.resource()});
 }
 
-void SignInTokenSource::EndSignIn(const std::string& passport, TokenDone done) {
-  // Not on the thread that brought the news: it may be one of those that renew.
-  const auto shared = std::make_shared<TokenDone>(std::move(done));
-  if (!runner_.Post([this, shared, passport] { (*shared)(sign_ins_.End(passport)); })) {
-    (*shared)(WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1)));
-  }
-}
-
 void SignInTokenSource::Current(const Wish& wish, TokenDone done) {
   Connections::Need wanted;
   wanted.key = {wish.subject, absl::StrCat("sso:", wish.connector)};
@@ -60,7 +52,7 @@ void SignInTokenSource::Current(const Wish& wish, TokenDone done) {
       return done(NameProvider(view.status(), absl::StrCat("the identity provider ", connector)));
     }
     if (HasEnded(**view)) {
-      return EndSignIn(wanted.passport, done);
+      return sign_ins_.End(wanted.passport, done);
     }
     if ((*view)->state != ConnectionView::State::kLinked || (*view)->refused_again) {
       return done(NoCallerToken());

@@ -17,15 +17,14 @@ namespace sallyport::token_broker {
 // The identity provider's token of the caller's sign-in: the one it gave then, renewed, or one for another audience.
 class SignInTokenSource final : public Source {
  public:
-  // All outlive this.
+  // All outlive this; `runner` is for what blocks for vault and authn.
   SignInTokenSource(SecretReader& secrets, Connections& connections, SignIns& sign_ins, TaskRunner& runner,
-                    FetchLanes& fetchers, const Clock& clock)
+                    const Clock& clock)
       : secrets_(secrets),
         connections_(connections),
         sign_ins_(sign_ins),
-        runner_(runner),
         clock_(clock),
-        further_(connections, sign_ins, runner, fetchers, clock) {}
+        further_(connections, sign_ins, runner, clock) {}
 
   std::string CacheKey(const Need& need) const override;
   void Get(const std::shared_ptr<const Need>& need, Done done) override;
@@ -45,13 +44,10 @@ class SignInTokenSource final : public Source {
  private:
   // Another access token than the sign-in's own, of which `own` is the one that it has now.
   void GetFurther(const std::shared_ptr<const Need>& need, const Value& own, Done done);
-  // Ends with what authn makes of a sign-in that has no tokens any more.
-  void EndSignIn(const std::string& passport, TokenDone done);
 
   SecretReader& secrets_;
   Connections& connections_;
   SignIns& sign_ins_;
-  TaskRunner& runner_;
   const Clock& clock_;
   FurtherTokens further_;
 };
