@@ -41,7 +41,10 @@ inline constexpr char kConfiguration[] = R"({
     {"slug": "public", "authorizationUrl": "https://provider.example/authorize", "tokenUrl": "$P/token",
      "clientId": "c", "allowedUpstreamOrigins": ["https://api.example.com"]},
     {"slug": "thief", "authorizationUrl": "$E/authorize", "tokenUrl": "$E/token", "revocationUrl": "$E/revoke",
-     "clientId": "c", "clientSecret": {"value": "thief-client-secret."}, "allowedUpstreamOrigins": ["$E"]}],
+     "clientId": "c", "clientSecret": {"value": "thief-client-secret."}, "allowedUpstreamOrigins": ["$E"]},
+    {"slug": "leaving", "authorizationUrl": "https://provider.example/authorize", "tokenUrl": "$P/token",
+     "revocationUrl": "$P/revoke", "clientId": "c", "clientSecret": {"value": "canary-leaving-secret."},
+     "allowedUpstreamOrigins": ["https://api.example.com"]}],
   "credentials": [
     {"slug": "stored", "kind": "API_KEY", "value": {"value": "canary-stored."},
      "allowedUpstreamOrigins": ["https://api.example.com"]},
@@ -76,11 +79,11 @@ inline constexpr char kEveryone[] = R"({"interactive": {"allow": {"everyone": tr
 // What was entered or linked, and where it may go.
 inline const std::map<std::string, std::string>& Secrets() {
   static const std::map<std::string, std::string> secrets = {
-      {"canary-header.", kApi},        {"canary-query.", kApi},       {"canary-former-bearer.", kApi},
-      {"canary-bearer.", kApi},        {"canary-basic.", kOther},     {"canary-literal.", kOther},
-      {"canary-former-switch.", kApi}, {"canary-switched.", kApi},    {"canary-stored.", kApi},
-      {"canary-sign-in.", kApi},       {"canary-client-secret.", ""}, {"canary-announced-secret.", ""},
-      {"canary-refresh.", ""},
+      {"canary-header.", kApi},        {"canary-query.", kApi},        {"canary-former-bearer.", kApi},
+      {"canary-bearer.", kApi},        {"canary-basic.", kOther},      {"canary-literal.", kOther},
+      {"canary-former-switch.", kApi}, {"canary-switched.", kApi},     {"canary-stored.", kApi},
+      {"canary-sign-in.", kApi},       {"canary-client-secret.", ""},  {"canary-announced-secret.", ""},
+      {"canary-refresh.", ""},         {"canary-leaving-secret.", ""},
   };
   return secrets;
 }
@@ -127,11 +130,21 @@ class CredentialPathTest : public ::testing::TestWithParam<SqlDialect> {
     const auto stub = registry::v1::Registry::NewStub(registry.InProcessChannel("edge"));
     ASSERT_THAT(FromGrpcStatus(stub->Apply(context.get(), request, &response)), testing::IsOk());
   }
+  // Its users' tokens are to be revoked, so that it stays behind with its secret.
+  void Delete(registry::RegistryServer& registry, const std::string& app) {
+    registry::v1::DeleteAppRequest request;
+    request.set_slug(app);
+    registry::v1::DeleteAppResponse response;
+    const auto context = MakeClientContext(absl::Minutes(1), path_->SignAdmin());
+    const auto stub = registry::v1::Registry::NewStub(registry.InProcessChannel("edge"));
+    ASSERT_THAT(FromGrpcStatus(stub->DeleteApp(context.get(), request, &response)), testing::IsOk());
+  }
   void Fill() {
     ASSERT_OK_AND_ASSIGN(const auto registry, path_->StartRegistry());
     // Twice: so there are former versions, and one that was retired.
     Apply(*registry, "canary-former-bearer.", R"({"bearer": {"token": {"value": "canary-former-switch."}}})");
     Apply(*registry, "canary-bearer.", R"({"apiKey": {"name": "X-Key", "value": {"value": "canary-switched."}}})");
+    Delete(*registry, "leaving");
     registry::v1::PublishInvalidationsRequest publish;
     publish.add_invalidations()->set_kind(registry::v1::Invalidation::SUBJECT);
     publish.mutable_invalidations(0)->set_key("corp:zoe");

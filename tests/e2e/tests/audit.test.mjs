@@ -91,7 +91,9 @@ describe('the record of a team that uses an OAuth app, split', { skip }, () => {
         if (['written', 'shipped'].some((what) => total(metrics[service], `sallyport_audit_${what}_total`) !== count)) return undefined;
       }
       const empty = ['authn', 'vault', 'registry'].every((service) => total(metrics[service], 'sallyport_audit_outbox_depth') === 0);
-      return empty && stored;
+      // The gauge is what was seen when events were last shipped: an event that came since is not in it.
+      const last = stored.some(({ source, type }) => source === 'authn' && type === 'mcp.denied');
+      return empty && last && stored;
     }, 'every event to be stored', 20000, 250);
   }
 
