@@ -12,8 +12,8 @@
 
 namespace sallyport::token_broker {
 
-// Users of whom everything was ended a short while ago. A link that was in flight then comes back with a passport of
-// before, which nobody can tell from a good one: what it has stored is ended as well. Thread-safe.
+// Users whose connections and keys were all ended within the last ten minutes. A link that was in flight at that moment
+// comes back with a passport issued before, which still verifies: what it stores has to be ended too. Thread-safe.
 class EndedSubjects {
  public:
   // `clock` outlives this.

@@ -43,7 +43,7 @@ class Ended {
   // By subject and connection ("<app uid>" or "<app uid>/<label>"): generations below this one.
   absl::flat_hash_map<std::string, absl::flat_hash_map<std::string, int64_t>> connections_;
   bool secrets_ = false;
-  // An invalidation was not understood: everybody is asked anew.
+  // An invalidation could not be read: every caller is authenticated again.
   std::optional<absl::Time> everybody_;
 };
 

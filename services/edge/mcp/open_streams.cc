@@ -32,7 +32,7 @@ prometheus::Counter& CutCounter(std::string_view reason) {
                        {{"reason", std::string(reason.substr(reason.find('.') + 1))}});
 }
 
-// The organization's secret that is replaced ends nobody's access, and a server's own end is seen in the configuration.
+// Replacing an organization's secret ends nobody's access, and the deletion of a server shows in the configuration.
 // The tokens of a sign-in are replaced by each new one, which ends nothing: what ends a sign-in is its session or its
 // subject.
 bool EndsStreams(const Invalidation& invalidation) {
