@@ -58,6 +58,10 @@ constexpr Row kRows[] = {
     {"provider says no",
      {"s3cret", "Bearer s3cret", "Basic dTpzM2NyZXQ=", "s3cret", "! token_refused", "! token_refused",
       "link NEEDS_REAUTH", "! sign_in_ended", "! token_refused", "s3cret", "s3cret"}},
+    // The same: the person has to agree there first, or to prove more.
+    {"provider wants the person",
+     {"s3cret", "Bearer s3cret", "Basic dTpzM2NyZXQ=", "s3cret", "! interaction_required", "! interaction_required",
+      "link NEEDS_REAUTH", "! sign_in_ended", "link NEEDS_CONSENT", "s3cret", "s3cret"}},
     // Nothing is stored: of the organization, of the account, of the sign-in.
     {"missing",
      {"! credential_missing", "! credential_missing", "! credential_missing", "! credential_missing",
@@ -228,6 +232,7 @@ class FailureTableTest : public testing::ClientTestBase {
     if (provider_down && (type == "OAuth" || type == "forward token")) Wait(absl::Hours(2));
     if (trouble == "provider down") ProviderAnswers(503, "");
     if (trouble == "provider says no") ProviderAnswers(400, R"({"error":"invalid_grant"})");
+    if (trouble == "provider wants the person") ProviderAnswers(400, R"({"error":"interaction_required"})");
     if (trouble == "vault down") peers_.vault.Fail(absl::UnavailableError("down"));
     const std::string first = Call();
     if (trouble == "again") return Call();
