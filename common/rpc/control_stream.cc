@@ -167,6 +167,60 @@ const registry::v1::Credential* RegistrySnapshot::CredentialBySlug(absl::string_
   return Find(credentials_by_slug, slug);
 }
 
+namespace {
+
+// One Watch. The thread that reads waits on a lock of its own: a blocking read of gRPC's would take part in polling
+// every connection of the process, and pass what it finds there to the threads that serve it.
+class EventReader final : public grpc::ClientReadReactor<WatchEvent> {
+ public:
+  void Start(registry::v1::Registry::Stub& stub, grpc::ClientContext& context,
+             const registry::v1::WatchRequest& request) {
+    stub.async()->Watch(&context, &request, this);
+    StartRead(&event_);
+    StartCall();
+  }
+  // False when the stream has ended.
+  bool Read(WatchEvent& event) {
+    MutexLock lock(mu_);
+    while (!there_ && !ended_) changed_.wait(mu_);
+    if (!there_) return false;
+    event = std::move(event_);
+    event_.Clear();
+    there_ = false;
+    StartRead(&event_);
+    return true;
+  }
+  // After Read said false.
+  grpc::Status Finish() {
+    MutexLock lock(mu_);
+    while (!done_) changed_.wait(mu_);
+    return status_;
+  }
+
+ private:
+  void OnReadDone(bool ok) override {
+    MutexLock lock(mu_);
+    (ok ? there_ : ended_) = true;
+    changed_.notify_all();
+  }
+  void OnDone(const grpc::Status& status) override {
+    MutexLock lock(mu_);
+    status_ = status;
+    done_ = ended_ = true;
+    changed_.notify_all();
+  }
+
+  Mutex mu_;
+  std::condition_variable_any changed_;
+  WatchEvent event_ ABSL_GUARDED_BY(mu_);
+  bool there_ ABSL_GUARDED_BY(mu_) = false;
+  bool ended_ ABSL_GUARDED_BY(mu_) = false;
+  bool done_ ABSL_GUARDED_BY(mu_) = false;
+  grpc::Status status_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace
+
 struct ControlStream::State {
   std::shared_ptr<grpc::Channel> channel;
   const Clock& clock;
@@ -245,16 +299,17 @@ bool ControlStream::State::Follow() {
     return false;
   }
   const auto stub = registry::v1::Registry::NewStub(channel);
-  const auto reader = stub->Watch(context.get(), request);
+  EventReader reader;
+  reader.Start(*stub, *context, request);
   WatchEvent event;
   bool any = false;
   Assembly assembly;
-  while (reader->Read(&event)) {
+  while (reader.Read(event)) {
     const Assembly::Result result = assembly.Add(event);
     if (result == Assembly::Result::kBroken) {
       Log(LogLevel::kError, "control_stream_broken", {{"revision", event.revision()}});
       context->TryCancel();
-      while (reader->Read(&event)) {
+      while (reader.Read(event)) {
       }
       break;
     }
@@ -269,7 +324,7 @@ bool ControlStream::State::Follow() {
     any = true;
     Take(event);
   }
-  const absl::Status status = FromGrpcStatus(reader->Finish());
+  const absl::Status status = FromGrpcStatus(reader.Finish());
   bool told = false;
   {
     MutexLock lock(mu);
