@@ -14,9 +14,9 @@
 
 #include "common/backoff.h"
 #include "common/crypto/random.h"
-#include "common/error.h"
 #include "common/mutex.h"
 #include "common/redis/connection.h"
+#include "common/redis/pipeline.h"
 #include "common/status_macros.h"
 
 namespace sallyport {
@@ -38,21 +38,22 @@ absl::Status CheckOptions(const RedisOptions& options) {
 
 absl::Status Unexpected() { return absl::UnavailableError("redis: unexpected kind of answer"); }
 
+absl::StatusOr<std::optional<std::string>> TextOf(absl::StatusOr<RedisReply> reply) {
+  RETURN_IF_ERROR(reply.status());
+  if (reply->kind == RedisReply::Kind::kNil) return std::optional<std::string>();
+  if (reply->kind != RedisReply::Kind::kText) return Unexpected();
+  return std::optional<std::string>(std::move(reply->text));
+}
+
 }  // namespace
 
 struct RedisClient::State {
-  explicit State(RedisOptions given) : options(std::move(given)) {}
+  explicit State(RedisOptions given) : options(std::move(given)), pipeline(options) {}
 
   absl::StatusOr<RedisReply> Call(const std::vector<std::string>& command);
-  absl::StatusOr<std::unique_ptr<RedisConnection>> CheckOut(absl::Duration deadline);
-  void CheckIn(std::unique_ptr<RedisConnection> connection, bool answered);
 
   const RedisOptions options;
-  Mutex mu;
-  std::vector<std::unique_ptr<RedisConnection>> idle ABSL_GUARDED_BY(mu);
-  int in_use ABSL_GUARDED_BY(mu) = 0;
-  int failures ABSL_GUARDED_BY(mu) = 0;
-  absl::Duration bypass_until ABSL_GUARDED_BY(mu) = absl::ZeroDuration();
+  RedisPipeline pipeline;
 };
 
 RedisClient::RedisClient(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -63,65 +64,32 @@ absl::StatusOr<std::unique_ptr<RedisClient>> RedisClient::Create(RedisOptions op
   return std::unique_ptr<RedisClient>(new RedisClient(std::make_unique<State>(std::move(options))));
 }
 
-absl::StatusOr<std::unique_ptr<RedisConnection>> RedisClient::State::CheckOut(absl::Duration deadline) {
-  {
-    MutexLock lock(mu);
-    if (RedisConnection::NowSteady() < bypass_until) {
-      return WithReason(absl::UnavailableError("redis: left out after failures"), "redis_bypassed");
-    }
-    if (in_use >= options.pool_size) return absl::ResourceExhaustedError("redis: all connections are busy");
-    ++in_use;
-    if (!idle.empty()) {
-      auto connection = std::move(idle.back());
-      idle.pop_back();
-      return connection;
-    }
-  }
-  auto connection = RedisConnection::Open(options, deadline);
-  if (!connection.ok()) CheckIn(nullptr, false);
-  return connection;
-}
-
-void RedisClient::State::CheckIn(std::unique_ptr<RedisConnection> connection, bool answered) {
-  MutexLock lock(mu);
-  --in_use;
-  if (answered) {
-    failures = 0;
-    if (connection != nullptr) idle.push_back(std::move(connection));
-    return;
-  }
-  idle.clear();  // They probably broke together; new ones cost little.
-  if (++failures >= options.failures_to_bypass) {
-    // One more failure after the window opens the next one.
-    failures = options.failures_to_bypass - 1;
-    bypass_until = RedisConnection::NowSteady() + options.bypass_for;
-  }
-}
-
 absl::StatusOr<RedisReply> RedisClient::State::Call(const std::vector<std::string>& command) {
-  const absl::Duration deadline = RedisConnection::NowSteady() + options.timeout;
-  ASSIGN_OR_RETURN(auto connection, CheckOut(deadline));
-  auto reply = connection->Call(command, deadline);
-  if (!reply.ok()) {
-    connection.reset();
-    CheckIn(nullptr, false);
-    return absl::UnavailableError(reply.status().message());
-  }
-  if (reply->kind == RedisReply::Kind::kError) {
-    // It works, but said no (LOADING, NOPERM, OOM, …). The text may repeat arguments and is kept out.
-    connection.reset();
-    CheckIn(nullptr, true);
-    return absl::FailedPreconditionError(absl::StrCat("redis: ", reply->text.substr(0, reply->text.find(' '))));
-  }
-  CheckIn(std::move(connection), true);
-  return reply;
+  Mutex mu;
+  std::condition_variable_any answered;
+  std::optional<absl::StatusOr<RedisReply>> reply;
+  pipeline.Call(command, [&](absl::StatusOr<RedisReply> given) {
+    MutexLock lock(mu);
+    reply = std::move(given);
+    answered.notify_all();  // Under the lock: whoever waits takes all of this away.
+  });
+  MutexLock lock(mu);
+  while (!reply.has_value()) answered.wait(mu);
+  return *std::move(reply);
 }
 
 absl::StatusOr<std::optional<std::string>> RedisClient::Get(const std::string& key) {
-  ASSIGN_OR_RETURN(RedisReply reply, state_->Call({"GET", key}));
-  if (reply.kind == RedisReply::Kind::kNil) return std::optional<std::string>();
-  if (reply.kind != RedisReply::Kind::kText) return Unexpected();
-  return std::optional<std::string>(std::move(reply.text));
+  return TextOf(state_->Call({"GET", key}));
+}
+
+void RedisClient::GetAsync(const std::string& key,
+                           std::function<void(absl::StatusOr<std::optional<std::string>>)> done) {
+  state_->pipeline.Call({"GET", key},
+                        [done = std::move(done)](absl::StatusOr<RedisReply> reply) { done(TextOf(std::move(reply))); });
+}
+
+void RedisClient::DeleteAsync(const std::string& key) {
+  state_->pipeline.Call({"DEL", key}, [](const absl::StatusOr<RedisReply>& /*reply*/) {});
 }
 
 absl::Status RedisClient::Set(const std::string& key, const std::string& value, absl::Duration ttl) {

@@ -22,16 +22,16 @@ struct RedisOptions {
   Secret password;  // Empty: no AUTH.
   // Budget of one command, connecting and AUTH included.
   absl::Duration timeout = absl::Milliseconds(50);
-  int pool_size = 4;
   // After this many failures in a row nothing is sent for `bypass_for`: a cache that is down must not cost every call
   // its timeout.
   int failures_to_bypass = 3;
   absl::Duration bypass_for = absl::Seconds(1);
 };
 
-// A cache that may be missing: every error is UNAVAILABLE (with reason "redis_bypassed" when it was not even tried),
-// RESOURCE_EXHAUSTED (all connections busy) or FAILED_PRECONDITION (the server answered with an error). A connection is
-// closed after any error, timeout or answer that was not expected. Blocking; thread-safe.
+// A cache that may be missing, on one connection that all callers share: every error is UNAVAILABLE (with reason
+// "redis_bypassed" when it was not even tried), RESOURCE_EXHAUSTED (too many wait) or FAILED_PRECONDITION (the server
+// answered with an error). A connection is closed after any error, timeout or answer that was not expected. Blocking;
+// thread-safe.
 class RedisClient {
  public:
   // Checks the options; connects on first use.
@@ -43,6 +43,10 @@ class RedisClient {
   absl::Status Set(const std::string& key, const std::string& value, absl::Duration ttl);
   // OK also when it was not there.
   absl::Status Delete(const std::string& key);
+  // The same two without blocking, on a connection that all callers share. `done` runs once, not later than the
+  // timeout, on a thread of the client's or before this returns; it must not block.
+  void GetAsync(const std::string& key, std::function<void(absl::StatusOr<std::optional<std::string>>)> done);
+  void DeleteAsync(const std::string& key);
   // Number of subscribers that got it.
   absl::StatusOr<int64_t> Publish(const std::string& channel, const std::string& message);
   absl::Status Ping();

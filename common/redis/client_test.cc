@@ -3,19 +3,15 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <cstring>
 #include <deque>
-#include <filesystem>
 #include <mutex>
 #include <thread>
-#include <unistd.h>
 
 #include "absl/time/clock.h"
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "common/error.h"
+#include "tests/testing/lying_server.h"
 #include "tests/testing/redis.h"
 #include "tests/testing/status_matchers.h"
 
@@ -23,6 +19,7 @@ namespace sallyport {
 namespace {
 
 using testing::IsOk;
+using testing::LyingServer;
 using testing::StatusIs;
 using testing::TestRedis;
 
@@ -153,42 +150,6 @@ TEST(RedisOptionsTest, RefusesMalformedAddresses) {
     EXPECT_THAT(RedisClient::Create(OptionsFor(address)), StatusIs(absl::StatusCode::kInvalidArgument));
   }
 }
-
-// A server that sends `answer` to whatever it is asked.
-class LyingServer {
- public:
-  explicit LyingServer(std::string answer) {
-    std::string pattern = "/tmp/sallyport-redis-XXXXXX";
-    directory_ = mkdtemp(pattern.data());
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, (directory_ + "/s").c_str(), sizeof(address.sun_path) - 1);
-    listener_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    EXPECT_EQ(bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
-    EXPECT_EQ(listen(listener_, 8), 0);
-    thread_ = std::thread([this, answer = std::move(answer)] {
-      while (true) {
-        const int fd = accept(listener_, nullptr, nullptr);
-        if (fd < 0) return;
-        char buffer[1000];
-        while (recv(fd, buffer, sizeof(buffer), 0) > 0) send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
-        close(fd);
-      }
-    });
-  }
-  ~LyingServer() {
-    shutdown(listener_, SHUT_RDWR);
-    thread_.join();
-    close(listener_);
-    std::filesystem::remove_all(directory_);
-  }
-  std::string address() const { return "unix:" + directory_ + "/s"; }
-
- private:
-  std::string directory_;
-  int listener_;
-  std::thread thread_;
-};
 
 TEST(RedisProtocolTest, UnexpectedAnswersAreErrors) {
   for (const char* answer :

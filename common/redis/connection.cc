@@ -32,6 +32,33 @@ struct AddressDeleter {
   void operator()(addrinfo* list) const { freeaddrinfo(list); }
 };
 
+// A command as it goes over the wire; wiped in the end, for it may hold a password.
+class Formatted {
+ public:
+  explicit Formatted(const std::vector<std::string>& command) {
+    std::vector<const char*> arguments;
+    std::vector<size_t> sizes;
+    for (const std::string& argument : command) {
+      arguments.push_back(argument.data());
+      sizes.push_back(argument.size());
+    }
+    size_ = redisFormatCommandArgv(&text_, static_cast<int>(arguments.size()), arguments.data(), sizes.data());
+  }
+  ~Formatted() {
+    if (size_ < 0) return;
+    OPENSSL_cleanse(text_, static_cast<size_t>(size_));
+    redisFreeCommand(text_);
+  }
+  Formatted(const Formatted&) = delete;
+  Formatted& operator=(const Formatted&) = delete;
+  bool ok() const { return size_ >= 0; }
+  absl::string_view text() const { return {text_, static_cast<size_t>(size_)}; }
+
+ private:
+  char* text_ = nullptr;
+  int size_ = -1;
+};
+
 void FreeReply(redisReply* reply) { freeReplyObject(reply); }
 
 RedisReply Convert(const redisReply& reply) {
@@ -137,17 +164,9 @@ absl::Status RedisConnection::WaitFor(short events, absl::Duration deadline) con
 }
 
 absl::Status RedisConnection::Send(const std::vector<std::string>& command, absl::Duration deadline) {
-  std::vector<const char*> arguments;
-  std::vector<size_t> sizes;
-  for (const std::string& argument : command) {
-    arguments.push_back(argument.data());
-    sizes.push_back(argument.size());
-  }
-  char* formatted = nullptr;
-  const int size =
-      redisFormatCommandArgv(&formatted, static_cast<int>(arguments.size()), arguments.data(), sizes.data());
-  if (size < 0) return absl::ResourceExhaustedError("redis: out of memory");
-  absl::string_view left(formatted, static_cast<size_t>(size));
+  const Formatted formatted(command);
+  if (!formatted.ok()) return absl::ResourceExhaustedError("redis: out of memory");
+  absl::string_view left = formatted.text();
   absl::Status status;
   while (status.ok() && !left.empty()) {
     const ssize_t n = send(fd_, left.data(), left.size(), MSG_NOSIGNAL);
@@ -159,9 +178,35 @@ absl::Status RedisConnection::Send(const std::vector<std::string>& command, absl
       status = Broken("the connection broke");
     }
   }
-  OPENSSL_cleanse(formatted, static_cast<size_t>(size));
-  redisFreeCommand(formatted);
   return status;
+}
+
+absl::Status RedisConnection::SendNow(const std::vector<std::string>& command) {
+  const Formatted formatted(command);
+  if (!formatted.ok()) return absl::ResourceExhaustedError("redis: out of memory");
+  const ssize_t n = send(fd_, formatted.text().data(), formatted.text().size(), MSG_NOSIGNAL);
+  // The system takes some hundred kilobytes: a server that reads so little is as good as gone.
+  return n == static_cast<ssize_t>(formatted.text().size()) ? absl::OkStatus() : Broken("the server does not read");
+}
+
+absl::Status RedisConnection::ReceiveNow(std::vector<RedisReply>& replies) {
+  char buffer[16 << 10];
+  while (true) {
+    const ssize_t n = recv(fd_, buffer, sizeof(buffer), 0);
+    if (n == 0) return Broken("the server closed the connection");
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno == EAGAIN ? absl::OkStatus() : Broken("the connection broke");
+    unfinished_ += static_cast<size_t>(n);
+    if (unfinished_ > kMaxReplySize) return Broken("the answer is too long");
+    if (redisReaderFeed(reader_.get(), buffer, static_cast<size_t>(n)) != REDIS_OK) return Broken("malformed answer");
+    while (true) {
+      ASSIGN_OR_RETURN(auto reply, NextBuffered());
+      if (!reply) break;
+      replies.push_back(*std::move(reply));
+      unfinished_ = 0;
+    }
+    if (static_cast<size_t>(n) < sizeof(buffer)) return absl::OkStatus();
+  }
 }
 
 absl::StatusOr<std::optional<RedisReply>> RedisConnection::NextBuffered() {

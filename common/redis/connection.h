@@ -39,6 +39,12 @@ class RedisConnection {
   // The next answer; nothing if none came before the deadline. For subscriptions.
   absl::StatusOr<std::optional<RedisReply>> Receive(absl::Duration deadline);
   absl::Status Send(const std::vector<std::string>& command, absl::Duration deadline);
+  // Without waiting: an error also if the system takes only a part of the command at once, or there is more than
+  // kMaxReplySize of an answer. For RedisPipeline, which locks around them.
+  absl::Status SendNow(const std::vector<std::string>& command);
+  // Adds the answers that are there, perhaps none.
+  absl::Status ReceiveNow(std::vector<RedisReply>& replies);
+  int fd() const { return fd_; }
   // Makes a Receive on another thread return.
   void Interrupt();
 
@@ -56,6 +62,7 @@ class RedisConnection {
     void operator()(redisReader* reader) const { redisReaderFree(reader); }
   };
   int fd_ = -1;
+  size_t unfinished_ = 0;  // Bytes of an answer of which ReceiveNow has not seen the end.
   std::unique_ptr<redisReader, ReaderDeleter> reader_;
 };
 
