@@ -82,18 +82,40 @@ SharedConnection Connections::InMemory(const Need& need) const {
   return good ? view : nullptr;
 }
 
+bool Connections::IsCacheable(const Need& need) {
+  // Sign-in tokens are written by authn, and ID tokens are not in the shared cache: both are read where they are
+  // written.
+  return !need.id_token && !absl::StartsWith(need.key.connection, "sso:");
+}
+
+bool Connections::TryCurrent(const Need& need, std::function<void(SharedConnection)> done) {
+  if (!IsCacheable(need)) {
+    return false;
+  }
+  if (SharedConnection view = InMemory(need); view != nullptr) {
+    done(std::move(view));
+    return true;
+  }
+  if (control_ == nullptr || !control_->connected()) {
+    return false;
+  }
+  return cache_.TryGetShared(need.key, [this, need, done = std::move(done)](SharedConnection view) {
+    const bool good = view != nullptr && IsGood(need, *view, clock_.Now()) && !HasMoved(need.key, *view);
+    done(good ? std::move(view) : nullptr);
+  });
+}
+
 absl::StatusOr<SharedConnection> Connections::Look(const Need& need) {
   const absl::Time now = clock_.Now();
   const bool watched = control_ != nullptr && control_->connected();
   const auto good = [&](const SharedConnection& view) { return view != nullptr && IsGood(need, *view, now); };
-  // Sign-in tokens are written by authn, and ID tokens are not in the shared cache: both are read where they are
-  // written.
-  const bool cacheable = !need.id_token && !absl::StartsWith(need.key.connection, "sso:");
+  const bool cacheable = IsCacheable(need);
   if (cacheable) {
     if (SharedConnection view = cache_.Get(need.key, watched ? kMaxAge : kMaxAgeUnwatched); good(view)) {
       return view;
     }
-    if (SharedConnection view = watched ? cache_.GetShared(need.key, need.passport) : nullptr; good(view)) {
+    if (SharedConnection view = watched && !need.not_shared ? cache_.GetShared(need.key, need.passport) : nullptr;
+        good(view)) {
       return view;
     }
   }

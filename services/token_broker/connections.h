@@ -38,6 +38,8 @@ class Connections {
     bool id_token = false;
     // For how long the access token must be good; what ends sooner is renewed first, if it can be.
     absl::Duration least = absl::ZeroDuration();
+    // TryCurrent has looked in Redis, in vain.
+    bool not_shared = false;
   };
   // Tokens that are in memory, good, and not about to be renewed; null if Current has to look further. Never blocks.
   SharedConnection InMemory(const Need& need) const;
@@ -47,6 +49,11 @@ class Connections {
   // most 5 s), never for a provider or another replica: then `done` runs later, on another thread. UNAVAILABLE with
   // retry_after.
   void Current(const Need& need, Callback done);
+
+  // The same without blocking, for tokens that are in memory or in Redis. False, and nothing is done, if the vault has
+  // to be asked. `done` runs once, on another thread or before this returns, with null if Current has to look further,
+  // and must not block.
+  bool TryCurrent(const Need& need, std::function<void(SharedConnection)> done);
 
   // Has the provider asked for another access token than the connection's own, which `further` gets. `done` runs on
   // another thread, with the connection as it is then; `further` without an outcome: another renewal was joined, or the
@@ -66,6 +73,8 @@ class Connections {
   bool HasMoved(const ConnectionKey& key, const ConnectionView& view) const;
   // Can be used as it is, for as long as is needed and without being renewed behind the caller.
   static bool IsGood(const Need& need, const ConnectionView& view, absl::Time now);
+  // Whether its tokens can be found in memory and in Redis.
+  static bool IsCacheable(const Need& need);
   absl::StatusOr<SharedConnection> Look(const Need& need);
   // True when done.
   bool Answer(const Need& need, const SharedConnection& view, int attempts, const Callback& done);

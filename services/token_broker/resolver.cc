@@ -27,6 +27,10 @@ using registry::v1::CredentialPlan;
 constexpr absl::Duration kConfigWait = absl::Seconds(1);
 constexpr absl::Duration kConfigPoll = absl::Milliseconds(25);
 
+absl::Status TooMany() {
+  return WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1));
+}
+
 bool IsFor(const CredentialPlan::Piece& piece, const std::optional<Passport>& passport) {
   switch (piece.callers()) {
     case CredentialPlan::SIGNED_IN:
@@ -164,9 +168,31 @@ void Resolver::Resolve(const v1::ResolveCredentialsRequest& request, const std::
   call->abandoned = std::move(abandoned);
   call->done = std::move(done);
   call->give_up_at = clock_.Now() + kConfigWait;
+  if (BeginHere(call)) return;
   if (!runner_.Post([this, call] { Begin(call); })) {
-    call->done(WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1)));
+    call->done(TooMany());
   }
+}
+
+bool Resolver::BeginHere(const CallPtr& call) {
+  const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
+  const registry::v1::McpServer* server = snapshot->ServerByUid(call->request.server_uid());
+  // What is refused, which goes on record, and what has to be waited for, is for a thread that may be blocked.
+  if (server == nullptr || server->version() != call->request.server_version() ||
+      snapshot->revision < call->request.credentials_revision()) {
+    return false;
+  }
+  call->snapshot = snapshot;
+  call->server = server;
+  if (!Admit(*call).ok()) {
+    return false;
+  }
+  if (const absl::Status status = MakeSteps(*call); !status.ok()) {
+    End(call, status, /*may_block=*/false);
+  } else {
+    Continue(call, /*may_block=*/false);
+  }
+  return true;
 }
 
 void Resolver::Begin(const CallPtr& call) {
@@ -189,9 +215,9 @@ void Resolver::Begin(const CallPtr& call) {
     status = MakeSteps(*call);
   }
   if (!status.ok()) {
-    return End(call, status);
+    return End(call, status, /*may_block=*/true);
   }
-  Continue(call);
+  Continue(call, /*may_block=*/true);
 }
 
 void Resolver::Deny(const Call& call, const std::string& rule) const {
@@ -263,38 +289,51 @@ absl::Status Resolver::MakeSteps(Call& call) const {
   return absl::OkStatus();
 }
 
-void Resolver::End(const CallPtr& call, const absl::Status& status) const {
-  if (!status.ok()) {
-    call->response->Clear();
-    const std::string reason = ReasonOf(status);
-    if (reason == "origin_not_allowed" || reason == "passport_mismatch") Deny(*call, reason);
-  }
+void Resolver::End(const CallPtr& call, const absl::Status& status, bool may_block) const {
+  if (status.ok()) return call->done(status);
+  call->response->Clear();
+  const std::string reason = ReasonOf(status);
+  const bool recorded = reason == "origin_not_allowed" || reason == "passport_mismatch";
+  if (recorded && !may_block && runner_.Post([this, call, status] { End(call, status, /*may_block=*/true); })) return;
+  if (recorded) Deny(*call, reason);
   call->done(status);
 }
 
-void Resolver::Continue(const CallPtr& call) {
+void Resolver::Continue(const CallPtr& call, bool may_block) {
   if (call->next == call->steps.size()) {
-    return End(call, absl::OkStatus());
+    return End(call, absl::OkStatus(), may_block);
   }
   if (call->abandoned()) {
-    return End(call, absl::CancelledError("nobody waits any more"));
+    return End(call, absl::CancelledError("nobody waits any more"), may_block);
   }
   const Call::Step& step = call->steps[call->next];
-  step.source->Get(step.need, [this, call](absl::StatusOr<Outcome> outcome) {
-    if (!outcome.ok()) {
-      return End(call, outcome.status());
-    }
-    if (auto* link = std::get_if<v1::LinkRequired>(&*outcome); link != nullptr) {
-      // One after the other: the page for the first leads on to the next.
-      if (!call->response->has_link()) *call->response->mutable_link() = std::move(*link);
-    } else if (const absl::Status added =
-                   AddPiece(*call->steps[call->next].need, std::get<Value>(*outcome), call->response);
-               !added.ok()) {
-      return End(call, added);
-    }
-    ++call->next;
-    Continue(call);
+  if (may_block) {
+    return step.source->Get(step.need, [this, call](absl::StatusOr<Outcome> outcome) {
+      Take(call, std::move(outcome), /*may_block=*/true);
+    });
+  }
+  const bool known = step.source->TryGet(step.need, [this, call](absl::StatusOr<Outcome> outcome) {
+    Take(call, std::move(outcome), /*may_block=*/false);
   });
+  if (!known && !runner_.Post([this, call] { Continue(call, /*may_block=*/true); })) {
+    End(call, TooMany(), may_block);
+  }
+}
+
+void Resolver::Take(const CallPtr& call, absl::StatusOr<Outcome> outcome, bool may_block) {
+  if (!outcome.ok()) {
+    return End(call, outcome.status(), may_block);
+  }
+  if (auto* link = std::get_if<v1::LinkRequired>(&*outcome); link != nullptr) {
+    // One after the other: the page for the first leads on to the next.
+    if (!call->response->has_link()) *call->response->mutable_link() = std::move(*link);
+  } else if (const absl::Status added =
+                 AddPiece(*call->steps[call->next].need, std::get<Value>(*outcome), call->response);
+             !added.ok()) {
+    return End(call, added, may_block);
+  }
+  ++call->next;
+  Continue(call, may_block);
 }
 
 }  // namespace sallyport::token_broker

@@ -35,13 +35,16 @@ class Resolver {
   struct Call;
   using CallPtr = std::shared_ptr<Call>;
 
+  // What needs nobody else, on the thread that asks. False if Begin has to be called, on a thread that may be blocked.
+  bool BeginHere(const CallPtr& call);
   void Begin(const CallPtr& call);
   absl::Status Admit(Call& call) const;
   // Which pieces this caller needs, those of the organization first.
   absl::Status MakeSteps(Call& call) const;
-  // Goes on with the next piece until one must be waited for.
-  void Continue(const CallPtr& call);
-  void End(const CallPtr& call, const absl::Status& status) const;
+  // Goes on with the next piece until one must be waited for; on a thread that must not be blocked, with what is known.
+  void Continue(const CallPtr& call, bool may_block);
+  void Take(const CallPtr& call, absl::StatusOr<Outcome> outcome, bool may_block);
+  void End(const CallPtr& call, const absl::Status& status, bool may_block) const;
   void Deny(const Call& call, const std::string& rule) const;
 
   const ControlStream& control_;

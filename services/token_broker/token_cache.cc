@@ -44,9 +44,11 @@ prometheus::Counter& OpenFailures() {
 
 }  // namespace
 
+CacheNames::CacheNames(const Secret& root)
+    : mac_key_(HkdfExpandSha256(root.Expose(), "sallyport cache names v1", 32)) {}
+
 std::string CacheNames::KeyFor(const ConnectionKey& key) const {
-  const Secret mac_key = HkdfExpandSha256(root_.Expose(), "sallyport cache names v1", 32);
-  return absl::StrCat("sallyport:token:", HexEncode(HmacSha256(mac_key.Expose(), Canonical(key))));
+  return absl::StrCat("sallyport:token:", HexEncode(HmacSha256(mac_key_.Expose(), Canonical(key))));
 }
 
 std::string CacheSealer::Header(int64_t generation) const {
@@ -201,6 +203,50 @@ std::shared_ptr<const CacheSealer> TokenCache::SealerOf(const std::string& subje
   return known.made;
 }
 
+std::shared_ptr<const CacheNames> TokenCache::KnownNames() const {
+  const absl::Time now = clock_.Now();
+  MutexLock lock(mu_);
+  return names_.made != nullptr && names_.day == DayOf(now) ? names_.made : nullptr;
+}
+
+std::shared_ptr<const CacheSealer> TokenCache::KnownSealer(const std::string& subject) const {
+  const absl::Time now = clock_.Now();
+  MutexLock lock(mu_);
+  const auto found = sealers_.find(subject);
+  return found != sealers_.end() && found->second.made != nullptr && found->second.day == DayOf(now)
+             ? found->second.made
+             : nullptr;
+}
+
+bool TokenCache::IsOutdated(const ConnectionKey& key, absl::string_view value) const {
+  const std::optional<int64_t> generation = CacheSealer::GenerationOf(value);
+  MutexLock lock(mu_);
+  const auto floor = floors_.find(key.ToString());
+  return generation.has_value() && floor != floors_.end() && *generation < floor->second.generation &&
+         *generation != floor->second.healed.first;
+}
+
+SharedConnection TokenCache::Take(const ConnectionKey& key, const CacheSealer& sealer, absl::string_view value,
+                                  absl::string_view redis_key, bool& touched) {
+  const absl::StatusOr<SharedConnection> view = sealer.Open(key, value, redis_key);
+  touched = !view.ok() && !absl::IsNotFound(view.status());
+  if (touched) {
+    OpenFailures().Increment();
+    Log(LogLevel::kWarning, "cache_value_does_not_open");
+  }
+  if (!view.ok() || !IsUsable((*view)->times, clock_.Now()) || (*view)->provenance.token_origin().empty()) {
+    return nullptr;
+  }
+  {
+    MutexLock lock(mu_);
+    if (!IsBelieved(key.ToString(), **view)) {
+      return nullptr;
+    }
+  }
+  Put(key, *view, /*share=*/false, "");
+  return *view;
+}
+
 SharedConnection TokenCache::GetShared(const ConnectionKey& key, const std::string& passport) {
   if (redis_ == nullptr) {
     return nullptr;
@@ -211,43 +257,41 @@ SharedConnection TokenCache::GetShared(const ConnectionKey& key, const std::stri
   }
   const std::string redis_key = names->KeyFor(key);
   absl::StatusOr<std::optional<std::string>> value = redis_->Get(redis_key);
-  if (!value.ok() || !value->has_value()) {
+  if (!value.ok() || !value->has_value() || IsOutdated(key, **value)) {
     return nullptr;
-  }
-  const std::optional<int64_t> generation = CacheSealer::GenerationOf(**value);
-  {
-    MutexLock lock(mu_);
-    const auto floor = floors_.find(key.ToString());
-    if (generation.has_value() && floor != floors_.end() && *generation < floor->second.generation &&
-        *generation != floor->second.healed.first) {
-      return nullptr;
-    }
   }
   const std::shared_ptr<const CacheSealer> sealer = SealerOf(key.subject, passport);
   if (sealer == nullptr) {
     return nullptr;
   }
-  absl::StatusOr<SharedConnection> view = sealer->Open(key, **value, redis_key);
-  if (absl::IsNotFound(view.status())) {
-    return nullptr;
-  }
-  if (!view.ok()) {
-    OpenFailures().Increment();
-    Log(LogLevel::kWarning, "cache_value_does_not_open");
+  bool touched = false;
+  SharedConnection view = Take(key, *sealer, **value, redis_key, touched);
+  if (touched) {
     redis_->Delete(redis_key).IgnoreError();
-    return nullptr;
   }
-  if (!IsUsable((*view)->times, clock_.Now()) || (*view)->provenance.token_origin().empty()) {
-    return nullptr;
+  return view;
+}
+
+bool TokenCache::TryGetShared(const ConnectionKey& key, std::function<void(SharedConnection)> done) {
+  const std::shared_ptr<const CacheNames> names = redis_ == nullptr ? nullptr : KnownNames();
+  std::shared_ptr<const CacheSealer> sealer = names == nullptr ? nullptr : KnownSealer(key.subject);
+  if (sealer == nullptr) {
+    return false;
   }
-  {
-    MutexLock lock(mu_);
-    if (!IsBelieved(key.ToString(), **view)) {
-      return nullptr;
+  std::string redis_key = names->KeyFor(key);
+  redis_->GetAsync(redis_key, [this, key, redis_key, sealer = std::move(sealer),
+                               done = std::move(done)](const absl::StatusOr<std::optional<std::string>>& value) {
+    if (!value.ok() || !value->has_value() || IsOutdated(key, **value)) {
+      return done(nullptr);
     }
-  }
-  Put(key, *view, /*share=*/false, passport);
-  return *view;
+    bool touched = false;
+    SharedConnection view = Take(key, *sealer, **value, redis_key, touched);
+    if (touched) {
+      redis_->DeleteAsync(redis_key);
+    }
+    done(std::move(view));
+  });
+  return true;
 }
 
 void TokenCache::Put(const ConnectionKey& key, const SharedConnection& view, bool share, const std::string& passport) {

@@ -25,11 +25,11 @@ namespace sallyport::token_broker {
 // root of the day, which says nothing about whose a value is. Pure.
 class CacheNames {
  public:
-  explicit CacheNames(Secret root) : root_(std::move(root)) {}
+  explicit CacheNames(const Secret& root);
   std::string KeyFor(const ConnectionKey& key) const;
 
  private:
-  Secret root_;
+  Secret mac_key_;
 };
 
 // Seals a user's tokens for such a store, under the user's own root: it opens for those who are calling, and for nobody
@@ -71,6 +71,9 @@ class TokenCache {
   // From Redis, with a passport of key.subject (the organization's own, whose subject is "", needs none); null on any
   // trouble, for a generation older than one heard of, and for a token that has ended.
   SharedConnection GetShared(const ConnectionKey& key, const std::string& passport);
+  // The same without blocking. False, and nothing is done, if the vault would have to be asked for a root first. `done`
+  // runs once, on another thread or before this returns, and must not block.
+  bool TryGetShared(const ConnectionKey& key, std::function<void(SharedConnection)> done);
   // Keeps it here and, with `share`, in Redis; rings the doorbell for waiting replicas. Without a passport (nobody is
   // calling) it is shared only if the user's root is known here.
   void Put(const ConnectionKey& key, const SharedConnection& view, bool share, const std::string& passport);
@@ -114,8 +117,17 @@ class TokenCache {
     int64_t day = -1;
     absl::Time retry = absl::InfinitePast();
   };
+  // Of today and without asking; null if there are none.
+  std::shared_ptr<const CacheNames> KnownNames() const;
+  std::shared_ptr<const CacheSealer> KnownSealer(const std::string& subject) const;
   std::shared_ptr<const CacheNames> Names();
   std::shared_ptr<const CacheSealer> SealerOf(const std::string& subject, const std::string& passport);
+  // The view that a value of Redis holds, which is kept here, too; null as of GetShared, with `touched` if it does not
+  // open.
+  SharedConnection Take(const ConnectionKey& key, const CacheSealer& sealer, absl::string_view value,
+                        absl::string_view redis_key, bool& touched);
+  // A value of this generation is out of date.
+  bool IsOutdated(const ConnectionKey& key, absl::string_view value) const;
   // To `generation` if it is below. Nothing below is believed any more.
   void RaiseFloor(const std::string& key_text, int64_t generation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool IsBelieved(const std::string& key_text, const ConnectionView& view) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -79,6 +79,9 @@ class Source {
   // `done` runs once, before this returns or later on another thread. May block for the vault (at most 5 s), never for
   // a provider. CANCELLED, at the next step, for a need that was abandoned; other errors as in token_broker.proto.
   virtual void Get(const std::shared_ptr<const Need>& need, Done done) = 0;
+  // The same without blocking, where what is known in this process, or one question to Redis, may do. False, and
+  // nothing is done, if Get has to be called. `done` may run on a thread that must not be blocked.
+  virtual bool TryGet(const std::shared_ptr<const Need>& /*need*/, const Done& /*done*/) { return false; }
 };
 
 // Lengths before the parts: "a" + "bc" must not be "ab" + "c".

@@ -27,13 +27,18 @@ Outcome UserConnectionSource::Link(const Need& need, const registry::v1::App& ap
 
 std::string UserConnectionSource::CacheKey(const Need& need) const { return KeyOf(need).ToString(); }
 
+bool UserConnectionSource::IsAllowed(const Need& need, const registry::v1::App& app,
+                                     const SecretReader::Binding& binding) {
+  const auto& allowed = app.allowed_upstream_origins();
+  // What is sealed bounds what the configuration says.
+  return std::find(allowed.begin(), allowed.end(), need.upstream_origin) != allowed.end() &&
+         binding.Allows(need.upstream_origin);
+}
+
 absl::StatusOr<UserConnectionSource::Binding> UserConnectionSource::Admit(const Need& need,
                                                                           const registry::v1::App& app) {
-  const auto& allowed = app.allowed_upstream_origins();
   ASSIGN_OR_RETURN(Binding binding, secrets_.ReadBinding("app_binding", app.uid(), app.binding().version()));
-  // What is sealed bounds what the configuration says.
-  if (std::find(allowed.begin(), allowed.end(), need.upstream_origin) == allowed.end() ||
-      !binding->Allows(need.upstream_origin)) {
+  if (!IsAllowed(need, app, *binding)) {
     return error::OriginNotAllowed("tokens of this app");
   }
   return binding;
@@ -59,7 +64,37 @@ absl::StatusOr<Outcome> UserConnectionSource::Judge(const Need& need, const regi
   return Outcome(ValueOf(KeyOf(need), view, /*id_token=*/false, clock_.Now()));
 }
 
+Connections::Need UserConnectionSource::WantedOf(const Need& need) {
+  Connections::Need wanted;
+  wanted.key = KeyOf(need);
+  wanted.passport = need.passport->jwt;
+  wanted.refused_generation = need.refused_generation;
+  wanted.refused_version = need.refused_version;
+  return wanted;
+}
+
 void UserConnectionSource::Get(const std::shared_ptr<const Need>& need, Done done) {
+  Ask(need, /*not_shared=*/false, std::move(done));
+}
+
+bool UserConnectionSource::TryGet(const std::shared_ptr<const Need>& need, const Done& done) {
+  const registry::v1::App* app = need->snapshot->AppByUid(need->piece->user_connection().app_uid());
+  const Binding binding =
+      app == nullptr ? nullptr : secrets_.KnownBinding("app_binding", app->uid(), app->binding().version());
+  if (binding == nullptr || !IsAllowed(*need, *app, *binding)) {
+    return false;
+  }
+  return connections_.TryCurrent(WantedOf(*need), [this, need, app, binding, done](const SharedConnection& view) {
+    if (view != nullptr) {
+      return done(Judge(*need, *app, binding, view));
+    }
+    if (!runner_.Post([this, need, done] { Ask(need, /*not_shared=*/true, done); })) {
+      done(WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1)));
+    }
+  });
+}
+
+void UserConnectionSource::Ask(const std::shared_ptr<const Need>& need, bool not_shared, Done done) {
   const registry::v1::App* app = need->snapshot->AppByUid(need->piece->user_connection().app_uid());
   if (app == nullptr) {
     return done(error::CredentialMissing("the app of this server is gone"));
@@ -68,11 +103,8 @@ void UserConnectionSource::Get(const std::shared_ptr<const Need>& need, Done don
   if (!binding.ok()) {
     return done(binding.status());
   }
-  Connections::Need wanted;
-  wanted.key = KeyOf(*need);
-  wanted.passport = need->passport->jwt;
-  wanted.refused_generation = need->refused_generation;
-  wanted.refused_version = need->refused_version;
+  Connections::Need wanted = WantedOf(*need);
+  wanted.not_shared = not_shared;
   connections_.Current(wanted, [this, need, app, binding = *std::move(binding),
                                 done = std::move(done)](const absl::StatusOr<SharedConnection>& view) {
     done(view.ok() ? Judge(*need, *app, binding, *view) : NameProvider(view.status(), NameOf(*app)));
