@@ -312,6 +312,20 @@ TEST_F(VaultContractTest, WhatIsMalformedIsRefusedAlike) {
     count.mutable_has()->add_labels()->set_name("scope");
     if (i == 3) count.mutable_has()->add_labels();
   }
+  std::vector<vault::v1::CountUsersRequest> every(5);
+  for (auto& request : every) {
+    request.mutable_has()->set_kind("connection");
+    request.mutable_has()->set_name("app_1");
+    request.mutable_has()->set_every_account(true);
+  }
+  every[1].mutable_has()->set_kind("credential");
+  every[2].mutable_has()->add_labels()->set_name("scope");
+  *every[3].mutable_lacks() = count.has();
+  *every[4].mutable_lacks() = every[0].has();
+  for (const auto& request : every) {
+    Compare<vault::v1::CountUsersRequest, vault::v1::CountUsersResponse>("registry", "admin", &Stub::CountUsers,
+                                                                         request);
+  }
   vault::v1::AcquireLeaseRequest lease;
   *lease.mutable_record() = good;
   for (const int64_t seconds : {0, 61}) {
