@@ -41,6 +41,9 @@ absl::Status CheckPut(const v1::PutRequest& request) {
       (request.has_expected_version() || request.keep_generation() || request.only_if_changed() || request.pin())) {
     return InvalidField("lease", "cannot be combined with expected_version, keep_generation, only_if_changed or pin");
   }
+  if (request.owe_if_linked_again() && request.lease().empty()) {
+    return InvalidField("owe_if_linked_again", "needs a lease");
+  }
   RETURN_IF_ERROR(CheckOrigins(request.origins()));
   return CheckState(request.state());
 }

@@ -284,7 +284,7 @@ TEST_F(VaultContractTest, ServicesMayDoTheSame) {
 
 TEST_F(VaultContractTest, WhatIsMalformedIsRefusedAlike) {
   const RecordName good = Records()[0];
-  std::vector<vault::v1::PutRequest> puts(12);
+  std::vector<vault::v1::PutRequest> puts(13);
   for (vault::v1::PutRequest& put : puts) *put.mutable_record() = good;
   puts[0].mutable_record()->clear_kind();
   puts[1].mutable_record()->clear_name();
@@ -299,6 +299,7 @@ TEST_F(VaultContractTest, WhatIsMalformedIsRefusedAlike) {
   puts[9].set_pin(true);
   puts[10].set_lease("no such lease");
   puts[11].set_expected_version(3);
+  puts[12].set_owe_if_linked_again(true);
   for (const vault::v1::PutRequest& put : puts) {
     const std::string outcome =
         Compare<vault::v1::PutRequest, vault::v1::PutResponse>("token_broker", "ada", &Stub::Put, put);
@@ -378,11 +379,13 @@ TEST_F(VaultContractTest, WhatIsMalformedIsRefusedAlike) {
 // A provider's answer that comes when the connection has ended, and what is owed then.
 TEST_F(VaultContractTest, LateAnswersAreOwedAlike) {
   const RecordName record = Records()[0];
+  bool owe_if_linked_again = false;
   const auto put = [&](const std::string& payload, const std::string& fake = "", const std::string& real = "") {
     vault::v1::PutRequest request;
     *request.mutable_record() = record;
     request.set_payload(payload);
     request.set_lease(fake);
+    request.set_owe_if_linked_again(owe_if_linked_again && !fake.empty());
     return Compare<vault::v1::PutRequest, vault::v1::PutResponse>(
         "token_broker", fake.empty() ? "ada" : "none", &Stub::Put, request,
         [&](vault::v1::PutRequest& real_request) { real_request.set_lease(real); });
@@ -430,6 +433,10 @@ TEST_F(VaultContractTest, LateAnswersAreOwedAlike) {
   EXPECT_NE(due().find("records"), std::string::npos);
   put("linked anew");
   EXPECT_EQ(put("rt3", fake_lease, real_lease), "ABORTED wrong_generation");
+  owe_if_linked_again = true;
+  EXPECT_NE(put("rt3", fake_lease, real_lease).find("owed"), std::string::npos);
+  put("rt3", fake_lease, real_lease);
+  put("", fake_lease, real_lease);
   vault::v1::DeleteOwnerRequest erase;
   erase.set_owner_type(vault::v1::USER);
   erase.set_owner_id("corp:ada");
@@ -438,7 +445,7 @@ TEST_F(VaultContractTest, LateAnswersAreOwedAlike) {
                 .find("owed"),
             std::string::npos);
   put("rt4", fake_lease, real_lease);
-  EXPECT_EQ(fake_.Revocations().size(), 5U);
+  EXPECT_EQ(fake_.Revocations().size(), 6U);
 }
 
 // Long sequences of calls as services make them, drawn at random; the state after each shows in the answers to the
