@@ -434,6 +434,29 @@ TEST_F(LinkedAccountsTest, AnotherReplicaHearsOfTheEndByTheControlStream) {
   EXPECT_TRUE(WillBeRevoked("rt-octocat"));
 }
 
+TEST_F(LinkedAccountsTest, AReplicaThatHasNotHeardOfTheEndStoresNothing) {
+  TokenBrokerServer& broker = StartBroker();
+  const std::string state = Leave(broker);
+  Meanwhile([&] {
+    Passport passport;
+    passport.subject = "local:root";
+    passport.purpose = Passport::Purpose::kEnd;
+    passport.end.subject = "corp:ada";
+    vault::v1::DeleteOwnerRequest erase;
+    erase.set_owner_type(vault::v1::USER);
+    erase.set_owner_id("corp:ada");
+    EXPECT_TRUE(peers_.vault.DeleteOwner(erase, peers_.authn.Sign(passport)).ok());
+  });
+
+  EXPECT_EQ(Return(broker, state, "octocat").status(), 403);
+
+  EXPECT_EQ(CountConnections(), 0);
+  EXPECT_TRUE(AwaitRevoked("rt-octocat"));
+  EXPECT_TRUE(peers_.audit.Await("link.disconnected", "user_ended"));
+  clock_for_all_.Advance(absl::Seconds(1));
+  EXPECT_EQ(Link(broker, "octocat").status(), 302) << "who may sign in again may link again";
+}
+
 TEST_F(LinkedAccountsTest, AUserOfWhomSomethingElseChangesKeepsTheirLinkInFlight) {
   TokenBrokerServer& broker = StartBroker();
   const std::string state = Leave(broker);

@@ -85,6 +85,9 @@ absl::StatusOr<v1::StoreTokensResponse> SignInStore::Store(const v1::StoreTokens
     *put.mutable_next_at() = ToTimestamp(now + idle_refresh_);
   }
   const absl::StatusOr<vault::v1::PutResponse> put_result = vault_.Put(put, passport->jwt);
+  if (put_result.ok() && put_result->has_owed()) {
+    return error::PassportMismatch();  // The vault knew before this process, and keeps them to be revoked.
+  }
   if (ended_.Include(*passport)) {
     RETURN_IF_ERROR(Undo(std::move(put), *passport));
     return error::PassportMismatch();

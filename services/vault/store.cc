@@ -176,7 +176,12 @@ std::vector<Migration> VaultMigrations() {
   // Links under way are listed by user and app: their names begin with 32 digits that stand for both.
   std::vector<std::string> flows = {
       "CREATE INDEX record_flow ON record (substr(name, 1, 32)) WHERE kind = 'link_flow'"};
-  return {{1, first}, {2, AuditOutbox::Schema()}, {3, several_keys}, {4, counted}, {5, endings}, {6, flows}};
+  // A link that was in flight when everything of its user was ended is not stored.
+  std::vector<std::string> ended = {
+      "CREATE TABLE ended_owner (owner_id TEXT PRIMARY KEY, ended_at BIGINT NOT NULL, noted_at BIGINT NOT NULL)",
+      "CREATE INDEX ended_owner_noted ON ended_owner (noted_at)"};
+  return {{1, first}, {2, AuditOutbox::Schema()}, {3, several_keys}, {4, counted}, {5, endings}, {6, flows},
+          {7, ended}};
 }
 
 absl::Status FillInApps(Database& database) {

@@ -13,6 +13,7 @@
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/vault/due.h"
+#include "services/vault/ended_owners.h"
 #include "services/vault/envelope.h"
 #include "services/vault/errors.h"
 #include "services/vault/origins.h"
@@ -182,6 +183,10 @@ absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const Rec
   if (!found.has_value()) {
     row.rid = MakeUid("rec_");
     row.id = id;
+  }
+  ASSIGN_OR_RETURN(const bool of_before, IsOfBeforeEnd(tx, id.owner, caller.passport));
+  if (of_before) {
+    return id.kind == "connection" ? OweUnstored(tx, caller, row, request, response) : error::UserEnded();
   }
   if (request.has_expected_version() && request.expected_version() != row.head) {
     return error::VersionConflict();

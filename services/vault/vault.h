@@ -134,6 +134,9 @@ class Vault {
   // The answer to a lease of a connection that has ended, or of a former link.
   absl::Status OweLate(Transaction& tx, const Caller& caller, Held& held, const v1::PutRequest& request,
                        v1::PutResponse& response);
+  // Of a link that was in flight when everything of its user was ended.
+  absl::Status OweUnstored(Transaction& tx, const Caller& caller, RecordRow& row, const v1::PutRequest& request,
+                           v1::PutResponse& response);
   // nullopt, and recorded, if it does not open and never will.
   absl::StatusOr<std::optional<OpenedRecord>> OpenToken(Transaction& tx, const Caller& caller, const RecordRow& row,
                                                         const VersionRow& token);

@@ -15,6 +15,7 @@
 #include "common/json_log.h"
 #include "common/status_macros.h"
 #include "common/text/hex.h"
+#include "services/vault/ended_owners.h"
 #include "services/vault/envelope.h"
 #include "services/vault/errors.h"
 #include "services/vault/origins.h"
@@ -93,6 +94,10 @@ absl::StatusOr<bool> IsTermGone(Transaction& tx, const Owner& owner, const Versi
                       [&](const TermRow& term) { return term.term == key->term && term.state != "destroyed"; });
 }
 
+bool IsEnd(const Caller& caller) {
+  return caller.passport.has_value() && caller.passport->purpose == Passport::Purpose::kEnd;
+}
+
 template <typename Owed>
 int CountRevocations(const Owed& owed) {
   return static_cast<int>(
@@ -126,7 +131,7 @@ absl::StatusOr<Vault::Owing> Vault::ParseOwing(const Caller& caller, const v1::O
     RETURN_IF_ERROR(ParseOwner(v1::USER, request.app_uid()).status());  // Text as any other.
     owing.allowed = CheckOweApp(caller, request.app_uid());
   }
-  const bool ends = caller.passport.has_value() && caller.passport->purpose == Passport::Purpose::kEnd;
+  const bool ends = IsEnd(caller);
   const bool leased = !request.lease().empty();
   owing.right.rule = leased ? "lease" : ends ? "end" : "owner";
   // As all that ends a lease.
@@ -182,6 +187,9 @@ absl::StatusOr<v1::DeleteOwnerResponse> Vault::DeleteOwner(const Caller& caller,
       RETURN_IF_ERROR(Owe(tx, caller, right, row, TokensOf(row, std::move(versions)), *response.mutable_owed()));
     }
     RETURN_IF_ERROR(DestroyOwnerKeys(tx, owner));
+    if (IsEnd(caller)) {
+      RETURN_IF_ERROR(NoteEnded(tx, owner, caller.passport->issued_at, now));
+    }
     return AppendWrite(tx, caller, "delete_owner", all, 0, 0);
   }));
   CountOwed(CountRevocations(response.owed()));
@@ -330,6 +338,37 @@ absl::Status Vault::OweLate(Transaction& tx, const Caller& caller, Held& held, c
   lease.answer_version = token.version;
   lease.answer_side = true;
   RETURN_IF_ERROR(SaveLease(tx, lease));
+  audit::v1::Event event = MakeEvent("vault.revocation_owed", DECISION_ALLOWED, right.rule, caller);
+  SetRecord(row.id, token.version, row.generation, event);
+  (*event.mutable_details())["revocations"] = "1";
+  return trail_.Append(tx, std::move(event), right.admit);
+}
+
+absl::Status Vault::OweUnstored(Transaction& tx, const Caller& caller, RecordRow& row, const v1::PutRequest& request,
+                                v1::PutResponse& response) {
+  auto& owed = *response.mutable_owed();
+  *owed.mutable_connection() = ToProto(row.id);
+  if (request.payload().empty()) {
+    owed.set_generation(row.generation);
+    response.set_generation(row.generation);
+    return absl::OkStatus();
+  }
+  // As if it had been stored and had ended at once; a link that was made since with another passport stays.
+  const bool live = row.head != 0;
+  row.generation += live ? 0 : 1;
+  VersionRow token;
+  token.version = ++row.last_version;
+  token.labels = {request.labels().begin(), request.labels().end()};
+  RecordRow ended = row;
+  ended.generation -= live ? 1 : 0;
+  const OpenedRecord opened = {Secret::Copy(request.payload()), ToOrigins(request.origins()), /*bound=*/true};
+  const Right right = {"user_ended", AuditOutbox::Admit::kIfRoom, /*awaited=*/false};
+  ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
+  ASSIGN_OR_RETURN(const RecordRow revocation, MakeRevocation(tx, ended, token, opened, right, now));
+  *owed.mutable_revocation() = ToMetadata(revocation);
+  RETURN_IF_ERROR(live ? SaveRecord(tx, row) : Ledger::Tombstone(tx, row, now));
+  owed.set_generation(row.generation);
+  response.set_generation(row.generation);
   audit::v1::Event event = MakeEvent("vault.revocation_owed", DECISION_ALLOWED, right.rule, caller);
   SetRecord(row.id, token.version, row.generation, event);
   (*event.mutable_details())["revocations"] = "1";
