@@ -424,7 +424,7 @@ TEST_F(LinkedAccountsTest, AnotherReplicaHearsOfTheEndByTheControlStream) {
   TokenBrokerServer& broker = StartBroker();
   const std::string state = Leave(broker);
   Meanwhile([&] {
-    peers_.registry.Invalidate(registry::v1::Invalidation::SUBJECT, "corp:ada", absl::ToUnixSeconds(clock_.Now()));
+    peers_.registry.EndSubject("corp:ada", clock_.Now());
     AwaitHeard(broker);
   });
 
@@ -462,7 +462,7 @@ TEST_F(LinkedAccountsTest, AUserOfWhomSomethingElseChangesKeepsTheirLinkInFlight
   const std::string state = Leave(broker);
   Meanwhile([&] {
     peers_.registry.Invalidate(registry::v1::Invalidation::SUBJECT, "corp:ada");
-    peers_.registry.Invalidate(registry::v1::Invalidation::SUBJECT, "corp:bob", absl::ToUnixSeconds(clock_.Now()));
+    peers_.registry.EndSubject("corp:bob", clock_.Now());
     AwaitHeard(broker);
   });
   EXPECT_EQ(Return(broker, state, "octocat").status(), 302);

@@ -322,8 +322,8 @@ void TokenBrokerServer::Parts::Obey(const ControlUpdate& update) {
         break;
       case registry::v1::Invalidation::SUBJECT:
         cache->InvalidateSubject(invalidation.key());
-        if (invalidation.generation() > 0) {
-          ended_subjects->Add(invalidation.key(), absl::FromUnixSeconds(invalidation.generation()));
+        if (invalidation.has_ended_at()) {
+          ended_subjects->Add(invalidation.key(), FromTimestamp(invalidation.ended_at()));
         }
         break;
       case registry::v1::Invalidation::SECRET:
