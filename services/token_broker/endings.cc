@@ -10,12 +10,11 @@
 #include <set>
 #include <utility>
 
-#include "absl/strings/match.h"
-
 #include "common/error.h"
 #include "common/mutex.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/errors.h"
 
 namespace sallyport::token_broker {
@@ -374,7 +373,7 @@ v1::EndedConnection Endings::Describe(const ConnectionKey& key) const {
   }
   if (app != nullptr) {
     ended.set_app_slug(app->slug());
-  } else if (absl::StartsWith(ended.app_uid(), "sso:")) {
+  } else if (KindOf(ended.app_uid()) == ConnectionKind::kSignIn) {
     ended.set_app_slug(ended.app_uid());
   }
   return ended;

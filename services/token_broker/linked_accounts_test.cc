@@ -168,7 +168,7 @@ class LinkedAccountsTest : public testing::BrokerTestBase {
   size_t Waiting() {
     size_t count = 0;
     for (const auto& name : peers_.vault.Live()) {
-      count += name.kind() == "connection" && IsWaitingName(name.name()) ? size_t{1} : 0;
+      count += name.kind() == "connection" && KindOf(name.name()) == ConnectionKind::kWaiting ? size_t{1} : 0;
     }
     return count;
   }
