@@ -263,6 +263,7 @@ absl::Status Endings::Tell(const Page& page, const Passport& passport) {
     entries.push_back({KeyOf(owed.connection()), owed.generation()});
   }
   invalidations_.Connections(entries, clock_.Now());
+  std::vector<AuditLog::Entry> records;
   for (const Invalidations::Entry& ended : entries) {
     const v1::EndedConnection described = Describe(ended.key);
     AuditLog::Entry entry{.type = "link.disconnected", .subject = ended.key.subject};
@@ -272,9 +273,9 @@ absl::Status Endings::Tell(const Page& page, const Passport& passport) {
     if (!described.label().empty()) {
       entry.details.emplace_back("account", described.label());
     }
-    RETURN_IF_ERROR(audit_.Record(entry));
+    records.push_back(std::move(entry));
   }
-  return absl::OkStatus();
+  return audit_.RecordAll(records);
 }
 
 absl::StatusOr<Endings::Page> Endings::Destroy(const std::string& subject, const Passport& passport,
