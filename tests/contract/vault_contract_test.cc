@@ -284,5 +284,56 @@ TEST_F(VaultContractTest, LateAnswersAreOwedAlike) {
   EXPECT_EQ(fake_.Revocations().size(), 6U);
 }
 
+// A link that was in flight when everything of its user was ended.
+TEST_F(VaultContractTest, LinksOfBeforeAnEndAreOwedAlike) {
+  const auto put = [&](const RecordName& record, const std::string& payload, const std::string& passport = "ada") {
+    vault::v1::PutRequest request;
+    *request.mutable_record() = record;
+    request.set_payload(payload);
+    if (record.kind() == "credential") request.add_origins(kOrigins[0]);
+    if (record.kind() == "connection") request.set_expected_version(0);
+    (*request.mutable_labels())["scope"] = "read";
+    return Compare<vault::v1::PutRequest, vault::v1::PutResponse>("token_broker", passport, &Stub::Put, request);
+  };
+  const RecordName app = Records()[0];
+  const RecordName of_bob = Records()[2];
+  const RecordName credential = Records()[3];
+  put(app, "rt0");
+  vault::v1::DeleteOwnerRequest erase;
+  erase.set_owner_type(vault::v1::USER);
+  erase.set_owner_id("corp:ada");
+  Compare<vault::v1::DeleteOwnerRequest, vault::v1::DeleteOwnerResponse>("token_broker", "end_ada", &Stub::DeleteOwner,
+                                                                         erase);
+  for (const RecordName& record : {app, Records()[14]}) {
+    EXPECT_NE(put(record, "late").find("owed"), std::string::npos) << Text(record);
+    EXPECT_NE(put(record, "later", "link").find("owed"), std::string::npos) << Text(record);
+    put(record, "");
+  }
+  EXPECT_EQ(put(credential, "key", "link"), "PERMISSION_DENIED user_ended");
+  EXPECT_EQ(put(of_bob, "of bob", "bob").substr(0, 2), "OK");
+  EXPECT_EQ(fake_.Revocations().size(), 5U);
+
+  const std::string before = passports_.at("ada");
+  clock_.Advance(absl::Seconds(1));
+  SignAgain();
+  EXPECT_EQ(put(app, "of a new sign-in").find("owed"), std::string::npos);
+  passports_["before"] = before;
+  EXPECT_NE(put(app, "late after all", "before").find("owed"), std::string::npos);
+  vault::v1::GetRequest get;
+  *get.mutable_record() = app;
+  EXPECT_NE((Compare<vault::v1::GetRequest, vault::v1::GetResponse>("token_broker", "ada", &Stub::Get, get))
+                .find("of a new sign-in"),
+            std::string::npos);
+  vault::v1::ListDueRequest due;
+  due.add_kinds("revocation");
+  Compare<vault::v1::ListDueRequest, vault::v1::ListDueResponse>(
+      "token_broker", "none", &Stub::ListDue, due, nullptr, [](auto& fake, auto& real) {
+        for (auto* response : {&fake, &real}) {  // They are due since the same moment.
+          std::sort(response->mutable_records()->begin(), response->mutable_records()->end(),
+                    [](const auto& a, const auto& b) { return Text(a.record()) < Text(b.record()); });
+        }
+      });
+}
+
 }  // namespace
 }  // namespace sallyport::vault_contract
