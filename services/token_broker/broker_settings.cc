@@ -39,7 +39,7 @@ absl::Status CheckRedisAddress(const std::string& address) {
 absl::Status ValidateRedis(const config::v1::TokenBrokerConfig::Redis& redis) {
   std::vector<absl::Status> checks = {CheckRedisAddress(redis.address())};
   if (redis.has_timeout() && FromProtoDuration(redis.timeout()) <= absl::ZeroDuration()) {
-    checks.push_back(InvalidField("redis.timeout", "must be more than nothing"));
+    checks.push_back(InvalidField("redis.timeout", "must be greater than 0"));
   }
   if (!redis.username().empty() && redis.password_file().empty()) {
     checks.push_back(InvalidField("redis.passwordFile", "is required with a username"));
