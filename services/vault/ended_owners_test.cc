@@ -87,6 +87,19 @@ TEST_P(EndedOwnersTest, LinkOfANewSignInStays) {
   EXPECT_EQ(Read("app_1", "corp:bob"), "of bob");
 }
 
+// Its payload may be the tokens of the link that is there.
+TEST_P(EndedOwnersTest, AnotherVersionOfALinkIsRefusedAndNotOwed) {
+  End(100);
+  ASSERT_THAT(harness_->Put(IssuedAt(101), Connection(), "of a new sign-in"), IsOk());
+  v1::PutRequest put;
+  *put.mutable_record() = Connection();
+  put.set_payload("of a new sign-in");
+  put.set_keep_generation(true);
+  EXPECT_EQ(ReasonOf(harness_->vault->Put(IssuedAt(100), put).status()), "user_ended");
+  EXPECT_TRUE(Revocations().empty());
+  EXPECT_EQ(Read(), "of a new sign-in");
+}
+
 TEST_P(EndedOwnersTest, CredentialOfBeforeIsRefused) {
   End(100);
   v1::PutRequest put;

@@ -186,7 +186,8 @@ absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const Rec
   }
   ASSIGN_OR_RETURN(const bool of_before, IsOfBeforeEnd(tx, id.owner, caller.passport));
   if (of_before) {
-    return id.kind == "connection" ? OweUnstored(tx, caller, row, request, response) : error::UserEnded();
+    const bool is_link = id.kind == "connection" && !request.keep_generation();
+    return is_link ? OweUnstored(tx, caller, row, request, response) : error::UserEnded();
   }
   if (request.has_expected_version() && request.expected_version() != row.head) {
     return error::VersionConflict();

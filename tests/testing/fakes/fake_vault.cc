@@ -236,8 +236,10 @@ absl::StatusOr<vault::v1::PutResponse> FakeVault::Put(const Caller& caller, cons
   RETURN_IF_ERROR(CheckAccess(caller, Operation::kPut, name));
   ASSIGN_OR_RETURN(const bool of_before, IsOfBeforeEnd(caller, name));
   if (of_before) {
-    return name.kind() == "connection" ? absl::StatusOr<vault::v1::PutResponse>(OweUnstored(name, request))
-                                       : Denied("everything of this user was ended", "user_ended");
+    if (name.kind() != "connection" || request.keep_generation()) {
+      return Denied("everything of this user was ended", "user_ended");
+    }
+    return OweUnstored(name, request);
   }
   Row* live = FindLive(name);
   const int64_t head = live == nullptr ? 0 : live->head;
