@@ -167,7 +167,7 @@ class LinkedAccountsTestBase : public BrokerTestBase {
     return count;
   }
 
-  FakeClock clock_for_all_{absl::Now()};
+  FakeClock clock_for_all_{absl::FromUnixSeconds(1'700'000'000)};
   Mutex mu_;
   std::function<void()> meanwhile_ ABSL_GUARDED_BY(mu_);
   int user_status_ ABSL_GUARDED_BY(mu_) = 200;
