@@ -449,32 +449,30 @@ uint64_t AuditSegments::last_sequence() const {
 }
 
 absl::Status AuditSegments::Append(audit::v1::Event event) {
-  State& state = *state_;
-  event.set_source(state.options.source);
-  event.set_boot(state.boot);
-  if (!event.has_at()) {
-    *event.mutable_at() = ToTimestamp(state.clock->Now());
+  std::vector<audit::v1::Event> one;
+  one.push_back(std::move(event));
+  return AppendAll(one);
+}
+
+absl::Status AuditSegments::AppendAll(const std::vector<audit::v1::Event>& events) {
+  if (events.empty()) {
+    return absl::OkStatus();
   }
+  State& state = *state_;
   uint64_t ticket = 0;
   {
     MutexLock lock(state.mu);
     RETURN_IF_ERROR(state.Admit());
-    event.set_sequence(state.last + 1);
-    state.buffer.clear();
     std::string next_chain = state.chain;
-    const std::string bytes = event.SerializeAsString();
-    if (bytes.size() > audit_format::kMaxEventBytes) {
-      return absl::InvalidArgumentError("the audit event is larger than 64 KiB");
-    }
-    state.Frame(bytes, &next_chain);
-    RETURN_IF_ERROR(state.WriteBuffer(std::move(next_chain), event.sequence()));
+    RETURN_IF_ERROR(state.FrameNumbered(events, &next_chain));
+    RETURN_IF_ERROR(state.WriteBuffer(std::move(next_chain), state.last + events.size()));
     ticket = state.write_ticket;
     if (state.deferring.load(std::memory_order_relaxed)) {
-      state.needed().fetch_add(1, std::memory_order_relaxed);
+      state.needed().fetch_add(events.size(), std::memory_order_relaxed);
     }
   }
   RETURN_IF_ERROR(state.AwaitSync(ticket));
-  state.written.Increment();
+  state.written.Increment(static_cast<double>(events.size()));
   return absl::OkStatus();
 }
 

@@ -51,6 +51,8 @@ class AuditSegments {
   // (fdatasync; concurrent callers share one). UNAVAILABLE if it could not be written, RESOURCE_EXHAUSTED over
   // max_bytes; then the decision it records must not be carried out.
   absl::Status Append(audit::v1::Event event);
+  // The same of several, in their order, with one sync: all of them are written, or none.
+  absl::Status AppendAll(const std::vector<audit::v1::Event>& events);
 
   // Deferred mode, beside the synced one. TakeOn counts an event that WriteTaken will write soon: should the process
   // die before, it is recorded as lost. Never waits for the disk.

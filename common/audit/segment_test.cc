@@ -105,6 +105,24 @@ TEST_F(AuditSegmentTest, NumbersStampsAndKeepsEvents) {
   EXPECT_EQ(segments->last_sequence(), 2U);
 }
 
+TEST_F(AuditSegmentTest, EventsAppendedTogetherAreAllWrittenOrNone) {
+  auto segments = Open();
+  ASSERT_THAT(segments->AppendAll({Named("one"), Named("two"), Named("three")}), IsOk());
+  ASSERT_THAT(segments->AppendAll({}), IsOk());
+  Event large = Named("large");
+  large.set_rule(std::string(65 * 1024, 'x'));
+  EXPECT_THAT(segments->AppendAll({Named("four"), large, Named("five")}), StatusIs(absl::StatusCode::kInvalidArgument));
+  ASSERT_THAT(segments->Append(Named("six")), IsOk());
+
+  const std::vector<Event> events = Events();
+
+  ASSERT_EQ(events.size(), 4U);
+  for (size_t i = 0; i < events.size(); ++i) EXPECT_EQ(events[i].sequence(), i + 1);
+  EXPECT_EQ(events[2].type(), "three");
+  EXPECT_EQ(events[3].type(), "six");
+  EXPECT_EQ(events[2].at().seconds(), absl::ToUnixSeconds(clock_.Now()));
+}
+
 TEST_F(AuditSegmentTest, ConcurrentAppendsLeaveNoGap) {
   auto segments = Open();
   std::vector<std::thread> threads;

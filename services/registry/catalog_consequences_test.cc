@@ -219,9 +219,8 @@ TEST_P(ConsequencesTest, WhatIsDeletedIsMissedByThoseWhoUseIt) {
   ASSERT_THAT(catalog_->Delete<v1::McpServer>("gh", 0, admin_), IsOk());
   ASSERT_OK_AND_ASSIGN(const Consequences app, catalog_->Delete<v1::App>("github", 0, admin_, true));
   EXPECT_THAT(Texts(app),
-              ElementsAre("3 users have connected GitHub: their accounts are disconnected, and so are those "
-                          "they have under labels; they cannot be revoked at the provider, for the app "
-                          "has no revocationUrl and no issuer"));
+              ElementsAre("3 users have connected GitHub: all of their accounts are disconnected; they cannot be "
+                          "revoked at the provider, because the app has no revocationUrl and no issuer"));
   EXPECT_EQ(Stored().apps_size(), 2);
 }
 
@@ -231,8 +230,7 @@ TEST_P(ConsequencesTest, DeletingAnAppSaysHowManyAccountsAreRevoked) {
   Link("okta:ada", "github", "");
   Link("okta:bob", "github", "");
   const char* const text =
-      "2 users have connected GitHub: their accounts are disconnected and revoked at the provider, and so are those "
-      "they have under labels";
+      "2 users have connected GitHub: all of their accounts are disconnected and revoked at the provider";
   ASSERT_OK_AND_ASSIGN(const Consequences previewed, catalog_->Delete<v1::App>("github", 0, admin_, true));
   ASSERT_THAT(Texts(previewed), ElementsAre(text));
   EXPECT_EQ(previewed[0].users().number(), 2);
@@ -244,6 +242,17 @@ TEST_P(ConsequencesTest, DeletingAnAppSaysHowManyAccountsAreRevoked) {
   Link("okta:ada", "github", "");
   ASSERT_OK_AND_ASSIGN(const Consequences issuer, catalog_->Delete<v1::App>("github", 0, admin_, true));
   EXPECT_THAT(Texts(issuer), ElementsAre(HasSubstr("and revoked at the provider")));
+}
+
+TEST_P(ConsequencesTest, WhoHasAccountsUnderLabelsOnlyIsCountedWhereEveryAccountIsConcerned) {
+  SetUpUsers();
+  Keep("okta:ada", "connection", absl::StrCat(UidOf("github"), "/work"), {});
+  Keep("okta:eve", "connection", absl::StrCat(UidOf("github"), "/home"), {});
+  Keep("okta:eve", "connection", absl::StrCat(UidOf("github"), "/work"), {});
+  ASSERT_THAT(catalog_->Delete<v1::McpServer>("gh", 0, admin_), IsOk());
+  ASSERT_OK_AND_ASSIGN(const Consequences deleted, catalog_->Delete<v1::App>("github", 0, admin_, true));
+  ASSERT_EQ(deleted.size(), 1);
+  EXPECT_EQ(deleted[0].users().number(), 4) << deleted[0].message();
 }
 
 TEST_P(ConsequencesTest, AnotherAccountIsConnectedByThoseWhoHaveItUnderAnotherLabel) {

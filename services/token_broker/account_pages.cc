@@ -49,9 +49,11 @@ std::string AccountPages::ConfirmUrl(const registry::v1::McpServer& server, cons
                                      const Passport& passport) const {
   std::string url = absl::StrCat("/connect/", server.slug(), "/confirm",
                                  Query(server, outcome.account, outcome.txn, outcome.return_to));
-  // The server's policy need not allow what the platform's configuration did.
-  if (!outcome.platform.empty() && !outcome.return_to.empty()) {
-    absl::StrAppend(&url, "&back=", PercentEncode(forms_.SignedWayBack(passport, outcome.return_to)));
+  // The server's policy need not allow what the platform's configuration did. Without a way back, too: the server's
+  // page is no remedy for a platform's link.
+  if (!outcome.platform.empty()) {
+    absl::StrAppend(&url, url.find('?') == std::string::npos ? "?" : "&",
+                    "back=", PercentEncode(forms_.SignedWayBack(passport, outcome.return_to)));
   }
   return url;
 }
@@ -71,7 +73,9 @@ std::string AccountPages::DoneUrl(const registry::v1::McpServer& server, const s
 
 page::Html AccountPages::Onward(const PageVisit& visit) const {
   if (forms_.IsSignedWayBack(visit)) {
-    return page::ButtonLink(visit.return_to, "Back to where you came from");
+    // The server's page would connect another account, other scopes, or nothing: only the platform makes such links.
+    return visit.return_to.empty() ? page::Lead("Begin again where you came from.")
+                                   : page::ButtonLink(visit.return_to, "Back to where you came from");
   }
   page::Html next =
       page::ButtonLink(ConnectUrl(*visit.server, visit.account, visit.txn, visit.return_to), "Connect again");
@@ -86,7 +90,7 @@ WebResponse AccountPages::NotFound(const PageVisit& visit, const absl::Status& s
                    Onward(visit));
   }
   Log(LogLevel::kWarning, "account_not_confirmed", {{"app", visit.app->slug()}, {"status", status}});
-  return NotNow(forms_.host(), BackLink(visit.txn));
+  return NotNow(forms_.host(), forms_.IsSignedWayBack(visit) ? BackToPlatform(visit.return_to) : BackLink(visit.txn));
 }
 
 WebResponse AccountPages::Show(const PageVisit& visit) const {
@@ -126,10 +130,12 @@ WebResponse AccountPages::Answer(const PageVisit& visit) const {
   }
   const std::string answer = visit.Field("answer");
   if (!forms_.IsOurs(visit, PurposeOf(visit, *shown)) || (answer != "yes" && answer != "no")) {
-    const std::string again = absl::StrCat("/connect/", visit.server->slug(), "/confirm",
-                                           Query(*visit.server, visit.account, visit.txn, visit.return_to));
-    const std::string back = visit.Field("back");
-    return FormTooOld(forms_.host(), back.empty() ? again : absl::StrCat(again, "&back=", PercentEncode(back)));
+    std::string again = absl::StrCat("/connect/", visit.server->slug(), "/confirm",
+                                     Query(*visit.server, visit.account, visit.txn, visit.return_to));
+    if (const std::string back = visit.Field("back"); !back.empty()) {
+      absl::StrAppend(&again, again.find('?') == std::string::npos ? "?" : "&", "back=", PercentEncode(back));
+    }
+    return FormTooOld(forms_.host(), again);
   }
   Linker::Choice choice{.app = visit.app, .server = visit.server, .account = visit.account};
   choice.client_address = visit.request->client_address();
@@ -150,9 +156,10 @@ WebResponse AccountPages::Answer(const PageVisit& visit) const {
     return Message(200, forms_.host(), absl::StrCat(Or(shown->account_name, "The account"), " was not connected"),
                    absl::StrCat("Nothing was changed. What ", app, " gave for it is being revoked."), Onward(visit));
   }
+  const std::string done = DoneUrl(*visit.server, visit.account);
   const std::string target =
       forms_.IsSignedWayBack(visit)
-          ? visit.return_to
+          ? (visit.return_to.empty() ? done : visit.return_to)
           : progress_.NextOf(visit, *visit.server, visit.txn, visit.return_to, DoneQuery(*visit.server, visit.account));
   return web::HtmlResponse(
       200, page::RenderContinue(absl::StrCat(app, " is connected"),

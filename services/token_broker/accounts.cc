@@ -18,6 +18,7 @@
 #include "common/text/hex.h"
 #include "services/token_broker/connectables.h"
 #include "services/token_broker/connection.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/consent.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/link_scopes.h"
@@ -240,7 +241,7 @@ absl::StatusOr<v1::ListConnectionsResponse> Accounts::List(const Passport& passp
   for (const vault::v1::RecordMetadata& metadata : records.records()) {
     const std::string& name = metadata.record().name();
     const std::string state = StateName(metadata);
-    if (absl::StartsWith(name, "sso:") || IsWaitingName(name) || state == "revoked") {
+    if (KindOf(name) != ConnectionKind::kAccount || state == "revoked") {
       continue;
     }
     const registry::v1::App* app = snapshot->AppByUid(AppUidOf(name));
@@ -264,7 +265,7 @@ absl::Status Accounts::AddOwed(const RegistrySnapshot& snapshot, const std::stri
   std::set<std::string> listed;
   for (const vault::v1::RecordMetadata& metadata : owed) {
     const ConnectionKey key = ConnectionOf(metadata);
-    const bool linked = !absl::StartsWith(key.connection, "sso:") && !IsWaitingName(key.connection);
+    const bool linked = KindOf(key.connection) == ConnectionKind::kAccount;
     // Of several of one connection the oldest, which comes first.
     if (key.subject != subject || !linked || !listed.insert(key.connection).second) {
       continue;

@@ -32,13 +32,21 @@ absl::Status NotRecorded() {
                         absl::Seconds(1));
 }
 
-absl::Status AuditLog::Record(const Entry& entry) const {
-  if (segments_ == nullptr) {
+absl::Status AuditLog::Record(const Entry& entry) const { return RecordAll({entry}); }
+
+absl::Status AuditLog::RecordAll(const std::vector<Entry>& entries) const {
+  if (segments_ == nullptr || entries.empty()) {
     return absl::OkStatus();
   }
-  const absl::Status status = segments_->Append(EventOf(entry));
+  std::vector<audit::v1::Event> events;
+  events.reserve(entries.size());
+  for (const Entry& entry : entries) {
+    events.push_back(EventOf(entry));
+  }
+  const absl::Status status = segments_->AppendAll(events);
   if (!status.ok()) {
-    Log(LogLevel::kError, "audit_write_failed", {{"type", entry.type}, {"status", status}});
+    Log(LogLevel::kError, "audit_write_failed",
+        {{"type", entries.front().type}, {"events", entries.size()}, {"status", status}});
     return NotRecorded();
   }
   return absl::OkStatus();

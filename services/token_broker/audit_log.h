@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -32,6 +33,8 @@ class AuditLog {
 
   // UNAVAILABLE with retry_after if it could not be written: then what it records must not happen, or not be answered.
   absl::Status Record(const Entry& entry) const;
+  // The same of several, with one sync: all of them or none.
+  absl::Status RecordAll(const std::vector<Entry>& entries) const;
 
  private:
   AuditSegments* const segments_;

@@ -3,6 +3,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 #include "common/error.h"
 #include "common/text/label.h"
@@ -11,6 +12,7 @@ namespace sallyport::token_broker {
 namespace {
 
 constexpr char kWaiting[] = "~";
+constexpr absl::string_view kSignIn = "sso:";
 
 }  // namespace
 
@@ -22,6 +24,10 @@ std::string WaitingName(absl::string_view app_uid, absl::string_view label) {
   return absl::StrCat(app_uid, "/", kWaiting, label);
 }
 
+std::string SignInName(absl::string_view connector) { return absl::StrCat(kSignIn, connector); }
+
+std::string ConnectorIn(absl::string_view sign_in) { return std::string(absl::StripPrefix(sign_in, kSignIn)); }
+
 std::string AppUidOf(const std::string& connection) { return connection.substr(0, connection.find('/')); }
 
 std::string AccountLabelOf(const std::string& connection) {
@@ -29,9 +35,14 @@ std::string AccountLabelOf(const std::string& connection) {
   return slash == std::string::npos ? "" : connection.substr(slash + 1);
 }
 
-bool IsWaitingName(absl::string_view connection) {
+ConnectionKind KindOf(absl::string_view connection) {
+  if (absl::StartsWith(connection, kSignIn)) {
+    return ConnectionKind::kSignIn;
+  }
   const size_t slash = connection.find('/');
-  return slash != absl::string_view::npos && absl::StartsWith(connection.substr(slash + 1), kWaiting);
+  return slash != absl::string_view::npos && absl::StartsWith(connection.substr(slash + 1), kWaiting)
+             ? ConnectionKind::kWaiting
+             : ConnectionKind::kAccount;
 }
 
 absl::Status CheckAccountLabel(absl::string_view field, absl::string_view label) {

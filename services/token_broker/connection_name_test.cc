@@ -19,18 +19,27 @@ TEST(ConnectionName, HoldsAppAndLabel) {
                                          std::tuple("sso:corp", "sso:corp", "")}) {
     EXPECT_EQ(AppUidOf(name), app);
     EXPECT_EQ(AccountLabelOf(name), label);
-    EXPECT_FALSE(IsWaitingName(name));
   }
 }
 
 TEST(ConnectionName, WhatWaitsIsNamedAsNoLabelCanBe) {
   for (const char* label : {"", "work"}) {
     const std::string name = WaitingName("app_1", label);
-    EXPECT_TRUE(IsWaitingName(name)) << name;
+    EXPECT_EQ(KindOf(name), ConnectionKind::kWaiting) << name;
     EXPECT_EQ(AppUidOf(name), "app_1");
     EXPECT_THAT(CheckAccountLabel("label", AccountLabelOf(name)), StatusIs(absl::StatusCode::kInvalidArgument));
   }
   EXPECT_NE(WaitingName("app_1", ""), WaitingName("app_1", "work"));
+}
+
+TEST(ConnectionName, TellsItsKind) {
+  for (const char* name : {"app_1", "app_1/work", "app_1/sso:corp", "app_sso:"}) {
+    EXPECT_EQ(KindOf(name), ConnectionKind::kAccount) << name;
+  }
+  EXPECT_EQ(KindOf("sso:corp"), ConnectionKind::kSignIn);
+  EXPECT_EQ(SignInName("corp"), "sso:corp");
+  EXPECT_EQ(ConnectorIn("sso:corp"), "corp");
+  EXPECT_EQ(ConnectorIn("sso:sso:"), "sso:");
 }
 
 TEST(ConnectionName, LabelIsEmptyOrOne) {

@@ -4,10 +4,9 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
-
 #include "common/error.h"
 #include "common/json_log.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/jwt_expiry.h"
 #include "services/token_broker/provider_binding.h"
@@ -51,8 +50,8 @@ Connections::Connections(VaultClient& vault, TokenCache& cache, Refresher& refre
 
 Refresher::ProviderSource Connections::SourceFor(const std::string& connection) const {
   return [this, connection]() -> absl::StatusOr<Provider> {
-    if (absl::StartsWith(connection, "sso:")) {
-      return providers_.ForConnector(connection.substr(4));
+    if (KindOf(connection) == ConnectionKind::kSignIn) {
+      return providers_.ForConnector(ConnectorIn(connection));
     }
     const std::shared_ptr<const RegistrySnapshot> snapshot = control_ == nullptr ? nullptr : control_->snapshot();
     const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(AppUidOf(connection));
@@ -85,7 +84,7 @@ SharedConnection Connections::InMemory(const Need& need) const {
 bool Connections::IsCacheable(const Need& need) {
   // Sign-in tokens are written by authn, and ID tokens are not in the shared cache: both are read where they are
   // written.
-  return !need.id_token && !absl::StartsWith(need.key.connection, "sso:");
+  return !need.id_token && KindOf(need.key.connection) != ConnectionKind::kSignIn;
 }
 
 bool Connections::TryCurrent(const Need& need, std::function<void(SharedConnection)> done) {

@@ -13,6 +13,7 @@
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "common/text/base64url.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/provider_trouble.h"
 
 namespace sallyport::token_broker {
@@ -39,7 +40,7 @@ bool ExchangesSignIns(const registry::v1::McpServer& server) {
 
 std::string ConnectorOf(absl::string_view subject) { return std::string(subject.substr(0, subject.find(':'))); }
 
-std::string ConsentUid(absl::string_view subject) { return absl::StrCat("sso:", ConnectorOf(subject)); }
+std::string ConsentUid(absl::string_view subject) { return SignInName(ConnectorOf(subject)); }
 
 bool IsConsentOf(const registry::v1::McpServer& server, const Passport& passport, absl::string_view uid) {
   return uid == ConsentUid(passport.subject) && !passport.session_id.empty() && ExchangesSignIns(server);

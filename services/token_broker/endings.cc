@@ -10,12 +10,11 @@
 #include <set>
 #include <utility>
 
-#include "absl/strings/match.h"
-
 #include "common/error.h"
 #include "common/mutex.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/errors.h"
 
 namespace sallyport::token_broker {
@@ -264,6 +263,7 @@ absl::Status Endings::Tell(const Page& page, const Passport& passport) {
     entries.push_back({KeyOf(owed.connection()), owed.generation()});
   }
   invalidations_.Connections(entries, clock_.Now());
+  std::vector<AuditLog::Entry> records;
   for (const Invalidations::Entry& ended : entries) {
     const v1::EndedConnection described = Describe(ended.key);
     AuditLog::Entry entry{.type = "link.disconnected", .subject = ended.key.subject};
@@ -273,9 +273,9 @@ absl::Status Endings::Tell(const Page& page, const Passport& passport) {
     if (!described.label().empty()) {
       entry.details.emplace_back("account", described.label());
     }
-    RETURN_IF_ERROR(audit_.Record(entry));
+    records.push_back(std::move(entry));
   }
-  return absl::OkStatus();
+  return audit_.RecordAll(records);
 }
 
 absl::StatusOr<Endings::Page> Endings::Destroy(const std::string& subject, const Passport& passport,
@@ -374,7 +374,7 @@ v1::EndedConnection Endings::Describe(const ConnectionKey& key) const {
   }
   if (app != nullptr) {
     ended.set_app_slug(app->slug());
-  } else if (absl::StartsWith(ended.app_uid(), "sso:")) {
+  } else if (KindOf(ended.app_uid()) == ConnectionKind::kSignIn) {
     ended.set_app_slug(ended.app_uid());
   }
   return ended;

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "common/proto_time.h"
 #include "sallyport/token_broker/v1/endings.grpc.pb.h"
 #include "services/token_broker/testing/background_test_base.h"
 #include "services/token_broker/testing/failing_vault_client.h"
@@ -253,7 +254,8 @@ TEST_F(EndingsTest, EveryReplicaHearsWhenEverythingOfAUserEnds) {
   ASSERT_FALSE(invalidations.empty());
   EXPECT_EQ(invalidations[0].kind(), registry::v1::Invalidation::SUBJECT);
   EXPECT_EQ(invalidations[0].key(), "corp:ada");
-  EXPECT_EQ(invalidations[0].generation(), absl::ToUnixSeconds(clock_.Now()));
+  EXPECT_EQ(FromTimestamp(invalidations[0].ended_at()), clock_.Now());
+  EXPECT_EQ(invalidations[0].generation(), 0);
   Passport before = CallPassport();
   before.issued_at = clock_.Now();
   EXPECT_TRUE(ended_subjects_.Include(before));

@@ -48,7 +48,7 @@ bool Invalidations::Ended(const std::string& subject, absl::Time at, absl::Time 
   registry::v1::Invalidation* invalidation = request.add_invalidations();
   invalidation->set_kind(registry::v1::Invalidation::SUBJECT);
   invalidation->set_key(subject);
-  invalidation->set_generation(absl::ToUnixSeconds(at));
+  *invalidation->mutable_ended_at() = ToTimestamp(at);
   *invalidation->mutable_at() = ToTimestamp(now);
   return PublishFirst(request);
 }

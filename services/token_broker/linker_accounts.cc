@@ -216,6 +216,15 @@ absl::Status Linker::Store(const Given& given, std::optional<int64_t> expected_v
     *put.mutable_next_at() = ToTimestamp(now + due_in);
   }
   const absl::StatusOr<vault::v1::PutResponse> stored = vault_.Put(put, passport.jwt);
+  if (stored.ok() && stored->has_owed()) {
+    // The vault knew before this process that everything of theirs had ended, and has stored nothing.
+    revoker_.Revoke(stored->owed().revocation());
+    AuditLog::Entry ended = EntryOf(given, "link.disconnected", passport);
+    ended.rule = "user_ended";
+    ended.credentials = {UseOf(given.key.connection, stored->generation(), 0)};
+    audit_.Record(ended).IgnoreError();  // It has ended; that the record is missing is logged where it is written.
+    return error::PassportMismatch();
+  }
   if (ended_.Include(passport) && !absl::IsAborted(stored.status())) {
     // Whatever ended everything of theirs may have been over by then. Also if it only may be stored.
     Undo(given, "user_ended", passport);

@@ -27,8 +27,8 @@ class PageForms {
   // Sent from a page of ours that was shown to this session for `purpose`, not more than an hour ago.
   bool IsOurs(const PageVisit& visit, absl::string_view purpose) const;
 
-  // Proof, as field `back`, that a platform's configuration allowed `return_to` when the link was made: for a page that
-  // this session is led to in between. Empty while the key cannot be read.
+  // Proof, as field `back`, that a platform made the link, and that its configuration allowed `return_to` (empty: it
+  // gave none): for a page that this session is led to in between. Empty while the key cannot be read.
   std::string SignedWayBack(const Passport& passport, const std::string& return_to) const;
   bool IsSignedWayBack(const PageVisit& visit) const;
 

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/provider_binding.h"
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/http/url.h"
+#include "services/token_broker/connection_name.h"
 
 namespace sallyport::token_broker {
 namespace {
 
 bool IsSignIn(const Provenance& provenance, const Provider& provider) {
-  return provenance.token_origin().empty() && absl::StartsWith(provider.connection, "sso:");
+  return provenance.token_origin().empty() && KindOf(provider.connection) == ConnectionKind::kSignIn;
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "common/metrics.h"
 #include "common/rpc/server.h"
 #include "common/status_macros.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/provider_binding.h"
 #include "services/token_broker/provider_trouble.h"
@@ -285,7 +286,7 @@ absl::StatusOr<Provider> Providers::ForConnector(const std::string& id) {
     return FromGrpcStatus(status);
   }
   Provider provider;
-  provider.connection = absl::StrCat("sso:", id);
+  provider.connection = SignInName(id);
   provider.issuer = connector.issuer();
   provider.token_url = connector.token_endpoint();
   provider.revocation_url = connector.revocation_endpoint();

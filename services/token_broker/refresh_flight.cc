@@ -46,6 +46,8 @@ RefreshFlight::Next RefreshFlight::Step() {
       return Reread();
     case Phase::kRevokeStray:
       return RevokeStray();
+    case Phase::kOweStray:
+      return OweStray();
     case Phase::kDone:
       break;
   }

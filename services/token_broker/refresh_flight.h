@@ -110,7 +110,7 @@ class RefreshFlight {
     bool marked = false;         // Marked as needing the user.
     bool further = false;        // Brought the further token that was wished for.
     bool stray_revoked = false;  // The answer belonged to a former link and was revoked at the provider.
-    bool stray_owed = false;     // The connection had ended, and the answer became a revocation that is owed.
+    bool stray_owed = false;     // The connection had ended or was linked again, and the answer's revocation is owed.
     std::string failure;         // Provider's error code or a word of ours; empty if none.
     std::string provider_error;  // The provider's own error code, where `failure` says what was concluded from it.
   };
@@ -138,6 +138,7 @@ class RefreshFlight {
     kRecheck,      // invalid_grant: give the lease back and look again before anybody is disconnected.
     kReread,       // The vault refused the answer: find out why.
     kRevokeStray,  // The answer belongs to a former link.
+    kOweStray,     // The same, and what is linked now is not known: the vault keeps it to be revoked.
     kDone,
   };
 
@@ -151,6 +152,8 @@ class RefreshFlight {
   Next Recheck();
   Next Reread();
   Next RevokeStray();
+  Next OweStray();
+  Next GiveUpStray();
   // The answer belongs to a former link: revoked, unless the link that is there now works with that very token, as with
   // a provider that does not rotate. `payload` is that link's; empty: there is none.
   Next EndStray(const std::string& payload);
@@ -184,6 +187,7 @@ class RefreshFlight {
   // The error ends the grant, if a second look finds nothing better.
   bool EndsGrant(const ProviderError& error);
   bool BestSide(v1::TokenSet* tokens) const;
+  vault::v1::PutRequest RequestToStore(const v1::TokenSet& tokens, bool forced, absl::Time now) const;
   absl::StatusOr<vault::v1::PutResponse> Store(const v1::TokenSet& tokens, bool forced, absl::Time now);
   SharedConnection ViewOfStored(const v1::TokenSet& tokens, const vault::v1::PutResponse& stored) const;
   absl::Duration Backoff(const ProviderError& error) const;

@@ -12,15 +12,15 @@
 namespace sallyport::token_broker {
 namespace {
 
-// How often a passport that counts is waited for, half a minute in all, before a token of a former link is let go
-// unrevoked.
+// How often a passport that counts is waited for, half a minute in all, before a token of a former link is left to the
+// vault.
 constexpr int kMaxRefusals = 12;
 // How often a provider is asked to revoke it, over about a minute.
 constexpr int kMaxRevocations = 6;
 
 }  // namespace
 
-absl::StatusOr<vault::v1::PutResponse> RefreshFlight::Store(const v1::TokenSet& tokens, bool forced, absl::Time now) {
+vault::v1::PutRequest RefreshFlight::RequestToStore(const v1::TokenSet& tokens, bool forced, absl::Time now) const {
   vault::v1::PutRequest request;
   *request.mutable_record() = ConnectionRecord(key_.subject, key_.connection);
   request.set_lease(lease_.id());
@@ -43,7 +43,11 @@ absl::StatusOr<vault::v1::PutResponse> RefreshFlight::Store(const v1::TokenSet& 
   if (!tokens.refresh_token().empty()) {
     *request.mutable_next_at() = ToTimestamp(now + options_.idle_refresh);
   }
-  return vault_.Put(request, "");
+  return request;
+}
+
+absl::StatusOr<vault::v1::PutResponse> RefreshFlight::Store(const v1::TokenSet& tokens, bool forced, absl::Time now) {
+  return vault_.Put(RequestToStore(tokens, forced, now), "");
 }
 
 SharedConnection RefreshFlight::ViewOfStored(const v1::TokenSet& tokens, const vault::v1::PutResponse& stored) const {
@@ -106,9 +110,9 @@ RefreshFlight::Next RefreshFlight::Reread() {
   if (!record.ok()) {
     const bool away = absl::IsUnavailable(record.status()) || absl::IsDeadlineExceeded(record.status());
     if (former_link_ && !away && ++refusals_ >= kMaxRefusals) {
-      // What is linked now is not known, and may be what would be revoked.
-      report_.failure = "stray_not_revoked";
-      return Finish(Unavailable("the connection was linked anew", absl::Seconds(1)));
+      // What is linked now is not known. With a provider that does not rotate it may work with the refresh token that
+      // this flight began with; one that came with the answer is this grant's alone.
+      return answer_.refresh_token() == head_.refresh_token() ? GiveUpStray() : Then(Phase::kOweStray);
     }
     return Then(Phase::kReread, Doubling(absl::Milliseconds(50), store_attempts_++, kMaxStoreWait));
   }
@@ -164,8 +168,30 @@ RefreshFlight::Next RefreshFlight::RevokeStray() {
   return LeaveStray();
 }
 
+RefreshFlight::Next RefreshFlight::OweStray() {
+  vault::v1::PutRequest request = RequestToStore(answer_, /*forced=*/false, clock_.Now());
+  request.set_owe_if_linked_again(true);
+  const absl::StatusOr<vault::v1::PutResponse> owed = vault_.Put(request, "");
+  const bool refused = absl::IsNotFound(owed.status()) || absl::IsInvalidArgument(owed.status()) ||
+                       absl::IsPermissionDenied(owed.status()) || ReasonOf(owed.status()) == "lease_unknown";
+  if (refused) {
+    return GiveUpStray();
+  }
+  if (!owed.ok()) {
+    return Then(Phase::kOweStray, Doubling(absl::Milliseconds(50), store_attempts_++, kMaxStoreWait));
+  }
+  report_.stray_owed = true;
+  return Finish(Unavailable("the connection was linked again", absl::Seconds(1)));
+}
+
+RefreshFlight::Next RefreshFlight::GiveUpStray() {
+  report_.failure = "stray_not_revoked";
+  return Finish(Unavailable("the connection was linked again", absl::Seconds(1)));
+}
+
 bool RefreshFlight::holds_answer() const {
-  return phase_ == Phase::kCommit || phase_ == Phase::kReread || phase_ == Phase::kRevokeStray || resubmit_;
+  return phase_ == Phase::kCommit || phase_ == Phase::kReread || phase_ == Phase::kRevokeStray ||
+         phase_ == Phase::kOweStray || resubmit_;
 }
 
 std::string RefreshFlight::held_refresh_token() const { return holds_answer() ? answer_.refresh_token() : ""; }

@@ -90,11 +90,34 @@ class RefreshFlightTest : public ::testing::Test {
     if (!bound_to.empty()) (*request.mutable_labels())[kBoundTo] = bound_to;
     ASSERT_TRUE(vault_.Put(request, passport).ok());
   }
-  std::unique_ptr<RefreshFlight> Flight(RefreshWish wish = {}, const std::string& connection = "app_1") {
+  void MakeDue() {
+    vault::v1::AcquireLeaseRequest acquire;
+    *acquire.mutable_record() = Record();
+    acquire.mutable_ttl()->set_seconds(30);
+    const auto held = vault_.AcquireLease(acquire, kPassport);
+    ASSERT_TRUE(held.ok() && held->has_lease());
+    vault::v1::PutStatusRequest status;
+    *status.mutable_record() = Record();
+    status.set_lease(held->lease().id());
+    *status.mutable_next_at() = ToTimestamp(clock_.Now());
+    ASSERT_TRUE(vault_.PutStatus(status).ok());
+  }
+  // Refresh tokens whose revocation is owed.
+  std::vector<std::string> Owed() {
+    std::vector<std::string> owed;
+    for (const auto& revocation : vault_.Revocations()) {
+      v1::TokenSet tokens;
+      EXPECT_TRUE(tokens.ParseFromString(vault_.Head(revocation.record())));
+      owed.push_back(tokens.refresh_token());
+    }
+    return owed;
+  }
+  std::unique_ptr<RefreshFlight> Flight(RefreshWish wish = {}, const std::string& connection = "app_1",
+                                        const std::string& passport = kPassport) {
     RefreshFlight::Options options;
     options.random = [] { return 0.5; };
     options.doubts = &doubts_;
-    return std::make_unique<RefreshFlight>(ConnectionKey{"u:ada", connection}, provider_, wish, kPassport, vault_,
+    return std::make_unique<RefreshFlight>(ConnectionKey{"u:ada", connection}, provider_, wish, passport, vault_,
                                            endpoint_, clock_, options);
   }
   // Until it ends, waits or has made so many steps.
@@ -505,7 +528,7 @@ TEST_F(RefreshFlightTest, NothingIsRevokedOnAPassportThatHasExpired) {
   EXPECT_THAT(endpoint_.revoked_, IsEmpty());
 }
 
-TEST_F(RefreshFlightTest, FlightWithATokenOfAFormerLinkEndsThoughNobodyLendsAPassport) {
+TEST_F(RefreshFlightTest, TokenOfAFormerLinkIsLeftToTheVaultWhenNobodyLendsAPassport) {
   Link("rt0");
   endpoint_.answer_ = [&] {
     Link("another");
@@ -517,8 +540,56 @@ TEST_F(RefreshFlightTest, FlightWithATokenOfAFormerLinkEndsThoughNobodyLendsAPas
   while (Run(*flight) == Kind::kWait) ASSERT_LT(++waits, 100);
 
   EXPECT_EQ(flight->result().status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(flight->report().failure, "stray_not_revoked");
+  EXPECT_TRUE(flight->report().stray_owed);
+  EXPECT_EQ(flight->report().failure, "");
+  EXPECT_EQ(flight->held_refresh_token(), "");
   EXPECT_THAT(endpoint_.revoked_, IsEmpty());
+  EXPECT_THAT(Owed(), ElementsAre("rt1"));
+  EXPECT_EQ(Head().refresh_token(), "another") << "the new link is not touched";
+}
+
+// Nobody is calling: no passport ever comes.
+TEST_F(RefreshFlightTest, AnswerToABackgroundRenewalOfAFormerLinkIsLeftToTheVault) {
+  for (const bool ended : {false, true}) {
+    Link("rt0");
+    MakeDue();
+    endpoint_.answer_ = [&] {
+      Link("another");
+      return FakeEndpoint::Tokens("at1", "rt1");
+    };
+    auto flight = Flight({.reason = Reason::kDue}, "app_1", "");
+    ASSERT_EQ(Run(*flight), Kind::kWait);
+    if (ended) {
+      vault::v1::DeleteRequest request;
+      *request.mutable_record() = Record();
+      ASSERT_TRUE(vault_.Delete(request, kPassport).ok());
+    }
+    vault_.FailPuts(2, absl::UnavailableError("the store is busy"));
+    int waits = 0;
+    while (Run(*flight) == Kind::kWait) {
+      ASSERT_LT(++waits, 100);
+      EXPECT_EQ(flight->held_refresh_token(), "rt1") << "it is all there is of that token";
+    }
+    EXPECT_TRUE(flight->report().stray_owed);
+    EXPECT_EQ(Owed(), std::vector<std::string>(ended ? 2 : 1, "rt1"));
+    EXPECT_EQ(Head().refresh_token(), ended ? "" : "another");
+  }
+}
+
+TEST_F(RefreshFlightTest, TokenThatTheNewLinkMayShareIsNotRevokedUnseen) {
+  Link("rt0");
+  endpoint_.answer_ = [&] {
+    Link("rt0");
+    vault_.RefusePassport(kPassport);
+    return FakeEndpoint::Tokens("at1", "");
+  };
+  auto flight = Flight();
+  int waits = 0;
+  while (Run(*flight) == Kind::kWait) ASSERT_LT(++waits, 100);
+
+  EXPECT_EQ(flight->report().failure, "stray_not_revoked");
+  EXPECT_THAT(Owed(), IsEmpty());
+  EXPECT_EQ(Head().refresh_token(), "rt0");
 }
 
 TEST_F(RefreshFlightTest, TokenWhoseLeaseIsForgottenIsStoredWithALentPassport) {

@@ -12,6 +12,7 @@
 #include "common/json_log.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/owed.h"
 #include "services/token_broker/provider_trouble.h"
 
@@ -41,7 +42,7 @@ bool IsAway(const std::string& code) {
 
 Trouble TroubleOf(const ConnectionKey& key, const absl::Status& status) {
   const ErrorDetail detail = DetailOf(status);
-  if (absl::StartsWith(key.connection, "sso:") && detail.reason.empty() &&
+  if (KindOf(key.connection) == ConnectionKind::kSignIn && detail.reason.empty() &&
       (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status))) {
     return Trouble::kUnknown;  // authn, which knows the connectors, does not answer.
   }
@@ -79,7 +80,7 @@ Renewals::Renewals(VaultClient& vault, Connections& connections, Refresher& refr
 
 bool Renewals::IsIdle(const vault::v1::RecordMetadata& metadata) const {
   // The tokens of a sign-in end with it; nobody has linked them.
-  return !absl::StartsWith(metadata.record().name(), "sso:") &&
+  return KindOf(metadata.record().name()) != ConnectionKind::kSignIn &&
          clock_.Now() - LastUse(metadata) > idle_revoke_after_ + kUseNoted;
 }
 

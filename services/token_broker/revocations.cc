@@ -3,11 +3,10 @@
 
 #include <algorithm>
 
-#include "absl/strings/match.h"
-
 #include "common/json_log.h"
 #include "common/metrics.h"
 #include "common/proto_time.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/errors.h"
 
 namespace sallyport::token_broker {
@@ -65,8 +64,8 @@ void Revocations::Expect(const RegistrySnapshot& snapshot) const {
 }
 
 absl::StatusOr<Provider> Revocations::ProviderOf(const std::string& app_uid) {
-  if (absl::StartsWith(app_uid, "sso:")) {
-    return providers_.ForConnector(app_uid.substr(4));
+  if (KindOf(app_uid) == ConnectionKind::kSignIn) {
+    return providers_.ForConnector(ConnectorIn(app_uid));
   }
   const std::shared_ptr<const RegistrySnapshot> snapshot = control_.snapshot();
   const registry::v1::App* app = snapshot->AppByUid(app_uid);

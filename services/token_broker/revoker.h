@@ -30,6 +30,8 @@ class Revoker {
   // `passport`: JWT of one of key.subject. The provider is asked before this returns. NOT_FOUND if there is no
   // connection, and nothing is owed of one.
   absl::StatusOr<Ended> Disconnect(const ConnectionKey& key, const std::string& passport);
+  // Asks the provider about what the vault has owed in place of storing it. What is not done at once the lane does.
+  void Revoke(const vault::v1::RecordMetadata& owed) { revocations_.Attempt(owed, /*insist=*/true); }
 
  private:
   // Before it ends: should this process die before it can tell, no replica serves it on.

@@ -4,13 +4,13 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
 #include "common/error.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/token_broker/connection.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/linker.h"
 
@@ -72,7 +72,7 @@ absl::StatusOr<v1::StoreTokensResponse> SignInStore::Store(const v1::StoreTokens
   if (request.connector().empty() || passport->subject.substr(0, passport->subject.find(':')) != request.connector()) {
     return InvalidField("connector", "must be the one the person signs in with");
   }
-  const ConnectionKey key = {passport->subject, absl::StrCat("sso:", request.connector())};
+  const ConnectionKey key = {passport->subject, SignInName(request.connector())};
   const v1::TokenSet tokens = ToTokenSet(request);
   vault::v1::PutRequest put;
   *put.mutable_record() = ConnectionRecord(key.subject, key.connection);
@@ -85,6 +85,9 @@ absl::StatusOr<v1::StoreTokensResponse> SignInStore::Store(const v1::StoreTokens
     *put.mutable_next_at() = ToTimestamp(now + idle_refresh_);
   }
   const absl::StatusOr<vault::v1::PutResponse> put_result = vault_.Put(put, passport->jwt);
+  if (put_result.ok() && put_result->has_owed()) {
+    return error::PassportMismatch();  // The vault knew before this process, and keeps them to be revoked.
+  }
   if (ended_.Include(*passport)) {
     RETURN_IF_ERROR(Undo(std::move(put), *passport));
     return error::PassportMismatch();

@@ -212,7 +212,7 @@ TEST_F(SignInStoreTest, IsForAuthnAndForTheOneWhoSignsIn) {
 TEST_F(SignInStoreTest, TokensOfASignInOfBeforeTheEndOfEverythingAreRevoked) {
   TokenBrokerServer& broker = StartBroker();
   const std::string before = SignInPassport();
-  peers_.registry.Invalidate(registry::v1::Invalidation::SUBJECT, "corp:ada", absl::ToUnixSeconds(clock_.Now()));
+  peers_.registry.EndSubject("corp:ada", clock_.Now());
   AwaitHeard(broker);
 
   EXPECT_THAT(Store(broker, Tokens(), before), StatusIs(Code::kPermissionDenied));

@@ -48,6 +48,10 @@ absl::StatusOr<int64_t> WaitingLinks::Keep(const ConnectionKey& key, const Waiti
   *put.mutable_next_at() = ToTimestamp(clock_.Now() + kLinkLifetime);
   for (int attempt = 0; attempt < 3; ++attempt) {
     const absl::StatusOr<vault::v1::PutResponse> kept = vault_.Put(put, passport.jwt);
+    if (kept.ok() && kept->has_owed()) {
+      revoker_.Revoke(kept->owed().revocation());
+      return error::PassportMismatch();
+    }
     if (kept.ok()) {
       return kept->version();
     }

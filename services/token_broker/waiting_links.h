@@ -30,7 +30,8 @@ class WaitingLinks {
     std::string bound_to;  // Label kBoundTo.
     int64_t version = 0;
   };
-  // `key`: of the connection that it will be. For this session only. Its version.
+  // `key`: of the connection that it will be. For this session only. Its version. PERMISSION_DENIED if everything of
+  // the user has ended since the passport was made: the tokens are revoked then.
   absl::StatusOr<int64_t> Keep(const ConnectionKey& key, const Waiting& waiting, const Passport& passport);
   // NOT_FOUND: there is none, it was answered already, its time is up, or another session's is.
   absl::StatusOr<Waiting> Find(const ConnectionKey& key, const Passport& passport);

@@ -35,6 +35,9 @@ absl::Status SideExists() {
 absl::Status Denied(absl::string_view message, absl::string_view reason) {
   return WithReason(absl::PermissionDeniedError(message), reason);
 }
+absl::Status UserEnded() {
+  return Denied("the passport is from before everything of its user was ended; sign in again", "user_ended");
+}
 absl::Status TermInUse(absl::string_view why) {
   return WithReason(absl::FailedPreconditionError(absl::StrCat("the term cannot be destroyed: ", why)), "term_in_use");
 }

@@ -31,6 +31,8 @@ absl::Status NameTaken();
 absl::Status SideExists();
 // PERMISSION_DENIED with a reason.
 absl::Status Denied(absl::string_view message, absl::string_view reason);
+// PERMISSION_DENIED, reason user_ended: a Put with a passport that was made before everything of its user was ended.
+absl::Status UserEnded();
 // FAILED_PRECONDITION, reason term_in_use.
 absl::Status TermInUse(absl::string_view why);
 // FAILED_PRECONDITION, reason adopted: what an earlier release has stored is given no origins any more.

@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/vault/store.h"
 
-#include <algorithm>
-
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 
-#include "common/audit/outbox.h"
 #include "common/status_macros.h"
 
 namespace sallyport::vault {
@@ -17,7 +12,6 @@ constexpr char kRecordColumns[] =
     "rid, owner_type, owner_id, kind, name, head, last_version, generation, epoch, state, reason, backoff_until, "
     "next_at, "
     "claim_until, labels, updated_at, listed_until, used_at";
-constexpr char kOwnerKeyColumns[] = "owner_type, owner_id, key_version, term, destroyed, wrapped";
 constexpr char kVersionColumns[] = "rid, version, generation, role, pinned, shown_epoch, labels, created_at";
 
 // The map of a message, so that it is one column of any text.
@@ -65,46 +59,6 @@ VersionRow ToVersion(const Row& row) {
   return out;
 }
 
-OwnerKeyRow ToOwnerKey(const Row& row) {
-  OwnerKeyRow out;
-  out.owner = {row.Text("owner_type"), row.Text("owner_id")};
-  out.key_version = static_cast<uint32_t>(row.Int("key_version"));
-  out.term = static_cast<uint32_t>(row.Int("term"));
-  out.destroyed = row.Bool("destroyed");
-  out.wrapped = row.BytesAt("wrapped");
-  return out;
-}
-
-// "<length>:<bytes>" for each name and value: annotations of a KMS plugin are any bytes.
-Bytes AnnotationBytes(const std::map<std::string, std::string>& annotations) {
-  std::string out;
-  for (const auto& [name, value] : annotations) {
-    absl::StrAppend(&out, name.size(), ":", name, value.size(), ":", value);
-  }
-  return Bytes{out};
-}
-
-std::map<std::string, std::string> ParseAnnotations(absl::string_view bytes) {
-  std::map<std::string, std::string> out;
-  const auto take = [&bytes](std::string& item) {
-    const size_t colon = bytes.find(':');
-    size_t size = 0;
-    if (colon == absl::string_view::npos || !absl::SimpleAtoi(bytes.substr(0, colon), &size) ||
-        size > bytes.size() - colon - 1) {
-      return false;
-    }
-    item = std::string(bytes.substr(colon + 1, size));
-    bytes.remove_prefix(colon + 1 + size);
-    return true;
-  };
-  std::string name;
-  std::string value;
-  while (!bytes.empty() && take(name) && take(value)) {
-    out[name] = value;
-  }
-  return out;
-}
-
 }  // namespace
 
 Labels ParseLabels(const std::string& bytes) {
@@ -113,83 +67,6 @@ Labels ParseLabels(const std::string& bytes) {
     return {};
   }
   return {holder.labels().begin(), holder.labels().end()};
-}
-
-uint32_t ActiveTerm(const std::vector<TermRow>& terms) {
-  const auto active =
-      std::find_if(terms.begin(), terms.end(), [](const TermRow& term) { return term.state == "active"; });
-  return active == terms.end() ? 0 : active->term;
-}
-
-std::vector<Migration> VaultMigrations() {
-  std::vector<std::string> first = {
-      "CREATE TABLE vault_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
-      "CREATE TABLE keyring (term BIGINT PRIMARY KEY, state TEXT NOT NULL, kek_id TEXT NOT NULL, wrapped TEXT NOT "
-      "NULL, "
-      "annotations TEXT NOT NULL, created_at BIGINT NOT NULL)",
-      "CREATE UNIQUE INDEX keyring_active ON keyring (state) WHERE state = 'active'",
-      "CREATE TABLE owner_key (owner_type TEXT NOT NULL, owner_id TEXT NOT NULL, key_version BIGINT NOT NULL, "
-      "term BIGINT NOT NULL, destroyed BIGINT NOT NULL, wrapped TEXT NOT NULL, PRIMARY KEY (owner_type, owner_id))",
-      "CREATE INDEX owner_key_term ON owner_key (term)",
-      "CREATE TABLE record (rid TEXT PRIMARY KEY, owner_type TEXT NOT NULL, owner_id TEXT NOT NULL, kind TEXT NOT "
-      "NULL, "
-      "name TEXT NOT NULL, head BIGINT NOT NULL, last_version BIGINT NOT NULL, generation BIGINT NOT NULL, "
-      "epoch BIGINT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL, backoff_until BIGINT NOT NULL, "
-      "next_at BIGINT, claim_until BIGINT NOT NULL, labels TEXT NOT NULL, updated_at BIGINT NOT NULL, "
-      "UNIQUE (owner_type, owner_id, kind, name))",
-      "CREATE INDEX record_due ON record (kind, next_at) WHERE next_at IS NOT NULL",
-      "CREATE TABLE record_version (rid TEXT NOT NULL, version BIGINT NOT NULL, generation BIGINT NOT NULL, "
-      "role BIGINT NOT NULL, pinned BIGINT NOT NULL, shown_epoch BIGINT NOT NULL, labels TEXT NOT NULL, "
-      "sealed TEXT NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (rid, version))",
-      "CREATE TABLE lease (digest TEXT PRIMARY KEY, rid TEXT NOT NULL, caller TEXT NOT NULL, generation BIGINT NOT "
-      "NULL, "
-      "epoch BIGINT NOT NULL, version BIGINT NOT NULL, state BIGINT NOT NULL, answer_version BIGINT NOT NULL, "
-      "answer_side BIGINT NOT NULL, acquired_at BIGINT NOT NULL)",
-      "CREATE INDEX lease_rid ON lease (rid)",
-  };
-  // An owner may have several data keys from here on.
-  std::vector<std::string> several_keys = {
-      "CREATE TABLE data_key (owner_type TEXT NOT NULL, owner_id TEXT NOT NULL, key_version BIGINT NOT NULL, "
-      "term BIGINT NOT NULL, destroyed BIGINT NOT NULL, wrapped TEXT NOT NULL, "
-      "PRIMARY KEY (owner_type, owner_id, key_version))",
-      "INSERT INTO data_key SELECT owner_type, owner_id, key_version, term, destroyed, wrapped FROM owner_key",
-      "DROP TABLE owner_key",
-      "CREATE INDEX data_key_term ON data_key (term, owner_type, owner_id, key_version) WHERE destroyed = 0",
-  };
-  // How many users have one of these: counted in the order of rid, so that each step costs the same.
-  std::vector<std::string> counted = {
-      "CREATE INDEX record_users ON record (kind, name, rid) WHERE owner_type = 'user'"};
-  // Revocations are records of their own; what is due is found by app and shared among replicas. Names of connections
-  // are apps' uids alone so far, or "sso:<connector>".
-  std::vector<std::string> endings = {
-      "ALTER TABLE record ADD COLUMN app_uid TEXT NOT NULL DEFAULT ''",
-      "ALTER TABLE record ADD COLUMN listed_until BIGINT NOT NULL DEFAULT 0",
-      "ALTER TABLE record ADD COLUMN used_at BIGINT",
-      "UPDATE record SET app_uid = name, used_at = updated_at WHERE kind = 'connection'",
-      "DROP INDEX record_due",
-      "CREATE INDEX record_due ON record (kind, next_at, rid) WHERE next_at IS NOT NULL",
-      "CREATE INDEX record_due_app ON record (kind, app_uid, next_at, rid) WHERE next_at IS NOT NULL",
-      "CREATE INDEX record_app ON record (kind, app_uid, rid) WHERE head <> 0",
-      // Their names begin with 64 digits that tell whose they were.
-      "CREATE INDEX record_revocation ON record (substr(name, 1, 64)) WHERE kind = 'revocation'",
-  };
-  // Links under way are listed by user and app: their names begin with 32 digits that stand for both.
-  std::vector<std::string> flows = {
-      "CREATE INDEX record_flow ON record (substr(name, 1, 32)) WHERE kind = 'link_flow'"};
-  return {{1, first}, {2, AuditOutbox::Schema()}, {3, several_keys}, {4, counted}, {5, endings}, {6, flows}};
-}
-
-absl::Status FillInApps(Database& database) {
-  constexpr char kWithout[] = "WHERE kind = 'connection' AND app_uid = '' AND head <> 0";
-  bool any = false;
-  RETURN_IF_ERROR(database.Read([&](Transaction& tx) -> absl::Status {
-    ASSIGN_OR_RETURN(const auto row, tx.QueryRow(absl::StrCat("SELECT rid FROM record ", kWithout, " LIMIT 1")));
-    any = row.has_value();
-    return absl::OkStatus();
-  }));
-  return !any ? absl::OkStatus() : database.Write([&](Transaction& tx) {
-    return tx.Exec(absl::StrCat("UPDATE record SET app_uid = name ", kWithout)).status();
-  });
 }
 
 absl::StatusOr<std::optional<RecordRow>> FindRecord(Transaction& tx, const RecordId& id) {
@@ -381,98 +258,6 @@ absl::Status EraseOldLeases(Transaction& tx, const std::string& rid, absl::Time 
       .status();
 }
 
-absl::StatusOr<std::optional<OwnerKeyRow>> FindOwnerKey(Transaction& tx, const Owner& owner, uint32_t key_version) {
-  ASSIGN_OR_RETURN(
-      const auto row,
-      tx.QueryRow(absl::StrCat("SELECT ", kOwnerKeyColumns,
-                               " FROM data_key WHERE owner_type = :owner_type AND owner_id = :owner_id AND "
-                               "key_version = :key_version"),
-                  {{"owner_type", owner.type}, {"owner_id", owner.id}, {"key_version", key_version}}));
-  return row.has_value() ? std::make_optional(ToOwnerKey(*row)) : std::nullopt;
-}
-
-absl::StatusOr<std::optional<OwnerKeyRow>> FindNewestOwnerKey(Transaction& tx, const Owner& owner) {
-  ASSIGN_OR_RETURN(const auto row,
-                   tx.QueryRow(absl::StrCat("SELECT ", kOwnerKeyColumns,
-                                            " FROM data_key WHERE owner_type = :owner_type AND owner_id = :owner_id "
-                                            "ORDER BY key_version DESC LIMIT 1"),
-                               {{"owner_type", owner.type}, {"owner_id", owner.id}}));
-  return row.has_value() ? std::make_optional(ToOwnerKey(*row)) : std::nullopt;
-}
-
-absl::Status SaveOwnerKey(Transaction& tx, const OwnerKeyRow& row) {
-  return tx
-      .Exec(
-          "INSERT INTO data_key (owner_type, owner_id, key_version, term, destroyed, wrapped) VALUES (:owner_type, "
-          ":owner_id, :key_version, :term, :destroyed, :wrapped) ON CONFLICT (owner_type, owner_id, key_version) DO "
-          "UPDATE SET term = excluded.term, destroyed = excluded.destroyed, wrapped = excluded.wrapped",
-          {{"owner_type", row.owner.type},
-           {"owner_id", row.owner.id},
-           {"key_version", row.key_version},
-           {"term", row.term},
-           {"destroyed", row.destroyed},
-           {"wrapped", Bytes{row.wrapped}}})
-      .status();
-}
-
-absl::Status EraseOwnerKey(Transaction& tx, const OwnerKeyRow& row) {
-  return tx
-      .Exec(
-          "DELETE FROM data_key WHERE owner_type = :owner_type AND owner_id = :owner_id AND key_version = :key_version",
-          {{"owner_type", row.owner.type}, {"owner_id", row.owner.id}, {"key_version", row.key_version}})
-      .status();
-}
-
-absl::Status DestroyOwnerKeys(Transaction& tx, const Owner& owner) {
-  ASSIGN_OR_RETURN(auto newest, FindNewestOwnerKey(tx, owner));
-  if (!newest.has_value()) {
-    return absl::OkStatus();
-  }
-  const SqlParams whose = {{"owner_type", owner.type}, {"owner_id", owner.id}};
-  // Overwritten first: a row that is deleted may lie in its page for a while.
-  RETURN_IF_ERROR(
-      tx.Exec("UPDATE data_key SET wrapped = '' WHERE owner_type = :owner_type AND owner_id = :owner_id", whose)
-          .status());
-  RETURN_IF_ERROR(
-      tx.Exec("DELETE FROM data_key WHERE owner_type = :owner_type AND owner_id = :owner_id", whose).status());
-  newest->destroyed = true;
-  newest->wrapped.clear();
-  return SaveOwnerKey(tx, *newest);
-}
-
-absl::StatusOr<std::vector<OwnerKeyRow>> ListOwnerKeysBefore(Transaction& tx, uint32_t term,
-                                                             const std::optional<OwnerKeyRow>& after, int limit) {
-  SqlParams params = {{"term", term}, {"limit", limit}};
-  std::string beyond;
-  if (after.has_value()) {
-    beyond = "AND (term, owner_type, owner_id, key_version) > (:at_term, :at_type, :at_id, :at_version) ";
-    params.push_back({"at_term", after->term});
-    params.push_back({"at_type", after->owner.type});
-    params.push_back({"at_id", after->owner.id});
-    params.push_back({"at_version", after->key_version});
-  }
-  ASSIGN_OR_RETURN(
-      const Rows rows,
-      tx.Query(absl::StrCat("SELECT ", kOwnerKeyColumns, " FROM data_key WHERE term < :term AND destroyed = 0 ", beyond,
-                            "ORDER BY term, owner_type, owner_id, key_version LIMIT :limit"),
-               params));
-  std::vector<OwnerKeyRow> out;
-  for (const Row& row : rows) {
-    out.push_back(ToOwnerKey(row));
-  }
-  return out;
-}
-
-absl::StatusOr<std::map<uint32_t, int64_t>> CountOwnerKeysByTerm(Transaction& tx) {
-  ASSIGN_OR_RETURN(const Rows rows,
-                   tx.Query("SELECT term, COUNT(*) AS n FROM data_key WHERE destroyed = 0 GROUP BY term"));
-  std::map<uint32_t, int64_t> out;
-  for (const Row& row : rows) {
-    out[static_cast<uint32_t>(row.Int("term"))] = row.Int("n");
-  }
-  return out;
-}
-
 absl::StatusOr<std::vector<OwnedVersion>> ListOwnedVersions(Transaction& tx, const Owner& owner,
                                                             const std::pair<std::string, int64_t>& after, int limit) {
   ASSIGN_OR_RETURN(
@@ -503,38 +288,6 @@ absl::StatusOr<bool> ReplaceSealed(Transaction& tx, const VersionRow& row, const
               "sealed = :old",
               {{"new", Bytes{sealed}}, {"rid", row.rid}, {"version", row.version}, {"old", Bytes{row.sealed}}}));
   return changed == 1;
-}
-
-absl::StatusOr<std::vector<TermRow>> ListTerms(Transaction& tx) {
-  ASSIGN_OR_RETURN(const Rows rows,
-                   tx.Query("SELECT term, state, kek_id, wrapped, annotations, created_at FROM keyring ORDER BY term"));
-  std::vector<TermRow> out;
-  for (const Row& row : rows) {
-    TermRow term;
-    term.term = static_cast<uint32_t>(row.Int("term"));
-    term.state = row.Text("state");
-    term.wrapped.key_id = row.Text("kek_id");
-    term.wrapped.ciphertext = row.BytesAt("wrapped");
-    term.wrapped.annotations = ParseAnnotations(row.BytesAt("annotations"));
-    term.created_at = row.TimeAt("created_at");
-    out.push_back(std::move(term));
-  }
-  return out;
-}
-
-absl::Status SaveTerm(Transaction& tx, const TermRow& row) {
-  return tx
-      .Exec(
-          "INSERT INTO keyring (term, state, kek_id, wrapped, annotations, created_at) VALUES (:term, :state, :kek_id, "
-          ":wrapped, :annotations, :created_at) ON CONFLICT (term) DO UPDATE SET state = excluded.state, "
-          "kek_id = excluded.kek_id, wrapped = excluded.wrapped, annotations = excluded.annotations",
-          {{"term", row.term},
-           {"state", row.state},
-           {"kek_id", row.wrapped.key_id},
-           {"wrapped", Bytes{row.wrapped.ciphertext}},
-           {"annotations", AnnotationBytes(row.wrapped.annotations)},
-           {"created_at", row.created_at}})
-      .status();
 }
 
 absl::StatusOr<std::string> DeploymentId(Transaction& tx) {

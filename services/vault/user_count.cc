@@ -77,6 +77,13 @@ Fit FitOf(int64_t head, const std::string& state, const std::string& labels, con
 
 absl::Status CheckCount(const v1::CountUsersRequest& request) {
   RETURN_IF_ERROR(CheckHolding("has", request.has()));
+  if (request.lacks().every_account()) {
+    return InvalidField("lacks.every_account", "is for `has` alone");
+  }
+  if (request.has().every_account() &&
+      (request.has().kind() != "connection" || request.has().labels_size() > 0 || request.has_lacks())) {
+    return InvalidField("has.every_account", "is for connections, without labels and without `lacks`");
+  }
   return request.has_lacks() ? CheckHolding("lacks", request.lacks()) : absl::OkStatus();
 }
 
@@ -109,16 +116,35 @@ absl::Status UserCount::AddPage(Transaction& tx) {
     result_.set_users(result_.users() + 1);
     result_.set_lacking(result_.lacking() + (other == Fit::kNo ? 1 : 0));
   }
-  const auto found = static_cast<int64_t>(rows.size());
-  looked_at_ += found;
-  done_ = found < kPage || looked_at_ >= kMaxRecords;
-  if (found == kPage && done_) {
+  EndPage(rows.size(), rows.empty() ? "" : rows.back().Text("rid"));
+  return absl::OkStatus();
+}
+
+absl::Status UserCount::AddPageOfAccounts(Transaction& tx) {
+  ASSIGN_OR_RETURN(const Rows rows,
+                   tx.Query("SELECT rid, owner_id, state FROM record WHERE kind = 'connection' AND app_uid = :app AND "
+                            "head <> 0 AND rid > :after ORDER BY rid LIMIT :limit",
+                            {{"app", request_.has().name()}, {"after", after_}, {"limit", kPage}}));
+  for (const Row& row : rows) {
+    if (row.Text("state") == "OK") {
+      owners_.insert(row.Text("owner_id"));
+    }
+  }
+  result_.set_users(static_cast<int64_t>(owners_.size()));
+  EndPage(rows.size(), rows.empty() ? "" : rows.back().Text("rid"));
+  return absl::OkStatus();
+}
+
+void UserCount::EndPage(size_t found, const std::string& last) {
+  const bool full = found == static_cast<size_t>(kPage);
+  looked_at_ += static_cast<int64_t>(found);
+  done_ = !full || looked_at_ >= kMaxRecords;
+  if (full && done_) {
     result_.set_at_least(true);
   }
-  if (!rows.empty()) {
-    after_ = rows.back().Text("rid");
+  if (found > 0) {
+    after_ = last;
   }
-  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::CountUsersResponse> Vault::CountUsers(const Caller& caller, const v1::CountUsersRequest& request) {
@@ -133,7 +159,9 @@ absl::StatusOr<v1::CountUsersResponse> Vault::CountUsers(const Caller& caller, c
   }
   UserCount count(request);
   while (!count.done()) {
-    RETURN_IF_ERROR(Read([&](Transaction& tx) { return count.AddPage(tx); }));
+    RETURN_IF_ERROR(Read([&](Transaction& tx) {
+      return request.has().every_account() ? count.AddPageOfAccounts(tx) : count.AddPage(tx);
+    }));
   }
   return count.result();
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <set>
 #include <string>
 
 #include "absl/status/status.h"
@@ -24,14 +25,20 @@ class UserCount {
 
   // Adds the records of the next page; what a page that failed has found does not count.
   absl::Status AddPage(Transaction& tx);
+  // The same, where every account of an app is meant: users may have several.
+  absl::Status AddPageOfAccounts(Transaction& tx);
   bool done() const { return done_; }
   const v1::CountUsersResponse& result() const { return result_; }
 
  private:
+  // After `found` records, the last of which is `last`.
+  void EndPage(size_t found, const std::string& last);
+
   const v1::CountUsersRequest& request_;
   std::string after_;  // The last record that was looked at.
   int64_t looked_at_ = 0;
   bool done_ = false;
+  std::set<std::string> owners_;  // Who was counted, where a user may have several accounts: no more than kMaxRecords.
   v1::CountUsersResponse result_;
 };
 

@@ -45,6 +45,11 @@ Holding With(Holding holding, const std::string& label, const std::vector<std::s
   return holding;
 }
 
+Holding Every(Holding holding) {
+  holding.set_every_account(true);
+  return holding;
+}
+
 class UserCountTest : public ::testing::TestWithParam<SqlDialect> {
  protected:
   void SetUp() override {
@@ -113,6 +118,23 @@ TEST_P(UserCountTest, CountsThoseWhoseConnectionIsGoodAndThoseOfThemThatLackASco
   EXPECT_EQ(Count(Has("connection", "app_3")), "0 0");
 }
 
+TEST_P(UserCountTest, AUserWithSeveralAccountsOfAnAppCountsOnce) {
+  Link("corp:ada", {});
+  Link("corp:ada", {}, "app_1/work");
+  Link("corp:bob", {}, "app_1/home");
+  Link("corp:bob", {}, "app_1/work");
+  Link("corp:cleo", {}, "app_1/work", "NEEDS_REAUTH");
+  Link("corp:dan", {}, "app_1/~work", "REVOKE_PENDING");
+  Link("corp:eve", {}, "app_10");
+  Link("corp:eve", {}, "app_2/app_1");
+  Link("corp:fay", {}, "app_1/work");
+  ASSERT_THAT(harness_->Delete(Broker("corp:fay"), Connection("corp:fay", "app_1/work")), IsOk());
+
+  EXPECT_EQ(Count(Every(Has("connection", "app_1"))), "2 0");
+  EXPECT_EQ(Count(Has("connection", "app_1")), "1 0");
+  EXPECT_EQ(Count(Every(Has("connection", "app_1/work"))), "0 0");
+}
+
 TEST_P(UserCountTest, AnotherRecordOfTheSameUserIsLookedAt) {
   Link("corp:ada", {{"scope", "read"}});
   Link("corp:ada", {{"scope", "read"}}, "app_2");
@@ -162,30 +184,39 @@ TEST_P(UserCountTest, AHundredThousandUsersAreNotAllLookedAt) {
   AddRows(UserCount::kMaxRecords + 500);
   const Holding app = Has("connection", "app_1");
   EXPECT_EQ(Count(app, With(app, "scope", {"write"})), "20000 10000+");
+  EXPECT_EQ(Count(Every(app)), "20000 0+");
 }
 
 TEST_P(UserCountTest, LessThanALimitIsCountedExactly) {
   Link("corp:zoe", {}, "app_2");
   AddRows(2 * UserCount::kPage);
   EXPECT_EQ(Count(Has("connection", "app_1")), "2000 0");
+  EXPECT_EQ(Count(Every(Has("connection", "app_1"))), "2000 0");
 }
 
 TEST_P(UserCountTest, ACountGoesByItsIndex) {
   if (GetParam() != SqlDialect::kSqlite) GTEST_SKIP() << "PostgreSQL decides by its statistics";
-  ASSERT_THAT(harness_->database->Read([&](Transaction& tx) -> absl::Status {
-    const auto plan = tx.Query(
-        "EXPLAIN QUERY PLAN SELECT r.rid, o.head FROM record r LEFT JOIN record o ON o.owner_type = r.owner_type AND "
-        "o.owner_id = r.owner_id AND o.kind = 'connection' AND o.name = 'b' WHERE r.owner_type = 'user' AND "
-        "r.kind = 'connection' AND r.name = 'a' AND r.rid > 'x' ORDER BY r.rid LIMIT 10");
-    if (!plan.ok()) return plan.status();
-    std::string text;
-    for (const Row& row : *plan) absl::StrAppend(&text, row.Text("detail"), "\n");
-    EXPECT_THAT(text, ::testing::HasSubstr("record_users"));
-    EXPECT_THAT(text, ::testing::Not(::testing::HasSubstr("SCAN")));
-    EXPECT_THAT(text, ::testing::Not(::testing::HasSubstr("TEMP B-TREE")));
-    return absl::OkStatus();
-  }),
-              IsOk());
+  const std::map<std::string, std::string> queries = {
+      {"record_users",
+       "SELECT r.rid, o.head FROM record r LEFT JOIN record o ON o.owner_type = r.owner_type AND "
+       "o.owner_id = r.owner_id AND o.kind = 'connection' AND o.name = 'b' WHERE r.owner_type = 'user' AND "
+       "r.kind = 'connection' AND r.name = 'a' AND r.rid > 'x' ORDER BY r.rid LIMIT 10"},
+      {"record_app",
+       "SELECT rid, owner_id, state FROM record WHERE kind = 'connection' AND app_uid = 'a' AND head <> 0 AND "
+       "rid > 'x' ORDER BY rid LIMIT 10"}};
+  for (const auto& [index, query] : queries) {
+    ASSERT_THAT(harness_->database->Read([&](Transaction& tx) -> absl::Status {
+      const auto plan = tx.Query(absl::StrCat("EXPLAIN QUERY PLAN ", query));
+      if (!plan.ok()) return plan.status();
+      std::string text;
+      for (const Row& row : *plan) absl::StrAppend(&text, row.Text("detail"), "\n");
+      EXPECT_THAT(text, ::testing::HasSubstr(index));
+      EXPECT_THAT(text, ::testing::Not(::testing::HasSubstr("SCAN")));
+      EXPECT_THAT(text, ::testing::Not(::testing::HasSubstr("TEMP B-TREE")));
+      return absl::OkStatus();
+    }),
+                IsOk());
+  }
 }
 
 TEST_P(UserCountTest, OnlyAdministratorsByWayOfTheRegistryLearnNumbers) {
@@ -216,6 +247,11 @@ TEST_P(UserCountTest, WhatIsMalformedIsRefused) {
   Holding many = Has("connection", "a");
   for (int i = 0; i < 5; ++i) many = With(many, "scope", {});
   EXPECT_THAT(Count(many), ::testing::HasSubstr("has.labels"));
+  const Holding app = Has("connection", "a");
+  EXPECT_THAT(Count(Every(Has("credential", "a"))), ::testing::HasSubstr("has.every_account"));
+  EXPECT_THAT(Count(Every(With(app, "scope", {}))), ::testing::HasSubstr("has.every_account"));
+  EXPECT_THAT(Count(Every(app), app), ::testing::HasSubstr("has.every_account"));
+  EXPECT_THAT(Count(app, Every(app)), ::testing::HasSubstr("lacks.every_account"));
 }
 
 }  // namespace

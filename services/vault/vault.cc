@@ -13,6 +13,7 @@
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/vault/due.h"
+#include "services/vault/ended_owners.h"
 #include "services/vault/envelope.h"
 #include "services/vault/errors.h"
 #include "services/vault/origins.h"
@@ -40,6 +41,9 @@ absl::Status CheckPut(const v1::PutRequest& request) {
   if (!request.lease().empty() &&
       (request.has_expected_version() || request.keep_generation() || request.only_if_changed() || request.pin())) {
     return InvalidField("lease", "cannot be combined with expected_version, keep_generation, only_if_changed or pin");
+  }
+  if (request.owe_if_linked_again() && request.lease().empty()) {
+    return InvalidField("owe_if_linked_again", "needs a lease");
   }
   RETURN_IF_ERROR(CheckOrigins(request.origins()));
   return CheckState(request.state());
@@ -179,6 +183,11 @@ absl::Status Vault::PutUnleased(Transaction& tx, const Caller& caller, const Rec
   if (!found.has_value()) {
     row.rid = MakeUid("rec_");
     row.id = id;
+  }
+  ASSIGN_OR_RETURN(const bool of_before, IsOfBeforeEnd(tx, id.owner, caller.passport));
+  if (of_before) {
+    const bool is_link = id.kind == "connection" && !request.keep_generation();
+    return is_link ? OweUnstored(tx, caller, row, request, response) : error::UserEnded();
   }
   if (request.has_expected_version() && request.expected_version() != row.head) {
     return error::VersionConflict();

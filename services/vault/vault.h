@@ -25,8 +25,8 @@ namespace sallyport::vault {
 // The lease protocol: `generation` says which link of an account a token belongs to, `epoch` which holder was last. A
 // holder's answer becomes the head if nobody took the record over since; is kept as a side version if somebody did;
 // becomes a revocation that is owed if the connection has ended; and is refused (wrong_generation) if it was linked
-// anew. A late answer heals a record that is marked NEEDS_REAUTH or NEEDS_INTERACTION, and a record cannot be marked so
-// over a side version its holder has not seen.
+// again, unless its holder wants it revoked then. A late answer heals a record that is marked NEEDS_REAUTH or
+// NEEDS_INTERACTION, and a record cannot be marked so over a side version its holder has not seen.
 class Vault {
  public:
   struct Dependencies {
@@ -131,9 +131,12 @@ class Vault {
   absl::StatusOr<std::vector<RecordRow>> FindToOwe(Transaction& tx, const Caller& caller, const Owing& owing);
   absl::Status Owe(Transaction& tx, const Caller& caller, const Right& right, RecordRow& row,
                    const std::vector<VersionRow>& tokens, OwedList& owed);
-  // The answer to a lease of a connection that has ended.
+  // The answer to a lease of a connection that has ended, or of a former link.
   absl::Status OweLate(Transaction& tx, const Caller& caller, Held& held, const v1::PutRequest& request,
                        v1::PutResponse& response);
+  // Of a link that was in flight when everything of its user was ended.
+  absl::Status OweUnstored(Transaction& tx, const Caller& caller, RecordRow& row, const v1::PutRequest& request,
+                           v1::PutResponse& response);
   // nullopt, and recorded, if it does not open and never will.
   absl::StatusOr<std::optional<OpenedRecord>> OpenToken(Transaction& tx, const Caller& caller, const RecordRow& row,
                                                         const VersionRow& token);

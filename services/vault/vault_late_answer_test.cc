@@ -6,6 +6,7 @@ namespace sallyport::vault {
 namespace {
 
 using ::sallyport::testing::IsOk;
+using ::sallyport::testing::StatusIs;
 using testing::Broker;
 using testing::Connection;
 using testing::Ending;
@@ -81,6 +82,31 @@ TEST_P(LateAnswerTest, OneThatWasKeptBeforeTheEndIsOwedOnce) {
   ASSERT_THAT(again, IsOk());
   EXPECT_EQ(again->owed().revocation().record().name(), owed->owed(1).revocation().record().name());
   EXPECT_EQ(Revocations().size(), 2U);
+}
+
+TEST_P(LateAnswerTest, OfAFormerLinkIsOwedOnlyWhenItsHolderAsksForThat) {
+  Link(kUser, "app_1", "rt0");
+  const std::string lease = harness_->Acquire(Connection())->lease().id();
+  Link(kUser, "app_1", "of the new link");
+  EXPECT_EQ(ReasonOf(harness_->PutLeased(Connection(), lease, "rt1").status()), "wrong_generation");
+  EXPECT_TRUE(Revocations().empty());
+  v1::PutRequest put;
+  *put.mutable_record() = Connection();
+  put.set_payload("rt1");
+  put.set_owe_if_linked_again(true);
+  EXPECT_THAT(harness_->vault->Put(Broker(), put), StatusIs(absl::StatusCode::kInvalidArgument, "owe_if_linked_again"));
+  put.set_lease(lease);
+  for (int i = 0; i < 2; ++i) {
+    const auto late = harness_->vault->Put(Service("token_broker"), put);
+    ASSERT_THAT(late, IsOk());
+    EXPECT_EQ(late->version(), 0);
+    EXPECT_EQ(late->generation(), 2);
+    EXPECT_TRUE(late->owed().has_revocation());
+  }
+  ASSERT_EQ(Revocations().size(), 1U) << "once, however often it is said";
+  EXPECT_EQ(PayloadOf(Revocations()[0]), "rt1");
+  EXPECT_EQ(harness_->Payload(Broker(), Connection()), "of the new link");
+  EXPECT_TRUE(harness_->Acquire(Connection())->has_lease()) << "and nobody waits for it";
 }
 
 TEST_P(LateAnswerTest, OfAUserWhoIsDestroyed) {

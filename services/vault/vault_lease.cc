@@ -208,10 +208,10 @@ absl::Status Vault::PutLeased(Transaction& tx, const Caller& caller, const Recor
   RecordRow& row = held.row;
   LeaseRow& lease = held.lease;
   if (lease.generation != row.generation) {
-    if (id.kind != "connection" || row.head != 0) {
+    if (id.kind != "connection" || (row.head != 0 && !request.owe_if_linked_again())) {
       return error::WrongGeneration();
     }
-    // Its owner has ended it, and nobody else knows of this token.
+    // Its owner has ended it or linked it again, and nobody else knows of this token.
     RETURN_IF_ERROR(OweLate(tx, caller, held, request, response));
     CountLease("owed");
     return absl::OkStatus();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of Vault that makes revocations of connections: OweRevocation, DeleteOwner, and late answers.
+// The part of Vault that ends connections: OweRevocation and DeleteOwner.
 #include <algorithm>
 #include <optional>
 #include <string>
@@ -9,15 +9,12 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/crypto/crypto.h"
-#include "common/crypto/random.h"
 #include "common/error.h"
 #include "common/json_log.h"
 #include "common/status_macros.h"
-#include "common/text/hex.h"
+#include "services/vault/ended_owners.h"
 #include "services/vault/envelope.h"
 #include "services/vault/errors.h"
-#include "services/vault/origins.h"
 #include "services/vault/vault.h"
 #include "services/vault/vault_notes.h"
 
@@ -30,38 +27,6 @@ using audit::v1::DECISION_FAILED;
 constexpr size_t kMaxOwed = 200;
 // Connections in one transaction, for which every other writer of the store waits.
 constexpr int kPart = 50;
-constexpr size_t kMaxNamePart = 256;
-constexpr char kOwed[] = "OWED";
-// In which whoever owes a revocation asks the provider first: another that took it would answer for it elsewhere.
-constexpr absl::Duration kAwaited = absl::Seconds(10);
-// Of a connection whose revocation is owed since an earlier release.
-constexpr char kLegacyState[] = "REVOKE_PENDING";
-constexpr char kLegacySince[] = "revoke_since";
-
-std::string RevocationName(const RecordRow& row, const VersionRow& token) {
-  // A name of a connection may be as long as one of a revocation.
-  const std::string part = row.id.name.size() <= kMaxNamePart ? row.id.name : HexEncode(Sha256(row.id.name));
-  const std::string name = absl::StrCat(HexEncode(Sha256(row.id.owner.id)), ":", part, ":", row.generation);
-  return token.version == row.head ? name : absl::StrCat(name, ":", token.version);
-}
-
-std::string SinceOf(const RecordRow& row, absl::Time now) {
-  const auto label = row.labels.find(kLegacySince);
-  absl::Time since;
-  const bool known = row.state == kLegacyState && label != row.labels.end() &&
-                     absl::ParseTime(absl::RFC3339_full, label->second, &since, nullptr);
-  return known ? label->second : absl::FormatTime(absl::RFC3339_full, now, absl::UTCTimeZone());
-}
-
-Labels RevocationLabels(const RecordRow& row, const VersionRow& token, absl::Time now) {
-  Labels labels = token.version == row.head ? row.labels : token.labels;
-  labels.erase(kLegacySince);
-  labels["app_uid"] = AppOf(row.id);
-  labels["subject"] = row.id.owner.id;
-  labels["connection"] = row.id.name;
-  labels["since"] = SinceOf(row, now);
-  return labels;
-}
 
 // The head first, in the store or not, then late results, newest first. Former heads have been replaced by what is
 // newer.
@@ -91,6 +56,10 @@ absl::StatusOr<bool> IsTermGone(Transaction& tx, const Owner& owner, const Versi
   ASSIGN_OR_RETURN(const std::vector<TermRow> terms, ListTerms(tx));
   return std::none_of(terms.begin(), terms.end(),
                       [&](const TermRow& term) { return term.term == key->term && term.state != "destroyed"; });
+}
+
+bool IsEnd(const Caller& caller) {
+  return caller.passport.has_value() && caller.passport->purpose == Passport::Purpose::kEnd;
 }
 
 template <typename Owed>
@@ -126,7 +95,7 @@ absl::StatusOr<Vault::Owing> Vault::ParseOwing(const Caller& caller, const v1::O
     RETURN_IF_ERROR(ParseOwner(v1::USER, request.app_uid()).status());  // Text as any other.
     owing.allowed = CheckOweApp(caller, request.app_uid());
   }
-  const bool ends = caller.passport.has_value() && caller.passport->purpose == Passport::Purpose::kEnd;
+  const bool ends = IsEnd(caller);
   const bool leased = !request.lease().empty();
   owing.right.rule = leased ? "lease" : ends ? "end" : "owner";
   // As all that ends a lease.
@@ -182,6 +151,9 @@ absl::StatusOr<v1::DeleteOwnerResponse> Vault::DeleteOwner(const Caller& caller,
       RETURN_IF_ERROR(Owe(tx, caller, right, row, TokensOf(row, std::move(versions)), *response.mutable_owed()));
     }
     RETURN_IF_ERROR(DestroyOwnerKeys(tx, owner));
+    if (IsEnd(caller)) {
+      RETURN_IF_ERROR(NoteEnded(tx, owner, caller.passport->issued_at, now));
+    }
     return AppendWrite(tx, caller, "delete_owner", all, 0, 0);
   }));
   CountOwed(CountRevocations(response.owed()));
@@ -295,47 +267,6 @@ absl::Status Vault::Owe(Transaction& tx, const Caller& caller, const Right& righ
   return trail_.Append(tx, std::move(event), right.admit);
 }
 
-absl::Status Vault::OweLate(Transaction& tx, const Caller& caller, Held& held, const v1::PutRequest& request,
-                            v1::PutResponse& response) {
-  RecordRow& row = held.row;
-  LeaseRow& lease = held.lease;
-  response.set_generation(row.generation);
-  auto& owed = *response.mutable_owed();
-  *owed.mutable_connection() = ToProto(row.id);
-  owed.set_generation(row.generation);
-  if (request.payload().empty()) {
-    return absl::OkStatus();
-  }
-  RecordRow ended = row;
-  ended.generation = lease.generation;  // What it is a token of.
-  const OpenedRecord answer = {Secret::Copy(request.payload()), ToOrigins(request.origins()), /*bound=*/true};
-  VersionRow token;
-  token.version = lease.version;
-  token.labels = {request.labels().begin(), request.labels().end()};
-  if (lease.state == LeaseState::kAnswered) {
-    token.version = lease.answer_version;
-    ASSIGN_OR_RETURN(const auto repeated, FindRevocation(tx, RevocationName(ended, token), answer.payload));
-    if (repeated.has_value()) {
-      *owed.mutable_revocation() = ToMetadata(*repeated);
-      return absl::OkStatus();
-    }
-    token.version = ++row.last_version;
-    RETURN_IF_ERROR(SaveRecord(tx, row));
-  }
-  const Right right = {"late", AuditOutbox::Admit::kAlways, /*awaited=*/false};
-  ASSIGN_OR_RETURN(const absl::Time now, tx.Now());
-  ASSIGN_OR_RETURN(const RecordRow revocation, MakeRevocation(tx, ended, token, answer, right, now));
-  *owed.mutable_revocation() = ToMetadata(revocation);
-  lease.state = LeaseState::kAnswered;
-  lease.answer_version = token.version;
-  lease.answer_side = true;
-  RETURN_IF_ERROR(SaveLease(tx, lease));
-  audit::v1::Event event = MakeEvent("vault.revocation_owed", DECISION_ALLOWED, right.rule, caller);
-  SetRecord(row.id, token.version, row.generation, event);
-  (*event.mutable_details())["revocations"] = "1";
-  return trail_.Append(tx, std::move(event), right.admit);
-}
-
 absl::StatusOr<std::optional<OpenedRecord>> Vault::OpenToken(Transaction& tx, const Caller& caller,
                                                              const RecordRow& row, const VersionRow& token) {
   ASSIGN_OR_RETURN(const auto version, FindVersion(tx, row.rid, token.version));
@@ -359,41 +290,6 @@ absl::StatusOr<std::optional<OpenedRecord>> Vault::OpenToken(Transaction& tx, co
   }
   RETURN_IF_ERROR(opened.status());
   return std::optional<OpenedRecord>(*std::move(opened));
-}
-
-absl::StatusOr<RecordRow> Vault::MakeRevocation(Transaction& tx, const RecordRow& row, const VersionRow& token,
-                                                const OpenedRecord& opened, const Right& right, absl::Time now) {
-  RecordRow revocation;
-  revocation.rid = MakeUid("rec_");
-  revocation.id = {RevocationOwner(), kRevocationKind, RevocationName(row, token)};
-  ASSIGN_OR_RETURN(const auto taken, FindRecord(tx, revocation.id));
-  if (taken.has_value()) {
-    absl::StrAppend(&revocation.id.name, ":", revocation.rid);  // In an edited store: nothing that is owed is lost.
-  }
-  revocation.generation = 1;
-  Ledger::Value value = {opened.payload.Expose(), opened.origins, RevocationLabels(row, token, now)};
-  value.next_at = now;
-  value.state = kOwed;
-  value.unbound = !opened.bound;
-  RETURN_IF_ERROR(ledger_.WriteHead(tx, revocation, 1, value, now));
-  if (right.awaited) {
-    revocation.listed_until = now + kAwaited;
-    RETURN_IF_ERROR(SaveRecord(tx, revocation));
-  }
-  return revocation;
-}
-
-absl::StatusOr<std::optional<RecordRow>> Vault::FindRevocation(Transaction& tx, const std::string& name,
-                                                               const Secret& payload) {
-  ASSIGN_OR_RETURN(auto row, FindRecord(tx, {RevocationOwner(), kRevocationKind, name}));
-  if (!row.has_value() || row->head == 0) {
-    return std::nullopt;
-  }
-  const absl::StatusOr<OpenedRecord> opened = ledger_.OpenHead(tx, *row);
-  if (Keyring::IsUnknownTerm(opened.status())) {
-    return opened.status();
-  }
-  return opened.ok() && opened->payload == payload ? std::move(row) : std::nullopt;
 }
 
 }  // namespace sallyport::vault

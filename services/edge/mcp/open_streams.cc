@@ -4,12 +4,11 @@
 #include <algorithm>
 #include <iterator>
 
-#include "absl/strings/match.h"
-
 #include "common/metrics.h"
 #include "common/text/string_view.h"
 #include "sallyport/registry/v1/registry.pb.h"
 #include "services/edge/edge_state.h"
+#include "services/edge/mcp/connection_name.h"
 
 namespace sallyport::edge {
 namespace {
@@ -42,7 +41,7 @@ bool EndsStreams(const Invalidation& invalidation) {
     case Invalidation::SUBJECT:
       return true;
     case Invalidation::CONNECTION:
-      return !absl::StrContains(invalidation.key(), "\nsso:");
+      return !IsOfSignIn(invalidation.key());
     default:
       return false;
   }

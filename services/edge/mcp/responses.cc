@@ -8,6 +8,7 @@
 #include "common/error.h"
 #include "common/json_log.h"
 #include "services/edge/edge_state.h"
+#include "services/edge/mcp/connection_name.h"
 #include "services/edge/mcp/mcp_handler.h"
 #include "services/edge/mcp/upstream_answer.h"
 
@@ -124,7 +125,7 @@ bool McpHandler::AgentSupplied(const Exchange& exchange, const McpCall& call) {
 bool McpHandler::ForwardsSignInToken(const McpCall& call) {
   return call.entry->app_uid.empty() && call.principal != nullptr && call.credentials != nullptr &&
          std::any_of(call.credentials->connections.begin(), call.credentials->connections.end(),
-                     [](const auto& connection) { return connection.key.starts_with("sso:"); });
+                     [](const auto& connection) { return IsSignIn(connection.key); });
 }
 
 void McpHandler::AfterRefusal(Exchange& exchange, McpCall& call) {

@@ -86,6 +86,7 @@ void CompareConnections(const v1::App& before, const v1::App& after, UserCounts&
 // What no label says: everybody's.
 void CompareClient(const v1::App& before, const v1::App& after, UserCounts& counts, Consequences& found) {
   UserNeed need = NeedOf(after);
+  need.every_account = true;
   const bool found_by_issuer = before.token_url().empty() || after.token_url().empty();
   const bool same_endpoint =
       before.token_url() == after.token_url() && (before.issuer() == after.issuer() || !after.token_url().empty());
@@ -144,11 +145,12 @@ Consequences ConsequencesOfDeleting(const v1::App& app, const Neighbours& /*neig
   Consequences found;
   // Its metadata may name an endpoint for it.
   const bool can_revoke = !app.revocation_url().empty() || !app.issuer().empty();
-  AddNotUsed(NeedOf(app),
-             can_revoke ? "their accounts are disconnected and revoked at the provider, and so are those they have "
-                          "under labels"
-                        : "their accounts are disconnected, and so are those they have under labels; they cannot be "
-                          "revoked at the provider, for the app has no revocationUrl and no issuer",
+  UserNeed need = NeedOf(app);
+  need.every_account = true;
+  AddNotUsed(need,
+             can_revoke ? "all of their accounts are disconnected and revoked at the provider"
+                        : "all of their accounts are disconnected; they cannot be revoked at the provider, because the "
+                          "app has no revocationUrl and no issuer",
              counts, found);
   return found;
 }

@@ -47,6 +47,7 @@ Holding UserNeed::Any() const {
   Holding holding;
   holding.set_kind(account ? "connection" : "credential");
   holding.set_name(account_label.empty() ? uid : absl::StrCat(uid, "/", account_label));
+  holding.set_every_account(every_account);
   return holding;
 }
 

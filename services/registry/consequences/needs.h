@@ -17,6 +17,7 @@ struct UserNeed {
   std::string uid;
   std::string slug;
   std::string account_label;        // Of an account, where it is not the default one.
+  bool every_account = false;       // Of an app: whatever its label.
   std::string name;                 // For people.
   std::vector<std::string> scopes;  // Of an account. Those that providers do not name are not here.
   std::string origin;               // Of a value: where it must be allowed to go.

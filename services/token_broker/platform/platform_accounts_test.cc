@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Links that platforms hand to their users, and connections as platforms see them.
+#include <atomic>
 #include <map>
+#include <memory>
 
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
@@ -45,6 +47,14 @@ class PlatformAccountsTest : public testing::PlatformTestBase {
   // Path and query of the link.
   static std::string TargetOf(const v1::StartUserLinkResponse& response) {
     return std::string(absl::StripPrefix(response.url(), testing::kPublicUrl));
+  }
+  // The value of a hidden field of a page.
+  static std::string Hidden(const std::string& page, const std::string& name) {
+    const std::string mark = absl::StrCat("name=\"", name, "\" value=\"");
+    const size_t at = page.find(mark);
+    if (at == std::string::npos) return "";
+    const size_t begin = at + mark.size();
+    return page.substr(begin, page.find('"', begin) - begin);
   }
   // Of somebody who may use no server that takes the app.
   Passport Outsider(const std::string& subject) const {
@@ -245,6 +255,53 @@ TEST_F(PlatformAccountsTest, FailedLinkLeadsBackToThePlatformOnly) {
   EXPECT_THAT(refused.body(), HasSubstr(home));
   EXPECT_THAT(refused.body(), Not(HasSubstr("Try again")));
   EXPECT_THAT(refused.body(), Not(HasSubstr("/connect/gh"))) << "its user may not use that page";
+}
+
+TEST_F(PlatformAccountsTest, LinkOfAnotherAccountLeadsBackToThePlatformWhateverBecomesOfIt) {
+  app_->mutable_account_identity()->set_userinfo_url(provider_.Url("/user"));
+  const auto accounts = std::make_shared<std::atomic<int>>(0);
+  provider_.SetHandler([accounts](const HttpProvider::Request& request) -> HttpProvider::Response {
+    if (request.path == "/user") return {200, absl::StrCat(R"({"sub":"id)", ++*accounts, R"("})")};
+    return {200,
+            R"({"access_token":"at","refresh_token":"rt","token_type":"bearer","expires_in":3600,"scope":"repo"})"};
+  });
+  TokenBrokerServer& broker = StartBroker();
+  const std::string ada = peers_.authn.Sign(LinkPassport());
+  // Through the page of a link without a way back, and back from the provider.
+  const auto link = [&](const std::string& account) {
+    v1::StartUserLinkRequest request = LinkRequest("ada");
+    request.set_account(account);
+    const auto given = StartLink(Chat(broker), request);
+    EXPECT_THAT(given, IsOk());
+    const auto page = Browse(broker, "GET", TargetOf(*given), ada);
+    const auto on = Browse(broker, "POST", "/connect/gh", ada,
+                           absl::StrCat("csrf=", PercentEncode(Hidden(page.body(), "csrf")), "&",
+                                        TargetOf(*given).substr(sizeof("/connect/gh"))));
+    const size_t state = on.body().find("state=") + 6;
+    return HeaderOf(Browse(broker, "GET",
+                           absl::StrCat("/callback/github?code=c&state=",
+                                        on.body().substr(state, on.body().find('&', state) - state)),
+                           ada),
+                    "location");
+  };
+  for (const std::string account : {"", "work"}) {
+    EXPECT_THAT(link(account), StartsWith("/connect/gh/done"));
+    for (const std::string answer : {"no", "yes"}) {
+      const std::string confirm = link(account);
+      ASSERT_THAT(confirm, StartsWith("/connect/gh/confirm?"));
+      const auto page = Browse(broker, "GET", confirm, ada);
+      ASSERT_EQ(page.status(), 200) << page.body();
+      const std::string form = absl::StrCat("answer=", answer, "&csrf=", PercentEncode(Hidden(page.body(), "csrf")),
+                                            "&back=", PercentEncode(Hidden(page.body(), "back")), "&account=", account);
+      const auto first = Browse(broker, "POST", "/connect/gh/confirm", ada, form);
+      EXPECT_EQ(first.status(), 200) << first.body();
+      EXPECT_THAT(first.body(), HasSubstr(answer == "yes" ? "/connect/gh/done" : "Begin again where you came from."));
+      const auto again = Browse(broker, "POST", "/connect/gh/confirm", ada, form);
+      EXPECT_EQ(again.status(), 410);
+      EXPECT_THAT(again.body(), HasSubstr("Begin again where you came from."));
+      for (const auto& shown : {first, again}) EXPECT_THAT(shown.body(), Not(HasSubstr("Connect again")));
+    }
+  }
 }
 
 TEST_F(PlatformAccountsTest, FormThatIsTooOldLeadsToNoServersPage) {

@@ -5,9 +5,9 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 
 #include "common/error.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/jwt_expiry.h"
 #include "services/token_broker/provider_trouble.h"
@@ -22,7 +22,7 @@ constexpr absl::Duration kGoodFor = absl::Minutes(5);
 constexpr size_t kMaxGood = 10'000;
 
 std::string NameOf(const ConnectionKey& sign_in) {
-  return absl::StrCat("the identity provider ", absl::StripPrefix(sign_in.connection, "sso:"));
+  return absl::StrCat("the identity provider ", ConnectorIn(sign_in.connection));
 }
 
 absl::Status NoRefreshToken(const ConnectionKey& sign_in) {

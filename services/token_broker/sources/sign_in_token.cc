@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "common/status_macros.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/provider_trouble.h"
 #include "services/token_broker/sources/connection_value.h"
@@ -41,7 +42,7 @@ std::string SignInTokenSource::CacheKey(const Need& need) const {
 
 void SignInTokenSource::Current(const Wish& wish, TokenDone done) {
   Connections::Need wanted;
-  wanted.key = {wish.subject, absl::StrCat("sso:", wish.connector)};
+  wanted.key = {wish.subject, SignInName(wish.connector)};
   wanted.passport = wish.passport;
   wanted.refused_generation = wish.refused_generation;
   wanted.refused_version = wish.refused_version;

@@ -57,6 +57,7 @@ inline Caller Service(const std::string& service) { return {service, std::nullop
 inline Caller For(const std::string& service, const std::string& subject) {
   Passport passport;
   passport.subject = subject;
+  passport.issued_at = absl::FromUnixSeconds(2);
   return {service, passport};
 }
 inline Caller Broker(const std::string& subject = kUser) { return For("token_broker", subject); }
@@ -71,10 +72,11 @@ inline Caller Administrator(const std::string& service, const std::vector<std::s
   caller.passport->roles = roles;
   return caller;
 }
-// The broker, with an administrator's word.
+// The broker, with an administrator's word of a second before what others say.
 inline Caller Ending(const Passport::End& end) {
   Caller caller = Broker("local:root", Passport::Purpose::kEnd);
   caller.passport->end = end;
+  caller.passport->issued_at = absl::FromUnixSeconds(1);
   return caller;
 }
 inline Caller Registry() { return Service("registry"); }

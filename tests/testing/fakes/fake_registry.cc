@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "common/proto_time.h"
 #include "services/registry/credentials/credentials.h"
 
 namespace sallyport::testing {
@@ -137,6 +138,16 @@ void FakeRegistry::Invalidate(registry::v1::Invalidation::Kind kind, const std::
   invalidation.set_kind(kind);
   invalidation.set_key(key);
   invalidation.set_generation(generation);
+  Push(std::move(event));
+}
+
+void FakeRegistry::EndSubject(const std::string& subject, absl::Time ended_at) {
+  MutexLock lock(mu_);
+  registry::v1::WatchEvent event;
+  auto& invalidation = *event.mutable_delta()->add_invalidations();
+  invalidation.set_kind(registry::v1::Invalidation::SUBJECT);
+  invalidation.set_key(subject);
+  *invalidation.mutable_ended_at() = ToTimestamp(ended_at);
   Push(std::move(event));
 }
 

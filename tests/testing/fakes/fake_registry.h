@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include <grpcpp/grpcpp.h>
 
 #include "common/mutex.h"
@@ -40,6 +41,8 @@ class FakeRegistry : public registry::v1::Registry::Service {
   // Watchers are sent the whole snapshot again.
   void Change(const std::function<void(registry::v1::WatchEvent::Snapshot&)>& how);
   void Invalidate(registry::v1::Invalidation::Kind kind, const std::string& key, int64_t generation = 0);
+  // Everything of this user was ended.
+  void EndSubject(const std::string& subject, absl::Time ended_at);
   void Heartbeat();
   // Ends every stream, and refuses new ones while down.
   void SetDown(bool down);

@@ -234,6 +234,13 @@ absl::StatusOr<vault::v1::PutResponse> FakeVault::Put(const Caller& caller, cons
     return PutLeased(caller, request);
   }
   RETURN_IF_ERROR(CheckAccess(caller, Operation::kPut, name));
+  ASSIGN_OR_RETURN(const bool of_before, IsOfBeforeEnd(caller, name));
+  if (of_before) {
+    if (name.kind() != "connection" || request.keep_generation()) {
+      return Denied("everything of this user was ended", "user_ended");
+    }
+    return OweUnstored(name, request);
+  }
   Row* live = FindLive(name);
   const int64_t head = live == nullptr ? 0 : live->head;
   if (request.has_expected_version() && request.expected_version() != head) return VersionConflict();
@@ -514,6 +521,10 @@ absl::StatusOr<vault::v1::DeleteOwnerResponse> FakeVault::DeleteOwner(const Call
   }
   if (const auto key = data_keys_.find({vault::v1::USER, request.owner_id()}); key != data_keys_.end()) {
     key->second.destroyed = true;
+  }
+  if (passport.has_value() && passport->purpose == Passport::Purpose::kEnd) {
+    absl::Time& ended = ended_.try_emplace(request.owner_id(), passport->issued_at).first->second;
+    ended = std::max(ended, passport->issued_at);
   }
   return response;
 }

@@ -206,6 +206,10 @@ class FakeVault {
   using OwedList = google::protobuf::RepeatedPtrField<vault::v1::OweRevocationResponse::Owed>;
   void Owe(Row& row, bool awaited, OwedList& owed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The answer to a lease of a connection that has ended.
+  absl::StatusOr<bool> IsOfBeforeEnd(const Caller& caller, const vault::v1::RecordName& name) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  vault::v1::PutResponse OweUnstored(const vault::v1::RecordName& connection, const vault::v1::PutRequest& request)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   vault::v1::PutResponse OweLate(Row& row, Lease& lease, const vault::v1::PutRequest& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // `number` of the version; 0: it was the head.
@@ -242,6 +246,7 @@ class FakeVault {
   absl::Status put_failure_ ABSL_GUARDED_BY(mu_);
   std::set<std::string> refused_passports_ ABSL_GUARDED_BY(mu_);
   bool adopted_ ABSL_GUARDED_BY(mu_) = true;
+  std::map<std::string, absl::Time> ended_ ABSL_GUARDED_BY(mu_);  // By subject.
   bool hang_ ABSL_GUARDED_BY(mu_) = false;
   int hanging_ ABSL_GUARDED_BY(mu_) = 0;
   int puts_fail_ ABSL_GUARDED_BY(mu_) = 0;

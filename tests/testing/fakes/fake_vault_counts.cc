@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -48,6 +50,14 @@ absl::Status CheckHolding(const Holding& holding) {
   return absl::OkStatus();
 }
 
+absl::Status CheckEveryAccount(const vault::v1::CountUsersRequest& request) {
+  const Holding& has = request.has();
+  return request.lacks().every_account() ||
+                 (has.every_account() && (has.kind() != "connection" || has.labels_size() > 0 || request.has_lacks()))
+             ? InvalidField("every_account", "is malformed")
+             : absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<vault::v1::CountUsersResponse> FakeVault::CountUsers(const Caller& caller,
@@ -58,19 +68,21 @@ absl::StatusOr<vault::v1::CountUsersResponse> FakeVault::CountUsers(const Caller
     if (holding == &request.lacks() && !request.has_lacks()) continue;
     RETURN_IF_ERROR(CheckHolding(*holding));
   }
+  RETURN_IF_ERROR(CheckEveryAccount(request));
   for (const Holding* holding : {&request.has(), &request.lacks()}) {
     if (holding == &request.lacks() && !request.has_lacks()) continue;
     if (holding->kind() != "connection" && holding->kind() != "credential") return ServiceMayNot();
     if (!CheckRole(caller, "admin").ok()) RETURN_IF_ERROR(CheckRole(caller, "credential-admin"));
   }
   vault::v1::CountUsersResponse response;
+  std::set<std::string> owners;
   for (const auto& [key, row] : rows_) {
     if (row.name.owner_type() != vault::v1::USER || row.name.kind() != request.has().kind() ||
-        row.name.name() != request.has().name()) {
+        (request.has().every_account() ? AppOf(row.name) : row.name.name()) != request.has().name()) {
       continue;
     }
     const std::optional<bool> has = Fits(Metadata(row), request.has());
-    if (has == false) continue;
+    if (has == false || (request.has().every_account() && !owners.insert(row.name.owner_id()).second)) continue;
     RecordName other = row.name;
     other.set_kind(request.lacks().kind());
     other.set_name(request.lacks().name());

@@ -177,6 +177,39 @@ void FakeVault::Owe(Row& row, bool awaited, OwedList& owed) {
   if (damaged || tokens.empty()) add()->set_damaged(damaged);
 }
 
+absl::StatusOr<bool> FakeVault::IsOfBeforeEnd(const Caller& caller, const RecordName& name) const {
+  ASSIGN_OR_RETURN(const auto passport, PassportOf(caller));
+  const auto ended = ended_.find(name.owner_id());
+  return name.owner_type() == vault::v1::USER && passport.has_value() && passport->subject == name.owner_id() &&
+         ended != ended_.end() && passport->issued_at <= ended->second &&
+         passport->issued_at != absl::InfinitePast();  // Fake passports do not say when they were made.
+}
+
+vault::v1::PutResponse FakeVault::OweUnstored(const RecordName& connection, const vault::v1::PutRequest& request) {
+  vault::v1::PutResponse response;
+  auto& owed = *response.mutable_owed();
+  *owed.mutable_connection() = connection;
+  if (request.payload().empty()) {
+    const Row* found = FindRow(connection);
+    owed.set_generation(found == nullptr ? 0 : found->generation);
+    response.set_generation(owed.generation());
+    return response;
+  }
+  Row& row = RowFor(connection);
+  const bool live = row.head != 0;
+  if (!live) ++row.generation;
+  Version token;
+  token.payload = request.payload();
+  token.labels = {request.labels().begin(), request.labels().end()};
+  const RecordName name = RevocationOf(connection, live ? row.generation - 1 : row.generation, ++row.last_version);
+  *owed.mutable_revocation() = Metadata(MakeRevocation(
+      name, connection, std::move(token), absl::FormatTime(absl::RFC3339_full, clock_.Now(), absl::UTCTimeZone())));
+  if (!live) Tombstone(row);
+  owed.set_generation(row.generation);
+  response.set_generation(row.generation);
+  return response;
+}
+
 vault::v1::PutResponse FakeVault::OweLate(Row& row, Lease& lease, const vault::v1::PutRequest& request) {
   vault::v1::PutResponse response;
   response.set_generation(row.generation);

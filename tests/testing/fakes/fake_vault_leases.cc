@@ -96,7 +96,7 @@ absl::StatusOr<vault::v1::PutResponse> FakeVault::PutLeased(const Caller& caller
   Row& row = *held.first;
   Lease& lease = *held.second;
   if (lease.generation != row.generation) {
-    if (row.name.kind() != "connection" || row.head != 0) {
+    if (row.name.kind() != "connection" || (row.head != 0 && !request.owe_if_linked_again())) {
       return Aborted("the record has a new generation", "wrong_generation");
     }
     return OweLate(row, lease, request);

@@ -153,6 +153,9 @@ inline absl::Status CheckPut(const vault::v1::PutRequest& request) {
       (request.has_expected_version() || request.keep_generation() || request.only_if_changed() || request.pin())) {
     return InvalidField("lease", "cannot be combined with what a Put without a lease takes");
   }
+  if (request.owe_if_linked_again() && request.lease().empty()) {
+    return InvalidField("owe_if_linked_again", "needs a lease");
+  }
   RETURN_IF_ERROR(CheckOrigins(request.origins()));
   return CheckState(request.state());
 }
