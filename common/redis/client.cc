@@ -17,13 +17,16 @@
 #include "common/error.h"
 #include "common/mutex.h"
 #include "common/redis/connection.h"
+#include "common/redis/failures.h"
 #include "common/status_macros.h"
 
 namespace sallyport {
 namespace {
 
 absl::Status CheckOptions(const RedisOptions& options) {
-  if (absl::StartsWith(options.address, "unix:/")) return absl::OkStatus();
+  if (absl::StartsWith(options.address, "unix:/")) {
+    return options.tls == nullptr ? absl::OkStatus() : absl::InvalidArgumentError("redis tls: a unix socket has none");
+  }
   const size_t colon = options.address.rfind(':');
   int port = 0;
   if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(options.address.substr(colon + 1), &port) ||
@@ -60,6 +63,7 @@ RedisClient::~RedisClient() = default;
 
 absl::StatusOr<std::unique_ptr<RedisClient>> RedisClient::Create(RedisOptions options) {
   RETURN_IF_ERROR(CheckOptions(options));
+  ShowRedisFailures();
   return std::unique_ptr<RedisClient>(new RedisClient(std::make_unique<State>(std::move(options))));
 }
 
@@ -108,10 +112,10 @@ absl::StatusOr<RedisReply> RedisClient::State::Call(const std::vector<std::strin
     return absl::UnavailableError(reply.status().message());
   }
   if (reply->kind == RedisReply::Kind::kError) {
-    // It works, but said no (LOADING, NOPERM, OOM, …). The text may repeat arguments and is kept out.
+    // It works, but said no (LOADING, NOPERM, OOM, …).
     connection.reset();
     CheckIn(nullptr, true);
-    return absl::FailedPreconditionError(absl::StrCat("redis: ", reply->text.substr(0, reply->text.find(' '))));
+    return RedisRefused(reply->text);
   }
   CheckIn(std::move(connection), true);
   return reply;
@@ -230,6 +234,10 @@ void RedisSubscriber::State::Listen(RedisConnection& current) {
     }
     asked = false;
     const RedisReply& event = **reply;
+    if (event.kind == RedisReply::Kind::kError) {
+      RedisRefused(event.text).IgnoreError();
+      return;
+    }
     if (event.kind != RedisReply::Kind::kArray || event.elements.empty()) return;
     const std::string& kind = event.elements[0].text;
     if (kind == "subscribe" && !subscribed) {
