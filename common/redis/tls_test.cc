@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/redis/tls.h"
 
-#include <cstring>
+#include <atomic>
 #include <thread>
 #include <unistd.h>
 
@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "common/crypto/random.h"
 #include "common/error.h"
 #include "common/metrics.h"
 #include "common/redis/client.h"
@@ -29,17 +30,19 @@ using testing::TempDirectory;
 using testing::TestCertificate;
 using testing::TestRedis;
 
-// One that nobody listens on.
+// One that nobody listens on, below those that the kernel gives to outgoing connections.
 int FreePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  EXPECT_EQ(bind(fd, reinterpret_cast<const sockaddr*>(&address), size), 0);
-  EXPECT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size), 0);
-  close(fd);
-  return ntohs(address.sin_port);
+  while (true) {
+    const int port = 20'000 + static_cast<int>(RandomUnit() * 12'000);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const bool free = bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+    close(fd);
+    if (free) return port;
+  }
 }
 
 double Failures(const char* reason) {

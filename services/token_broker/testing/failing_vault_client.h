@@ -55,6 +55,7 @@ class FailingVaultClient final : public VaultClient {
   }
   absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const vault::v1::GetCacheRootsRequest& request,
                                                                  const std::string& passport) override {
+    if (absl::Status failed = Ask(before_roots_); !failed.ok()) return failed;
     return vault_.GetCacheRoots(request, passport);
   }
   absl::StatusOr<vault::v1::RenameResponse> Rename(const vault::v1::RenameRequest& request,
@@ -65,6 +66,7 @@ class FailingVaultClient final : public VaultClient {
   Hook before_owe_;
   Hook after_owe_;
   Hook before_destroy_;
+  Hook before_roots_;
 
  private:
   static absl::Status Ask(const Hook& hook) { return hook == nullptr ? absl::OkStatus() : hook(); }
