@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdint>
 #include <limits>
 #include <poll.h>
 #include <utility>
@@ -23,20 +22,24 @@
 namespace sallyport {
 namespace {
 
+// A server has a few at a time: the tickets of a new connection.
+constexpr int kMostRecordsWithoutData = 64;
+
 // OpenSSL's own BIO for sockets writes with write(), which raises SIGPIPE.
-int SocketOf(BIO* bio) { return static_cast<int>(reinterpret_cast<intptr_t>(BIO_get_data(bio))); }
+TlsSocket& SocketOf(BIO* bio) { return *static_cast<TlsSocket*>(BIO_get_data(bio)); }
 
 int WriteSocket(BIO* bio, const char* data, int size) {
   BIO_clear_retry_flags(bio);
-  const ssize_t n = send(SocketOf(bio), data, static_cast<size_t>(size), MSG_NOSIGNAL);
+  const ssize_t n = send(SocketOf(bio).fd, data, static_cast<size_t>(size), MSG_NOSIGNAL);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_write(bio);
   return static_cast<int>(n);
 }
 
 int ReadSocket(BIO* bio, char* data, int size) {
   BIO_clear_retry_flags(bio);
-  const ssize_t n = recv(SocketOf(bio), data, static_cast<size_t>(size), 0);
-  if (n < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_read(bio);
+  const ssize_t n = recv(SocketOf(bio).fd, data, static_cast<size_t>(size), 0);
+  SocketOf(bio).dry = n < 0 && (errno == EAGAIN || errno == EINTR);
+  if (SocketOf(bio).dry) BIO_set_retry_read(bio);
   if (n == 0) BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
   return static_cast<int>(n);
 }
@@ -153,6 +156,8 @@ absl::StatusOr<RedisTls::ContextPtr> RedisTls::Load() const {
   SSL_CTX_set_options(context.get(), SSL_OP_NO_RENEGOTIATION);
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
   SSL_CTX_set_mode(context.get(), SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  // SSL_read returns after each record that is no data: else a server that sends nothing but tickets would hold it.
+  SSL_CTX_clear_mode(context.get(), SSL_MODE_AUTO_RETRY);
   SSL_CTX_set_read_ahead(context.get(), 1);
   SSL_CTX_set_default_passwd_cb(context.get(), NoPassphrase);
   SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
@@ -207,7 +212,8 @@ absl::StatusOr<std::unique_ptr<TlsStream>> RedisTls::Start(int fd, const std::st
     BIO_free(bio);
     return OpenSslError("SSL_new");
   }
-  BIO_set_data(bio, reinterpret_cast<void*>(static_cast<intptr_t>(fd)));
+  stream->socket_.fd = fd;
+  BIO_set_data(bio, &stream->socket_);
   BIO_set_init(bio, 1);
   SSL_set_bio(ssl, bio, bio);
   SSL_set_app_data(ssl, stream.get());
@@ -250,9 +256,14 @@ absl::StatusOr<TlsStream::Step> TlsStream::Handshake() {
 absl::StatusOr<TlsStream::Step> TlsStream::Read(char* buffer, size_t size) {
   MutexLock lock(mu_);
   ERR_clear_error();
-  const int n = SSL_read(ssl_.get(), buffer, ClampSize(size));
-  if (n > 0) return Step{.bytes = static_cast<size_t>(n)};
-  return After(n);
+  for (int i = 0; i < kMostRecordsWithoutData; ++i) {
+    socket_.dry = false;
+    const int n = SSL_read(ssl_.get(), buffer, ClampSize(size));
+    if (n > 0) return Step{.bytes = static_cast<size_t>(n)};
+    // Unless the socket is empty, a record without data is what was read, and poll() does not see what was read ahead.
+    if (SSL_get_error(ssl_.get(), n) != SSL_ERROR_WANT_READ || socket_.dry) return After(n);
+  }
+  return RedisFailed(RedisFailure::kProtocol, "the server sends TLS records without data");
 }
 
 absl::StatusOr<TlsStream::Step> TlsStream::Write(absl::string_view bytes) {

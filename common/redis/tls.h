@@ -17,6 +17,12 @@ namespace sallyport {
 
 class TlsStream;
 
+// What OpenSSL reads from and writes to.
+struct TlsSocket {
+  int fd = -1;
+  bool dry = false;  // The last read found nothing.
+};
+
 // What TLS connections to a server are verified against and shown. Files are looked at for every new connection and
 // read again when they have changed; while they do not load the former ones are used. Thread-safe.
 class RedisTls : public std::enable_shared_from_this<RedisTls> {
@@ -90,6 +96,7 @@ class TlsStream {
   const std::string name_;
   const bool shows_certificate_;
   mutable Mutex mu_;
+  TlsSocket socket_;               // Under mu_.
   OpenSslPtr<SSL, SSL_free> ssl_;  // Under mu_; set before anybody else has this.
 };
 

@@ -2,6 +2,7 @@
 #include "common/redis/tls.h"
 
 #include <atomic>
+#include <csignal>
 #include <thread>
 #include <unistd.h>
 
@@ -289,6 +290,66 @@ TEST_F(RedisTlsTest, SettingsThatCannotBeUsedAreNamed) {
   RedisOptions unix = Over(Verifying());
   unix.address = "unix:/run/redis.sock";
   EXPECT_THAT(RedisClient::Create(std::move(unix)), StatusIs(absl::StatusCode::kInvalidArgument, "unix socket"));
+}
+
+// Answers the handshake and then sends session tickets, or bytes of an answer that does not end, for as long as it is
+// listened to.
+class FloodingServer {
+ public:
+  FloodingServer(const TestCertificate& pair, bool tickets)
+      : tickets_(tickets), context_(SSL_CTX_new(TLS_server_method())) {
+    SSL_CTX_use_certificate(context_.get(), pair.certificate.get());
+    SSL_CTX_use_PrivateKey(context_.get(), pair.key.get());
+    listener_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    EXPECT_EQ(bind(listener_, reinterpret_cast<const sockaddr*>(&address), size), 0);
+    EXPECT_EQ(listen(listener_, 8), 0);
+    EXPECT_EQ(getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    port_ = ntohs(address.sin_port);
+    thread_ = std::thread([this] { Serve(); });
+  }
+  ~FloodingServer() {
+    shutdown(listener_, SHUT_RDWR);
+    thread_.join();
+    close(listener_);
+  }
+  int port() const { return port_; }
+
+ private:
+  void Serve() {
+    const int fd = accept(listener_, nullptr, nullptr);
+    if (fd < 0) return;
+    const OpenSslPtr<SSL, SSL_free> ssl(SSL_new(context_.get()));
+    SSL_set_fd(ssl.get(), fd);
+    bool open = SSL_accept(ssl.get()) == 1;
+    if (open && !tickets_) open = SSL_write(ssl.get(), "+", 1) == 1;
+    while (open) {
+      open = tickets_ ? SSL_new_session_ticket(ssl.get()) == 1 && SSL_do_handshake(ssl.get()) == 1
+                      : SSL_write(ssl.get(), "x", 1) == 1;
+    }
+    close(fd);
+  }
+  const bool tickets_;
+  const OpenSslPtr<SSL_CTX, SSL_CTX_free> context_;
+  int listener_ = -1;
+  int port_ = 0;
+  std::thread thread_;
+};
+
+TEST_F(RedisTlsTest, AServerThatSendsWithoutEndCostsNoMoreThanTheTimeout) {
+  const auto ignored = signal(SIGPIPE, SIG_IGN);  // Of the server's writes.
+  for (const bool tickets : {false, true}) {
+    SCOPED_TRACE(tickets);
+    FloodingServer server(MakeTestCertificate(&ca_, {}, {"localhost"}), tickets);
+    RedisOptions options = Over(Verifying());
+    options.address = absl::StrCat("localhost:", server.port());
+    options.timeout = absl::Seconds(1);
+    EXPECT_THAT(Ping(std::move(options)), StatusIs(absl::StatusCode::kUnavailable));
+  }
+  signal(SIGPIPE, ignored);
 }
 
 // A node whose slots another one has.
