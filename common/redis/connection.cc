@@ -260,6 +260,8 @@ absl::StatusOr<std::optional<RedisReply>> RedisConnection::Receive(absl::Duratio
   while (true) {
     ASSIGN_OR_RETURN(auto reply, NextBuffered());
     if (reply) return reply;
+    // Also while bytes come: what is no answer in time is none, and the reader looks at all of it after each read.
+    if (received > 0 && NowSteady() >= deadline) return std::optional<RedisReply>();
     char buffer[16 << 10];
     ASSIGN_OR_RETURN(const TlsStream::Step step, ReadSome(buffer, sizeof(buffer)));
     if (step.bytes > 0) {
