@@ -16,6 +16,7 @@
 #include "common/crypto/random.h"
 #include "common/mutex.h"
 #include "common/redis/connection.h"
+#include "common/redis/failures.h"
 #include "common/redis/pipeline.h"
 #include "common/status_macros.h"
 
@@ -23,7 +24,9 @@ namespace sallyport {
 namespace {
 
 absl::Status CheckOptions(const RedisOptions& options) {
-  if (absl::StartsWith(options.address, "unix:/")) return absl::OkStatus();
+  if (absl::StartsWith(options.address, "unix:/")) {
+    return options.tls == nullptr ? absl::OkStatus() : absl::InvalidArgumentError("redis tls: a unix socket has none");
+  }
   const size_t colon = options.address.rfind(':');
   int port = 0;
   if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(options.address.substr(colon + 1), &port) ||
@@ -61,6 +64,7 @@ RedisClient::~RedisClient() = default;
 
 absl::StatusOr<std::unique_ptr<RedisClient>> RedisClient::Create(RedisOptions options) {
   RETURN_IF_ERROR(CheckOptions(options));
+  ShowRedisFailures();
   return std::unique_ptr<RedisClient>(new RedisClient(std::make_unique<State>(std::move(options))));
 }
 
@@ -84,8 +88,9 @@ absl::StatusOr<std::optional<std::string>> RedisClient::Get(const std::string& k
 
 void RedisClient::GetAsync(const std::string& key,
                            std::function<void(absl::StatusOr<std::optional<std::string>>)> done) {
-  state_->pipeline.Call({"GET", key},
-                        [done = std::move(done)](absl::StatusOr<RedisReply> reply) { done(TextOf(std::move(reply))); });
+  state_->pipeline.Call({"GET", key}, [done = std::move(done)](absl::StatusOr<RedisReply> reply) {
+    done(TextOf(std::move(reply)));
+  });
 }
 
 void RedisClient::DeleteAsync(const std::string& key) {
@@ -198,6 +203,10 @@ void RedisSubscriber::State::Listen(RedisConnection& current) {
     }
     asked = false;
     const RedisReply& event = **reply;
+    if (event.kind == RedisReply::Kind::kError) {
+      RedisRefused(event.text).IgnoreError();
+      return;
+    }
     if (event.kind != RedisReply::Kind::kArray || event.elements.empty()) return;
     const std::string& kind = event.elements[0].text;
     if (kind == "subscribe" && !subscribed) {

@@ -12,16 +12,20 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
+#include "common/redis/resolver.h"
+#include "common/redis/tls.h"
 #include "common/secret.h"
 
 namespace sallyport {
 
 struct RedisOptions {
-  std::string address;  // "host:port" or "unix:/path".
+  std::string address;            // "host:port" or "unix:/path".
+  std::shared_ptr<RedisTls> tls;  // Null: plaintext. Not with a unix socket.
   std::string username;
   Secret password;  // Empty: no AUTH.
-  // Budget of one command, connecting and AUTH included.
+  // Budget of one command; finding the address, connecting, the TLS handshake and AUTH included.
   absl::Duration timeout = absl::Milliseconds(50);
+  RedisResolver* resolver = nullptr;  // Outlives its users; null: the process's own.
   // After this many failures in a row nothing is sent for `bypass_for`: a cache that is down must not cost every call
   // its timeout.
   int failures_to_bypass = 3;

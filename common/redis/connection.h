@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,8 @@
 #include <hiredis/read.h>
 
 #include "common/redis/client.h"
+#include "common/redis/resolver.h"
+#include "common/redis/tls.h"
 
 // Inside of RedisClient and RedisSubscriber: one connection and its protocol. hiredis serves as codec only.
 namespace sallyport {
@@ -25,9 +28,12 @@ struct RedisReply {
   std::vector<RedisReply> elements;
 };
 
+// Every failure is counted and logged where it happens (failures.h). With Send and Receive the caller counts what did
+// not come in time.
 class RedisConnection {
  public:
-  // Connects and authenticates. `deadline` is of the steady clock, as NowSteady() gives it.
+  // Finds the address, connects, speaks TLS if it is to, and authenticates. `deadline` is of the steady clock, as
+  // NowSteady() gives it.
   static absl::StatusOr<std::unique_ptr<RedisConnection>> Open(const RedisOptions& options, absl::Duration deadline);
   ~RedisConnection();
   RedisConnection(const RedisConnection&) = delete;
@@ -36,11 +42,11 @@ class RedisConnection {
   // One command, one answer; after an error the connection must be dropped. UNAVAILABLE also for an answer nobody asked
   // for.
   absl::StatusOr<RedisReply> Call(const std::vector<std::string>& command, absl::Duration deadline);
-  // The next answer; nothing if none came before the deadline. For subscriptions.
+  // The next answer; nothing if none came before the deadline. Another thread may Send meanwhile.
   absl::StatusOr<std::optional<RedisReply>> Receive(absl::Duration deadline);
   absl::Status Send(const std::vector<std::string>& command, absl::Duration deadline);
-  // Without waiting: an error also if the system takes only a part of the command at once, or there is more than
-  // kMaxReplySize of an answer. For RedisPipeline, which locks around them.
+  // Without waiting; an error also if the system takes only a part of the command at once. For RedisPipeline, which locks
+  // around them.
   absl::Status SendNow(const std::vector<std::string>& command);
   // Adds the answers that are there, perhaps none.
   absl::Status ReceiveNow(std::vector<RedisReply>& replies);
@@ -53,16 +59,29 @@ class RedisConnection {
 
  private:
   RedisConnection();
-  absl::Status Connect(const std::string& address, absl::Duration deadline);
+  absl::Status Connect(const RedisOptions& options, absl::Duration deadline);
+  absl::Status ConnectTo(const SocketAddress& address, absl::Duration deadline);
+  absl::Status StartTls(RedisTls& tls, const std::string& host, absl::Duration deadline);
+  absl::Status LogIn(const RedisOptions& options, absl::Duration deadline);
+  // DEADLINE_EXCEEDED if nothing happens.
   absl::Status WaitFor(short events, absl::Duration deadline) const;
+  // Bytes from or to the server, in TLS or not, without waiting.
+  absl::StatusOr<TlsStream::Step> ReadSome(char* buffer, size_t size);
+  absl::StatusOr<TlsStream::Step> WriteSome(absl::string_view bytes);
+  // Fails if anything lies here that nobody has asked for.
+  absl::Status CheckSilent();
   // Nothing if the reader needs more bytes.
   absl::StatusOr<std::optional<RedisReply>> NextBuffered();
+  absl::Status Broken(absl::string_view what) const;
 
   struct ReaderDeleter {
     void operator()(redisReader* reader) const { redisReaderFree(reader); }
   };
   int fd_ = -1;
   size_t unfinished_ = 0;  // Bytes of an answer of which ReceiveNow has not seen the end.
+  std::unique_ptr<TlsStream> tls_;  // Null: plaintext.
+  // Nothing has come in plaintext over TCP yet: the port may be one for TLS.
+  std::atomic<bool> perhaps_tls_ = false;
   std::unique_ptr<redisReader, ReaderDeleter> reader_;
 };
 

@@ -7,19 +7,10 @@
 #include <unistd.h>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "common/redis/failures.h"
 #include <sys/eventfd.h>
 
 namespace sallyport {
-namespace {
-
-absl::StatusOr<RedisReply> Judge(RedisReply reply) {
-  if (reply.kind != RedisReply::Kind::kError) return reply;
-  // The text may repeat arguments and is kept out.
-  return absl::FailedPreconditionError(absl::StrCat("redis: ", reply.text.substr(0, reply.text.find(' '))));
-}
-
-}  // namespace
 
 RedisPipeline::RedisPipeline(const RedisOptions& options)
     : options_(options), wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), bypass_(options_) {
@@ -143,17 +134,20 @@ void RedisPipeline::Read(std::vector<Answered>& answered) {
   absl::Status status = broken_.ok() ? connection_->ReceiveNow(replies) : broken_;
   for (RedisReply& reply : replies) {
     if (waiting_.empty()) {
-      status = absl::UnavailableError("redis: an answer that nobody asked for");
+      status = RedisFailed(RedisFailure::kProtocol, "an answer that nobody asked for");
       break;
     }
-    // It works, but said no (LOADING, NOPERM, NOAUTH, …): another connection may fare better.
-    if (reply.kind == RedisReply::Kind::kError && status.ok()) status = absl::UnavailableError("redis: said no");
     bypass_.Answered();
-    answered.push_back({std::move(waiting_.front().done), Judge(std::move(reply))});
+    answered.push_back({std::move(waiting_.front().done), absl::StatusOr<RedisReply>(std::move(reply))});
     waiting_.pop_front();
+    if (RedisReply& given = *answered.back().reply; given.kind == RedisReply::Kind::kError) {
+      // It works, but said no (LOADING, NOPERM, NOAUTH, …): another connection may fare better.
+      answered.back().reply = RedisRefused(given.text);
+      if (status.ok()) status = absl::UnavailableError("redis: another command was refused");
+    }
   }
   if (status.ok() && !waiting_.empty() && waiting_.front().deadline <= RedisConnection::NowSteady()) {
-    status = absl::UnavailableError("redis: no answer in time");
+    status = RedisFailed(RedisFailure::kTimeout, "no answer in time");
   }
   if (!status.ok()) Drop(status, answered);
 }

@@ -5,9 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
-
 #include "common/audit/segment.h"
 #include "common/config/egress.h"
 #include "common/config/service_config.h"
@@ -16,37 +13,12 @@
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/token_broker/platform/platform_listener.h"
+#include "services/token_broker/redis_settings.h"
 #include "services/token_broker/refresh_flight.h"
 #include "services/token_broker/token_broker_server.h"
 
 namespace sallyport::token_broker {
 namespace {
-
-// As the client has it: an IPv6 address stands without brackets.
-absl::Status CheckRedisAddress(const std::string& address) {
-  if (absl::StartsWith(address, "unix:/")) {
-    return absl::OkStatus();
-  }
-  const size_t colon = address.rfind(':');
-  uint32_t port = 0;
-  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 1 ||
-      port > 65535) {
-    return InvalidField("redis.address", "must be host:port or unix:/path");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status ValidateRedis(const config::v1::TokenBrokerConfig::Redis& redis) {
-  std::vector<absl::Status> checks = {CheckRedisAddress(redis.address())};
-  if (redis.has_timeout() && FromProtoDuration(redis.timeout()) <= absl::ZeroDuration()) {
-    checks.push_back(InvalidField("redis.timeout", "must be greater than 0"));
-  }
-  if (!redis.username().empty() && redis.password_file().empty()) {
-    checks.push_back(InvalidField("redis.passwordFile", "is required with a username"));
-  }
-  checks.push_back(CheckSecretFile("redis.passwordFile", redis.password_file()));
-  return MergeViolations(checks);
-}
 
 absl::Status ValidateIdle(const config::v1::TokenBrokerConfig& config) {
   const absl::Duration refresh =
@@ -68,23 +40,6 @@ absl::Status ValidateIdle(const config::v1::TokenBrokerConfig& config) {
 
 absl::Duration IdleRevokeAfter(const config::v1::TokenBrokerConfig& config) {
   return config.has_idle_revoke_after() ? FromProtoDuration(config.idle_revoke_after()) : absl::InfiniteDuration();
-}
-
-absl::StatusOr<RedisOptions> RedisOptionsFrom(const config::v1::TokenBrokerConfig::Redis& redis) {
-  RedisOptions options;
-  options.address = redis.address();
-  options.username = redis.username();
-  if (redis.has_timeout()) {
-    options.timeout = FromProtoDuration(redis.timeout());
-  }
-  if (!redis.password_file().empty()) {
-    absl::StatusOr<Secret> password = ReadSecretFile(redis.password_file());
-    if (!password.ok()) {
-      return InvalidField("redis.passwordFile", password.status().message());
-    }
-    options.password = *std::move(password);
-  }
-  return options;
 }
 
 absl::StatusOr<EgressPolicy> PolicyFrom(const config::v1::Deployment& deployment) {

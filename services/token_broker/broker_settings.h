@@ -9,7 +9,6 @@
 #include "common/clock.h"
 #include "common/http/client.h"
 #include "common/http/networks.h"
-#include "common/redis/client.h"
 #include "sallyport/config/v1/services.pb.h"
 
 // What the configuration says, as the parts of the broker take it.
@@ -19,8 +18,6 @@ inline constexpr char kBacklogLimit[] = "auditBacklogLimit";
 
 // InfiniteDuration: unused connections are not ended.
 absl::Duration IdleRevokeAfter(const config::v1::TokenBrokerConfig& config);
-// INVALID_ARGUMENT naming the field if the password cannot be read.
-absl::StatusOr<RedisOptions> RedisOptionsFrom(const config::v1::TokenBrokerConfig::Redis& redis);
 absl::StatusOr<EgressPolicy> PolicyFrom(const config::v1::Deployment& deployment);
 // `clock` outlives it.
 absl::StatusOr<std::unique_ptr<HttpClient>> MakeHttpClient(const config::v1::Deployment& deployment,

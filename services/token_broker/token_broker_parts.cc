@@ -13,6 +13,7 @@
 #include "common/status_macros.h"
 #include "services/token_broker/broker_settings.h"
 #include "services/token_broker/endings_service.h"
+#include "services/token_broker/redis_settings.h"
 #include "services/token_broker/sources/exchanged_token.h"
 #include "services/token_broker/sources/service_token.h"
 #include "services/token_broker/sources/sources.h"

@@ -80,6 +80,31 @@ TEST(TokenBrokerConfig, RedisNeedsAnAddressAndWithAUserAPassword) {
   EXPECT_THAT(ValidateTokenBrokerConfig(config), IsOk());
 }
 
+TEST(TokenBrokerConfig, TlsOfRedisIsCheckedWithItsFiles) {
+  const sallyport::testing::TempDirectory directory;
+  const auto ca = sallyport::testing::MakeTestCertificate(nullptr, {});
+  config::v1::TokenBrokerConfig config = Good();
+  config::v1::TokenBrokerConfig::Redis& redis = *config.mutable_redis();
+  redis.set_address("redis:6379");
+  redis.mutable_tls();
+  EXPECT_THAT(ValidateTokenBrokerConfig(config), IsOk()) << "the system's authorities";
+  redis.mutable_tls()->set_ca_bundle(directory.Write("ca.crt", ca.CertificatePem()));
+  EXPECT_THAT(ValidateTokenBrokerConfig(config), IsOk());
+  redis.mutable_tls()->set_certificate("/none");
+  EXPECT_THAT(FieldsOf(ValidateTokenBrokerConfig(config)), ElementsAre("redis.tls.certificate"));
+  redis.mutable_tls()->set_certificate(directory.File("ca.crt"));
+  EXPECT_THAT(FieldsOf(ValidateTokenBrokerConfig(config)), ElementsAre("redis.tls.privateKey"));
+  redis.mutable_tls()->set_private_key(directory.Write("ca.key", ca.KeyPem()));
+  EXPECT_THAT(ValidateTokenBrokerConfig(config), IsOk());
+  redis.mutable_tls()->set_ca_bundle(directory.Write("empty", ""));
+  EXPECT_THAT(FieldsOf(ValidateTokenBrokerConfig(config)), ElementsAre("redis.tls.caBundle"));
+  redis.set_address("unix:/run/redis");
+  EXPECT_THAT(FieldsOf(ValidateTokenBrokerConfig(config)), ElementsAre("redis.tls"));
+  redis.clear_tls();
+  redis.set_address("rediss://redis:6379");
+  EXPECT_THAT(FieldsOf(ValidateTokenBrokerConfig(config)), ElementsAre("redis.address"));
+}
+
 TEST(TokenBrokerConfig, AProcessOfItsOwnNeedsAListenerAndPeers) {
   EXPECT_THAT(FieldsOf(ValidateSplitConfig(Good())),
               ElementsAre("server.listen", "server.tls.certificate", "server.tls.privateKey", "server.tls.caBundle",

@@ -2,72 +2,35 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/status/statusor.h"
 
 #include "common/clock.h"
 #include "common/mutex.h"
 #include "common/redis/client.h"
-#include "common/secret.h"
+#include "services/token_broker/cache_roots.h"
+#include "services/token_broker/cache_sealer.h"
 #include "services/token_broker/connection.h"
+#include "services/token_broker/recent_map.h"
 #include "services/token_broker/vault_client.h"
 
 namespace sallyport::token_broker {
-
-// Names of connections in a store that may be stolen: "sallyport:token:" and hex HMAC-SHA-256 under the organization's
-// root of the day, which says nothing about whose a value is. Pure.
-class CacheNames {
- public:
-  explicit CacheNames(const Secret& root);
-  std::string KeyFor(const ConnectionKey& key) const;
-
- private:
-  Secret mac_key_;
-};
-
-// Seals a user's tokens for such a store, under the user's own root: it opens for those who are calling, and for nobody
-// else. Key: HKDF(root of the day; subject, connection, generation). Pure.
-//   value  "SPC2" · u64 generation · u32 day · u32 version of the data key that the root is of (big-endian) ·
-//   AES-256-GCM(CachedToken), associated data = the 20 bytes before and the Redis key
-class CacheSealer {
- public:
-  CacheSealer(Secret root, int64_t day, int32_t key_version)
-      : root_(std::move(root)), day_(day), key_version_(key_version) {}
-  // Only the access token goes in, never a refresh token.
-  absl::StatusOr<std::string> Seal(const ConnectionKey& key, const ConnectionView& view,
-                                   absl::string_view redis_key) const;
-  // DATA_LOSS if it is not this connection's or was touched. NOT_FOUND if it was sealed under another root.
-  absl::StatusOr<SharedConnection> Open(const ConnectionKey& key, absl::string_view value,
-                                        absl::string_view redis_key) const;
-  // Of the clear header; nothing if the value has none.
-  static std::optional<int64_t> GenerationOf(absl::string_view value);
-  int64_t day() const { return day_; }
-
- private:
-  std::string Header(int64_t generation) const;
-  Secret ValueKey(const ConnectionKey& key, int64_t generation) const;
-
-  Secret root_;
-  int64_t day_;
-  int32_t key_version_;
-};
 
 // Connections seen lately: in memory, and in Redis if there is one. A cache only: what is not here is in the vault.
 // Thread-safe; blocking where Redis is asked.
 class TokenCache {
  public:
+  // Connections, and users whose roots are known, that are kept at a time: those used longest ago go first.
+  static constexpr size_t kMaxEntries = 50'000;
+
   // All outlive this; `redis` may be null.
-  TokenCache(VaultClient& vault, RedisClient* redis, const Clock& clock);
+  TokenCache(VaultClient& vault, RedisClient* redis, const Clock& clock, size_t max_entries = kMaxEntries);
 
   // In memory, not older than `max_age`; null if there is none.
-  SharedConnection Get(const ConnectionKey& key, absl::Duration max_age) const;
+  SharedConnection Get(const ConnectionKey& key, absl::Duration max_age);
   // From Redis, with a passport of key.subject (the organization's own, whose subject is "", needs none); null on any
   // trouble, for a generation older than one heard of, and for a token that has ended.
   SharedConnection GetShared(const ConnectionKey& key, const std::string& passport);
@@ -108,40 +71,27 @@ class TokenCache {
     // Generation and version of the one view below `generation` that is believed all the same; 0 if none is.
     std::pair<int64_t, int64_t> healed = {0, 0};
   };
-  static constexpr size_t kMaxEntries = 50'000;
-
-  // A root that was asked for. Asked again on another day, and not more often than once a second.
-  template <typename T>
-  struct Rooted {
-    std::shared_ptr<const T> made;
-    int64_t day = -1;
-    absl::Time retry = absl::InfinitePast();
-  };
-  // Of today and without asking; null if there are none.
-  std::shared_ptr<const CacheNames> KnownNames() const;
-  std::shared_ptr<const CacheSealer> KnownSealer(const std::string& subject) const;
-  std::shared_ptr<const CacheNames> Names();
-  std::shared_ptr<const CacheSealer> SealerOf(const std::string& subject, const std::string& passport);
-  // The view that a value of Redis holds, which is kept here, too; null as of GetShared, with `touched` if it does not
-  // open.
-  SharedConnection Take(const ConnectionKey& key, const CacheSealer& sealer, absl::string_view value,
-                        absl::string_view redis_key, bool& touched);
-  // A value of this generation is out of date.
-  bool IsOutdated(const ConnectionKey& key, absl::string_view value) const;
+  // Looks for the value under the names that are left.
+  void AskShared(const ConnectionKey& key, const OfDay<CacheNames>& names, const OfDay<CacheSealer>& sealers,
+                 std::function<void(SharedConnection)> done);
+  // Whether a newer generation than that of a value was heard of.
+  bool IsOutdated(const ConnectionKey& key, absl::string_view value);
+  // Of a value that was found in Redis; `spoiled` if it must be taken away from there.
+  SharedConnection OpenShared(const ConnectionKey& key, const std::string& value, const std::string& redis_key,
+                              const OfDay<CacheSealer>& sealers, bool& spoiled);
+  void Share(const ConnectionKey& key, const ConnectionView& view, absl::Time now, const std::string& passport);
   // To `generation` if it is below. Nothing below is believed any more.
   void RaiseFloor(const std::string& key_text, int64_t generation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  bool IsBelieved(const std::string& key_text, const ConnectionView& view) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool IsBelieved(const std::string& key_text, const ConnectionView& view) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  VaultClient& vault_;
   RedisClient* const redis_;
   const Clock& clock_;
+  CacheRoots roots_;
   mutable Mutex mu_;
-  std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mu_);
+  RecentMap<Entry> entries_ ABSL_GUARDED_BY(mu_);
   // Generations heard of, so that a value written before is not believed.
-  std::map<std::string, Floor> floors_ ABSL_GUARDED_BY(mu_);
+  RecentMap<Floor> floors_ ABSL_GUARDED_BY(mu_);
   uint64_t heard_ ABSL_GUARDED_BY(mu_) = 0;
-  Rooted<CacheNames> names_ ABSL_GUARDED_BY(mu_);
-  std::map<std::string, Rooted<CacheSealer>> sealers_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace sallyport::token_broker

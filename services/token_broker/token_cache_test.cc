@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "services/token_broker/testing/failing_vault_client.h"
 #include "services/token_broker/testing/fake_vault_client.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/redis.h"
@@ -161,6 +162,19 @@ TEST_F(TokenCacheTest, SubjectIsForgottenWholeAndNobodyElse) {
   EXPECT_NE(cache_.Get({"corp:ada2", "app_1"}, absl::Hours(1)), nullptr);
 }
 
+TEST_F(TokenCacheTest, FullCacheLosesWhoCalledLongestAgoWhateverTheirName) {
+  TokenCache small(vault_, nullptr, clock_, 2);
+  small.Put({"corp:ada", "app_1"}, View(1, 1, clock_.Now()), false, kPassport);
+  small.Put({"corp:zoe", "app_1"}, View(1, 1, clock_.Now()), false, kPassport);
+  EXPECT_NE(small.Get({"corp:ada", "app_1"}, absl::Hours(1)), nullptr);
+
+  small.Put({"corp:mia", "app_1"}, View(1, 1, clock_.Now()), false, kPassport);
+
+  EXPECT_EQ(small.Get({"corp:zoe", "app_1"}, absl::Hours(1)), nullptr);
+  EXPECT_NE(small.Get({"corp:ada", "app_1"}, absl::Hours(1)), nullptr);
+  EXPECT_NE(small.Get({"corp:mia", "app_1"}, absl::Hours(1)), nullptr);
+}
+
 class SharedTokenCacheTest : public TokenCacheTest {
  protected:
   void SetUp() override {
@@ -273,6 +287,89 @@ TEST_F(SharedTokenCacheTest, WithoutRedisItIsAMiss) {
   EXPECT_EQ(other_->GetShared(kAda, kPassport), nullptr);
   mine_->Put(kAda, View(3, 5, clock_.Now()), true, kPassport);
   EXPECT_EQ(mine_->Get(kAda, absl::Hours(1))->version, 5);
+}
+
+// A value that was written ten minutes before midnight (UTC), when the roots change.
+class TokenCacheAtMidnightTest : public SharedTokenCacheTest {
+ protected:
+  void SetUp() override {
+    SharedTokenCacheTest::SetUp();
+    clock_.Set(midnight_ - absl::Minutes(10));
+    mine_->Put(kAda, Lasting(3, 4), true, kPassport);
+    former_key_ = mine_->DoorbellKey(kAda);
+  }
+  std::shared_ptr<ConnectionView> Lasting(int64_t generation, int64_t version) const {
+    std::shared_ptr<ConnectionView> view = View(generation, version, clock_.Now());
+    view->times.expires_at = clock_.Now() + absl::Hours(24);
+    return view;
+  }
+  // Of the value that a replica without memory finds; 0 if it finds none.
+  int64_t VersionFound() {
+    const SharedConnection found = TokenCache(vault_, redis_.get(), clock_).GetShared(kAda, kPassport);
+    return found == nullptr ? 0 : found->version;
+  }
+  const absl::Time midnight_ = absl::FromUnixSeconds((absl::ToUnixSeconds(absl::Now()) / 86'400 + 1) * 86'400);
+  std::string former_key_;
+};
+
+TEST_F(TokenCacheAtMidnightTest, ValueOfYesterdayIsFoundForAnHour) {
+  ASSERT_NE(other_->GetShared(kAda, kPassport), nullptr);
+  for (const absl::Duration after : {absl::ZeroDuration(), absl::Minutes(59)}) {
+    clock_.Set(midnight_ + after);
+    EXPECT_EQ(VersionFound(), 4);
+    EXPECT_NE(other_->GetShared(kAda, kPassport), nullptr) << "a replica that ran before midnight";
+    EXPECT_EQ(other_->GetShared(kAda, "")->version, 4) << "whose root of this day is known";
+  }
+  clock_.Set(midnight_ + absl::Hours(1));
+  EXPECT_EQ(VersionFound(), 0);
+  EXPECT_EQ(other_->GetShared(kAda, kPassport), nullptr);
+}
+
+TEST_F(TokenCacheAtMidnightTest, NewValueTakesTheFormerOnesPlace) {
+  clock_.Set(midnight_ + absl::Minutes(1));
+  mine_->Put(kAda, Lasting(3, 5), true, kPassport);
+  EXPECT_EQ(VersionFound(), 5);
+  EXPECT_NE(mine_->DoorbellKey(kAda), former_key_);
+  EXPECT_FALSE(redis_->Get(former_key_)->has_value());
+}
+
+TEST_F(TokenCacheAtMidnightTest, WhatIsForgottenIsTakenAwayUnderBothNames) {
+  clock_.Set(midnight_ + absl::Minutes(1));
+  mine_->Forget(kAda, 4);
+  EXPECT_EQ(VersionFound(), 0);
+  EXPECT_FALSE(redis_->Get(former_key_)->has_value());
+}
+
+TEST_F(TokenCacheAtMidnightTest, AReplacedDataKeyOpensNothingOfYesterday) {
+  clock_.Set(midnight_ + absl::Minutes(1));
+  ASSERT_EQ(VersionFound(), 4);
+  const OfDay<CacheNames> names = CacheRoots(vault_, clock_, 10).Names();
+  vault_.RotateDataKeys();
+  const OfDay<CacheSealer> sealers = CacheRoots(vault_, clock_, 10).SealerOf(kAda.subject, kPassport);
+  const std::string value = **redis_->Get(former_key_);
+  EXPECT_EQ(names.former->KeyFor(kAda), former_key_);
+  EXPECT_TRUE(absl::IsNotFound(sealers.current->Open(kAda, value, former_key_).status()));
+  EXPECT_TRUE(absl::IsNotFound(sealers.former->Open(kAda, value, former_key_).status()));
+}
+
+TEST_F(TokenCacheAtMidnightTest, ReplicaThatCannotAskTheVaultGoesOnWithYesterdaysRootsForAnHour) {
+  testing::FailingVaultClient vault(vault_);
+  TokenCache cut_off(vault, redis_.get(), clock_);
+  ASSERT_NE(cut_off.GetShared(kAda, kPassport), nullptr);
+  vault.before_roots_ = [] { return absl::UnavailableError("down"); };
+  clock_.Set(midnight_ + absl::Minutes(59));
+  EXPECT_NE(cut_off.GetShared(kAda, kPassport), nullptr);
+  clock_.Set(midnight_ + absl::Hours(1));
+  EXPECT_EQ(cut_off.GetShared(kAda, kPassport), nullptr);
+}
+
+TEST_F(TokenCacheAtMidnightTest, WhatIsRenewedWhileNobodyCallsIsSharedUnderYesterdaysRootForAnHour) {
+  clock_.Set(midnight_ + absl::Minutes(1));
+  mine_->Put(kAda, Lasting(3, 5), true, "");
+  EXPECT_EQ(VersionFound(), 5);
+  clock_.Set(midnight_ + absl::Hours(1));
+  mine_->Put(kAda, Lasting(3, 6), true, "");
+  EXPECT_EQ(VersionFound(), 0) << "5 is under a root that is over, and 6 was not shared";
 }
 
 }  // namespace

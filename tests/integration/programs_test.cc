@@ -239,6 +239,7 @@ std::vector<Fault> FaultsOfRedis() {
       {"deployment:", redis("username: x"), "redis:", "redis.address"},
       {"deployment:", redis("address: h:1\n  username: x"), "redis:", "redis.passwordFile"},
       {"deployment:", redis("address: h:1\n  passwordFile: /none"), "  passwordFile:", "redis.passwordFile"},
+      {"deployment:", redis("address: h:1\n  tls:\n    caBundle: /none"), "    caBundle: /none", "redis.tls.caBundle"},
   };
 }
 

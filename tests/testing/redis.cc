@@ -30,13 +30,15 @@ bool Connects(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<TestRedis>> TestRedis::Start(const std::string& password) {
+absl::StatusOr<std::unique_ptr<TestRedis>> TestRedis::Start(const std::string& password,
+                                                            const std::vector<std::string>& arguments) {
   if (access(kProgram, X_OK) != 0) {
     return absl::FailedPreconditionError(absl::StrCat(kProgram, " is missing: run tools/setup"));
   }
   std::unique_ptr<TestRedis> redis(new TestRedis());
   redis->directory_ = MakeServerDirectory("redis");
   redis->password_ = password;
+  redis->arguments_ = arguments;
   if (absl::Status status = redis->Launch(); !status.ok()) return status;
   return redis;
 }
@@ -55,6 +57,7 @@ absl::Status TestRedis::Launch() {
     argv.push_back("--requirepass");
     argv.push_back(password_);
   }
+  argv.insert(argv.end(), arguments_.begin(), arguments_.end());
   auto pid = Spawn(argv, directory_ + "/log");
   if (!pid.ok()) return pid.status();
   pid_ = *pid;

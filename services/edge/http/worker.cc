@@ -13,8 +13,8 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
+#include "common/file_identity.h"
 #include "common/text/string_view.h"
 #include "services/edge/http/connection.h"
 
@@ -38,15 +38,6 @@ NetworkAddress FromSockaddr(const sockaddr_storage& storage) {
     address.port = ntohs(v6.sin6_port);
   }
   return address;
-}
-
-// Changes when the file does.
-std::string FileIdentity(const std::string& path) {
-  struct stat file {};
-  if (::stat(path.c_str(), &file) != 0) {
-    return "absent";
-  }
-  return absl::StrCat(file.st_ino, ".", file.st_size, ".", file.st_mtim.tv_sec, ".", file.st_mtim.tv_nsec);
 }
 
 }  // namespace

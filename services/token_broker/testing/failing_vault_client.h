@@ -27,9 +27,16 @@ class FailingVaultClient final : public ForwardingVaultClient {
     if (absl::Status failed = Ask(before_destroy_); !failed.ok()) return failed;
     return ForwardingVaultClient::DeleteOwner(request, passport);
   }
+  absl::StatusOr<vault::v1::GetCacheRootsResponse> GetCacheRoots(const vault::v1::GetCacheRootsRequest& request,
+                                                                 const std::string& passport) override {
+    if (absl::Status failed = Ask(before_roots_); !failed.ok()) return failed;
+    return ForwardingVaultClient::GetCacheRoots(request, passport);
+  }
+
   Hook before_owe_;
   Hook after_owe_;
   Hook before_destroy_;
+  Hook before_roots_;
 
  private:
   static absl::Status Ask(const Hook& hook) { return hook == nullptr ? absl::OkStatus() : hook(); }

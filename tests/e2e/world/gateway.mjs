@@ -31,7 +31,8 @@ export async function reserveGateway(topology, { tls = false } = {}) {
 }
 
 // settings: connectors[] (config.v1.Connector), clients[] (config.v1.RegisteredClient), roles, accessTokenLifetime, sessionLifetime,
-// edge/broker/…: overrides per service; brokers: the same for one replica, by its name.
+// edge/broker/…: overrides per service; brokers: the same for one replica, by its name. redis: { arguments, client }: further arguments of
+// Redis and settings of its client (config.v1.TokenBrokerConfig.Redis); with it, standalone has a Redis too.
 export async function startGateway(reserved, settings = {}) {
   const program = path.join(BIN, reserved.topology === 'split' ? 'sallyport-edge' : 'sallyport-standalone');
   if (!existsSync(program)) throw new Error(`${program} is not built`);
@@ -131,6 +132,14 @@ class Gateway {
     await this.rememberKeys();
   }
 
+  // Sets this.redis and returns the brokers' settings for it.
+  async #startRedis() {
+    const { arguments: more, client } = this.settings.redis ?? {};
+    this.redis = await startRedis(path.join(this.directory, 'redis'), path.join(this.logs, 'redis.log'),
+      path.join(this.logs, 'redis-monitor.log'), more);
+    return { address: this.redis.address, ...client };
+  }
+
   // Of the public port; undefined: plain HTTP.
   get #publicTls() {
     return this.tls
@@ -144,10 +153,11 @@ class Gateway {
     this.adminTokenFile = path.join(this.dataDirectory, 'admin-token');
     const adminPort = await freePort();
     const { roles, accessTokenLifetime, sessionLifetime, standalone } = this.settings;
+    const redis = this.settings.redis && await this.#startRedis();
     await this.#add('standalone', 'sallyport-standalone', {
       dataDirectory: this.dataDirectory, deployment: this.deployment, listen: `127.0.0.1:${this.port}`,
       tls: this.#publicTls, adminListen: `127.0.0.1:${adminPort}`, logLevel: 'debug', connectors: this.connectors, clients: this.clients, roles,
-      accessTokenLifetime, sessionLifetime, ...standalone,
+      accessTokenLifetime, sessionLifetime, redis, ...standalone,
     }, adminPort);
   }
 
@@ -155,11 +165,10 @@ class Gateway {
     await this.#prepare();
     const { certificates } = this;
     const dir = (name) => path.join(this.directory, name);
-    [this.postgres, this.redis] = await Promise.all([
-      startPostgres(path.join(this.logs, 'postgres.log'), ['vault', 'registry', 'authn']),
-      startRedis(dir('redis'), path.join(this.logs, 'redis.log'), path.join(this.logs, 'redis-monitor.log')),
-      this.#certify(),
+    const [postgres, redis] = await Promise.all([
+      startPostgres(path.join(this.logs, 'postgres.log'), ['vault', 'registry', 'authn']), this.#startRedis(), this.#certify(),
     ]);
+    this.postgres = postgres;
     const { roles, accessTokenLifetime, sessionLifetime } = this.settings;
     const names = ['vault', 'registry', 'authn', 'token_broker', 'token_broker_2', 'edge', 'edge_2'];
     const ports = Object.fromEntries(await Promise.all(names.map(async (name) =>
@@ -195,7 +204,7 @@ class Gateway {
     });
     const broker = (name, data) => add(name, 'sallyport-token-broker', {
       server: server(name, 'token_broker'), peers: peers('authn', 'vault', 'registry'), deployment,
-      redis: { address: this.redis.address }, dataDirectory: dir(data), replica: name, ...this.settings.broker,
+      redis, dataDirectory: dir(data), replica: name, ...this.settings.broker,
       ...this.settings.brokers?.[name],
     });
     await broker('token_broker', 'broker-data');

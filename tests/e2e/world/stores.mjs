@@ -60,11 +60,11 @@ export async function startPostgres(logFile, databases) {
   };
 }
 
-// `monitorFile` gets every command with its arguments.
-export async function startRedis(directory, logFile, monitorFile) {
+// `monitorFile` gets every command with its arguments. `more` are further arguments of the server.
+export async function startRedis(directory, logFile, monitorFile, more = []) {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const socket = path.join(directory, 'redis.sock');
-  const launch = () => start('redis-server', ['--port', '0', '--unixsocket', socket, '--save', '', '--dir', directory], { logFile });
+  const launch = () => start('redis-server', ['--port', '0', '--unixsocket', socket, '--save', '', '--dir', directory, ...more], { logFile });
   let server = launch();
   let monitor;
   const cli = (...args) => run('redis-cli', ['-s', socket, '--no-raw', ...args]);
