@@ -41,16 +41,39 @@ constexpr int64_t kSegment = 8 << 20;
 // A pass over many segments takes minutes; how much waits is looked at this often meanwhile.
 constexpr absl::Duration kMeasureEvery = absl::Seconds(1);
 
+constexpr CounterInfo kShipped = {
+    .name = "sallyport_audit_shipped_total",
+    .help = "Audit events of segment files that the registry has stored",
+    .unit = "events",
+    .rise = "Load",
+    .action = "Nothing. Standing still while events are written: look at `sallyport_audit_backlog_bytes`",
+};
+constexpr CounterInfo kBroken = {
+    .name = "sallyport_audit_chain_broken_total",
+    .help = "Audit segments that were altered or damaged; each is kept as *.broken",
+    .unit = "segments",
+    .rise = "Somebody edited a segment file, or the disk damaged it",
+    .action = "Keep the `*.broken` file as evidence, find out who can write to `dataDir`, and check the disk",
+};
+constexpr GaugeInfo kBacklog = {
+    .name = "sallyport_audit_backlog_bytes",
+    .help = "Bytes of audit segments that are not yet shipped",
+    .unit = "bytes",
+    .rise = "The registry does not take events as fast as they come, or is down",
+    .action =
+        "Bring the registry and its store back. At `auditBacklogLimit` events are lost, and what must be "
+        "recorded first is refused",
+};
+
 }  // namespace
 
 struct AuditShipper::State {
   Options options;
   AuditSink sink;
 
-  prometheus::Counter& shipped = MetricCounter("sallyport_audit_shipped_total", "Audit events stored by the registry.");
-  prometheus::Counter& broken = MetricCounter("sallyport_audit_chain_broken_total",
-                                              "Audit segments that were altered or damaged; set aside as *.broken.");
-  prometheus::Gauge& backlog = MetricGauge("sallyport_audit_backlog_bytes", "Bytes of audit segments not yet shipped.");
+  prometheus::Counter& shipped = MetricCounter(kShipped);
+  prometheus::Counter& broken = MetricCounter(kBroken);
+  prometheus::Gauge& backlog = MetricGauge(kBacklog);
 
   Mutex mu;
   std::condition_variable_any changed;

@@ -19,11 +19,21 @@ namespace {
 constexpr size_t kMaxFailures = 10'000;
 constexpr size_t kMaxQueue = 100'000;
 
+constexpr CounterInfo kRefreshes = {
+    .name = "sallyport_broker_refreshes_total",
+    .help = "Looks at a user's token for renewal, by what became of it",
+    .unit = "refreshes",
+    .labels = {{"outcome",
+                "renewed, adopted (a late answer of another replica was used), further (a token for another "
+                "audience), not_needed, needs_user, failed"}},
+    .rise =
+        "needs_user: a provider ends grants. failed: it is down, or refuses the app's client. adopted: brokers died "
+        "or stalled",
+    .action = "Find the app: the log event of the refresh and the audit name it; then look at its provider",
+};
+
 struct RefreshMetrics {
-  static prometheus::Counter& Outcome(const char* outcome) {
-    return MetricCounter("sallyport_broker_refreshes_total", "Refreshes of user connections by outcome",
-                         {{"outcome", outcome}});
-  }
+  static prometheus::Counter& Outcome(const char* outcome) { return MetricCounter(kRefreshes, {{"outcome", outcome}}); }
   prometheus::Counter& renewed = Outcome("renewed");
   prometheus::Counter& adopted = Outcome("adopted");
   prometheus::Counter& further = Outcome("further");

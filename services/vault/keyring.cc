@@ -30,8 +30,16 @@ absl::Status Stay(absl::string_view reason, absl::string_view detail) {
   return WithReason(absl::FailedPreconditionError(detail), reason);
 }
 
+constexpr GaugeInfo kSealed = {
+    .name = "sallyport_vault_sealed",
+    .help = "1 while the vault can open nothing",
+    .unit = "1",
+    .rise = "No secret or token can be read or written: the key-encryption key is missing or not the one of this store",
+    .action = "`sallyport vault status` says why; put the key back that it names",
+};
+
 prometheus::Gauge& SealedGauge() {
-  static prometheus::Gauge& gauge = MetricGauge("sallyport_vault_sealed", "1 while the vault cannot open anything");
+  static prometheus::Gauge& gauge = MetricGauge(kSealed);
   return gauge;
 }
 

@@ -38,11 +38,22 @@ absl::Status BadCallback(const char* reason) {
   return WithReason(absl::InvalidArgumentError("the answer does not belong to a sign-in of this browser"), reason);
 }
 
-// Sign-ins that came to an end here, by connector and outcome.
+constexpr CounterInfo kSignIns = {
+    .name = "sallyport_authn_sign_ins_total",
+    .help = "Sign-ins of people that came to an end",
+    .unit = "sign-ins",
+    .labels = {{"connector", "id of a configured connector"},
+               {"outcome", "signed_in, refused, paused (too many wrong passwords), unavailable"}},
+    .rise =
+        "refused: wrong passwords, or answers of the provider that do not hold. paused: somebody guesses passwords. "
+        "unavailable: the identity provider is down",
+    .action =
+        "The audit names the check that refused; for unavailable look at the identity provider and at "
+        "`sallyport_oauth_fetch_failures_total`",
+};
+
 void CountSignIn(const std::string& connector, const std::string& outcome) {
-  MetricCounter("sallyport_authn_sign_ins_total", "Sign-ins of people, by connector and outcome",
-                {{"connector", connector}, {"outcome", outcome}})
-      .Increment();
+  MetricCounter(kSignIns, {{"connector", connector}, {"outcome", outcome}}).Increment();
 }
 
 }  // namespace
