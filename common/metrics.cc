@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/metrics.h"
 
+#include <algorithm>
 #include <exception>
+#include <utility>
 
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
 #include "common/json_log.h"
+#include "common/mutex.h"
 
 namespace sallyport {
 namespace {
@@ -38,6 +41,18 @@ constexpr CounterInfo kRpcRequests = {
         "Load. With INTERNAL, UNKNOWN or DATA_LOSS a fault of the gateway or its store; with UNAVAILABLE a "
         "dependency is down; with PERMISSION_DENIED or UNAUTHENTICATED a caller that may not ask this",
     .action = "Look for the log event `rpc` of the service with that code: it names the caller and the reason",
+};
+constexpr GaugeInfo kRpcInFlight = {
+    .name = "sallyport_rpc_in_flight",
+    .help = "RPCs that are being served, open streams among them",
+    .unit = "RPCs",
+    .labels = {{"service", "full name of the gRPC service"}},
+    .rise =
+        "The service waits for its store or for another service. Each takes a thread: at `maxThreads` (256) further "
+        "calls are refused with RESOURCE_EXHAUSTED",
+    .action =
+        "Look at `sallyport_rpc_duration_seconds` and `sallyport_sql_wait_seconds` of the service; add replicas or "
+        "raise `maxThreads` only if the store has room",
 };
 constexpr HistogramInfo kRpcDuration = {
     .name = "sallyport_rpc_duration_seconds",
@@ -107,9 +122,45 @@ const std::vector<double>& LatencyBuckets() {
   return *buckets;
 }
 
-std::string SerializeMetrics() { return prometheus::TextSerializer().Serialize(Registry().Collect()); }
+namespace {
 
-RpcMetrics::RpcMetrics(const std::string& service) : service_(service) {
+// Never destroyed, as the registry.
+struct Probes {
+  Mutex mu;
+  std::vector<const std::function<void()>*> measures ABSL_GUARDED_BY(mu);
+};
+Probes& AllProbes() {
+  static auto* probes = new Probes;
+  return *probes;
+}
+
+}  // namespace
+
+MetricProbe::MetricProbe(std::function<void()> measure) : measure_(std::move(measure)) {
+  Probes& probes = AllProbes();
+  MutexLock lock(probes.mu);
+  probes.measures.push_back(&measure_);
+}
+
+MetricProbe::~MetricProbe() {
+  Probes& probes = AllProbes();
+  MutexLock lock(probes.mu);
+  probes.measures.erase(std::find(probes.measures.begin(), probes.measures.end(), &measure_));
+}
+
+std::string SerializeMetrics() {
+  {
+    Probes& probes = AllProbes();
+    MutexLock lock(probes.mu);
+    for (const std::function<void()>* measure : probes.measures) {
+      (*measure)();
+    }
+  }
+  return prometheus::TextSerializer().Serialize(Registry().Collect());
+}
+
+RpcMetrics::RpcMetrics(const std::string& service)
+    : service_(service), in_flight_(MetricGauge(kRpcInFlight, {{"service", service}})) {
   const auto* descriptor = google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(service);
   std::vector<std::string> names = {"unknown"};
   for (int i = 0; descriptor != nullptr && i < descriptor->method_count(); ++i) {

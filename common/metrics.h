@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -58,17 +59,36 @@ const std::vector<double>& LatencyBuckets();
 prometheus::Histogram& MetricHistogram(const HistogramInfo& info, const MetricLabels& labels,
                                        const std::vector<double>& buckets = LatencyBuckets());
 
-// Everything registered, in the Prometheus text format 0.0.4.
+// Everything registered, in the Prometheus text format 0.0.4. Runs the probes first.
 std::string SerializeMetrics();
+
+// Brings gauges up to date that are measured only when somebody reads them. Thread-safe.
+class MetricProbe {
+ public:
+  // `measure` runs before each SerializeMetrics, one at a time with all others, on the thread that reads: it is quick,
+  // and makes and ends no probe.
+  explicit MetricProbe(std::function<void()> measure);
+  // Waits for `measure` while it runs.
+  ~MetricProbe();
+  MetricProbe(const MetricProbe&) = delete;
+  MetricProbe& operator=(const MetricProbe&) = delete;
+
+ private:
+  const std::function<void()> measure_;
+};
 
 // Requests, errors and durations of one gRPC service:
 //   sallyport_rpc_requests_total{service,method,code}   sallyport_rpc_duration_seconds{service,method}
+//   sallyport_rpc_in_flight{service}
 // Each series is resolved once; Count is lock-free afterwards.
 class RpcMetrics {
  public:
   // `service`: full name, "sallyport.vault.v1.Vault"; its methods come from the descriptor.
   explicit RpcMetrics(const std::string& service);
   ~RpcMetrics();
+  // A request is being served from Enter to Leave; Count is apart from both.
+  void Enter() const { in_flight_.Increment(); }
+  void Leave() const { in_flight_.Decrement(); }
   // A method that is not the service's is counted as "unknown".
   void Count(absl::string_view method, absl::StatusCode code, absl::Duration latency) const;
 
@@ -79,6 +99,7 @@ class RpcMetrics {
     std::array<std::atomic<prometheus::Counter*>, kCodes> by_code{};
   };
   std::string service_;
+  prometheus::Gauge& in_flight_;
   std::map<std::string, std::unique_ptr<Method>, std::less<>> methods_;
 };
 

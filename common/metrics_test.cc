@@ -46,6 +46,25 @@ TEST(MetricsTest, ADescribedMetricIsTheOneOfItsName) {
   EXPECT_THAT(text, HasSubstr("test_described_seconds_bucket{le=\"0.0025\"} 1"));
 }
 
+TEST(MetricProbeTest, MeasuresWhenMetricsAreReadUntilItEnds) {
+  prometheus::Gauge& gauge = MetricGauge("test_probed", "");
+  int measured = 0;
+  {
+    const MetricProbe probe([&] { gauge.Set(++measured); });
+    EXPECT_THAT(SerializeMetrics(), HasSubstr("test_probed 1"));
+    EXPECT_THAT(SerializeMetrics(), HasSubstr("test_probed 2"));
+  }
+  EXPECT_THAT(SerializeMetrics(), HasSubstr("test_probed 2"));
+}
+
+TEST(RpcMetricsTest, ShowsWhatIsBeingServed) {
+  const RpcMetrics metrics("sallyport.test.InFlight");
+  metrics.Enter();
+  metrics.Enter();
+  metrics.Leave();
+  EXPECT_THAT(SerializeMetrics(), HasSubstr("sallyport_rpc_in_flight{service=\"sallyport.test.InFlight\"} 1"));
+}
+
 TEST(RpcMetricsTest, CountsByMethodAndCode) {
   (void)authn::v1::GetKeysRequest::descriptor();
   const RpcMetrics metrics("sallyport.authn.v1.Authn");

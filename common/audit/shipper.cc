@@ -2,6 +2,7 @@
 #include "common/audit/shipper.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <ctime>
 #include <filesystem>
@@ -57,8 +58,9 @@ constexpr CounterInfo kBroken = {
 };
 constexpr GaugeInfo kBacklog = {
     .name = "sallyport_audit_backlog_bytes",
-    .help = "Bytes of audit segments that are not yet shipped",
+    .help = "Bytes of audit segments that are not yet shipped, measured when the metric is read",
     .unit = "bytes",
+    .labels = {{"service", "edge, token_broker"}},
     .rise = "The registry does not take events as fast as they come, or is down",
     .action =
         "Bring the registry and its store back. At `auditBacklogLimit` events are lost, and what must be "
@@ -73,7 +75,7 @@ struct AuditShipper::State {
 
   prometheus::Counter& shipped = MetricCounter(kShipped);
   prometheus::Counter& broken = MetricCounter(kBroken);
-  prometheus::Gauge& backlog = MetricGauge(kBacklog);
+  prometheus::Gauge* backlog = nullptr;
 
   Mutex mu;
   std::condition_variable_any changed;
@@ -91,6 +93,10 @@ struct AuditShipper::State {
   absl::Time saved_at = absl::InfinitePast();
   int64_t waiting = 0;  // Bytes.
   std::chrono::steady_clock::time_point measured_at;
+
+  // How much of the file being read is shipped.
+  std::atomic<int64_t> shipped_of_file{0};
+  std::unique_ptr<MetricProbe> probe;  // The last member: it uses the others.
 
   void Run();
   void Measure(const std::vector<audit_format::SegmentFile>& files);
@@ -139,6 +145,7 @@ void AuditShipper::State::RestoreCursor() {
     reader = *std::move(opened);
     path = absl::StrCat(options.directory, "/", parts[0]);
     last_shipped[reader->boot()] = last;
+    shipped_of_file = offset;
   }
 }
 
@@ -165,6 +172,7 @@ absl::Status AuditShipper::State::OpenSegment(const audit_format::SegmentFile& f
   ASSIGN_OR_RETURN(reader, AuditSegmentReader::Open(file.path));
   path = file.path;
   saved_offset = -1;
+  shipped_of_file = reader->offset();
   // Only the first file of a boot says where it begins: a later one may follow a damaged one.
   last_shipped.emplace(reader->boot(), reader->last_sequence_before());
   return absl::OkStatus();
@@ -223,6 +231,7 @@ absl::Status AuditShipper::State::Send(const audit::v1::AppendRequest& request) 
 void AuditShipper::State::Finish(const audit_format::SegmentFile& file, bool is_broken) {
   reader.reset();
   path.clear();
+  shipped_of_file = 0;
   std::error_code error;
   if (is_broken) {
     broken.Increment();
@@ -259,6 +268,7 @@ absl::Status AuditShipper::State::ShipSegment(const audit_format::SegmentFile& f
       }
       SaveCursor(false);
     }
+    shipped_of_file = reader->offset();
     if (absl::IsOutOfRange(read)) {
       if (complete) {
         Finish(file, false);
@@ -288,7 +298,6 @@ void AuditShipper::State::Measure(const std::vector<audit_format::SegmentFile>& 
     waiting += file.bytes - (reader != nullptr && file.path == path ? reader->offset() : 0);
   }
   waiting = std::max<int64_t>(waiting, 0);
-  backlog.Set(static_cast<double>(waiting));
 }
 
 double AuditShipper::State::Share() const {
@@ -334,6 +343,12 @@ void AuditShipper::State::Run() {
 AuditShipper::AuditShipper(Options options, AuditSink sink) : state_(std::make_unique<State>()) {
   state_->options = std::move(options);
   state_->sink = std::move(sink);
+  state_->backlog = &MetricGauge(kBacklog, {{"service", state_->options.service}});
+  // Whatever the thread does: it may wait for a registry that does not answer.
+  state_->probe = std::make_unique<MetricProbe>([state = state_.get()] {
+    const int64_t bytes = audit_format::TotalBytes(state->options.directory) - state->shipped_of_file;
+    state->backlog->Set(static_cast<double>(std::max<int64_t>(bytes, 0)));
+  });
   state_->thread = std::thread([state = state_.get()] { state->Run(); });
 }
 

@@ -31,6 +31,7 @@
 #include "services/token_broker/audit_log.h"
 #include "services/token_broker/background.h"
 #include "services/token_broker/broker_key.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/connections.h"
 #include "services/token_broker/ended_subjects.h"
 #include "services/token_broker/ending_apps.h"
@@ -40,7 +41,9 @@
 #include "services/token_broker/invalidations.h"
 #include "services/token_broker/linker.h"
 #include "services/token_broker/platform/platform_listener.h"
+#include "services/token_broker/pool_metrics.h"
 #include "services/token_broker/providers.h"
+#include "services/token_broker/refresh_metrics.h"
 #include "services/token_broker/refresher.h"
 #include "services/token_broker/renamer.h"
 #include "services/token_broker/renewals.h"
@@ -205,10 +208,12 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<RpcServer> server;
   std::unique_ptr<PlatformListener> platforms;
   std::atomic<bool> stopped{false};
+  std::vector<std::unique_ptr<MetricProbe>> pool_probes;
 
   absl::Status Build(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
   absl::Status OpenAudit(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
   void AddSources(const Clock& clock);
+  std::string AppNameOf(const std::string& connection) const;
   void AddBackground(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
   absl::Status ConnectRedis(const config::v1::TokenBrokerConfig& config);
   absl::Status Listen(const config::v1::TokenBrokerConfig& config, const Clock& clock);
@@ -253,6 +258,7 @@ absl::Status TokenBrokerServer::Parts::OpenAudit(const config::v1::TokenBrokerCo
   shipping.directory = options.directory;
   shipping.live_boot = segments->boot();
   shipping.max_bytes = options.max_bytes;
+  shipping.service = "token_broker";
   shipper = std::make_unique<AuditShipper>(shipping, MakeAuditSink(peers.registry));
   return absl::OkStatus();
 }
@@ -266,8 +272,19 @@ absl::Status TokenBrokerServer::Parts::ConnectRedis(const config::v1::TokenBroke
   return absl::OkStatus();
 }
 
+// Of configured ones only, for a label.
+std::string TokenBrokerServer::Parts::AppNameOf(const std::string& connection) const {
+  if (absl::StartsWith(connection, "sso:")) {
+    return connection;
+  }
+  const std::shared_ptr<const RegistrySnapshot> snapshot = control->snapshot();
+  const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(AppUidOf(connection));
+  return app == nullptr ? "deleted" : app->slug();
+}
+
 void TokenBrokerServer::Parts::Observe(const ConnectionKey& connection, const absl::StatusOr<SharedConnection>& result,
                                        const RefreshFlight::Report& report, const Clock& clock) {
+  CountRefresh(AppNameOf(connection.connection), result, report);
   if (report.marked && result.ok()) {
     // Tokens of this very generation are no good either: name the one after it.
     invalidations->Connection(connection, (*result)->generation + 1, clock.Now());
@@ -313,6 +330,10 @@ void TokenBrokerServer::Parts::Obey(const ControlUpdate& update) {
   if (update.full || update.config_changed) {
     providers->Examine(update.snapshot);
     revocations->Expect(*update.snapshot);
+    for (const auto& [uid, app] : update.snapshot->apps_by_uid) {
+      ExpectRefreshes(app->slug());
+      ExpectLinks(app->slug());
+    }
     ending_apps->See(*update.snapshot);
   }
   for (const registry::v1::Invalidation& invalidation : update.invalidations) {
@@ -390,6 +411,10 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   pages = std::make_unique<WebPages>(public_url, *control, verifier.get(), *vault, *linker, *user_credentials, *key,
                                      *audit, clock);
   AddBackground(config, clock, peers);
+  pool_probes.push_back(WatchPool("requests", *runner));
+  pool_probes.push_back(WatchPool("behind", *behind));
+  pool_probes.push_back(WatchPool("fetches", *fetchers));
+  pool_probes.push_back(WatchPool("refreshes", refresher->runner()));
   control->AddListener([this](const ControlUpdate& update) { Obey(update); });
   return absl::OkStatus();
 }
