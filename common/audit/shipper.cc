@@ -54,7 +54,7 @@ constexpr CounterInfo kBroken = {
     .help = "Audit segments that were altered or damaged; each is kept as *.broken",
     .unit = "segments",
     .rise = "Somebody edited a segment file, or the disk damaged it",
-    .action = "Keep the `*.broken` file as evidence, find out who can write to `dataDir`, and check the disk",
+    .action = "Keep the `*.broken` file as evidence, find out who can write to `dataDirectory`, and check the disk",
 };
 constexpr GaugeInfo kBacklog = {
     .name = "sallyport_audit_backlog_bytes",

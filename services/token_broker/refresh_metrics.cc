@@ -92,6 +92,7 @@ void ExpectRefreshes(const std::string& app) {
   for (const char* outcome : kOutcomes) {
     Refreshes(app, outcome);
   }
+  MetricCounter(kFailures, {{"app", app}, {"reason", oauth::kInvalidClient}});
 }
 
 void CountRefresh(const std::string& app, const absl::StatusOr<SharedConnection>& result,

@@ -25,6 +25,7 @@ double Failures(const std::string& app, const std::string& reason) {
 TEST(RefreshMetricsTest, FirstFailureOfAnAppIsARiseFromZero) {
   ExpectRefreshes("github");
   EXPECT_THAT(SerializeMetrics(), HasSubstr("sallyport_broker_refreshes_total{app=\"github\",outcome=\"failed\"} 0"));
+  EXPECT_EQ(Failures("github", "invalid_client"), 0);
 }
 
 TEST(RefreshMetricsTest, CountsOutcomeAndReasonByApp) {

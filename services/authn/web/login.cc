@@ -52,11 +52,22 @@ constexpr CounterInfo kSignIns = {
         "`sallyport_oauth_fetch_failures_total`",
 };
 
-void CountSignIn(const std::string& connector, const std::string& outcome) {
-  MetricCounter(kSignIns, {{"connector", connector}, {"outcome", outcome}}).Increment();
+prometheus::Counter& SignIns(const std::string& connector, const std::string& outcome) {
+  return MetricCounter(kSignIns, {{"connector", connector}, {"outcome", outcome}});
 }
 
+void CountSignIn(const std::string& connector, const std::string& outcome) { SignIns(connector, outcome).Increment(); }
+
 }  // namespace
+
+LoginFlow::LoginFlow(Context& context, const AuthorizeFlow& authorize) : context_(context), authorize_(authorize) {
+  // There from the start: an alert must see the first one as a rise from 0.
+  for (const auto& connector : context.parts.connectors.all()) {
+    for (const char* outcome : {"signed_in", "refused", "paused", "unavailable"}) {
+      SignIns(connector->id(), outcome);
+    }
+  }
+}
 
 absl::StatusOr<WebResponse> LoginFlow::Login(const WebRequest& request, absl::Time now) {
   ASSIGN_OR_RETURN(const Form query, Form::Parse(request.query()));
