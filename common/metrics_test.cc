@@ -28,6 +28,43 @@ TEST(MetricsTest, ANameOfAnotherTypeDoesNotThrow) {
   EXPECT_THAT(SerializeMetrics(), HasSubstr("test_taken 1"));
 }
 
+TEST(MetricsTest, ADescribedMetricIsTheOneOfItsName) {
+  constexpr CounterInfo kCounter = {
+      .name = "test_described_total", .help = "Things seen", .labels = {{"kind", "a, b"}}};
+  constexpr GaugeInfo kGauge = {.name = "test_described", .help = "Things held"};
+  constexpr HistogramInfo kHistogram = {.name = "test_described_seconds", .help = "Time taken"};
+
+  MetricCounter(kCounter, {{"kind", "a"}}).Increment();
+  MetricGauge(kGauge).Set(2);
+  MetricHistogram(kHistogram, {}).Observe(0.002);
+
+  EXPECT_EQ(&MetricCounter(kCounter, {{"kind", "a"}}), &MetricCounter("test_described_total", "", {{"kind", "a"}}));
+  const std::string text = SerializeMetrics();
+  EXPECT_THAT(text, HasSubstr("# HELP test_described_total Things seen\n# TYPE test_described_total counter"));
+  EXPECT_THAT(text, HasSubstr("test_described_total{kind=\"a\"} 1"));
+  EXPECT_THAT(text, HasSubstr("test_described 2"));
+  EXPECT_THAT(text, HasSubstr("test_described_seconds_bucket{le=\"0.0025\"} 1"));
+}
+
+TEST(MetricProbeTest, MeasuresWhenMetricsAreReadUntilItEnds) {
+  prometheus::Gauge& gauge = MetricGauge("test_probed", "");
+  int measured = 0;
+  {
+    const MetricProbe probe([&] { gauge.Set(++measured); });
+    EXPECT_THAT(SerializeMetrics(), HasSubstr("test_probed 1"));
+    EXPECT_THAT(SerializeMetrics(), HasSubstr("test_probed 2"));
+  }
+  EXPECT_THAT(SerializeMetrics(), HasSubstr("test_probed 2"));
+}
+
+TEST(RpcMetricsTest, ShowsWhatIsBeingServed) {
+  const RpcMetrics metrics("sallyport.test.InFlight");
+  metrics.Enter();
+  metrics.Enter();
+  metrics.Leave();
+  EXPECT_THAT(SerializeMetrics(), HasSubstr("sallyport_rpc_in_flight{service=\"sallyport.test.InFlight\"} 1"));
+}
+
 TEST(RpcMetricsTest, CountsByMethodAndCode) {
   (void)authn::v1::GetKeysRequest::descriptor();
   const RpcMetrics metrics("sallyport.authn.v1.Authn");

@@ -26,6 +26,7 @@
 #include "common/error.h"
 #include "common/http/admin.h"
 #include "common/json_log.h"
+#include "common/metrics.h"
 #include "common/mutex.h"
 #include "common/status_macros.h"
 
@@ -220,9 +221,20 @@ int Fail(const service_main_internal::Program& program, const FieldLines& lines,
   return kStartFailed;
 }
 
+constexpr GaugeInfo kBuildInfo = {
+    .name = "sallyport_build_info",
+    .help = "Always 1; its labels say which program of which version runs",
+    .unit = "1",
+    .labels = {{"program", "edge, authn, token_broker, vault, registry, standalone"},
+               {"version", "version of sallyport"}},
+    .rise = "Two versions at once: an upgrade is under way, or was left half done",
+    .action = "Finish the upgrade; count the replicas by version",
+};
+
 int Serve(const service_main_internal::Program& program, const FieldLines& lines, const sigset_t& stop_signals) {
   const SystemClock clock;
   Readiness readiness;
+  MetricGauge(kBuildInfo, {{"program", program.name}, {"version", SALLYPORT_VERSION}}).Set(1);
   std::unique_ptr<AdminHttp> admin;
   if (const std::string listen = program.admin_listen(); !listen.empty()) {
     absl::StatusOr<std::unique_ptr<AdminHttp>> started = AdminHttp::Start(

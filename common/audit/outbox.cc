@@ -176,6 +176,27 @@ class AuditOutbox::Recorder {
   std::thread thread_;  // Started under mu_, by the first event.
 };
 
+namespace {
+
+constexpr GaugeInfo kDepth = {
+    .name = "sallyport_audit_outbox_depth",
+    .help = "Audit events in the service's database that are not yet shipped",
+    .unit = "events",
+    .labels = {{"source", "authn, vault, registry"}},
+    .rise = "The registry does not take events as fast as they come, or is down",
+    .action = "Bring the registry and its store back. At `auditOutboxLimit` what must be recorded is refused",
+};
+constexpr CounterInfo kRefused = {
+    .name = "sallyport_audit_outbox_refused_total",
+    .help = "Audit events refused, with what they tell about, because the outbox was full",
+    .unit = "events",
+    .labels = {{"source", "authn, vault, registry"}},
+    .rise = "Users are refused with 503 `audit_unavailable`: the outbox holds `auditOutboxLimit` events",
+    .action = "Bring the registry and its store back; raise `auditOutboxLimit` only if the database has the space",
+};
+
+}  // namespace
+
 std::vector<std::string> AuditOutbox::Schema() {
   return {
       "CREATE TABLE audit_outbox (sequence BIGINT PRIMARY KEY, event TEXT NOT NULL)",
@@ -189,11 +210,8 @@ AuditOutbox::AuditOutbox(Database& database, const Clock& clock, Options options
     : database_(database),
       clock_(clock),
       options_(std::move(options)),
-      depth_(MetricGauge("sallyport_audit_outbox_depth", "Audit events in the service's database, not yet shipped.",
-                         {{"source", options_.source}})),
-      refused_(MetricCounter("sallyport_audit_outbox_refused_total",
-                             "Audit events refused, with what they tell about, because the outbox was full.",
-                             {{"source", options_.source}})),
+      depth_(MetricGauge(kDepth, {{"source", options_.source}})),
+      refused_(MetricCounter(kRefused, {{"source", options_.source}})),
       recorder_(std::make_unique<Recorder>(*this)) {}
 
 AuditOutbox::~AuditOutbox() {

@@ -97,6 +97,23 @@ bool ConsumeVarint(absl::string_view* bytes, uint64_t* value) {
   return false;
 }
 
+constexpr CounterInfo kWritten = {
+    .name = "sallyport_audit_written_total",
+    .help = "Audit events written to segment files",
+    .unit = "events",
+    .rise = "Load",
+    .action = "Nothing. Standing still under load: look at `sallyport_audit_lost_total` and the disk of `dataDirectory`",
+};
+constexpr CounterInfo kLost = {
+    .name = "sallyport_audit_lost_total",
+    .help = "Audit events lost; each loss is recorded as an event of type lost",
+    .unit = "events",
+    .rise = "Events did not fit in the ring or in `auditBacklogLimit`, or died with the process",
+    .action =
+        "Free disk space for the segments and let the backlog ship; the event `lost` says how many are missing "
+        "and of which source",
+};
+
 }  // namespace
 
 struct AuditSegments::State {
@@ -106,9 +123,8 @@ struct AuditSegments::State {
   int lock_fd = -1;
   Page* page = nullptr;
 
-  prometheus::Counter& written = MetricCounter("sallyport_audit_written_total", "Audit events written to segments.");
-  prometheus::Counter& lost =
-      MetricCounter("sallyport_audit_lost_total", "Audit events lost; each is recorded as such.");
+  prometheus::Counter& written = MetricCounter(kWritten);
+  prometheus::Counter& lost = MetricCounter(kLost);
 
   Mutex mu;
   std::condition_variable_any synced;

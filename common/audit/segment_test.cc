@@ -12,6 +12,7 @@
 
 #include "common/audit/segment_format.h"
 #include "common/audit/shipper.h"
+#include "common/metrics.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/test_certs.h"
@@ -416,6 +417,32 @@ TEST_F(AuditShipperTest, ShipsWithoutPauseWhenTheDirectoryIsFull) {
   AuditShipper shipper(options, store_.Sink());
   EXPECT_TRUE(shipper.Flush(absl::Seconds(45)));
   EXPECT_EQ(store_.types().size(), 90U);
+}
+
+// A shipper that waits for its store, or ships what it finds at its own pace, must not hide what others wrote
+// meanwhile.
+TEST_F(AuditShipperTest, ShowsTheBacklogAsItIsWhenTheMetricIsRead) {
+  auto segments = Open(/*segment_bytes=*/200);
+  AuditShipper::Options options;
+  options.directory = segments->directory();
+  options.live_boot = segments->boot();
+  options.interval = absl::Milliseconds(5);
+  options.max_backoff = absl::Seconds(60);
+  options.service = "backlog_test";
+  store_.SetUp(false);
+  AuditShipper shipper(options, store_.Sink());
+  const auto backlog = [] {
+    (void)SerializeMetrics();
+    return MetricGauge("sallyport_audit_backlog_bytes", "", {{"service", "backlog_test"}}).Value();
+  };
+  for (int i = 0; i < 9; ++i) {
+    ASSERT_THAT(segments->Append(Named("e" + std::to_string(i))), IsOk());
+  }
+  EXPECT_EQ(backlog(), static_cast<double>(audit_format::TotalBytes(segments->directory())));
+
+  store_.SetUp(true);
+  ASSERT_TRUE(shipper.Flush(absl::Seconds(60)));
+  EXPECT_EQ(backlog(), 0);
 }
 
 TEST_F(AuditShipperTest, SurvivesAStoreThatIsDown) {

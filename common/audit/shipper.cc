@@ -2,6 +2,7 @@
 #include "common/audit/shipper.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <ctime>
 #include <filesystem>
@@ -41,16 +42,40 @@ constexpr int64_t kSegment = 8 << 20;
 // A pass over many segments takes minutes; how much waits is looked at this often meanwhile.
 constexpr absl::Duration kMeasureEvery = absl::Seconds(1);
 
+constexpr CounterInfo kShipped = {
+    .name = "sallyport_audit_shipped_total",
+    .help = "Audit events of segment files that the registry has stored",
+    .unit = "events",
+    .rise = "Load",
+    .action = "Nothing. Standing still while events are written: look at `sallyport_audit_backlog_bytes`",
+};
+constexpr CounterInfo kBroken = {
+    .name = "sallyport_audit_chain_broken_total",
+    .help = "Audit segments that were altered or damaged; each is kept as *.broken",
+    .unit = "segments",
+    .rise = "Somebody edited a segment file, or the disk damaged it",
+    .action = "Keep the `*.broken` file as evidence, find out who can write to `dataDirectory`, and check the disk",
+};
+constexpr GaugeInfo kBacklog = {
+    .name = "sallyport_audit_backlog_bytes",
+    .help = "Bytes of audit segments that are not yet shipped, measured when the metric is read",
+    .unit = "bytes",
+    .labels = {{"service", "edge, token_broker"}},
+    .rise = "The registry does not take events as fast as they come, or is down",
+    .action =
+        "Bring the registry and its store back. At `auditBacklogLimit` events are lost, and what must be "
+        "recorded first is refused",
+};
+
 }  // namespace
 
 struct AuditShipper::State {
   Options options;
   AuditSink sink;
 
-  prometheus::Counter& shipped = MetricCounter("sallyport_audit_shipped_total", "Audit events stored by the registry.");
-  prometheus::Counter& broken = MetricCounter("sallyport_audit_chain_broken_total",
-                                              "Audit segments that were altered or damaged; set aside as *.broken.");
-  prometheus::Gauge& backlog = MetricGauge("sallyport_audit_backlog_bytes", "Bytes of audit segments not yet shipped.");
+  prometheus::Counter& shipped = MetricCounter(kShipped);
+  prometheus::Counter& broken = MetricCounter(kBroken);
+  prometheus::Gauge* backlog = nullptr;
 
   Mutex mu;
   std::condition_variable_any changed;
@@ -68,6 +93,10 @@ struct AuditShipper::State {
   absl::Time saved_at = absl::InfinitePast();
   int64_t waiting = 0;  // Bytes.
   std::chrono::steady_clock::time_point measured_at;
+
+  // How much of the file being read is shipped.
+  std::atomic<int64_t> shipped_of_file{0};
+  std::unique_ptr<MetricProbe> probe;  // The last member: it uses the others.
 
   void Run();
   void Measure(const std::vector<audit_format::SegmentFile>& files);
@@ -116,6 +145,7 @@ void AuditShipper::State::RestoreCursor() {
     reader = *std::move(opened);
     path = absl::StrCat(options.directory, "/", parts[0]);
     last_shipped[reader->boot()] = last;
+    shipped_of_file = offset;
   }
 }
 
@@ -142,6 +172,7 @@ absl::Status AuditShipper::State::OpenSegment(const audit_format::SegmentFile& f
   ASSIGN_OR_RETURN(reader, AuditSegmentReader::Open(file.path));
   path = file.path;
   saved_offset = -1;
+  shipped_of_file = reader->offset();
   // Only the first file of a boot says where it begins: a later one may follow a damaged one.
   last_shipped.emplace(reader->boot(), reader->last_sequence_before());
   return absl::OkStatus();
@@ -200,6 +231,7 @@ absl::Status AuditShipper::State::Send(const audit::v1::AppendRequest& request) 
 void AuditShipper::State::Finish(const audit_format::SegmentFile& file, bool is_broken) {
   reader.reset();
   path.clear();
+  shipped_of_file = 0;
   std::error_code error;
   if (is_broken) {
     broken.Increment();
@@ -236,6 +268,7 @@ absl::Status AuditShipper::State::ShipSegment(const audit_format::SegmentFile& f
       }
       SaveCursor(false);
     }
+    shipped_of_file = reader->offset();
     if (absl::IsOutOfRange(read)) {
       if (complete) {
         Finish(file, false);
@@ -265,7 +298,6 @@ void AuditShipper::State::Measure(const std::vector<audit_format::SegmentFile>& 
     waiting += file.bytes - (reader != nullptr && file.path == path ? reader->offset() : 0);
   }
   waiting = std::max<int64_t>(waiting, 0);
-  backlog.Set(static_cast<double>(waiting));
 }
 
 double AuditShipper::State::Share() const {
@@ -311,6 +343,12 @@ void AuditShipper::State::Run() {
 AuditShipper::AuditShipper(Options options, AuditSink sink) : state_(std::make_unique<State>()) {
   state_->options = std::move(options);
   state_->sink = std::move(sink);
+  state_->backlog = &MetricGauge(kBacklog, {{"service", state_->options.service}});
+  // Whatever the thread does: it may wait for a registry that does not answer.
+  state_->probe = std::make_unique<MetricProbe>([state = state_.get()] {
+    const int64_t bytes = audit_format::TotalBytes(state->options.directory) - state->shipped_of_file;
+    state->backlog->Set(static_cast<double>(std::max<int64_t>(bytes, 0)));
+  });
   state_->thread = std::thread([state = state_.get()] { state->Run(); });
 }
 

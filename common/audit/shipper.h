@@ -35,6 +35,7 @@ class AuditShipper {
     int batch = 1000;
     double share = 0.05;
     int64_t max_bytes = int64_t{1} << 30;  // As AuditSegments::Options.
+    std::string service;                   // Label of the metrics; "edge".
   };
   AuditShipper(Options options, AuditSink sink);
   ~AuditShipper();

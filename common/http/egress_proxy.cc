@@ -18,6 +18,19 @@
 namespace sallyport {
 namespace {
 
+constexpr CounterInfo kProxyFailuresInfo = {
+    .name = "sallyport_egress_proxy_failures_total",
+    .help = "Connections that the egress proxy did not open",
+    .unit = "connections",
+    .labels = {{"reason", "unreachable, timeout, unauthorized, refused, bad_response"}},
+    .rise =
+        "Calls and fetches through the proxy fail. unauthorized: its user name or password is wrong; refused: it "
+        "does not allow the destination",
+    .action =
+        "Check `deployment.egress.proxy` and the proxy's own log; the log event `http_engine` of the edge names "
+        "the connection",
+};
+
 constexpr size_t kMaxUsername = 255;
 constexpr size_t kMaxPassword = 1024;
 
@@ -158,8 +171,7 @@ absl::string_view ProxyFailureName(ProxyFailure failure) {
 }
 
 prometheus::Counter& ProxyFailureCounter(ProxyFailure failure) {
-  return MetricCounter("sallyport_egress_proxy_failures_total", "Connections that the egress proxy did not open",
-                       {{"reason", std::string(ProxyFailureName(failure))}});
+  return MetricCounter(kProxyFailuresInfo, {{"reason", std::string(ProxyFailureName(failure))}});
 }
 
 }  // namespace sallyport

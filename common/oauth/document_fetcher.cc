@@ -19,12 +19,23 @@ bool IsPassing(int http_status) {
   return http_status >= 500 || http_status == 408 || http_status == 425 || http_status == 429;
 }
 
+constexpr CounterInfo kFetchFailures = {
+    .name = "sallyport_oauth_fetch_failures_total",
+    .help = "Key sets and issuer metadata that could not be fetched or used",
+    .unit = "documents",
+    .labels = {{"document", "jwks, issuer_metadata"}},
+    .rise =
+        "An identity provider or an app's provider cannot be reached, or serves a document that is no use. What was "
+        "fetched before stays in use for a while; then tokens of that issuer are refused",
+    .action =
+        "The log says which document and why; fetch it from where the service runs, through the same egress "
+        "proxy and CA bundle",
+};
+
 }  // namespace
 
 prometheus::Counter& FetchFailures(const std::string& document) {
-  return MetricCounter("sallyport_oauth_fetch_failures_total",
-                       "Key sets and issuer metadata that could not be fetched or used, by kind of document",
-                       {{"document", document}});
+  return MetricCounter(kFetchFailures, {{"document", document}});
 }
 
 absl::StatusOr<std::string> HttpFetcher::Fetch(const std::string& url, size_t max_bytes) {

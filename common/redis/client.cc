@@ -88,9 +88,8 @@ absl::StatusOr<std::optional<std::string>> RedisClient::Get(const std::string& k
 
 void RedisClient::GetAsync(const std::string& key,
                            std::function<void(absl::StatusOr<std::optional<std::string>>)> done) {
-  state_->pipeline.Call({"GET", key}, [done = std::move(done)](absl::StatusOr<RedisReply> reply) {
-    done(TextOf(std::move(reply)));
-  });
+  state_->pipeline.Call({"GET", key},
+                        [done = std::move(done)](absl::StatusOr<RedisReply> reply) { done(TextOf(std::move(reply))); });
 }
 
 void RedisClient::DeleteAsync(const std::string& key) {

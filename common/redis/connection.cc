@@ -29,11 +29,16 @@ namespace {
 constexpr size_t kMaxReplySize = 8 << 20;
 constexpr char kTooLate[] = "no answer in time";
 
-prometheus::Counter& Handshakes(const char* kind) {
-  return MetricCounter("sallyport_redis_tls_handshakes_total",
-                       "TLS handshakes with Redis, with the server's certificate or with a former session",
-                       {{"kind", kind}});
-}
+constexpr CounterInfo kHandshakes = {
+    .name = "sallyport_redis_tls_handshakes_total",
+    .help = "TLS handshakes with Redis, with the server's certificate or with a former session",
+    .unit = "handshakes",
+    .labels = {{"kind", "full, resumed"}},
+    .rise = "Connections to Redis are opened again and again",
+    .action = "See sallyport_redis_failures_total; check the idle timeout of Redis and of what lies between",
+};
+
+prometheus::Counter& Handshakes(const char* kind) { return MetricCounter(kHandshakes, {{"kind", kind}}); }
 
 // "host:port", with or without brackets around an IPv6 address, as it was checked before.
 std::pair<std::string, std::string> HostAndPort(const std::string& address) {

@@ -22,6 +22,17 @@ constexpr std::array<const char*, 9> kReasons = {"name",   "connect",  "tls",   
                                                  "broken", "protocol", "cluster", "refused"};
 constexpr size_t kLongestWord = 32;
 
+constexpr CounterInfo kFailures = {
+    .name = "sallyport_redis_failures_total",
+    .help = "Connections to Redis and commands that failed, by reason",
+    .unit = "failures",
+    .labels = {{"reason", "name, connect, tls, auth, timeout, broken, protocol, cluster, refused"}},
+    .rise =
+        "Tokens come from the vault instead of Redis. tls, auth, refused: a setting is wrong, here or at the server. "
+        "cluster: the server is a node of a Redis Cluster, and nothing is cached there",
+    .action = "Read redis_failed in the log, which says why and what to set",
+};
+
 struct Series {
   prometheus::Counter* counter = nullptr;
   // Of the steady clock: from when on the log has this reason again.
@@ -32,9 +43,7 @@ std::array<Series, kReasons.size()>& AllSeries() {
   static auto& all = *[] {
     auto* made = new std::array<Series, kReasons.size()>();
     for (size_t i = 0; i < kReasons.size(); ++i) {
-      (*made)[i].counter =
-          &MetricCounter("sallyport_redis_failures_total", "Connections to Redis and commands that failed, by reason",
-                         {{"reason", kReasons[i]}});
+      (*made)[i].counter = &MetricCounter(kFailures, {{"reason", kReasons[i]}});
     }
     return made;
   }();

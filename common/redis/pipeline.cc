@@ -7,8 +7,9 @@
 #include <unistd.h>
 #include <utility>
 
-#include "common/redis/failures.h"
 #include <sys/eventfd.h>
+
+#include "common/redis/failures.h"
 
 namespace sallyport {
 

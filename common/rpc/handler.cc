@@ -27,6 +27,7 @@ RpcHandler::RpcHandler(Options options)
     : options_(std::move(options)), metrics_(std::make_shared<RpcMetrics>(options_.service)) {}
 
 RpcHandler::Call RpcHandler::Begin(absl::string_view method, const grpc::ServerContextBase& context) const {
+  metrics_->Enter();
   Call call{std::string(method), absl::InternalError("not checked"), options_.clock->Now()};
   call.caller = options_.guard->Check(absl::StrCat(options_.service, "/", method), context, *options_.peer,
                                       options_.verifier, call.start);
@@ -36,6 +37,7 @@ RpcHandler::Call RpcHandler::Begin(absl::string_view method, const grpc::ServerC
 grpc::Status RpcHandler::Finish(const Call& call, const absl::Status& status) const {
   const absl::Duration latency = options_.clock->Now() - call.start;
   metrics_->Count(call.method, status.code(), latency);
+  metrics_->Leave();
   const LogLevel level = LevelOf(status);
   if (LogEnabled(level)) {
     const absl::string_view caller = call.caller.ok() ? absl::string_view(call.caller->service) : "";

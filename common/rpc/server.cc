@@ -19,6 +19,7 @@
 
 #include "common/clock.h"
 #include "common/config/service_config.h"
+#include "common/crypto/certificate_expiry.h"
 #include "common/error.h"
 #include "common/mutex.h"
 #include "common/rpc/reflection.h"
@@ -205,6 +206,7 @@ struct RpcServer::State {
   Options options;
   ServiceFactory factory;
   int port = 0;
+  std::unique_ptr<CertificateExpiry> certificate;  // Null without TLS.
 
   Mutex mu;
   std::unique_ptr<Host> network ABSL_GUARDED_BY(mu);
@@ -298,6 +300,10 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Options& optio
     }
     credentials = grpc::InsecureServerCredentials();
     peer = std::make_shared<FixedPeer>(options.insecure_peer);
+  }
+  if (!options.tls.empty()) {
+    state.certificate = std::make_unique<CertificateExpiry>(
+        options.tls.certificate, options.outside_peer.empty() ? "services" : options.outside_peer);
   }
   std::unique_ptr<Host> host = state.Build(std::move(peer), credentials, &state.port);
   if (host == nullptr || state.port == 0) {

@@ -14,6 +14,7 @@
 
 #include "common/backoff.h"
 #include "common/crypto/random.h"
+#include "common/metrics.h"
 #include "common/mutex.h"
 #include "common/sql/session.h"
 #include "common/sql/sql.h"
@@ -43,6 +44,24 @@ std::string QuoteConnectionValue(absl::string_view value) {
   }
   return quoted + "'";
 }
+
+constexpr HistogramInfo kWait = {
+    .name = "sallyport_sql_wait_seconds",
+    .help = "Time a transaction waited for its connection and its locks before its first statement",
+    .unit = "seconds",
+    .labels = {{"kind", "read, write"}},
+    .rise =
+        "write: writers of a database take turns, and one of them is slow, or the disk is. read: all connections are "
+        "in use",
+    .action = "Look at the disk or the PostgreSQL server; for read raise `poolSize` if the server has connections left",
+};
+constexpr CounterInfo kRetries = {
+    .name = "sallyport_sql_retries_total",
+    .help = "Transactions that were run again because of a lock or serialization conflict",
+    .unit = "transactions",
+    .rise = "Replicas get in each other's way, or another program holds locks on the database",
+    .action = "Look for long transactions in the database: backups, migrations, people",
+};
 
 void DropNotice(void* /*unused*/, const char* /*message*/) {}
 
@@ -182,6 +201,9 @@ struct Database::State {
     return CatchSqlErrors(session.soci, dialect, [&] { Execute(session.soci, commit ? "COMMIT" : "ROLLBACK"); });
   }
 
+  prometheus::Histogram& read_wait = MetricHistogram(kWait, {{"kind", "read"}});
+  prometheus::Histogram& write_wait = MetricHistogram(kWait, {{"kind", "write"}});
+  prometheus::Counter& retries = MetricCounter(kRetries);
   Options options;
   SqlDialect dialect;
   SystemClock system_clock;
@@ -217,6 +239,7 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(Options options) {
 absl::Status Database::RunTransaction(bool write, const std::function<absl::Status(Transaction&)>& work) {
   Backoff backoff(absl::Milliseconds(5), absl::Milliseconds(200));
   for (int attempt = 1;; ++attempt) {
+    const auto asked = std::chrono::steady_clock::now();
     auto session = state_->CheckOut(write);
     if (!session.ok()) return session.status();
     absl::Status status = state_->Begin(**session, write);
@@ -228,6 +251,8 @@ absl::Status Database::RunTransaction(bool write, const std::function<absl::Stat
       session = state_->Connect(write);
       status = session.ok() ? state_->Begin(**session, write) : session.status();
     }
+    const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - asked;
+    (write ? state_->write_wait : state_->read_wait).Observe(waited.count());
     bool retry = absl::IsAborted(status);
     bool keep = status.ok();
     if (status.ok()) {
@@ -244,6 +269,7 @@ absl::Status Database::RunTransaction(bool write, const std::function<absl::Stat
     }
     state_->CheckIn(write, keep && session.ok() ? *std::move(session) : nullptr);
     if (status.ok() || !retry || !write || attempt == kMaxAttempts) return status;
+    state_->retries.Increment();
     std::this_thread::sleep_for(absl::ToChronoMicroseconds(backoff.Next(RandomUnit())));
   }
 }

@@ -18,11 +18,19 @@ bool GroupsLeftOut(const nlohmann::json& claims, const std::string& groups_claim
 
 namespace {
 
+constexpr CounterInfo kOverages = {
+    .name = "sallyport_authn_groups_overage_total",
+    .help = "People whose provider sent no groups because there are too many",
+    .unit = "people",
+    .labels = {{"connector", "id of a configured connector"}, {"told_by", "sign_in, token"}},
+    .rise =
+        "The identity provider (Entra) finds some people's groups too many to send; servers that ask for a group "
+        "refuse them",
+    .action = "Have the provider send only the groups that are assigned to the application",
+};
+
 prometheus::Counter& Overages(const std::string& connector, const char* told_by) {
-  return MetricCounter(
-      "sallyport_authn_groups_overage_total",
-      "People whose provider sent no groups because there are too many, by connector and what told of them",
-      {{"connector", connector}, {"told_by", told_by}});
+  return MetricCounter(kOverages, {{"connector", connector}, {"told_by", told_by}});
 }
 
 }  // namespace

@@ -20,14 +20,27 @@ constexpr const char* kReasons[] = {
     "bad_time",  "bad_subject",   "required_claim", "revoked",         "user_gone",     "own_token",
     kOther};
 
+constexpr CounterInfo kRefused = {
+    .name = "sallyport_authn_tokens_refused_total",
+    .help = "Tokens refused at door one, by the check that failed",
+    .unit = "tokens",
+    .labels = {{"reason",
+                "expired, not_yet_valid, wrong_audience, wrong_issuer, bad_signature, unknown_key, algorithm, "
+                "missing_token, token_too_long, malformed_token, wrong_type, wrong_server, bad_time, "
+                "bad_subject, required_claim, revoked, user_gone, own_token, other"}},
+    .rise =
+        "Callers hear `invalid_token`. expired: clients that do not renew. not_yet_valid: clocks differ. "
+        "wrong_audience, wrong_issuer: a client or server configured for another one. unknown_key: the issuer's keys "
+        "cannot be fetched. bad_signature: forged tokens",
+    .action = "The log event `token_refused` and the audit event `mcp.denied` have the same word, with the server",
+};
+
 }  // namespace
 
 Refusals::Refusals() {
   // There from the start: an alert must see the first refusal as a rise from 0.
   for (const char* reason : kReasons) {
-    series_[reason].counter =
-        &MetricCounter("sallyport_authn_tokens_refused_total", "Tokens refused at door one, by the check that failed",
-                       {{"reason", reason}});
+    series_[reason].counter = &MetricCounter(kRefused, {{"reason", reason}});
   }
 }
 

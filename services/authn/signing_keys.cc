@@ -7,6 +7,7 @@
 
 #include "common/error.h"
 #include "common/json_log.h"
+#include "common/metrics.h"
 #include "common/status_macros.h"
 #include "common/text/base64url.h"
 #include "common/text/json.h"
@@ -76,6 +77,16 @@ bool Same(const std::vector<SigningKey>& a, const std::vector<SigningKey>& b) {
   });
 }
 
+constexpr GaugeInfo kActiveSince = {
+    .name = "sallyport_authn_signing_key_active_timestamp_seconds",
+    .help =
+        "When the key that signs access tokens and passports became active, in seconds since 1970; it is replaced "
+        "after 30 days",
+    .unit = "seconds",
+    .rise = "The key was replaced, as it is every 30 days",
+    .action = "Standing still for more than 31 days: the keys cannot be stored in the vault; see the log of authn",
+};
+
 }  // namespace
 
 struct SigningKeys::Loaded {
@@ -129,6 +140,7 @@ void SigningKeys::Use(std::vector<SigningKey> keys, absl::Time now) {
     public_keys.push_back(key.key->public_key());
     if (IsActive(key)) {
       loaded->active = key.key;
+      MetricGauge(kActiveSince).Set(static_cast<double>(absl::ToUnixSeconds(key.active_at)));
     }
   }
   loaded->public_keys = JwkSet(std::move(public_keys));

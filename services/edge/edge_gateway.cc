@@ -17,10 +17,24 @@ namespace {
 
 EdgeState& StateOf(Exchange& exchange) { return *static_cast<EdgeState*>(exchange.state()); }
 
-prometheus::Counter& RejectedCounter(const std::string& why) {
-  return MetricCounter("sallyport_http_rejected_total", "Requests refused before they reached a route",
-                       {{"reason", why}});
-}
+constexpr CounterInfo kRejected = {
+    .name = "sallyport_http_rejected_total",
+    .help = "Requests refused before they reached a route",
+    .unit = "requests",
+    .labels = {{"reason",
+                "foreign_host, foreign_origin, navigation, unexpected_body, head_timeout, body_too_large, "
+                "request_line, field, memory_limit, body_memory, ... (what the HTTP parser refused, or which "
+                "limit was reached)"}},
+    .rise =
+        "foreign_host: a wrong `publicUrl` or `extraHosts`. foreign_origin: a page of an origin that is not allowed. "
+        "navigation: people open the address of a server in a browser. memory_limit and body_memory: memory is "
+        "short. The others: broken or hostile clients",
+    .action =
+        "Correct `publicUrl` or `extraHosts` for foreign_host; for the memory reasons add memory or replicas; "
+        "otherwise look at who connects, in the log of the proxy in front",
+};
+
+prometheus::Counter& RejectedCounter(const std::string& why) { return MetricCounter(kRejected, {{"reason", why}}); }
 
 }  // namespace
 

@@ -12,6 +12,7 @@
 
 #include "common/config/egress.h"
 #include "common/config/service_config.h"
+#include "common/crypto/certificate_expiry.h"
 #include "common/error.h"
 #include "common/http/egress_proxy.h"
 #include "common/http/networks.h"
@@ -135,6 +136,7 @@ struct EdgeServer::State {
   EngineMetrics engine_metrics;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<RpcServer> health;  // Null if nobody is to ask.
+  std::unique_ptr<CertificateExpiry> certificate;
 };
 
 absl::Status ValidateEdgeConfig(const config::v1::EdgeConfig& config) {
@@ -183,6 +185,7 @@ absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::
   shipper_options.directory = segment_options.directory;
   shipper_options.live_boot = segments->boot();
   shipper_options.max_bytes = segment_options.max_bytes;
+  shipper_options.service = "edge";
   state.audit = std::make_unique<CallAudit>(
       std::move(segments), source, std::make_unique<AuditShipper>(shipper_options, MakeAuditSink(peers.registry)));
   Doors::Options door_options;
@@ -217,6 +220,9 @@ absl::StatusOr<std::unique_ptr<EdgeServer>> EdgeServer::Start(const config::v1::
                                : std::min<size_t>(std::thread::hardware_concurrency(), CallAudit::kMaxWorkers);
   engine_options.certificate = config.tls().certificate();
   engine_options.private_key = config.tls().private_key();
+  if (!config.tls().certificate().empty()) {
+    state.certificate = std::make_unique<CertificateExpiry>(config.tls().certificate(), "public");
+  }
   engine_options.upstream_ca_bundle = config.deployment().egress().ca_bundle();
   if (const EgressProxy* proxy = state.site.upstream_policy.proxy().get(); proxy != nullptr) {
     engine_options.proxy = std::make_shared<const UpstreamProxy>(

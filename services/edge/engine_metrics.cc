@@ -12,30 +12,112 @@ void Raise(prometheus::Counter& counter, uint64_t last, uint64_t now) {
   if (now > last) counter.Increment(static_cast<double>(now - last));
 }
 
-prometheus::Counter& RefusedCounter(const std::string& what) {
-  return MetricCounter("sallyport_http_memory_refused_total",
-                       "Streams and requests refused, idle connections closed, for want of memory", {{"what", what}});
-}
+constexpr GaugeInfo kConnections = {
+    .name = "sallyport_http_connections_open",
+    .help = "Connections of clients that are open",
+    .unit = "connections",
+    .rise = "More clients, or clients that do not close; the edge holds 10,000 at most",
+    .action =
+        "Near the limit add replicas; look at `sallyport_http_connections_total` for clients that connect anew for "
+        "each call",
+};
+constexpr CounterInfo kAccepted = {
+    .name = "sallyport_http_connections_total",
+    .help = "Connections of clients that were accepted",
+    .unit = "connections",
+    .rise = "Load. Rising faster than requests: clients or a proxy in front do not keep connections alive",
+    .action = "Turn keep-alive on in the proxy in front",
+};
+constexpr GaugeInfo kBodyMemory = {
+    .name = "sallyport_http_body_memory_bytes",
+    .help = "Memory held by bodies of requests",
+    .unit = "bytes",
+    .rise = "Many large requests at once; at 256 MiB requests are refused",
+    .action = "Find the server whose callers send large bodies, and lower its limit or add replicas",
+};
+constexpr GaugeInfo kUpstreamIdle = {
+    .name = "sallyport_http_upstream_idle",
+    .help = "Idle connections to upstream servers",
+    .unit = "connections",
+    .rise = "Load went down a moment ago",
+    .action = "Nothing",
+};
+constexpr CounterInfo kUpstreamConnects = {
+    .name = "sallyport_http_upstream_connects_total",
+    .help = "Connections made to upstream servers",
+    .unit = "connections",
+    .rise = "Load. Rising as fast as requests: upstream servers close after each answer",
+    .action = "Turn keep-alive on at the upstream server",
+};
+constexpr CounterInfo kUpstreamReuses = {
+    .name = "sallyport_http_upstream_reuses_total",
+    .help = "Requests sent on a pooled upstream connection",
+    .unit = "requests",
+    .rise = "Load",
+    .action = "Nothing",
+};
+constexpr CounterInfo kUpstreamStale = {
+    .name = "sallyport_http_upstream_stale_total",
+    .help = "Pooled upstream connections that turned out to be closed when used",
+    .unit = "connections",
+    .rise = "An upstream server closes idle connections sooner than it says",
+    .action = "Raise the idle timeout of the upstream server, or of the load balancer in front of it",
+};
+constexpr CounterInfo kHeartbeats = {
+    .name = "sallyport_http_heartbeats_total",
+    .help = "Comments sent into silent event streams",
+    .unit = "comments",
+    .rise = "Many event streams are open and silent",
+    .action = "Nothing",
+};
+constexpr GaugeInfo kMemoryLimit = {
+    .name = "sallyport_http_memory_limit_bytes",
+    .help = "Memory limit of the process's cgroup; 0: none",
+    .unit = "bytes",
+    .rise = "The limit was raised",
+    .action = "Nothing",
+};
+constexpr GaugeInfo kMemoryUsed = {
+    .name = "sallyport_http_memory_used_bytes",
+    .help = "Resident memory of the process",
+    .unit = "bytes",
+    .rise = "More connections, streams and bodies are held",
+    .action = "Near the limit give the process more memory, or add replicas",
+};
+constexpr GaugeInfo kMemoryLevel = {
+    .name = "sallyport_http_memory_level",
+    .help =
+        "What is refused near the memory limit: 0 nothing, 1 new event streams, 2 new requests too, 3 new "
+        "connections too",
+    .unit = "level",
+    .rise = "The process is near the limit of its cgroup, and refuses what it lists to stay alive",
+    .action = "Give the process more memory, or add replicas",
+};
+constexpr CounterInfo kMemoryRefused = {
+    .name = "sallyport_http_memory_refused_total",
+    .help = "Streams and requests refused, idle connections closed, for want of memory",
+    .unit = "refusals",
+    .labels = {{"what", "stream, request, connection"}},
+    .rise = "Clients get 503 because the process is near the limit of its cgroup",
+    .action = "Give the process more memory, or add replicas",
+};
+
+prometheus::Counter& RefusedCounter(const std::string& what) { return MetricCounter(kMemoryRefused, {{"what", what}}); }
 
 }  // namespace
 
 EngineMetrics::EngineMetrics()
-    : connections_(MetricGauge("sallyport_http_connections_open", "Connections of clients that are open")),
-      body_memory_(MetricGauge("sallyport_http_body_memory_bytes", "Memory held by bodies of requests")),
-      upstream_idle_(MetricGauge("sallyport_http_upstream_idle", "Idle connections to upstream servers")),
-      accepted_(MetricCounter("sallyport_http_connections_total", "Connections of clients that were accepted")),
-      upstream_connects_(
-          MetricCounter("sallyport_http_upstream_connects_total", "Connections made to upstream servers")),
-      upstream_reuses_(
-          MetricCounter("sallyport_http_upstream_reuses_total", "Requests sent on a pooled upstream connection")),
-      upstream_stale_(MetricCounter("sallyport_http_upstream_stale_total",
-                                    "Pooled upstream connections that turned out to be closed when used")),
-      heartbeats_(MetricCounter("sallyport_http_heartbeats_total", "Comments sent into silent event streams")),
-      memory_limit_(MetricGauge("sallyport_http_memory_limit_bytes", "Memory limit of the process's cgroup; 0: none")),
-      memory_used_(MetricGauge("sallyport_http_memory_used_bytes", "Resident memory of the process")),
-      memory_level_(MetricGauge("sallyport_http_memory_level",
-                                "What is refused for want of memory: 0 nothing, 1 new streams, 2 requests, "
-                                "3 connections")),
+    : connections_(MetricGauge(kConnections)),
+      body_memory_(MetricGauge(kBodyMemory)),
+      upstream_idle_(MetricGauge(kUpstreamIdle)),
+      accepted_(MetricCounter(kAccepted)),
+      upstream_connects_(MetricCounter(kUpstreamConnects)),
+      upstream_reuses_(MetricCounter(kUpstreamReuses)),
+      upstream_stale_(MetricCounter(kUpstreamStale)),
+      heartbeats_(MetricCounter(kHeartbeats)),
+      memory_limit_(MetricGauge(kMemoryLimit)),
+      memory_used_(MetricGauge(kMemoryUsed)),
+      memory_level_(MetricGauge(kMemoryLevel)),
       refused_streams_(RefusedCounter("stream")),
       refused_requests_(RefusedCounter("request")),
       refused_connections_(RefusedCounter("connection")) {

@@ -19,8 +19,14 @@ namespace sallyport::registry {
 namespace {
 
 constexpr size_t kBatch = 200;
-constexpr char kGauge[] = "sallyport_registry_secrets_to_adopt";
-constexpr char kGaugeHelp[] = "Secrets and bindings of an earlier release that were not given their origins yet.";
+
+constexpr GaugeInfo kLeft = {
+    .name = "sallyport_registry_secrets_to_adopt",
+    .help = "Secrets and bindings of an earlier release that were not given their origins yet",
+    .unit = "secrets",
+    .rise = "An upgrade is under way. Staying above 0: some cannot be adopted",
+    .action = "The log event `secret_adoption_running` of the registry says how many are left and why",
+};
 
 template <typename T>
 Origins BindingOriginsOf(const T& resource) {
@@ -38,7 +44,7 @@ absl::StatusOr<bool> IsBeingWritten(Transaction& tx, const std::string& record) 
 }  // namespace
 
 Adoption::Adoption(Database& database, SecretVault& vault)
-    : database_(database), vault_(vault), left_(MetricGauge(kGauge, kGaugeHelp)) {}
+    : database_(database), vault_(vault), left_(MetricGauge(kLeft)) {}
 
 template <typename T>
 absl::Status Adoption::Collect(Transaction& tx, std::vector<Item>& items) {

@@ -19,6 +19,16 @@ namespace {
 constexpr int kMaxPage = 1000;
 constexpr int kDefaultPage = 100;
 
+constexpr GaugeInfo kEndingApps = {
+    .name = "sallyport_registry_ending_apps",
+    .help = "Deleted apps that are kept until their users' tokens are revoked, as of the last ten minutes",
+    .unit = "apps",
+    .rise =
+        "Apps were deleted. Above 0 for days: a provider does not answer revocations; after 30 days the app is "
+        "given up",
+    .action = "Look at `sallyport_broker_revocations_total` of the app, and at the provider",
+};
+
 // Servers that name it: it cannot go before they do.
 absl::StatusOr<std::vector<std::string>> UsersOf(Transaction& tx, const std::string& uid) {
   std::vector<std::string> users;
@@ -61,8 +71,7 @@ Catalog::Catalog(Database& database, AuditOutbox& audit, SecretVault& vault, con
       options_(std::move(options)),
       ledger_(database, vault, clock, options_.before_step),
       parts_{database, audit, vault, ledger_, clock, options_},
-      ending_apps_(MetricGauge("sallyport_registry_ending_apps",
-                               "Deleted apps that are kept until their users' tokens are revoked.")) {
+      ending_apps_(MetricGauge(kEndingApps)) {
   ShowEndingApps();
 }
 

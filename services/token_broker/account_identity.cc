@@ -30,10 +30,16 @@ constexpr size_t kMaxId = 256;
 constexpr size_t kMaxName = 128;
 constexpr size_t kMaxEmail = 254;
 
-prometheus::Counter& Questions(const std::string& outcome) {
-  return MetricCounter("sallyport_broker_account_questions_total",
-                       "Links of apps whose account was looked for at the provider", {{"outcome", outcome}});
-}
+constexpr CounterInfo kQuestions = {
+    .name = "sallyport_broker_account_questions_total",
+    .help = "Questions to providers which account was linked",
+    .unit = "questions",
+    .labels = {{"outcome", "answered, failed"}},
+    .rise = "failed: the provider did not say, or the app's `account` setting does not fit its answer",
+    .action = "The log event `account_not_known` says which app and why",
+};
+
+prometheus::Counter& Questions(const std::string& outcome) { return MetricCounter(kQuestions, {{"outcome", outcome}}); }
 
 // The member that a path leads to: "data.user.id". Null if there is none.
 const nlohmann::json* MemberAt(const nlohmann::json& object, const std::string& path) {

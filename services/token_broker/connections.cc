@@ -6,6 +6,7 @@
 
 #include "common/error.h"
 #include "common/json_log.h"
+#include "common/metrics.h"
 #include "services/token_broker/connection_name.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/jwt_expiry.h"
@@ -19,6 +20,28 @@ namespace {
 constexpr absl::Duration kMaxAge = absl::Seconds(60);
 constexpr absl::Duration kMaxAgeUnwatched = absl::Seconds(5);
 constexpr int kMaxAttempts = 2;
+
+constexpr CounterInfo kLookups = {
+    .name = "sallyport_broker_token_lookups_total",
+    .help = "Lookups of users' tokens, by what answered",
+    .unit = "lookups",
+    .labels = {{"from", "memory, redis, vault"}},
+    .rise =
+        "Load; the edge keeps tokens itself, so these are its misses. vault rising without redis: Redis is away or was "
+        "emptied, and the vault has its load",
+    .action = "If vault has most of them, look at the Redis, and at the load of the vault",
+};
+
+// There from the start.
+struct Lookups {
+  prometheus::Counter& memory = MetricCounter(kLookups, {{"from", "memory"}});
+  prometheus::Counter& redis = MetricCounter(kLookups, {{"from", "redis"}});
+  prometheus::Counter& vault = MetricCounter(kLookups, {{"from", "vault"}});
+};
+const Lookups& CountLookups() {
+  static const Lookups lookups;
+  return lookups;
+}
 
 bool IsRefused(const Connections::Need& need, const ConnectionView& view) {
   return need.refused_version != 0 && view.version == need.refused_version &&
@@ -46,7 +69,9 @@ std::shared_ptr<ConnectionView> NeedsUser(const ConnectionView& view) {
 
 Connections::Connections(VaultClient& vault, TokenCache& cache, Refresher& refresher, Providers& providers,
                          const ControlStream* control, const Clock& clock)
-    : vault_(vault), cache_(cache), refresher_(refresher), providers_(providers), control_(control), clock_(clock) {}
+    : vault_(vault), cache_(cache), refresher_(refresher), providers_(providers), control_(control), clock_(clock) {
+  CountLookups();
+}
 
 Refresher::ProviderSource Connections::SourceFor(const std::string& connection) const {
   return [this, connection]() -> absl::StatusOr<Provider> {
@@ -78,7 +103,11 @@ SharedConnection Connections::InMemory(const Need& need) const {
   const bool watched = control_ != nullptr && control_->connected();
   SharedConnection view = cache_.Get(need.key, watched ? kMaxAge : kMaxAgeUnwatched);
   const bool good = view != nullptr && IsGood(need, *view, clock_.Now()) && !HasMoved(need.key, *view);
-  return good ? view : nullptr;
+  if (!good) {
+    return nullptr;
+  }
+  CountLookups().memory.Increment();
+  return view;
 }
 
 bool Connections::IsCacheable(const Need& need) {
@@ -100,6 +129,9 @@ bool Connections::TryCurrent(const Need& need, std::function<void(SharedConnecti
   }
   return cache_.TryGetShared(need.key, [this, need, done = std::move(done)](SharedConnection view) {
     const bool good = view != nullptr && IsGood(need, *view, clock_.Now()) && !HasMoved(need.key, *view);
+    if (good) {
+      CountLookups().redis.Increment();
+    }
     done(good ? std::move(view) : nullptr);
   });
 }
@@ -111,13 +143,16 @@ absl::StatusOr<SharedConnection> Connections::Look(const Need& need) {
   const bool cacheable = IsCacheable(need);
   if (cacheable) {
     if (SharedConnection view = cache_.Get(need.key, watched ? kMaxAge : kMaxAgeUnwatched); good(view)) {
+      CountLookups().memory.Increment();
       return view;
     }
     if (SharedConnection view = watched && !need.not_shared ? cache_.GetShared(need.key, need.passport) : nullptr;
         good(view)) {
+      CountLookups().redis.Increment();
       return view;
     }
   }
+  CountLookups().vault.Increment();
   const uint64_t mark = cache_.Mark();
   vault::v1::GetRequest request;
   *request.mutable_record() = ConnectionRecord(need.key.subject, need.key.connection);

@@ -33,13 +33,25 @@ std::string MostFrequentApp(const vault::v1::ListDueResponse& due) {
       ->first;
 }
 
-prometheus::Gauge& DueGauge(const std::string& lane) {
-  return MetricGauge("sallyport_broker_due", "Records that are due for work in the background", {{"lane", lane}});
-}
-prometheus::Gauge& OldestDueGauge(const std::string& lane) {
-  return MetricGauge("sallyport_broker_oldest_due_seconds", "For how long the oldest of them has been due",
-                     {{"lane", lane}});
-}
+constexpr GaugeInfo kDue = {
+    .name = "sallyport_broker_due",
+    .help = "Records that are due for work in the background, counted to 100,000",
+    .unit = "records",
+    .labels = {{"lane", "renewals, revocations, pending_links"}},
+    .rise = "A provider is down (its records wait until it answers), or the broker or the vault is too slow",
+    .action = "Look at `sallyport_broker_oldest_due_seconds`, and at the refreshes and revocations by app",
+};
+constexpr GaugeInfo kOldestDue = {
+    .name = "sallyport_broker_oldest_due_seconds",
+    .help = "For how long the oldest record that is due for work in the background has been due",
+    .unit = "seconds",
+    .labels = {{"lane", "renewals, revocations, pending_links"}},
+    .rise = "A provider has been down for that long, or background work stands still",
+    .action = "Look at the refreshes and revocations by app, and at the log of the broker",
+};
+
+prometheus::Gauge& DueGauge(const std::string& lane) { return MetricGauge(kDue, {{"lane", lane}}); }
+prometheus::Gauge& OldestDueGauge(const std::string& lane) { return MetricGauge(kOldestDue, {{"lane", lane}}); }
 
 }  // namespace
 

@@ -36,12 +36,32 @@ absl::Status NoSuchFlow() {
                     "link_unknown");
 }
 
+constexpr CounterInfo kLinks = {
+    .name = "sallyport_broker_links_total",
+    .help = "Links of users' accounts: begun, and how those ended that came back",
+    .unit = "links",
+    .labels = {{"app", "slug of a configured app; sso:<connector>: consent at the identity provider"},
+               {"outcome",
+                "started, returned (with an answer to it), completed, unconfirmed (another account than before), "
+                "declined, refused, failed"}},
+    .rise =
+        "failed: the provider gives no tokens. refused: answers that were late, not the user's, or of an account the "
+        "app does not take. started without completed: users give up at the provider",
+    .action =
+        "For failed check the app's client, secret and redirect URI at the provider; the audit event of the link "
+        "has the provider's words",
+};
+
 }  // namespace
 
+void ExpectLinks(const std::string& app) {
+  for (const char* outcome : {"started", "returned", "completed", "unconfirmed", "declined", "refused", "failed"}) {
+    MetricCounter(kLinks, {{"app", app}, {"outcome", outcome}});
+  }
+}
+
 void CountLink(const std::string& app, const std::string& outcome) {
-  MetricCounter("sallyport_broker_links_total", "Links of users' accounts, by app and outcome",
-                {{"app", app}, {"outcome", outcome}})
-      .Increment();
+  MetricCounter(kLinks, {{"app", app}, {"outcome", outcome}}).Increment();
 }
 
 std::string CodeChallengeS256(absl::string_view verifier) { return Base64UrlEncode(Sha256(verifier)); }
@@ -202,6 +222,7 @@ absl::Status Linker::Complete(const Return& returned, const Passport& passport, 
   // Before the flow is consumed: while it cannot be had, the page can be loaded again.
   ASSIGN_OR_RETURN(const auto binding, secrets_.ReadBinding("app_binding", returned.app->uid(), 0));
   ASSIGN_OR_RETURN(const v1::LinkFlow flow, Consume(returned, passport, provider));
+  CountLink(returned.app->slug(), "returned");
   outcome->txn = flow.txn();
   outcome->server_uid = flow.server_uid();
   outcome->return_to = flow.return_to();

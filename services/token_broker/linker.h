@@ -181,7 +181,9 @@ class Linker {
   const IdleTimes idle_;
 };
 
-// Counts links begun, and how those ended that came back from the provider. `app`: slug, or uid of a consent.
+// Counts links begun, those that came back from the provider, and how they ended. `app`: slug, or uid of a consent.
+// What is expected is there before the first one, so that an alert sees it as a rise from 0.
+void ExpectLinks(const std::string& app);
 void CountLink(const std::string& app, const std::string& outcome);
 
 // RFC 7636 section 4.2.

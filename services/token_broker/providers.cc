@@ -27,9 +27,17 @@ constexpr absl::Duration kFailureKept = absl::Seconds(10);
 
 constexpr oauth::FetchTiming kMetadataTiming = {kMetadataKept, kFailureKept, kFailureKept, absl::InfiniteDuration()};
 
+constexpr GaugeInfo kFindings = {
+    .name = "sallyport_broker_app_findings",
+    .help = "1 while a setting of the app contradicts what its issuer announces",
+    .unit = "1",
+    .labels = {{"app", "slug of a configured app"}, {"setting", "client_auth"}},
+    .rise = "The provider does not announce the way in which the app authenticates",
+    .action = "Change the setting to what the log event `app_client_auth_not_announced` lists",
+};
+
 prometheus::Gauge& FindingGauge(const std::string& app) {
-  return MetricGauge("sallyport_broker_app_findings", "Settings of apps that contradict what their issuer announces",
-                     {{"app", app}, {"setting", "client_auth"}});
+  return MetricGauge(kFindings, {{"app", app}, {"setting", "client_auth"}});
 }
 
 // Whether one may be used is for Fill to say.

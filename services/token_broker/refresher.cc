@@ -9,47 +9,15 @@
 #include "common/crypto/random.h"
 #include "common/error.h"
 #include "common/json_log.h"
-#include "common/metrics.h"
 #include "services/token_broker/errors.h"
 #include "services/token_broker/provider_trouble.h"
+#include "services/token_broker/refresh_metrics.h"
 
 namespace sallyport::token_broker {
 namespace {
 
 constexpr size_t kMaxFailures = 10'000;
 constexpr size_t kMaxQueue = 100'000;
-
-struct RefreshMetrics {
-  static prometheus::Counter& Outcome(const char* outcome) {
-    return MetricCounter("sallyport_broker_refreshes_total", "Refreshes of user connections by outcome",
-                         {{"outcome", outcome}});
-  }
-  prometheus::Counter& renewed = Outcome("renewed");
-  prometheus::Counter& adopted = Outcome("adopted");
-  prometheus::Counter& further = Outcome("further");
-  prometheus::Counter& needs_user = Outcome("needs_user");
-  prometheus::Counter& failed = Outcome("failed");
-  prometheus::Counter& not_needed = Outcome("not_needed");
-};
-
-const RefreshMetrics& Metrics() {
-  static const RefreshMetrics metrics;
-  return metrics;
-}
-
-// Of background work: somebody else was faster.
-bool IsNotDue(const absl::StatusOr<SharedConnection>& result) { return ReasonOf(result.status()) == "not_due"; }
-
-void CountRefresh(const absl::StatusOr<SharedConnection>& result, const RefreshFlight::Report& report) {
-  const RefreshMetrics& metrics = Metrics();
-  prometheus::Counter& outcome = report.renewed                      ? metrics.renewed
-                                 : report.adopted                    ? metrics.adopted
-                                 : report.further                    ? metrics.further
-                                 : report.marked                     ? metrics.needs_user
-                                 : !result.ok() && !IsNotDue(result) ? metrics.failed
-                                                                     : metrics.not_needed;
-  outcome.Increment();
-}
 
 }  // namespace
 
@@ -61,9 +29,7 @@ Refresher::Refresher(VaultClient& vault, TokenEndpoint& endpoint, TokenCache* ca
       clock_(clock),
       options_(std::move(options)),
       observer_(std::move(observer)),
-      runner_(options_.max_threads, kMaxQueue) {
-  Metrics();  // There from the start: an alert must see the first failure as a rise from 0.
-}
+      runner_(options_.max_threads, kMaxQueue) {}
 
 Refresher::~Refresher() { runner_.Stop(); }
 
@@ -262,8 +228,7 @@ void Refresher::Ring(const std::string& doorbell_key) {
 
 void Refresher::End(const FlightPtr& flight, const absl::StatusOr<SharedConnection>& result,
                     const RefreshFlight::Report& report) {
-  CountRefresh(result, report);
-  if (!report.failure.empty() || (!result.ok() && !IsNotDue(result))) {
+  if (!report.failure.empty() || (!result.ok() && !WasNotDue(result))) {
     Log(LogLevel::kWarning, "refresh_failed",
         {{"connection", flight->key.connection},
          {"failure", report.failure},

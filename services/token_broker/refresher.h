@@ -60,6 +60,7 @@ class Refresher {
   void StopTaking();
   // StopTaking, and waits until those which asked a provider have stored the answer, at most `grace`.
   void Shutdown(absl::Duration grace);
+  const TaskRunner& runner() const { return runner_; }
 
  private:
   struct Waiter {

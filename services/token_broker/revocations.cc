@@ -21,10 +21,20 @@ constexpr absl::Duration kLatest = absl::Minutes(30);
 
 constexpr const char* kOutcomes[] = {"revoked", "unsupported", "failed", "abandoned"};
 
+constexpr CounterInfo kRevocations = {
+    .name = "sallyport_broker_revocations_total",
+    .help = "Attempts to revoke users' tokens at their provider",
+    .unit = "attempts",
+    .labels = {{"app", "slug of a configured app"},
+               {"outcome",
+                "revoked, unsupported (no revocation endpoint), failed (is repeated), abandoned (after 7 "
+                "days)"}},
+    .rise = "failed: the provider does not answer, or refuses the app's client. abandoned: grants live on there",
+    .action = "For abandoned end the grant at the provider: the audit event `link.revocation_abandoned` names the user",
+};
+
 prometheus::Counter& CounterOf(const std::string& app, const std::string& outcome) {
-  return MetricCounter("sallyport_broker_revocations_total",
-                       "Attempts to revoke users' tokens at providers, by app and outcome",
-                       {{"app", app}, {"outcome", outcome}});
+  return MetricCounter(kRevocations, {{"app", app}, {"outcome", outcome}});
 }
 
 }  // namespace

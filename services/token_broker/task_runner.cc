@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/token_broker/task_runner.h"
 
+#include <algorithm>
 #include <chrono>
 
 namespace sallyport::token_broker {
@@ -83,6 +84,17 @@ void TaskRunner::Stop() {
   for (std::thread& thread : threads) {
     thread.join();
   }
+}
+
+TaskRunner::Load TaskRunner::load() const {
+  MutexLock lock(mu_);
+  Load load;
+  load.busy = threads_.size() - std::min(idle_, threads_.size());
+  if (!tasks_.empty()) {
+    const auto late = std::chrono::steady_clock::now() - tasks_.begin()->first.first;
+    load.wait = std::max(absl::FromChrono(late), absl::ZeroDuration());
+  }
+  return load;
 }
 
 size_t TaskRunner::queued() const {

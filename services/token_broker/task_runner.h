@@ -32,6 +32,11 @@ class TaskRunner {
   // Ends what runs, drops what waits. Not from a task.
   void Stop();
   size_t queued() const;
+  struct Load {
+    size_t busy = 0;                             // Threads that run a task.
+    absl::Duration wait = absl::ZeroDuration();  // For how long the next task has been due; zero: none is.
+  };
+  Load load() const;
 
  private:
   using Due = std::chrono::steady_clock::time_point;

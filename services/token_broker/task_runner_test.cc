@@ -78,6 +78,25 @@ TEST(TaskRunnerTest, FullQueueRefuses) {
   blocked.Down();
 }
 
+TEST(TaskRunnerTest, LoadTellsOfBusyThreadsAndOfTasksThatWaitForOne) {
+  TaskRunner runner(1, 10);
+  Latch running(1);
+  Latch blocked(1);
+  runner.PostAfter(absl::Hours(1), [] {});
+  EXPECT_EQ(runner.load().wait, absl::ZeroDuration()) << "it is not due yet";
+  ASSERT_TRUE(runner.Post([&] {
+    running.Down();
+    blocked.Wait();
+  }));
+  ASSERT_TRUE(running.Wait());
+  EXPECT_EQ(runner.load().busy, 1U);
+  EXPECT_EQ(runner.load().wait, absl::ZeroDuration());
+
+  ASSERT_TRUE(runner.Post([] {}));
+  EXPECT_GT(runner.load().wait, absl::ZeroDuration());
+  blocked.Down();
+}
+
 TEST(TaskRunnerTest, StoppedRunnerRefusesAndDropsWhatWaits) {
   TaskRunner runner(1, 10);
   std::atomic<bool> ran{false};

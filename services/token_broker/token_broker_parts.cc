@@ -12,8 +12,11 @@
 #include "common/proto_time.h"
 #include "common/status_macros.h"
 #include "services/token_broker/broker_settings.h"
+#include "services/token_broker/connection_name.h"
 #include "services/token_broker/endings_service.h"
+#include "services/token_broker/pool_metrics.h"
 #include "services/token_broker/redis_settings.h"
+#include "services/token_broker/refresh_metrics.h"
 #include "services/token_broker/sources/exchanged_token.h"
 #include "services/token_broker/sources/service_token.h"
 #include "services/token_broker/sources/sources.h"
@@ -44,6 +47,7 @@ absl::Status TokenBrokerServer::Parts::OpenAudit(const config::v1::TokenBrokerCo
   shipping.directory = options.directory;
   shipping.live_boot = segments->boot();
   shipping.max_bytes = options.max_bytes;
+  shipping.service = "token_broker";
   shipper = std::make_unique<AuditShipper>(shipping, MakeAuditSink(peers.registry));
   return absl::OkStatus();
 }
@@ -57,8 +61,19 @@ absl::Status TokenBrokerServer::Parts::ConnectRedis(const config::v1::TokenBroke
   return absl::OkStatus();
 }
 
+// Of configured ones only, for a label.
+std::string TokenBrokerServer::Parts::AppNameOf(const std::string& connection) const {
+  if (KindOf(connection) == ConnectionKind::kSignIn) {
+    return connection;
+  }
+  const std::shared_ptr<const RegistrySnapshot> snapshot = control->snapshot();
+  const registry::v1::App* app = snapshot == nullptr ? nullptr : snapshot->AppByUid(AppUidOf(connection));
+  return app == nullptr ? "deleted" : app->slug();
+}
+
 void TokenBrokerServer::Parts::Observe(const ConnectionKey& connection, const absl::StatusOr<SharedConnection>& result,
                                        const RefreshFlight::Report& report, const Clock& clock) {
+  CountRefresh(AppNameOf(connection.connection), result, report);
   if (report.marked && result.ok()) {
     // Tokens of this very generation are no good either: name the one after it.
     invalidations->Connection(connection, (*result)->generation + 1, clock.Now());
@@ -104,6 +119,10 @@ void TokenBrokerServer::Parts::Obey(const ControlUpdate& update) {
   if (update.full || update.config_changed) {
     providers->Examine(update.snapshot);
     revocations->Expect(*update.snapshot);
+    for (const auto& [uid, app] : update.snapshot->apps_by_uid) {
+      ExpectRefreshes(app->slug());
+      ExpectLinks(app->slug());
+    }
     ending_apps->See(*update.snapshot);
   }
   for (const registry::v1::Invalidation& invalidation : update.invalidations) {
@@ -181,6 +200,10 @@ absl::Status TokenBrokerServer::Parts::Build(const config::v1::TokenBrokerConfig
   pages = std::make_unique<WebPages>(public_url, *control, verifier.get(), *vault, *linker, *user_credentials, *key,
                                      *audit, clock);
   AddBackground(config, clock, peers);
+  pool_probes.push_back(WatchPool("requests", *runner));
+  pool_probes.push_back(WatchPool("behind", *behind));
+  pool_probes.push_back(WatchPool("fetches", *fetchers));
+  pool_probes.push_back(WatchPool("refreshes", refresher->runner()));
   control->AddListener([this](const ControlUpdate& update) { Obey(update); });
   return absl::OkStatus();
 }

@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -12,6 +14,7 @@
 #include "common/caller/caller.h"
 #include "common/caller/passport.h"
 #include "common/http/client.h"
+#include "common/metrics.h"
 #include "common/redis/client.h"
 #include "common/rpc/control_stream.h"
 #include "common/rpc/server.h"
@@ -99,11 +102,13 @@ struct TokenBrokerServer::Parts {
   std::unique_ptr<RpcServer> server;
   std::unique_ptr<PlatformListener> platforms;
   std::atomic<bool> stopped{false};
+  std::vector<std::unique_ptr<MetricProbe>> pool_probes;
 
   absl::Status Build(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
   absl::Status OpenAudit(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
   void AddSources(const Clock& clock);
   void AddBackground(const config::v1::TokenBrokerConfig& config, const Clock& clock, const BrokerPeers& peers);
+  std::string AppNameOf(const std::string& connection) const;
   absl::Status ConnectRedis(const config::v1::TokenBrokerConfig& config);
   absl::Status Listen(const config::v1::TokenBrokerConfig& config, const Clock& clock);
   absl::Status ListenForPlatforms(const config::v1::TokenBrokerConfig& config, const Clock& clock,

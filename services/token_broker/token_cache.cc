@@ -14,9 +14,18 @@ namespace {
 // Values of yesterday are looked for as long as there may be any.
 constexpr absl::Duration kMaxTtl = CacheRoots::kOverlap;
 
+constexpr CounterInfo kOpenFailures = {
+    .name = "sallyport_broker_cache_open_failures_total",
+    .help = "Values of the token cache in Redis that did not open under their own key",
+    .unit = "values",
+    .rise = "Somebody else writes to the Redis, or edits it",
+    .action =
+        "Give the Redis a password or ACL of its own, and find out who else can write there. No token was used: "
+        "the vault answered instead",
+};
+
 prometheus::Counter& OpenFailures() {
-  static prometheus::Counter& failures =
-      MetricCounter("sallyport_broker_cache_open_failures_total", "Values of the token cache that did not open");
+  static prometheus::Counter& failures = MetricCounter(kOpenFailures);
   return failures;
 }
 

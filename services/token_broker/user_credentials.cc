@@ -29,6 +29,15 @@ using registry::v1::Credential;
 // The vault takes 4 KiB of labels; what does not fit is not shown.
 constexpr size_t kMaxLabelBytes = 1'500;
 
+constexpr CounterInfo kCredentials = {
+    .name = "sallyport_broker_user_credentials_total",
+    .help = "Credentials that users entered or cleared",
+    .unit = "credentials",
+    .labels = {{"outcome", "entered, cleared, refused, failed"}},
+    .rise = "refused: what was entered is no credential, or not theirs to enter. failed: it could not be stored",
+    .action = "For failed look at the vault",
+};
+
 vault::v1::RecordName RecordOf(const std::string& subject, const std::string& uid) {
   vault::v1::RecordName record;
   record.set_owner_type(vault::v1::USER);
@@ -77,10 +86,7 @@ absl::Status CheckUsername(const Credential& credential, absl::string_view usern
               : InvalidField("username", "must be text of at most 256 bytes without ':' and control characters");
 }
 
-prometheus::Counter& Outcomes(const char* outcome) {
-  return MetricCounter("sallyport_broker_user_credentials_total", "Credentials of users' own, by outcome",
-                       {{"outcome", outcome}});
-}
+prometheus::Counter& Outcomes(const char* outcome) { return MetricCounter(kCredentials, {{"outcome", outcome}}); }
 
 void Count(const absl::Status& status, const char* done) {
   const bool refused = absl::IsInvalidArgument(status) || absl::IsPermissionDenied(status);

@@ -36,10 +36,19 @@ void SetRecord(const RecordId& id, int64_t version, int64_t generation, audit::v
   }
 }
 
-AuditTrail::AuditTrail(AuditOutbox& outbox)
-    : outbox_(outbox),
-      failures_(MetricCounter("sallyport_vault_audit_failures_total",
-                              "Answers withheld because their audit event was not durable in time")) {}
+namespace {
+
+constexpr CounterInfo kFailures = {
+    .name = "sallyport_vault_audit_failures_total",
+    .help = "Answers withheld because their audit event was not durable in time",
+    .unit = "answers",
+    .rise = "The vault's store is slow, full or down; users are refused meanwhile",
+    .action = "Look at the disk or the PostgreSQL server of the vault",
+};
+
+}  // namespace
+
+AuditTrail::AuditTrail(AuditOutbox& outbox) : outbox_(outbox), failures_(MetricCounter(kFailures)) {}
 
 absl::Status AuditTrail::Record(audit::v1::Event event) {
   absl::Status recorded = outbox_.Record(std::move(event));

@@ -30,8 +30,24 @@ absl::Status Stay(absl::string_view reason, absl::string_view detail) {
   return WithReason(absl::FailedPreconditionError(detail), reason);
 }
 
+constexpr GaugeInfo kSealed = {
+    .name = "sallyport_vault_sealed",
+    .help = "1 while the vault can open nothing",
+    .unit = "1",
+    .rise = "No secret or token can be read or written: the key-encryption key is missing or not the one of this store",
+    .action = "`sallyport vault status` says why; put the key back that it names",
+};
+
+constexpr GaugeInfo kTermCreated = {
+    .name = "sallyport_vault_term_created_timestamp_seconds",
+    .help = "When the active term of the vault's keys began, in seconds since 1970",
+    .unit = "seconds",
+    .rise = "A new term was begun with `sallyport vault rotate`",
+    .action = "Older than your rule for keys allows: begin a new term, then rewrap",
+};
+
 prometheus::Gauge& SealedGauge() {
-  static prometheus::Gauge& gauge = MetricGauge("sallyport_vault_sealed", "1 while the vault cannot open anything");
+  static prometheus::Gauge& gauge = MetricGauge(kSealed);
   return gauge;
 }
 
@@ -135,6 +151,11 @@ absl::Status Keyring::Reload() {
   seeds_ = std::move(opened.seeds);
   damaged_ = std::move(opened.damaged);
   active_term_ = ActiveTerm(snapshot.terms);
+  for (const TermRow& term : snapshot.terms) {
+    if (term.term == active_term_) {
+      MetricGauge(kTermCreated).Set(static_cast<double>(absl::ToUnixSeconds(term.created_at)));
+    }
+  }
   return absl::OkStatus();
 }
 

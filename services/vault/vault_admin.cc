@@ -23,9 +23,16 @@ audit::v1::Event AdminEvent(absl::string_view type, const Caller& caller) {
   return MakeEvent(type, audit::v1::DECISION_ALLOWED, "admin", caller);
 }
 
+constexpr GaugeInfo kRemaining = {
+    .name = "sallyport_vault_rewrap_remaining",
+    .help = "Data keys under a term before the active one, as of the last status or rewrap",
+    .unit = "data keys",
+    .rise = "The key-encryption key was rotated, and data keys are still under the old one",
+    .action = "Run `sallyport vault rewrap` until it is 0, and only then remove the old key",
+};
+
 prometheus::Gauge& RemainingGauge() {
-  static prometheus::Gauge& gauge =
-      MetricGauge("sallyport_vault_rewrap_remaining", "Data keys under a term before the active one");
+  static prometheus::Gauge& gauge = MetricGauge(kRemaining);
   return gauge;
 }
 

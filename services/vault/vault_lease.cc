@@ -53,11 +53,20 @@ absl::StatusOr<absl::Duration> TtlOf(const v1::AcquireLeaseRequest& request) {
   return ttl;
 }
 
-void CountLease(const char* outcome) {
-  MetricCounter("sallyport_vault_leases_total", "Answers to AcquireLease and what became of leased Puts",
-                {{"outcome", outcome}})
-      .Increment();
-}
+constexpr CounterInfo kLeases = {
+    .name = "sallyport_vault_leases_total",
+    .help = "Answers to AcquireLease, and what became of the writes of lease holders",
+    .unit = "leases",
+    .labels = {{"outcome", "granted, took_over, held, answered, side, healed, owed"}},
+    .rise =
+        "took_over and side: holders die or stall between the provider's answer and the write. owed: the connection "
+        "had ended, and what came is revoked",
+    .action =
+        "For took_over and side look for brokers that restart or are short of CPU, and at the latency of the "
+        "vault's store",
+};
+
+void CountLease(const char* outcome) { MetricCounter(kLeases, {{"outcome", outcome}}).Increment(); }
 
 }  // namespace
 

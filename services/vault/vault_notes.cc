@@ -13,17 +13,28 @@ namespace {
 constexpr absl::Duration kUseNoted = absl::Hours(24);
 constexpr absl::Duration kDamagedPutOff = absl::Hours(24);
 
+constexpr CounterInfo kDamaged = {
+    .name = "sallyport_vault_records_damaged_total",
+    .help = "Records that did not open under their own identity",
+    .unit = "records",
+    .rise = "The store was damaged or edited. What background work meets is tried again a day later",
+    .action =
+        "The log event `record_damaged` or the audit event `secret.damaged` names the record; restore it from a "
+        "backup, or enter the secret or link the account again",
+};
+constexpr CounterInfo kOwed = {
+    .name = "sallyport_vault_revocations_owed_total",
+    .help = "Tokens that were set aside to be revoked at their provider",
+    .unit = "tokens",
+    .rise = "Users unlink, leave, or link again; or an app was deleted",
+    .action = "Nothing, while `sallyport_broker_revocations_total` follows",
+};
+
 }  // namespace
 
-void CountDamaged(int count) {
-  MetricCounter("sallyport_vault_records_damaged_total", "Records that did not open under their own identity")
-      .Increment(count);
-}
+void CountDamaged(int count) { MetricCounter(kDamaged).Increment(count); }
 
-void CountOwed(int count) {
-  MetricCounter("sallyport_vault_revocations_owed_total", "Tokens that were set aside to be revoked at their provider")
-      .Increment(count);
-}
+void CountOwed(int count) { MetricCounter(kOwed).Increment(count); }
 
 bool IsUse(const Caller& caller, const RecordId& id) {
   return id.kind == "connection" && caller.passport.has_value() && caller.passport->subject == id.owner.id &&

@@ -19,10 +19,22 @@ constexpr char kNoPlatform[] = "platform_unknown";
 constexpr const char* kReasons[] = {"subject_token_invalid", "platform_not_granted"};
 constexpr size_t kMaxText = 256;
 
+constexpr CounterInfo kRequests = {
+    .name = "sallyport_authn_platform_requests_total",
+    .help = "Questions of the token broker which platform calls, and for whom",
+    .unit = "questions",
+    .labels = {{"platform", "id of a configured platform; unknown: none that is configured"},
+               {"outcome",
+                "admitted, identified (no user was named), subject_token_invalid, platform_not_granted, "
+                "platform_unknown, unavailable"}},
+    .rise =
+        "platform_unknown: a certificate or service account is not configured. unavailable: a cluster or identity "
+        "provider does not answer",
+    .action = "The log event `platform_refused` has the check that failed",
+};
+
 prometheus::Counter* CounterOf(const std::string& platform, const char* outcome) {
-  return &MetricCounter("sallyport_authn_platform_requests_total",
-                        "Platforms that were asked about by the token broker, by what became of it",
-                        {{"platform", platform}, {"outcome", outcome}});
+  return &MetricCounter(kRequests, {{"platform", platform}, {"outcome", outcome}});
 }
 
 bool IsRefusal(const absl::Status& status) {

@@ -38,14 +38,36 @@ absl::Status BadCallback(const char* reason) {
   return WithReason(absl::InvalidArgumentError("the answer does not belong to a sign-in of this browser"), reason);
 }
 
-// Sign-ins that came to an end here, by connector and outcome.
-void CountSignIn(const std::string& connector, const std::string& outcome) {
-  MetricCounter("sallyport_authn_sign_ins_total", "Sign-ins of people, by connector and outcome",
-                {{"connector", connector}, {"outcome", outcome}})
-      .Increment();
+constexpr CounterInfo kSignIns = {
+    .name = "sallyport_authn_sign_ins_total",
+    .help = "Sign-ins of people that came to an end",
+    .unit = "sign-ins",
+    .labels = {{"connector", "id of a configured connector"},
+               {"outcome", "signed_in, refused, paused (too many wrong passwords), unavailable"}},
+    .rise =
+        "refused: wrong passwords, or answers of the provider that do not hold. paused: somebody guesses passwords. "
+        "unavailable: the identity provider is down",
+    .action =
+        "The audit names the check that refused; for unavailable look at the identity provider and at "
+        "`sallyport_oauth_fetch_failures_total`",
+};
+
+prometheus::Counter& SignIns(const std::string& connector, const std::string& outcome) {
+  return MetricCounter(kSignIns, {{"connector", connector}, {"outcome", outcome}});
 }
 
+void CountSignIn(const std::string& connector, const std::string& outcome) { SignIns(connector, outcome).Increment(); }
+
 }  // namespace
+
+LoginFlow::LoginFlow(Context& context, const AuthorizeFlow& authorize) : context_(context), authorize_(authorize) {
+  // There from the start: an alert must see the first one as a rise from 0.
+  for (const auto& connector : context.parts.connectors.all()) {
+    for (const char* outcome : {"signed_in", "refused", "paused", "unavailable"}) {
+      SignIns(connector->id(), outcome);
+    }
+  }
+}
 
 absl::StatusOr<WebResponse> LoginFlow::Login(const WebRequest& request, absl::Time now) {
   ASSIGN_OR_RETURN(const Form query, Form::Parse(request.query()));

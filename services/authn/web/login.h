@@ -12,7 +12,7 @@ namespace sallyport::authn::web {
 // Signing in and out. Statuses are for StatusPage.
 class LoginFlow {
  public:
-  LoginFlow(Context& context, const AuthorizeFlow& authorize) : context_(context), authorize_(authorize) {}
+  LoginFlow(Context& context, const AuthorizeFlow& authorize);
 
   // GET /login: the choice, or straight on when there is one way. `connector`, `return_to`, `switch` (sign in again, as
   // somebody else perhaps), `consent` and `claims` (ConsentRequestOf).

@@ -26,9 +26,19 @@ constexpr std::string_view kTooOld = "stream.max_age";
 
 OpenStreams::List& ListOf(Worker& worker) { return static_cast<WorkerData*>(worker.context)->streams; }
 
+constexpr CounterInfo kCut = {
+    .name = "sallyport_mcp_streams_cut_total",
+    .help = "Event streams the gateway ended before their time",
+    .unit = "streams",
+    .labels = {{"reason", "revoked, server_gone, max_age"}},
+    .rise =
+        "revoked: callers were revoked, or connections whose tokens the streams carry have ended. server_gone: a "
+        "server was deleted or disabled. max_age: streams were four hours old",
+    .action = "Nothing, if the revocation or the change was meant; the audit says who made it",
+};
+
 prometheus::Counter& CutCounter(std::string_view reason) {
-  return MetricCounter("sallyport_mcp_streams_cut_total", "Event streams the gateway ended before their time",
-                       {{"reason", std::string(reason.substr(reason.find('.') + 1))}});
+  return MetricCounter(kCut, {{"reason", std::string(reason.substr(reason.find('.') + 1))}});
 }
 
 // Replacing an organization's secret ends nobody's access, and the deletion of a server shows in the configuration.

@@ -6,8 +6,21 @@
 namespace sallyport::token_broker {
 namespace {
 
+constexpr CounterInfo kRequests = {
+    .name = "sallyport_broker_platform_requests_total",
+    .help = "Requests of internal platforms",
+    .unit = "requests",
+    .labels = {{"platform", "id of a configured platform; unknown: a caller that was not admitted"},
+               {"method", "GetToken, ListConnections, StartLink, Disconnect"},
+               {"code", "gRPC status codes: OK, RESOURCE_EXHAUSTED, UNAVAILABLE, ..."}},
+    .rise = "Load. RESOURCE_EXHAUSTED: a platform over its rate limit, or guesses of a stranger",
+    .action =
+        "For UNAVAILABLE see the log event `platform_request_failed`; for RESOURCE_EXHAUSTED talk to the "
+        "platform's owner before the limit is raised",
+};
+
 prometheus::Counter& Series(const std::string& platform, PlatformMethod method, absl::StatusCode code) {
-  return MetricCounter("sallyport_broker_platform_requests_total", "Requests of internal platforms, by method and code",
+  return MetricCounter(kRequests,
                        {{"platform", platform}, {"method", NameOf(method)}, {"code", absl::StatusCodeToString(code)}});
 }
 
