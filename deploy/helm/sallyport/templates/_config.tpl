@@ -85,7 +85,8 @@ behindTlsProxy: true
 postgresql: host={{ include "sallyport.fullname" .root }}-postgresql port=5432 dbname={{ .service }} user=sallyport sslmode=disable
 {{- else -}}
 postgresql: host={{ $values.host }} port={{ $values.port }} dbname={{ $database.name }} user={{ $database.user }} sslmode={{ $values.sslmode }}
-{{- if $values.caSecret }} sslrootcert=/etc/sallyport/postgresql-ca/ca.crt{{ end }}
+{{- if $values.caSecret }} sslrootcert=/etc/sallyport/postgresql-ca/ca.crt
+{{- else if hasPrefix "verify-" $values.sslmode }} sslrootcert=/etc/ssl/certs/ca-certificates.crt{{ end }}
 {{- end }}
 passwordFile: /etc/sallyport/postgresql/password
 {{- end }}
