@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <arpa/inet.h>
 #include <atomic>
 #include <set>
 #include <string>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <thread>
 #include <unistd.h>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 
 #include "common/error.h"
 #include "common/rpc/handler.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/authn/account_sign_in.h"
 
+#include <algorithm>
 #include <optional>
 #include <set>
 #include <vector>
@@ -76,8 +77,7 @@ absl::Status ValidateRoleAccounts(const config::v1::AuthnConfig& config) {
         std::pair("credentialAdminServiceAccounts", &roles.credential_admin_service_accounts()),
         std::pair("auditorServiceAccounts", &roles.auditor_service_accounts())}) {
     for (int i = 0; i < accounts->size(); ++i) {
-      checks.push_back(
-          CheckAccount(absl::StrCat("roles.", list, "[", i, "]"), accounts->Get(i), config, of_platforms));
+      checks.push_back(CheckAccount(absl::StrCat("roles.", list, "[", i, "]"), accounts->Get(i), config, of_platforms));
     }
   }
   return MergeViolations(checks);
@@ -105,9 +105,9 @@ void AccountSignIn::LogRefusal(absl::string_view check, absl::Time now) {
 absl::StatusOr<MintedToken> AccountSignIn::Refuse(const absl::Status& why, absl::string_view client_address,
                                                   absl::Time now) {
   if (!absl::IsUnauthenticated(why)) {
-    return absl::IsUnavailable(why) && DetailOf(why).retry_after == absl::ZeroDuration()
-               ? WithRetryAfter(why, kRetryAfter)
-               : why;
+    // What is wrong with the cluster, and where it is, is in the log of what asked it: nothing for strangers.
+    return WithRetryAfter(KeysUnavailable("the service-account token cannot be verified now"),
+                          std::max(DetailOf(why).retry_after, kRetryAfter));
   }
   LogRefusal(ReasonOf(why), now);
   // Whose token it was is not known: nobody has vouched for it.

@@ -21,8 +21,8 @@
 
 namespace sallyport::authn {
 
-// `roles.*ServiceAccounts`: each is a service account of a cluster of the configuration, and none is a platform's, whose
-// token the broker sees. INVALID_ARGUMENT naming every field.
+// `roles.*ServiceAccounts`: each is a service account of a cluster of the configuration, and none is a platform's,
+// whose token the broker sees. INVALID_ARGUMENT naming every field.
 absl::Status ValidateRoleAccounts(const config::v1::AuthnConfig& config);
 
 // Administrators that are Kubernetes service accounts: a token of an account that `roles` names is traded for an API
@@ -42,8 +42,8 @@ class AccountSignIn {
         by_address_(5, absl::Seconds(12), kMaxAddresses),
         attempts_(300, absl::Milliseconds(100)) {}
 
-  // An API token without roles of its own: what the account may do, the configuration says at each use. It ends with the
-  // account's token. The event is on disk before it is answered. UNAUTHENTICATED (reason service_account_refused),
+  // An API token without roles of its own: what the account may do, the configuration says at each use. It ends with
+  // the account's token. The event is on disk before it is answered. UNAUTHENTICATED (reason service_account_refused),
   // UNAVAILABLE (the cluster cannot be asked, or the audit cannot be written); RESOURCE_EXHAUSTED (retry_after) as for
   // the one-time admin token: 5 attempts at once from an address, one more every 12 s, and 300 from all, 10 a second.
   absl::StatusOr<MintedToken> Redeem(absl::string_view token, absl::string_view client_address, absl::Time now);

@@ -41,8 +41,7 @@ class AccountSignInTest : public platforms::PlatformCallersTest {
     policy_ = std::make_unique<RolePolicy>(config_.roles(), names_, "main");
     auto clusters = platforms::Clusters::Create(config_.kubernetes(), LoopbackAllowed());
     EXPECT_THAT(clusters, IsOk());
-    sign_in_ =
-        std::make_unique<AccountSignIn>(*std::move(clusters), AccountSignIn::Parts{*policy_, tokens_, audit_});
+    sign_in_ = std::make_unique<AccountSignIn>(*std::move(clusters), AccountSignIn::Parts{*policy_, tokens_, audit_});
   }
   std::string TokenOf(const std::string& name) { return cluster_.TokenOf(clock_.Now(), "ops", name); }
   absl::StatusOr<MintedToken> Redeem(const std::string& token, const std::string& address = kHere) {
@@ -50,8 +49,8 @@ class AccountSignInTest : public platforms::PlatformCallersTest {
   }
   // Who an API token is now, by the roles of the configuration.
   absl::StatusOr<Authenticator::ApiCaller> WhoIs(const std::string& token) {
-    const Authenticator authenticator(Authenticator::Parts{servers_, *connectors_, jwks_, tokens_, grants_, revocations_,
-                                                           *policy_, passports_});
+    const Authenticator authenticator(
+        Authenticator::Parts{servers_, *connectors_, jwks_, tokens_, grants_, revocations_, *policy_, passports_});
     return authenticator.AuthenticateApi(token, clock_.Now());
   }
 
@@ -74,10 +73,9 @@ TEST_F(AccountSignInTest, AnAuditorIsNoAdministrator) {
 }
 
 TEST_F(AccountSignInTest, TheTokenEndsWithTheAccounts) {
-  const std::string token =
-      cluster_.Token(clock_.Now(), {{"sub", "system:serviceaccount:ops:admin"},
-                                    {"kubernetes.io", nullptr},
-                                    {"exp", absl::ToUnixSeconds(clock_.Now()) + 60}});
+  const std::string token = cluster_.Token(clock_.Now(), {{"sub", "system:serviceaccount:ops:admin"},
+                                                          {"kubernetes.io", nullptr},
+                                                          {"exp", absl::ToUnixSeconds(clock_.Now()) + 60}});
   ASSERT_OK_AND_ASSIGN(const MintedToken minted, Redeem(token));
   EXPECT_LE(minted.expires_at, clock_.Now() + absl::Seconds(60));
   clock_.Advance(absl::Seconds(61));
@@ -85,10 +83,9 @@ TEST_F(AccountSignInTest, TheTokenEndsWithTheAccounts) {
 }
 
 TEST_F(AccountSignInTest, ATokenOfAYearGivesAnHour) {
-  const std::string token =
-      cluster_.Token(clock_.Now(), {{"sub", "system:serviceaccount:ops:admin"},
-                                    {"kubernetes.io", nullptr},
-                                    {"exp", absl::ToUnixSeconds(clock_.Now()) + 365 * 86400}});
+  const std::string token = cluster_.Token(clock_.Now(), {{"sub", "system:serviceaccount:ops:admin"},
+                                                          {"kubernetes.io", nullptr},
+                                                          {"exp", absl::ToUnixSeconds(clock_.Now()) + 365 * 86400}});
   ASSERT_OK_AND_ASSIGN(const MintedToken minted, Redeem(token));
   EXPECT_LE(minted.expires_at, clock_.Now() + absl::Hours(1));
 }
@@ -124,7 +121,8 @@ TEST_F(AccountSignInTest, WhateverIsWrongIsRefusedInTheSameWords) {
       {"another audience", cluster_.Token(now, {{"sub", "system:serviceaccount:ops:admin"},
                                                 {"kubernetes.io", nullptr},
                                                 {"aud", {"https://kubernetes.default.svc"}}})},
-      {"ended", cluster_.Token(now - absl::Hours(1), {{"sub", "system:serviceaccount:ops:admin"}, {"kubernetes.io", nullptr}})},
+      {"ended",
+       cluster_.Token(now - absl::Hours(1), {{"sub", "system:serviceaccount:ops:admin"}, {"kubernetes.io", nullptr}})},
       {"claims that disagree", cluster_.Token(now, {{"sub", "system:serviceaccount:ops:admin"}})},
       {"one of the gateway's own", tokens_.MintApi({kBootstrapSubject, kCliClientId, "", {"admin"}}, now)->token},
       {"no token", "hunter2"},
@@ -152,6 +150,8 @@ TEST_F(AccountSignInTest, AClusterThatCannotBeAskedRefusesNobodyForGood) {
   const absl::Status status = Redeem(TokenOf("admin")).status();
   EXPECT_THAT(status, StatusIs(Code::kUnavailable));
   EXPECT_GT(DetailOf(status).retry_after, absl::ZeroDuration());
+  EXPECT_EQ(std::string(status.message()).find("127.0.0.1"), std::string::npos)
+      << "where it is, is nothing for strangers";
 }
 
 TEST_F(AccountSignInTest, SignInsAndRefusalsAreAudited) {

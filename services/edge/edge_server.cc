@@ -11,8 +11,8 @@
 
 #include "common/config/egress.h"
 #include "common/config/service_config.h"
-#include "common/host_name.h"
 #include "common/error.h"
+#include "common/host_name.h"
 #include "common/http/egress_proxy.h"
 #include "common/http/networks.h"
 #include "common/http/url.h"

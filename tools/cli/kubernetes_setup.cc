@@ -40,10 +40,9 @@ class Setup {
     if (options_.services.empty() && options_.public_names.empty()) return absl::OkStatus();
     RETURN_IF_ERROR(HaveAuthority());
     for (const std::string& service : options_.services) {
-      RETURN_IF_ERROR(HaveCertificate(absl::StrReplaceAll(service, {{"_", "-"}}),
-                                      {.uris = {absl::StrCat("spiffe://", options_.trust_domain, "/", service)},
-                                       .hosts = {},
-                                       .client = true}));
+      RETURN_IF_ERROR(HaveCertificate(
+          absl::StrReplaceAll(service, {{"_", "-"}}),
+          {.uris = {absl::StrCat("spiffe://", options_.trust_domain, "/", service)}, .hosts = {}, .client = true}));
     }
     return options_.public_names.empty()
                ? absl::OkStatus()

@@ -22,8 +22,8 @@ struct KubernetesSetupOptions {
   std::string credentials = "/var/run/secrets/kubernetes.io/serviceaccount";
 };
 
-// Makes the Secrets that a release on Kubernetes starts from: an authority (<prefix>-ca), a certificate for each service
-// with the single URI SAN spiffe://<trust domain>/<service>, one for the public port, the key-encryption key, a
+// Makes the Secrets that a release on Kubernetes starts from: an authority (<prefix>-ca), a certificate for each
+// service with the single URI SAN spiffe://<trust domain>/<service>, one for the public port, the key-encryption key, a
 // database's password. What is there stays, but for certificates that end within `renew_before_days`, are of another
 // authority or have other names. Running it again does no harm, and so do two at once.
 absl::Status KubernetesSetup(const KubernetesSetupOptions& options, const Terminal& terminal);

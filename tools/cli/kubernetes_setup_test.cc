@@ -85,7 +85,9 @@ class TestSecrets {
   static Response Json(int status, const nlohmann::json& body) {
     return {.status = status, .headers = {{"Content-Type", "application/json"}}, .body = DumpJson(body), .raw = ""};
   }
-  static Response Status(int code, const char* message) { return Json(code, {{"kind", "Status"}, {"message", message}}); }
+  static Response Status(int code, const char* message) {
+    return Json(code, {{"kind", "Status"}, {"message", message}});
+  }
 
   Mutex mu_;
   std::map<std::string, nlohmann::json> secrets_ ABSL_GUARDED_BY(mu_);
@@ -104,9 +106,15 @@ class KubernetesSetupTest : public CliTest {
     WriteHome("ca.crt", secrets_.ca_pem());
   }
   int SetUpAll(std::vector<std::string> more = {}) {
-    std::vector<std::string> arguments = {"kubernetes-setup",     "--prefix=gw",         "--credentials=" + home_,
-                                          "--service=edge",       "--service=token_broker", "--trust-domain=example.org",
-                                          "--public-name=gw.example.com", "--kek-secret=gw-kek", "--password-secret=gw-db"};
+    std::vector<std::string> arguments = {"kubernetes-setup",
+                                          "--prefix=gw",
+                                          "--credentials=" + home_,
+                                          "--service=edge",
+                                          "--service=token_broker",
+                                          "--trust-domain=example.org",
+                                          "--public-name=gw.example.com",
+                                          "--kek-secret=gw-kek",
+                                          "--password-secret=gw-db"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return Run(arguments);
   }

@@ -92,10 +92,11 @@ absl::Status PingServer(ApiClient& api, const Ping& ping, const Terminal& termin
     ASSIGN_OR_RETURN(token, ReadSecretFile(ping.token_file));
   }
   Session session(api, absl::StrCat("/mcp/", ping.server), std::move(token));
-  ASSIGN_OR_RETURN(const nlohmann::json hello,
-                   session.Ask("initialize", {{"protocolVersion", kVersion},
-                                              {"capabilities", nlohmann::json::object()},
-                                              {"clientInfo", {{"name", "sallyport"}, {"version", SALLYPORT_VERSION}}}}));
+  ASSIGN_OR_RETURN(
+      const nlohmann::json hello,
+      session.Ask("initialize", {{"protocolVersion", kVersion},
+                                 {"capabilities", nlohmann::json::object()},
+                                 {"clientInfo", {{"name", "sallyport"}, {"version", SALLYPORT_VERSION}}}}));
   RETURN_IF_ERROR(session.Tell("notifications/initialized"));
   ASSIGN_OR_RETURN(const nlohmann::json listed, session.Ask("tools/list", nlohmann::json::object()));
   const nlohmann::json* tools = JsonMember(listed, "tools");
@@ -103,8 +104,9 @@ absl::Status PingServer(ApiClient& api, const Ping& ping, const Terminal& termin
   RETURN_IF_ERROR(session.End());
   const nlohmann::json* info = JsonMember(hello, "serverInfo");
   terminal.out << ping.server << " answers: "
-               << (info == nullptr ? "" : Session::Shown(JsonString(*info, "name")) + " " +
-                                              Session::Shown(JsonString(*info, "version")))
+               << (info == nullptr
+                       ? ""
+                       : Session::Shown(JsonString(*info, "name")) + " " + Session::Shown(JsonString(*info, "version")))
                << ", " << tools->size() << " tools\n";
   return absl::OkStatus();
 }

@@ -32,8 +32,10 @@ class PingTest : public CliTest {
     }
     auto response = Json(200, DumpJson(answer));
     if (stream_) {
-      response.body = "event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\nevent: message\r\ndata: " +
-                      response.body + "\r\n\r\n";
+      response.body =
+          "event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\nevent: "
+          "message\r\ndata: " +
+          response.body + "\r\n\r\n";
       response.headers[0].second = "text/event-stream";
     }
     response.headers.emplace_back("Mcp-Session-Id", "session-1");

@@ -78,6 +78,10 @@ Combinations that cannot work, refused in words. */}}
 {{- if and $v.platforms (not $v.tokenBroker.platform.enabled) -}}
 {{- fail "platforms: no platform can call without a listener: set tokenBroker.platform.enabled" -}}
 {{- end -}}
+{{- $named := dict "platforms" $v.platforms "roles" $v.roles | toJson | regexFind `"(serviceAccounts|[a-zA-Z]+ServiceAccounts)":` -}}
+{{- if and $named (not (include "sallyport.usesKubernetes" .)) (not $v.clusters) -}}
+{{- fail (printf "%s needs kubernetes.enabled, or a cluster in clusters: nobody could verify their tokens" (trimAll `":` $named)) -}}
+{{- end -}}
 {{- $resources := dict "servers" $v.servers "apps" $v.apps "credentials" $v.credentials | toJson -}}
 {{- $inline := regexFind `"(clientSecret|privateKey|token|password|value|secretValue|clientCert|secretUpstreamUrl)":\{("clear":[^,{}]*,)?"value":"` $resources -}}
 {{- if $inline -}}
