@@ -245,9 +245,11 @@ spec:
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 3
+      {{- if gt (int $root.Values.pod.drainSeconds) 0 }}
       lifecycle:
         # Until everybody has learned that this pod takes no new work.
         preStop: {sleep: {seconds: {{ $root.Values.pod.drainSeconds }}}}
+      {{- end }}
       resources:
         {{- toYaml $values.resources | nindent 8 }}
       volumeMounts:
