@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include <grpcpp/create_channel_posix.h>
@@ -40,6 +41,10 @@ constexpr int kOutsideHandshakeMs = 10'000;
 constexpr int kOutsideIdleMs = 10 * 60 * 1'000;
 constexpr int kOutsideAgeMs = 5 * 60 * 1'000;
 constexpr int kOutsideAgeGraceMs = 30'000;
+// Between services: a client that connects again also looks where its peers are now, and so finds a replica that was
+// added.
+constexpr int kInsideAgeMs = 30 * 60 * 1'000;
+constexpr int kInsideAgeGraceMs = 60'000;
 
 absl::Status CheckFile(const char* field, const std::string& path) {
   if (path.empty()) {
@@ -142,11 +147,25 @@ grpc::ChannelArguments NetworkArguments() {
   args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
   args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1'000);
   args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2'000);
+  // A replica that took another's place must be found within seconds; a name without records is asked again as soon.
+  args.SetInt(GRPC_ARG_DNS_MIN_TIME_BETWEEN_RESOLUTIONS_MS, 2'000);
+  // The name server tells addresses, and not how to call them (TXT records).
+  args.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
   // gRPC would send the services' own calls to a proxy that the environment names (grpc_proxy, https_proxy,
   // http_proxy).
   args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Channels of one process must not share a connection whose certificate check was another channel's.
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return args;
+}
+
+// A name may stand for several replicas, which share the calls: all are connected to, and take turns. Of addresses that
+// are written out (ipv4:a,b) the first that answers is used.
+grpc::ChannelArguments ArgumentsFor(absl::string_view target) {
+  grpc::ChannelArguments args = NetworkArguments();
+  if (absl::StartsWith(target, "dns:")) {
+    args.SetLoadBalancingPolicyName("round_robin");
+  }
   return args;
 }
 
@@ -245,6 +264,10 @@ std::unique_ptr<Host> RpcServer::State::Build(std::shared_ptr<const PeerIdentity
     // more, must not count for as long as its owner keeps the connection.
     builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, kOutsideAgeMs);
     builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, kOutsideAgeGraceMs);
+  }
+  if (credentials != nullptr && options.outside_peer.empty()) {
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, kInsideAgeMs);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, kInsideAgeGraceMs);
   }
   grpc::ResourceQuota quota("rpc");
   quota.SetMaxThreads(options.max_threads);
@@ -402,10 +425,10 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& ta
     if (!IsLoopbackListen(address)) {
       return InvalidField("server.tls", absl::StrCat("is required to reach ", target));
     }
-    return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), NetworkArguments());
+    return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), ArgumentsFor(target));
   }
   RETURN_IF_ERROR(CheckTlsFiles(tls));
-  return grpc::CreateCustomChannel(target, MakeChannelCredentials(tls, service), NetworkArguments());
+  return grpc::CreateCustomChannel(target, MakeChannelCredentials(tls, service), ArgumentsFor(target));
 }
 
 std::unique_ptr<grpc::ClientContext> MakeClientContext(absl::Duration timeout, const std::string& passport) {

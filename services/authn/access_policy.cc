@@ -6,6 +6,9 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+
+#include "services/authn/platforms/service_account.h"
 
 namespace sallyport::authn {
 namespace {
@@ -32,6 +35,18 @@ std::set<std::string> GroupSet(const Strings& names, const GroupNames& reading, 
       out.insert(*std::move(group));
     } else if (ambiguous != nullptr) {
       ambiguous->push_back(name);
+    }
+  }
+  return out;
+}
+
+// Of the subjects of a role and those of its service accounts.
+template <typename Strings>
+std::set<std::string> SubjectSet(const Strings& subjects, const Strings& accounts, absl::string_view only_cluster) {
+  std::set<std::string> out = Set(subjects);
+  for (const std::string& text : accounts) {
+    if (const auto account = platforms::ParseServiceAccount(text, only_cluster); account.has_value()) {
+      out.insert(absl::StrCat(kServiceAccountSubject, account->ToString()));
     }
   }
   return out;
@@ -75,11 +90,14 @@ AccessDecision AccessPolicy::Decide(const Identity& identity, bool email_counts)
   return identity.groups_overage && !groups_.empty() ? AccessDecision{false, kGroupsOverageRule} : AccessDecision{};
 }
 
-RolePolicy::RolePolicy(const config::v1::AuthnConfig::Roles& roles, const GroupNames& names)
-    : lines_{{"auditor", GroupSet(roles.auditor_groups(), names, nullptr), Set(roles.auditor_subjects())},
+RolePolicy::RolePolicy(const config::v1::AuthnConfig::Roles& roles, const GroupNames& names,
+                       absl::string_view only_cluster)
+    : lines_{{"auditor", GroupSet(roles.auditor_groups(), names, nullptr),
+              SubjectSet(roles.auditor_subjects(), roles.auditor_service_accounts(), only_cluster)},
              {"credential-admin", GroupSet(roles.credential_admin_groups(), names, nullptr),
-              Set(roles.credential_admin_subjects())},
-             {"admin", GroupSet(roles.admin_groups(), names, nullptr), Set(roles.admin_subjects())}} {
+              SubjectSet(roles.credential_admin_subjects(), roles.credential_admin_service_accounts(), only_cluster)},
+             {"admin", GroupSet(roles.admin_groups(), names, nullptr),
+              SubjectSet(roles.admin_subjects(), roles.admin_service_accounts(), only_cluster)}} {
   for (const Line& line : lines_) {
     groups_.insert(line.groups.begin(), line.groups.end());
   }

@@ -49,7 +49,8 @@ class AccessPolicy {
 // Immutable.
 class RolePolicy {
  public:
-  RolePolicy(const config::v1::AuthnConfig::Roles& roles, const GroupNames& names);
+  // `only_cluster`: id of the configuration's cluster if it has exactly one, for service accounts that name none.
+  RolePolicy(const config::v1::AuthnConfig::Roles& roles, const GroupNames& names, absl::string_view only_cluster = "");
 
   // Of these, in that order.
   std::vector<std::string> RolesOf(const Identity& identity) const;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/crypto/random.h"
@@ -16,6 +17,11 @@ namespace {
 
 constexpr char kType[] = "at+jwt";
 constexpr absl::Duration kMaxApiLifetime = absl::Hours(1);
+
+// Nobody consented to an API token of these: the one-time admin token, or a service account's own, stands behind it.
+bool NeedsNoGrant(absl::string_view subject) {
+  return subject == kBootstrapSubject || absl::StartsWith(subject, kServiceAccountSubject);
+}
 
 absl::StatusOr<JwtValidator> MakeValidator(const std::string& issuer, const std::string& audience) {
   return JwtValidator::Builder()
@@ -76,7 +82,7 @@ absl::StatusOr<MintedToken> AccessTokens::MintApi(const ApiGrant& grant, absl::T
   if (grant.client_id != kCliClientId) {
     return absl::InvalidArgumentError("API tokens are issued to the built-in client only");
   }
-  if (grant.subject.empty() || (grant.grant_id.empty() && grant.subject != kBootstrapSubject)) {
+  if (grant.subject.empty() || (grant.grant_id.empty() && !NeedsNoGrant(grant.subject))) {
     return absl::InvalidArgumentError("an API token needs a subject and a grant");
   }
   AccessToken token;
@@ -86,8 +92,13 @@ absl::StatusOr<MintedToken> AccessTokens::MintApi(const ApiGrant& grant, absl::T
   token.scope = "api";
   token.roles = grant.roles;
   // That of the one-time admin token has no refresh token, and there is no second one.
-  const bool bootstrap = grant.grant_id.empty();
-  return Mint(token, ApiAudience(), bootstrap ? kMaxApiLifetime : std::min(lifetime_, kMaxApiLifetime), now);
+  const absl::Duration most =
+      grant.subject == kBootstrapSubject ? kMaxApiLifetime : std::min(lifetime_, kMaxApiLifetime);
+  const absl::Duration lifetime = std::min(most, absl::Floor(grant.not_after - now, absl::Seconds(1)));
+  if (lifetime <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("an API token needs a second of life");
+  }
+  return Mint(token, ApiAudience(), lifetime, now);
 }
 
 absl::StatusOr<AccessToken> AccessTokens::Verify(absl::string_view text, const JwtValidator& validator,
@@ -135,7 +146,7 @@ absl::StatusOr<AccessToken> AccessTokens::VerifyMcp(absl::string_view text, absl
 absl::StatusOr<AccessToken> AccessTokens::VerifyApi(absl::string_view text, absl::Time now) const {
   ASSIGN_OR_RETURN(JwtValidator validator, MakeValidator(public_url_, ApiAudience()));
   ASSIGN_OR_RETURN(AccessToken token, Verify(text, validator, now));
-  const bool has_source = !token.grant_id.empty() || token.subject == kBootstrapSubject;
+  const bool has_source = !token.grant_id.empty() || NeedsNoGrant(token.subject);
   if (token.scope != "api" || token.client_id != kCliClientId || !token.server_uid.empty() || !has_source) {
     return InvalidToken("malformed_token");
   }

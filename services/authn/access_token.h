@@ -18,7 +18,8 @@ namespace sallyport::authn {
 struct AccessToken {
   std::string subject;
   std::string client_id;
-  // Claim `sid`: the grant it was issued under. Empty only for the bootstrap API token.
+  // Claim `sid`: the grant it was issued under. Empty only for API tokens of the one-time admin token and of service
+  // accounts.
   std::string grant_id;
   // Claim `srv`: the server's uid. Empty for API tokens.
   std::string server_uid;
@@ -66,8 +67,11 @@ class AccessTokens {
     std::string client_id;
     std::string grant_id;
     std::vector<std::string> roles;
+    // Ends no later.
+    absl::Time not_after = absl::InfiniteFuture();
   };
   // Lives `lifetime()`, but never longer than an hour; the bootstrap token lives an hour, whatever `lifetime()` is.
+  // INVALID_ARGUMENT if `not_after` leaves no second.
   absl::StatusOr<MintedToken> MintApi(const ApiGrant& grant, absl::Time now) const;
 
   // Is it one of ours, by its unverified issuer?

@@ -119,6 +119,16 @@ TEST_F(AccessTokenTest, TheTokenOfTheFirstAdministratorLivesAnHourHoweverLongOth
   }
 }
 
+TEST_F(AccessTokenTest, AServiceAccountsTokenEndsWithTheProofOfTheAccount) {
+  const std::string account = std::string(kServiceAccountSubject) + "main:ops/admin";
+  ASSERT_OK_AND_ASSIGN(const MintedToken minted,
+                       tokens_.MintApi({account, kCliClientId, "", {}, kNow + absl::Seconds(90)}, kNow));
+  EXPECT_EQ(minted.expires_at, kNow + absl::Seconds(90));
+  ASSERT_OK_AND_ASSIGN(const AccessToken token, tokens_.VerifyApi(minted.token, kNow));
+  EXPECT_EQ(token.subject, account);
+  EXPECT_FALSE(tokens_.MintApi({account, kCliClientId, "", {}, kNow}, kNow).ok());
+}
+
 TEST_F(AccessTokenTest, AnExpiredTokenCanStillBeRevoked) {
   const std::string token = Mint();
   ASSERT_OK_AND_ASSIGN(AccessToken revoked, tokens_.VerifyForRevocation(token));

@@ -362,7 +362,12 @@ absl::StatusOr<Authenticator::ApiCaller> Authenticator::AuthenticateApi(absl::st
       return InvalidToken("revoked");
     }
     caller.identity.subject = token.subject;
-    caller.identity.name = "administrator by one-time token";
+    const bool bootstrap = token.subject == kBootstrapSubject;
+    caller.identity.name = bootstrap ? "administrator by one-time token" : "Kubernetes service account";
+    // What the configuration says now: an account that has lost its roles is nobody here.
+    if (!bootstrap && parts_.roles.RolesOf(caller.identity).empty()) {
+      return InvalidToken("revoked");
+    }
   } else {
     ASSIGN_OR_RETURN(Grant grant, LiveGrant(token, now));
     caller.identity = std::move(grant.user);

@@ -20,6 +20,7 @@
 #include "common/proto_time.h"
 #include "common/rpc/control_stream.h"
 #include "common/status_macros.h"
+#include "services/authn/account_sign_in.h"
 #include "services/authn/authn_service.h"
 #include "services/authn/authn_store.h"
 #include "services/authn/clients_service.h"
@@ -28,6 +29,7 @@
 #include "services/authn/issuers_service.h"
 #include "services/authn/platforms/platform_callers.h"
 #include "services/authn/platforms/platform_config.h"
+#include "services/authn/platforms/platform_policy.h"
 #include "services/authn/web/authn_web.h"
 #include "services/authn/web/registered_clients.h"
 
@@ -84,6 +86,7 @@ absl::Status ValidateAuthnConfig(const config::v1::AuthnConfig& config) {
                                       web::ValidateRegisteredClients(config.clients()),
                                       platforms::ValidateClusters(config.kubernetes()),
                                       platforms::ValidatePlatforms(config),
+                                      ValidateRoleAccounts(config),
                                       CheckRoleGroups("roles", config.roles(), GroupNames(config.connectors()))};
   if (const absl::StatusOr<EgressPolicy> policy = OAuthPolicy(config.deployment().egress()); policy.ok()) {
     checks.push_back(CheckIssuerNetworks(config.connectors(), *policy));
@@ -126,7 +129,7 @@ struct AuthnServer::State {
         tokens(public_url, keys, AccessTokenLifetime(settings)),
         passports(public_url, keys),
         group_names(settings.connectors()),
-        roles(settings.roles(), group_names),
+        roles(settings.roles(), group_names, platforms::OnlyCluster(settings)),
         stream(the_peers.registry, the_clock),
         servers(stream, roles, group_names),
         audit(*database, the_clock, AuditLimit(settings).value_or(AuditOutbox::kDefaultLimit)),
@@ -168,6 +171,7 @@ struct AuthnServer::State {
   std::unique_ptr<Authenticator> authenticator;
   std::unique_ptr<AuthnRpcs> rpcs;
   std::unique_ptr<platforms::PlatformCallers> platform_callers;
+  std::unique_ptr<AccountSignIn> accounts;
   std::unique_ptr<ClientDirectory> directory;
   std::unique_ptr<RevocationRpcs> revocation;
   std::unique_ptr<ClientsRpcs> client_rpcs;
@@ -184,6 +188,7 @@ struct AuthnServer::State {
   std::thread background;
 
   absl::Status Build();
+  absl::StatusOr<platforms::Clusters::Options> ClusterOptions() const;
   absl::StatusOr<std::unique_ptr<platforms::PlatformCallers>> MakePlatformCallers();
   std::vector<std::unique_ptr<grpc::Service>> Services(std::shared_ptr<const PeerIdentity> peer);
   void RunBackground();
@@ -200,6 +205,9 @@ absl::Status AuthnServer::State::Build() {
                                                       roles, sessions, grants, revocations, edge_keys, admin_token,
                                                       audit, ended_sign_ins});
   ASSIGN_OR_RETURN(platform_callers, MakePlatformCallers());
+  ASSIGN_OR_RETURN(const platforms::Clusters::Options cluster_options, ClusterOptions());
+  ASSIGN_OR_RETURN(auto clusters, platforms::Clusters::Create(config.kubernetes(), cluster_options));
+  accounts = std::make_unique<AccountSignIn>(std::move(clusters), AccountSignIn::Parts{roles, tokens, audit});
   ASSIGN_OR_RETURN(std::vector<web::Client> clients, web::ReadRegisteredClients(config.clients()));
   directory = std::make_unique<ClientDirectory>(*database, clients, tokens.lifetime());
   revocation = std::make_unique<RevocationRpcs>(
@@ -233,11 +241,16 @@ absl::Status AuthnServer::State::Build() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<platforms::PlatformCallers>> AuthnServer::State::MakePlatformCallers() {
+absl::StatusOr<platforms::Clusters::Options> AuthnServer::State::ClusterOptions() const {
   const config::v1::Egress& egress = config.deployment().egress();
   platforms::Clusters::Options clusters;
   ASSIGN_OR_RETURN(clusters.policy, OAuthPolicy(egress));
   clusters.ca_bundle = egress.ca_bundle();
+  return clusters;
+}
+
+absl::StatusOr<std::unique_ptr<platforms::PlatformCallers>> AuthnServer::State::MakePlatformCallers() {
+  ASSIGN_OR_RETURN(const platforms::Clusters::Options clusters, ClusterOptions());
   return platforms::PlatformCallers::Create(
       config, clusters, {{*authenticator, tokens, servers, *connectors, revocations}, passports, audit});
 }
@@ -250,7 +263,7 @@ std::vector<std::unique_ptr<grpc::Service>> AuthnServer::State::Services(std::sh
   options.verifier = &verifier;
   options.clock = &clock;
   std::vector<std::unique_ptr<grpc::Service>> services;
-  services.push_back(std::make_unique<AuthnService>(*rpcs, *revocation, options));
+  services.push_back(std::make_unique<AuthnService>(*rpcs, *revocation, *accounts, options));
   options.service = "sallyport.authn.v1.Clients";
   services.push_back(std::make_unique<ClientsService>(*client_rpcs, options));
   options.service = "sallyport.authn.v1.Revocation";

@@ -20,6 +20,7 @@
 #include "services/authn/admin_token.h"
 #include "services/authn/authn_service.h"
 #include "services/authn/authn_testing.h"
+#include "services/authn/platforms/platforms_testing.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/fakes/fake_audit.h"
 #include "tests/testing/fakes/fake_registry.h"
@@ -177,6 +178,31 @@ TEST_F(AuthnServerTest, StartsWithoutItsVaultSaysSoAndRecovers) {
   vault_.Fail(absl::OkStatus());
   ASSERT_TRUE(Eventually([this] { return server_->Ready().ok(); }));
   EXPECT_THAT(Authenticate("a", idp_.Token(clock_.Now(), {{"groups", {"team"}}})), IsOk());
+}
+
+TEST_F(AuthnServerTest, AServiceAccountOfTheConfigurationAdministers) {
+  const platforms::TestCluster cluster;
+  EXPECT_THAT(WriteFileAtomic(directory_.path() + "/cluster", cluster.Jwks()), IsOk());
+  *config_.add_kubernetes() = cluster.Config("main");
+  config_.mutable_kubernetes(0)->set_jwks_file(directory_.path() + "/cluster");
+  config_.mutable_roles()->add_admin_service_accounts("ops/admin");
+  StartReady();
+  v1::RedeemServiceAccountTokenRequest redeem;
+  redeem.set_token(cluster.TokenOf(clock_.Now(), "ops", "admin"));
+  v1::RedeemServiceAccountTokenResponse redeemed;
+  ASSERT_TRUE(As("edge")->RedeemServiceAccountToken(MakeClientContext(absl::Minutes(1)).get(), redeem, &redeemed).ok());
+
+  v1::GetPassportRequest request;
+  request.set_api_token(redeemed.access_token());
+  request.set_purpose(v1::GetPassportRequest::API);
+  v1::GetPassportResponse response;
+  ASSERT_TRUE(As("edge")->GetPassport(MakeClientContext(absl::Minutes(1)).get(), request, &response).ok());
+  EXPECT_THAT(response.principal().roles(), ElementsAre(v1::ADMIN));
+  EXPECT_EQ(response.principal().subject(), "sallyport:service-account:main:ops/admin");
+  EXPECT_EQ(As("token_broker")
+                ->RedeemServiceAccountToken(MakeClientContext(absl::Minutes(1)).get(), redeem, &redeemed)
+                .error_code(),
+            grpc::StatusCode::PERMISSION_DENIED);
 }
 
 TEST_F(AuthnServerTest, DecisionsAboutKnownCallersReachTheAuditStore) {
@@ -520,6 +546,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadSetting{"CaBundle", [](A& a) { a.mutable_deployment()->mutable_egress()->set_ca_bundle("/none"); },
                    "deployment.egress.caBundle"},
         BadSetting{"Connector", [](A& a) { a.add_connectors()->set_id("corp"); }, "connectors[0]"},
+        BadSetting{"RoleAccount", [](A& a) { a.mutable_roles()->add_admin_service_accounts("ops/admin"); },
+                   "roles.adminServiceAccounts[0]"},
         BadSetting{"FurtherHost", [](A& a) { a.mutable_deployment()->add_extra_hosts("https://gw.internal"); },
                    "deployment.extraHosts[0]"},
         BadSetting{"NegativeToken", [](A& a) { a.mutable_access_token_lifetime()->set_seconds(-3600); },

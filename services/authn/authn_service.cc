@@ -46,6 +46,7 @@ std::map<std::string, MethodTable> AuthnMethodTables() {
             {"GetConnector", {"token_broker"}},
             {"ListConnectors", {"registry", "token_broker"}},
             {"RedeemAdminToken", {"edge"}},
+            {"RedeemServiceAccountToken", {"edge"}},
             {"EndSignIn", {"token_broker"}},
             {"WhoAmI", {"edge"}},
             {"RevokeUser", {"edge"}}}},
@@ -289,6 +290,18 @@ grpc::Status AuthnService::RedeemAdminToken(grpc::ServerContext* context, const 
                                             v1::RedeemAdminTokenResponse* response) {
   return rpc_.Handle("RedeemAdminToken", context, response, [&](const Caller&) {
     return rpcs_.RedeemAdminToken(request->token(), ClientAddressOf(*context), rpc_.clock().Now());
+  });
+}
+
+grpc::Status AuthnService::RedeemServiceAccountToken(grpc::ServerContext* context,
+                                                     const v1::RedeemServiceAccountTokenRequest* request,
+                                                     v1::RedeemServiceAccountTokenResponse* response) {
+  return rpc_.Handle("RedeemServiceAccountToken", context, response, [&](const Caller&) -> absl::Status {
+    ASSIGN_OR_RETURN(const MintedToken minted,
+                     accounts_.Redeem(request->token(), ClientAddressOf(*context), rpc_.clock().Now()));
+    response->set_access_token(minted.token);
+    *response->mutable_expires_at() = ToTimestamp(minted.expires_at);
+    return absl::OkStatus();
   });
 }
 

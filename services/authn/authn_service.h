@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/rpc/handler.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
+#include "services/authn/account_sign_in.h"
 #include "services/authn/admin_token.h"
 #include "services/authn/audit.h"
 #include "services/authn/authenticator.h"
@@ -69,9 +70,9 @@ class AuthnRpcs {
 // gRPC to AuthnRpcs; one per listener.
 class AuthnService final : public v1::Authn::Service {
  public:
-  // `rpcs`, `revocation` and what `options` points to outlive this.
-  AuthnService(AuthnRpcs& rpcs, RevocationRpcs& revocation, RpcHandler::Options options)
-      : rpcs_(rpcs), revocation_(revocation), rpc_(std::move(options)) {}
+  // `rpcs`, `revocation`, `accounts` and what `options` points to outlive this.
+  AuthnService(AuthnRpcs& rpcs, RevocationRpcs& revocation, AccountSignIn& accounts, RpcHandler::Options options)
+      : rpcs_(rpcs), revocation_(revocation), accounts_(accounts), rpc_(std::move(options)) {}
 
   grpc::Status Authenticate(grpc::ServerContext* context, const v1::AuthenticateRequest* request,
                             v1::AuthenticateResponse* response) override;
@@ -87,6 +88,9 @@ class AuthnService final : public v1::Authn::Service {
                               v1::ListConnectorsResponse* response) override;
   grpc::Status RedeemAdminToken(grpc::ServerContext* context, const v1::RedeemAdminTokenRequest* request,
                                 v1::RedeemAdminTokenResponse* response) override;
+  grpc::Status RedeemServiceAccountToken(grpc::ServerContext* context,
+                                         const v1::RedeemServiceAccountTokenRequest* request,
+                                         v1::RedeemServiceAccountTokenResponse* response) override;
   grpc::Status EndSignIn(grpc::ServerContext* context, const v1::EndSignInRequest* request,
                          v1::EndSignInResponse* response) override;
   grpc::Status WhoAmI(grpc::ServerContext* context, const v1::WhoAmIRequest* request, v1::Principal* response) override;
@@ -96,6 +100,7 @@ class AuthnService final : public v1::Authn::Service {
  private:
   AuthnRpcs& rpcs_;
   RevocationRpcs& revocation_;
+  AccountSignIn& accounts_;
   RpcHandler rpc_;
 };
 

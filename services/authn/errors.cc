@@ -79,6 +79,12 @@ absl::Status KeyNotKnownYet(absl::Duration retry_after) {
                         std::max(retry_after, absl::Seconds(1)));
 }
 
+absl::Status ServiceAccountRefused() {
+  return WithReason(absl::UnauthenticatedError("the service-account token was not accepted: the event "
+                                               "service_account_refused in the log of authn names the check"),
+                    "service_account_refused");
+}
+
 absl::Status PlatformUnknown(absl::string_view message) {
   return WithReason(absl::UnauthenticatedError(message), "platform_unknown");
 }

@@ -54,6 +54,10 @@ absl::Status GrantsRemain(int ended);
 // `retry_after`: until they may be fetched again.
 absl::Status KeyNotKnownYet(absl::Duration retry_after);
 
+// UNAUTHENTICATED reason "service_account_refused": a token that was to be traded for an API token. One message
+// whatever was wrong: strangers must not find out which accounts administer the gateway.
+absl::Status ServiceAccountRefused();
+
 // UNAUTHENTICATED reason "platform_unknown".
 absl::Status PlatformUnknown(absl::string_view message);
 // UNAUTHENTICATED reason "subject_token_invalid". `check` is the one that failed, in the words of InvalidToken's

@@ -29,6 +29,9 @@ struct Identity {
 inline constexpr char kLocalIssuer[] = "local";
 // Subject of the API token that the one-time admin token is traded for. "sallyport" is a reserved connector id.
 inline constexpr char kBootstrapSubject[] = "sallyport:admin-token";
+// Begins the subject of an administrator that is a Kubernetes service account; behind it
+// "<cluster>:<namespace>/<name>".
+inline constexpr char kServiceAccountSubject[] = "sallyport:service-account:";
 // The built-in OAuth client that API tokens are issued to.
 inline constexpr char kCliClientId[] = "sallyport-cli";
 

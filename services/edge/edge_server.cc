@@ -2,7 +2,6 @@
 #include "services/edge/edge_server.h"
 
 #include <filesystem>
-#include <unistd.h>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -14,6 +13,7 @@
 #include "common/config/service_config.h"
 #include "common/crypto/certificate_expiry.h"
 #include "common/error.h"
+#include "common/host_name.h"
 #include "common/http/egress_proxy.h"
 #include "common/http/networks.h"
 #include "common/http/url.h"
@@ -98,9 +98,7 @@ absl::Status CheckPublicTls(const config::v1::EdgeConfig& config) {
 }
 
 std::string ReplicaName(const config::v1::EdgeConfig& config) {
-  if (!config.replica().empty()) return config.replica();
-  char name[256] = {};
-  return gethostname(name, sizeof(name) - 1) == 0 && name[0] != '\0' ? std::string(name) : "edge";
+  return config.replica().empty() ? HostName("edge") : config.replica();
 }
 
 absl::Duration AuthnOutageGrace(const config::v1::EdgeConfig& config) {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/error.h"
+#include "common/host_name.h"
 #include "common/http/networks.h"
 #include "common/proto_time.h"
 #include "common/status_macros.h"
@@ -39,7 +40,7 @@ absl::Status TokenBrokerServer::Parts::OpenAudit(const config::v1::TokenBrokerCo
                                                  const BrokerPeers& peers) {
   AuditSegments::Options options;
   options.directory = absl::StrCat(config.data_directory(), "/audit");
-  options.source = absl::StrCat("token_broker/", config.replica().empty() ? "0" : config.replica());
+  options.source = absl::StrCat("token_broker/", config.replica().empty() ? HostName("0") : config.replica());
   ASSIGN_OR_RETURN(options.max_bytes, AuditSegments::MaxBytesFrom(config.audit_backlog_limit(), kBacklogLimit));
   ASSIGN_OR_RETURN(segments, AuditSegments::Open(options, clock));
   audit = std::make_unique<AuditLog>(segments.get());

@@ -103,7 +103,8 @@ absl::StatusOr<ApiClient> ApiClient::Create(const Target& target, const Terminal
   return ApiClient(url, path, std::move(http), terminal);
 }
 
-absl::StatusOr<HttpResponse> ApiClient::Send(HttpRequest request) {
+absl::StatusOr<HttpResponse> ApiClient::Exchange(const std::string& path, HttpRequest request) {
+  request.url = url_ + path;
   request.timeout = kTimeout;
   request.max_body = kMaxAnswer;
   sent_ = true;
@@ -112,19 +113,24 @@ absl::StatusOr<HttpResponse> ApiClient::Send(HttpRequest request) {
     return absl::Status(response.status().code(),
                         absl::StrCat("cannot reach ", url_, ": ", response.status().message()));
   }
-  if (response->status != 200) return ErrorFrom(*response, url_);
+  return response;
+}
+
+absl::StatusOr<HttpResponse> ApiClient::Send(const std::string& path, HttpRequest request) {
+  absl::StatusOr<HttpResponse> response = Exchange(path, std::move(request));
+  if (response.ok() && response->status != 200) return ErrorFrom(*response, url_);
   return response;
 }
 
 absl::Status ApiClient::Post(const std::string& method, const Secret& token, const google::protobuf::Message& request,
                              google::protobuf::Message* response) {
-  HttpRequest http{.method = "POST", .url = absl::StrCat(url_, "/api/", method)};
+  HttpRequest http{.method = "POST"};
   http.headers = {{"Content-Type", "application/json"}, {"Accept", "application/json"}};
   if (!token.empty()) http.headers.emplace_back("Authorization", absl::StrCat("Bearer ", token.Expose()));
   if (!google::protobuf::util::MessageToJsonString(request, &http.body).ok()) {
     return absl::InternalError("the request does not become JSON");
   }
-  ASSIGN_OR_RETURN(const HttpResponse answer, Send(std::move(http)));
+  ASSIGN_OR_RETURN(const HttpResponse answer, Send(absl::StrCat("/api/", method), std::move(http)));
   google::protobuf::util::JsonParseOptions options;
   options.ignore_unknown_fields = true;  // A newer gateway may say more.
   if (!google::protobuf::util::JsonStringToMessage(answer.body, response, options).ok()) {
@@ -166,10 +172,10 @@ absl::StatusOr<Secret> ApiClient::Token() {
 }
 
 absl::StatusOr<std::string> ApiClient::PostForm(const std::string& path, const FormFields& fields) {
-  HttpRequest http{.method = "POST", .url = url_ + path};
+  HttpRequest http{.method = "POST"};
   http.headers = {{"Content-Type", "application/x-www-form-urlencoded"}, {"Accept", "application/json"}};
   http.body = FormEncode(fields);
-  absl::StatusOr<HttpResponse> answer = Send(std::move(http));
+  absl::StatusOr<HttpResponse> answer = Send(path, std::move(http));
   if (!answer.ok() && ReasonOf(answer.status()) == "invalid_grant") {
     return absl::UnauthenticatedError(absl::StrCat("your sign-in at ", url_, " has ended: ", kSignIn));
   }

@@ -39,6 +39,9 @@ class ApiClient {
   // POST of a form to /oauth/token or /oauth/revoke. Errors by RFC 6749 section 5.2.
   absl::StatusOr<std::string> PostForm(const std::string& path, const FormFields& fields);
 
+  // One request of any kind to a path of the gateway; every status is an answer.
+  absl::StatusOr<HttpResponse> Exchange(const std::string& path, HttpRequest request);
+
   // Reads the answer of /oauth/token. Keeps `old_refresh_token` when there is no new one.
   absl::StatusOr<Login> ParseTokens(const std::string& body, Secret old_refresh_token) const;
   // Saves a login for this gateway and makes it the default.
@@ -54,7 +57,8 @@ class ApiClient {
   ApiClient(std::string url, std::string path, std::unique_ptr<HttpClient> http, const Terminal& terminal)
       : url_(std::move(url)), credentials_path_(std::move(path)), http_(std::move(http)), terminal_(&terminal) {}
 
-  absl::StatusOr<HttpResponse> Send(HttpRequest request);
+  // As Exchange; every status but 200 is an error.
+  absl::StatusOr<HttpResponse> Send(const std::string& path, HttpRequest request);
   absl::Status Post(const std::string& method, const Secret& token, const google::protobuf::Message& request,
                     google::protobuf::Message* response);
   absl::StatusOr<Secret> Token();

@@ -13,10 +13,12 @@
 #include "tools/cli/apply.h"
 #include "tools/cli/clients.h"
 #include "tools/cli/endings.h"
+#include "tools/cli/kubernetes_setup.h"
 #include "tools/cli/login.h"
 #include "tools/cli/own_connections.h"
 #include "tools/cli/own_credentials.h"
 #include "tools/cli/password.h"
+#include "tools/cli/ping.h"
 #include "tools/cli/reports.h"
 #include "tools/cli/resources.h"
 
@@ -45,6 +47,8 @@ struct Parsed {
   RemovedClient removed;
   bool yes = false;
   int32_t term = 0;
+  Ping ping;
+  KubernetesSetupOptions setup;
   bool is_diff = false;
   bool pending = false;  // Set by the command.
 
@@ -94,9 +98,11 @@ void On(CLI::App* command, Parsed& parsed, ApiCommand run) {
 }
 
 void AddSignIn(CLI::App& app, Parsed& parsed) {
-  CLI::App* login = app.add_subcommand("login", "Sign in: through the browser, or with the one-time admin token");
+  CLI::App* login = app.add_subcommand("login", "Sign in: through the browser, or with the token of a file");
   login->add_option("--admin-token-file", parsed.login.admin_token_file,
                     "File `admin-token` of the gateway's data directory; good once");
+  login->add_option("--service-account-token-file", parsed.login.service_account_token_file,
+                    "Token of a Kubernetes service account that the configuration names (roles.adminServiceAccounts)");
   login->add_flag("--no-browser", parsed.login.no_browser, "Print the address instead of opening a browser");
   On(login, parsed, [&parsed](ApiClient& api, const Terminal& t) { return SignIn(api, parsed.login, t); });
   On(app.add_subcommand("logout", "Revoke and forget the saved sign-in"), parsed, SignOut);
@@ -264,6 +270,33 @@ void AddVault(CLI::App& app, Parsed& parsed) {
   });
 }
 
+void AddTools(CLI::App& app, Parsed& parsed) {
+  CLI::App* ping = app.add_subcommand("ping", "Call an MCP server through the gateway: initialize, tools/list");
+  ping->add_option("server", parsed.ping.server, "Its slug")->required();
+  ping->add_option("--token-file", parsed.ping.token_file, "Bearer token to send; none when left out");
+  On(ping, parsed, [&parsed](ApiClient& api, const Terminal& t) { return PingServer(api, parsed.ping, t); });
+
+  CLI::App* setup = app.add_subcommand(
+      "kubernetes-setup", "In a pod: make the Secrets a release starts from, and renew the certificates among them");
+  setup->add_option("--prefix", parsed.setup.prefix, "Of the Secrets' names")->required();
+  setup->add_option("--service", parsed.setup.services, "Make a certificate of this service; may be repeated");
+  setup->add_option("--trust-domain", parsed.setup.trust_domain, "Of the services' SPIFFE ids");
+  setup->add_option("--public-name", parsed.setup.public_names,
+                    "Host of a certificate for the public port; may be repeated");
+  setup->add_option("--days", parsed.setup.days, "How long certificates are good")->capture_default_str();
+  setup->add_option("--renew-before-days", parsed.setup.renew_before_days, "How long before their end to renew them")
+      ->capture_default_str();
+  setup->add_option("--kek-secret", parsed.setup.kek_secret, "Secret for a key-encryption key, made once");
+  setup->add_option("--password-secret", parsed.setup.password_secret, "Secret for a password, made once");
+  setup->add_option("--credentials", parsed.setup.credentials, "Directory of the service account's token and ca.crt")
+      ->capture_default_str();
+  setup->callback(
+      [&parsed] { parsed.local_command = [&parsed](const Terminal& t) { return KubernetesSetup(parsed.setup, t); }; });
+
+  app.add_subcommand("hash-password", "Print the hash of a password for a local user of the configuration")
+      ->callback([&parsed] { parsed.local_command = PrintPasswordHash; });
+}
+
 void Describe(CLI::App& app, Parsed& parsed) {
   app.name("sallyport");
   app.set_version_flag("--version", "sallyport " SALLYPORT_VERSION);
@@ -287,8 +320,7 @@ void Describe(CLI::App& app, Parsed& parsed) {
   AddEndings(app, parsed);
   AddReports(app, parsed);
   AddVault(app, parsed);
-  app.add_subcommand("hash-password", "Print the hash of a password for a local user of the configuration")
-      ->callback([&parsed] { parsed.local_command = PrintPasswordHash; });
+  AddTools(app, parsed);
 }
 
 void PrintError(const absl::Status& status, const Terminal& terminal) {

@@ -39,6 +39,22 @@ absl::Status WithAdminToken(ApiClient& api, const std::string& file, const Termi
   return absl::OkStatus();
 }
 
+absl::Status WithServiceAccountToken(ApiClient& api, const std::string& file, const Terminal& terminal) {
+  ASSIGN_OR_RETURN(const Secret token, ReadSecretFile(file));
+  authn::v1::RedeemServiceAccountTokenRequest request;
+  request.set_token(std::string(token.Expose()));
+  authn::v1::RedeemServiceAccountTokenResponse response;
+  RETURN_IF_ERROR(api.CallAnonymously("sallyport.authn.v1.Authn/RedeemServiceAccountToken", request, &response));
+  Login login;
+  login.access_token = Secret(std::move(*response.mutable_access_token()));
+  login.expires_at = FromTimestamp(response.expires_at());
+  const absl::Time until = login.expires_at;
+  RETURN_IF_ERROR(api.Save(std::move(login)));
+  terminal.out << "signed in at " << api.url() << " as a service account, until "
+               << absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", until, absl::UTCTimeZone()) << "\n";
+  return absl::OkStatus();
+}
+
 // The authorization code, after checking whose answer it is.
 absl::StatusOr<std::string> CodeFrom(const std::string& query, const std::string& state, const std::string& issuer) {
   using Answer = std::map<std::string, std::string>;
@@ -99,6 +115,12 @@ absl::Status ThroughBrowser(ApiClient& api, const LoginOptions& options, const T
 }  // namespace
 
 absl::Status SignIn(ApiClient& api, const LoginOptions& options, const Terminal& terminal) {
+  if (!options.admin_token_file.empty() && !options.service_account_token_file.empty()) {
+    return absl::InvalidArgumentError("--admin-token-file and --service-account-token-file exclude each other");
+  }
+  if (!options.service_account_token_file.empty()) {
+    return WithServiceAccountToken(api, options.service_account_token_file, terminal);
+  }
   return options.admin_token_file.empty() ? ThroughBrowser(api, options, terminal)
                                           : WithAdminToken(api, options.admin_token_file, terminal);
 }

@@ -76,6 +76,37 @@ TEST_F(LoginTest, AMissingAdminTokenFileIsExplained) {
   EXPECT_THAT(err_.str(), HasSubstr("removes it when it has been redeemed"));
 }
 
+TEST_F(LoginTest, AServiceAccountsTokenIsTradedAndSaved) {
+  Reply("/api/sallyport.authn.v1.Authn/RedeemServiceAccountToken",
+        R"({"accessToken":"api-token","expiresAt":"2030-01-01T00:00:00Z"})");
+
+  EXPECT_EQ(Run({"login", "--service-account-token-file", WriteHome("token", "account-token\n")}), kDone) << err_.str();
+
+  EXPECT_THAT(requests_[0].body, HasSubstr("account-token"));
+  EXPECT_EQ(requests_[0].headers.count("authorization"), 0U);
+  ASSERT_OK_AND_ASSIGN(const Credentials saved, LoadCredentials(CredentialsFile()));
+  EXPECT_EQ(saved.logins.at(gateway_.origin()).access_token.Expose(), "api-token");
+  EXPECT_THAT(out_.str(), HasSubstr("as a service account, until 2030-01-01T00:00:00Z"));
+  EXPECT_THAT(out_.str() + err_.str(), Not(HasSubstr("account-token")));
+  EXPECT_THAT(out_.str() + err_.str(), Not(HasSubstr("api-token")));
+}
+
+TEST_F(LoginTest, ARefusedServiceAccountIsNotSignedIn) {
+  Reply("/api/sallyport.authn.v1.Authn/RedeemServiceAccountToken",
+        R"({"error":"service_account_refused","message":"the service-account token was not accepted"})", 401);
+
+  EXPECT_EQ(Run({"login", "--service-account-token-file", WriteHome("token", "account-token")}), kFailed);
+
+  EXPECT_THAT(err_.str(), HasSubstr("was not accepted"));
+  EXPECT_FALSE(ReadFile(CredentialsFile()).ok());
+}
+
+TEST_F(LoginTest, TwoTokensAreOneTooMany) {
+  EXPECT_EQ(Run({"login", "--service-account-token-file", "a", "--admin-token-file", "b"}), kBadUsage);
+  EXPECT_THAT(err_.str(), HasSubstr("exclude each other"));
+  EXPECT_TRUE(requests_.empty());
+}
+
 TEST_F(LoginTest, TheBrowserLoginUsesPkceAndTheApiResource) {
   Browse([this](const Query& query) { return Code(query); });
   Reply(kToken, R"({"access_token":"at","refresh_token":"rt","expires_in":3600,"token_type":"Bearer"})");

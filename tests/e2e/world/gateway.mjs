@@ -10,6 +10,8 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { request, trust } from './http-client.mjs';
 import { freePort, waitFor } from './http.mjs';
+import { USES_MANIFESTS } from './manifests.mjs';
+import { checkProbes, startFromManifests } from './manifests-gateway.mjs';
 import { run, start } from './processes.mjs';
 import { remember } from './secrets.mjs';
 import { startPostgres, startRedis } from './stores.mjs';
@@ -20,6 +22,8 @@ const LOOPBACK = ['127.0.0.0/8'];
 const GRACE_MS = 30000;  // What SIGTERM may take at most, and some.
 // Files that are keys.
 const KEYS = /^(?:data\/)?kek\/|^certs\/.*\.key$/;
+// What a pod is given to read.
+const MOUNTED = /^pods\/[^/]+\/etc\//;
 const CLI_TOKEN = /^home\/\.config\/sallyport\/credentials\.json$/;
 
 export const TOPOLOGIES = (process.env.SALLYPORT_TOPOLOGIES ?? 'standalone,split').split(',').filter(Boolean);
@@ -109,7 +113,8 @@ class Gateway {
 
   startService(name) {
     const service = this.services.get(name);
-    service.process = start(service.command, ['--config', service.file], { logFile: service.logFile, cwd: this.directory });
+    const { command, args = ['--config', service.file], env, logFile } = service;
+    service.process = start(command, args, { logFile, cwd: this.directory, env });
   }
 
   async #prepare() {
@@ -129,6 +134,8 @@ class Gateway {
   // New certificates in place of the old ones, of the same authority.
   async renewCertificates() {
     await run(path.join(ROOT, 'tools/dev-certs'), [this.certificates]);
+    await this.manifests?.certificates(this.certificates);
+    await this.manifests?.remount();
     await this.rememberKeys();
   }
 
@@ -169,6 +176,14 @@ class Gateway {
       startPostgres(path.join(this.logs, 'postgres.log'), ['vault', 'registry', 'authn']), this.#startRedis(), this.#certify(),
     ]);
     this.postgres = postgres;
+    if (USES_MANIFESTS) {
+      this.adminTokenFile = path.join(dir('authn-data'), 'admin-token');
+      await startFromManifests(this, (name, { program, ...planned }) => {
+        this.services.set(name, { name, command: path.join(BIN, program), logFile: path.join(this.logs, `${name}.log`), ...planned });
+        this.startService(name);
+      });
+      return;
+    }
     const { roles, accessTokenLifetime, sessionLifetime } = this.settings;
     const names = ['vault', 'registry', 'authn', 'token_broker', 'token_broker_2', 'edge', 'edge_2'];
     const ports = Object.fromEntries(await Promise.all(names.map(async (name) =>
@@ -226,6 +241,7 @@ class Gateway {
   // Waits until every service says it is ready.
   async ready(ms = 30000) {
     await Promise.all([...this.services.keys()].map((name) => this.serviceReady(name, ms)));
+    if (this.manifests) await checkProbes(this);
   }
 
   async serviceReady(name, ms = 30000) {
@@ -383,7 +399,7 @@ class Gateway {
       if (file.startsWith(`logs${path.sep}`)) found.set(`log ${path.basename(file)}`, await read(file));
       // Left out: what the tests wrote for the gateway to read (the files at the top), keys where keys belong, and the file in which the
       // command line tool keeps its token.
-      else if (file.includes(path.sep) && !KEYS.test(file) && !CLI_TOKEN.test(file)) {
+      else if (file.includes(path.sep) && !KEYS.test(file) && !MOUNTED.test(file) && !CLI_TOKEN.test(file)) {
         found.set(`file ${file}`, await read(file));
       }
     }
@@ -417,7 +433,7 @@ class Gateway {
     try {
       await this.stop();
     } finally {
-      await Promise.all([this.postgres?.close(), this.redis?.close()]);
+      await Promise.all([this.postgres?.close(), this.redis?.close(), this.manifests?.close()]);
       await rm(this.directory, { recursive: true, force: true });
     }
   }
