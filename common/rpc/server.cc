@@ -37,7 +37,6 @@ constexpr unsigned kCertificateRefreshSeconds = 1;
 constexpr int kMaxOutsideStreams = 1'000;
 constexpr int kOutsideHandshakeMs = 10'000;
 constexpr int kOutsideIdleMs = 10 * 60 * 1'000;
-constexpr int kOutsideAgeMs = 5 * 60 * 1'000;
 constexpr int kOutsideAgeGraceMs = 30'000;
 
 absl::Status CheckFile(const char* field, const std::string& path) {
@@ -241,7 +240,8 @@ std::unique_ptr<Host> RpcServer::State::Build(std::shared_ptr<const PeerIdentity
     builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kOutsideIdleMs);
     // A certificate is looked at when a connection begins: one that has ended, or is of an authority that is trusted no
     // more, must not count for as long as its owner keeps the connection.
-    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, kOutsideAgeMs);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS,
+                               static_cast<int>(absl::ToInt64Milliseconds(options.outside_age)));
     builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, kOutsideAgeGraceMs);
   }
   grpc::ResourceQuota quota("rpc");
