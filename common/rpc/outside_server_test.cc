@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include <gmock/gmock.h>
 #include <google/protobuf/descriptor.pb.h>
+#include <grpc/grpc_security.h>
 #include <gtest/gtest.h>
 
 #include "common/error.h"
@@ -16,6 +17,7 @@
 #include "grpc/reflection/v1/reflection.grpc.pb.h"
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
 #include "sallyport/authn/v1/authn.grpc.pb.h"
+#include "tests/testing/fake_clock.h"
 #include "tests/testing/health_check.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/test_certs.h"
@@ -36,20 +38,31 @@ using Code = absl::StatusCode;
 
 constexpr char kAuthn[] = "sallyport.authn.v1.Authn";
 
-// Answers GetKeys with the names on the caller's certificate.
+// Answers GetKeys with the names on the caller's certificate, and GetConnector with the caller's address (`id`) and
+// with whether the TLS session was resumed (`issuer`).
 class WhatNames final : public authn::v1::Authn::Service {
  public:
-  explicit WhatNames(std::shared_ptr<const PeerIdentity> peer) : peer_(std::move(peer)) {}
+  WhatNames(std::shared_ptr<const PeerIdentity> peer, const Clock& clock) : peer_(std::move(peer)), clock_(clock) {}
   grpc::Status GetKeys(grpc::ServerContext* context, const authn::v1::GetKeysRequest* /*request*/,
                        authn::v1::GetKeysResponse* response) override {
-    const PeerNames names = PeerNamesOf(*context);
-    response->set_jwks_json(absl::StrCat(*peer_->ServiceOf(*context), " uri:", absl::StrJoin(names.uris, ","),
-                                         " dns:", absl::StrJoin(names.dns_names, ",")));
+    const absl::StatusOr<PeerNames> names = PeerNamesOf(*context, clock_.Now());
+    if (!names.ok()) return ToGrpcStatus(names.status());
+    response->set_jwks_json(absl::StrCat(*peer_->ServiceOf(*context), " uri:", absl::StrJoin(names->uris, ","),
+                                         " dns:", absl::StrJoin(names->dns_names, ",")));
+    return grpc::Status::OK;
+  }
+  grpc::Status GetConnector(grpc::ServerContext* context, const authn::v1::GetConnectorRequest* /*request*/,
+                            authn::v1::Connector* response) override {
+    response->set_id(context->peer());
+    for (const grpc::string_ref& resumed : context->auth_context()->FindPropertyValues("ssl_session_reused")) {
+      response->set_issuer(std::string(resumed.data(), resumed.size()));
+    }
     return grpc::Status::OK;
   }
 
  private:
   const std::shared_ptr<const PeerIdentity> peer_;
+  const Clock& clock_;
 };
 
 class OutsideServerTest : public ::testing::Test {
@@ -69,16 +82,18 @@ class OutsideServerTest : public ::testing::Test {
     directory_.Write("server.key", made.KeyPem());
     directory_.Write("server.crt", made.CertificatePem());
   }
-  static std::unique_ptr<RpcServer> Start(const RpcServer::Options& options) {
-    auto server = RpcServer::Start(options, [](std::shared_ptr<const PeerIdentity> peer) {
+  std::unique_ptr<RpcServer> Start(const RpcServer::Options& options) {
+    auto server = RpcServer::Start(options, [clock = &clock_](std::shared_ptr<const PeerIdentity> peer) {
       std::vector<std::unique_ptr<grpc::Service>> services;
-      services.push_back(std::make_unique<WhatNames>(std::move(peer)));
+      services.push_back(std::make_unique<WhatNames>(std::move(peer), *clock));
       return services;
     });
     EXPECT_THAT(server, IsOk());
     return *std::move(server);
   }
-  std::shared_ptr<grpc::Channel> Channel(const RpcServer& server, const TestCertificate* certificate = nullptr) {
+  // With `sessions` it goes on with a TLS session that is there, and leaves its own.
+  std::shared_ptr<grpc::Channel> Channel(const RpcServer& server, const TestCertificate* certificate = nullptr,
+                                         grpc_ssl_session_cache* sessions = nullptr) {
     grpc::SslCredentialsOptions options;
     options.pem_root_certs = ca_.CertificatePem();
     if (certificate != nullptr) {
@@ -88,6 +103,10 @@ class OutsideServerTest : public ::testing::Test {
     grpc::ChannelArguments arguments;
     arguments.SetSslTargetNameOverride("server.test");
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    if (sessions != nullptr) {
+      const grpc_arg cache = grpc_ssl_session_cache_create_channel_arg(sessions);
+      arguments.SetPointerWithVtable(cache.key, cache.value.pointer.p, cache.value.pointer.vtable);
+    }
     return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", server.port()), grpc::SslCredentials(options),
                                      arguments);
   }
@@ -98,7 +117,29 @@ class OutsideServerTest : public ::testing::Test {
     if (!status.ok()) return FromGrpcStatus(status);
     return response.jwks_json();
   }
+  // As the server sees it.
+  struct Connection {
+    std::string address;  // Each has a port of its own.
+    bool resumed = false;
+  };
+  static absl::StatusOr<Connection> ConnectionOf(const std::shared_ptr<grpc::Channel>& channel) {
+    authn::v1::Connector response;
+    const auto context = MakeClientContext(absl::Seconds(30));
+    const grpc::Status status = authn::v1::Authn::NewStub(channel)->GetConnector(context.get(), {}, &response);
+    if (!status.ok()) return FromGrpcStatus(status);
+    return Connection{response.id(), response.issuer() == "true"};
+  }
+  // False if it did not come about within a minute.
+  template <typename Predicate>
+  static bool Await(Predicate predicate) {
+    for (int i = 0; i < 600; ++i) {
+      if (predicate()) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    return false;
+  }
 
+  FakeClock clock_{absl::Now()};
   TempDirectory directory_;
   TestCertificate ca_ = MakeTestCertificate(nullptr, {});
 };
@@ -135,12 +176,81 @@ TEST_F(OutsideServerTest, RenewedCertificateIsServed) {
   const std::string former = ca_.CertificatePem();
   ca_ = MakeTestCertificate(nullptr, {});
   WriteServer();
-  absl::StatusOr<std::string> answer = absl::UnavailableError("not asked yet");
-  for (int i = 0; i < 300 && !answer.ok(); ++i) {
-    answer = Ask(Channel(*server));
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_TRUE(Await([&] { return Ask(Channel(*server)).ok(); }));
+}
+
+// Each connection shows its certificate once. One that began while the certificate was good must not outlive its age
+// (threat model T12).
+TEST_F(OutsideServerTest, ConnectionIsEndedAtItsAgeAndTheNextOneMustVerify) {
+  RpcServer::Options options = Options();
+  EXPECT_EQ(options.outside_age, absl::Minutes(5)) << "as the documentation says";
+  const auto by_default = Start(options);
+  options.outside_age = absl::Seconds(2);
+  const auto server = Start(options);
+  const auto known = MakeTestCertificate(&ca_, {"spiffe://x/a"});
+  const auto lasting = Channel(*by_default, &known);
+  const auto channel = Channel(*server, &known);
+  ASSERT_THAT(Ask(lasting), IsOk());
+  ASSERT_THAT(Ask(channel), IsOk());
+
+  // The authority of its certificate is trusted no more; new connections feel it when the server has read the file.
+  directory_.Write("clients.crt", MakeTestCertificate(nullptr, {}).CertificatePem());
+
+  absl::Status last;
+  EXPECT_TRUE(Await([&] { return !(last = Ask(channel).status()).ok(); })) << "the connection goes on";
+  EXPECT_THAT(last, StatusIs(Code::kUnavailable));
+  EXPECT_THAT(Ask(channel), StatusIs(Code::kUnavailable)) << "not even for a call";
+  EXPECT_THAT(Ask(lasting), IsOk()) << "a connection that has not reached its age was looked at when it began";
+}
+
+// A client whose certificate is good notices nothing: gRPC connects again.
+TEST_F(OutsideServerTest, CallsGoOnWhenAConnectionIsEndedAtItsAge) {
+  RpcServer::Options options = Options();
+  options.outside_age = absl::Seconds(1);
+  const auto server = Start(options);
+  const auto known = MakeTestCertificate(&ca_, {"spiffe://x/a"});
+  const auto channel = Channel(*server, &known);
+  std::set<std::string> connections;
+  absl::Status failed;
+  EXPECT_TRUE(Await([&] {
+    const absl::StatusOr<Connection> connection = ConnectionOf(channel);
+    if (connection.ok()) connections.insert(connection->address);
+    failed.Update(connection.status());
+    return connections.size() == 3 || !failed.ok();
+  }));
+  EXPECT_THAT(failed, IsOk());
+}
+
+// A resumed session is taken for its former certificate, which is not even sent.
+TEST_F(OutsideServerTest, ResumedSessionCountsNoLongerThanItsCertificate) {
+  const auto server = Start(Options());
+  const auto known = MakeTestCertificate(&ca_, {"spiffe://x/a"});
+  grpc_ssl_session_cache* const sessions = grpc_ssl_session_cache_create_lru(10);
+  ASSERT_EQ(*Ask(Channel(*server, &known, sessions)), "guest uri:spiffe://x/a dns:");
+  const auto resumed = Channel(*server, nullptr, sessions);
+  ASSERT_OK_AND_ASSIGN(const Connection connection, ConnectionOf(resumed));
+  ASSERT_TRUE(connection.resumed);
+  EXPECT_EQ(*Ask(resumed), "guest uri:spiffe://x/a dns:");
+
+  clock_.Advance(absl::Hours(2));  // Beyond the end of the certificate.
+
+  for (const auto& channel : {resumed, Channel(*server, nullptr, sessions)}) {
+    EXPECT_THAT(Ask(channel), StatusIs(Code::kUnauthenticated, "the certificate has ended"));
   }
-  EXPECT_THAT(answer, IsOk());
+  grpc_ssl_session_cache_destroy(sessions);
+}
+
+TEST_F(OutsideServerTest, SessionIsNotResumedWhenOtherAuthoritiesAreTrusted) {
+  const auto server = Start(Options());
+  const auto known = MakeTestCertificate(&ca_, {"spiffe://x/a"});
+  grpc_ssl_session_cache* const sessions = grpc_ssl_session_cache_create_lru(10);
+  ASSERT_THAT(Ask(Channel(*server, &known, sessions)), IsOk());
+  directory_.Write("clients.crt", MakeTestCertificate(nullptr, {}).CertificatePem());
+  EXPECT_TRUE(Await([&] { return !Ask(Channel(*server, &known)).ok(); })) << "the file has been read";
+  ASSERT_OK_AND_ASSIGN(const Connection connection, ConnectionOf(Channel(*server, nullptr, sessions)));
+  EXPECT_FALSE(connection.resumed);
+  EXPECT_EQ(*Ask(Channel(*server, nullptr, sessions)), "guest uri: dns:");
+  grpc_ssl_session_cache_destroy(sessions);
 }
 
 TEST_F(OutsideServerTest, LargeRequestIsRefused) {

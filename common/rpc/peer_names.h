@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include <grpcpp/server_context.h>
 
 namespace sallyport {
@@ -16,6 +18,9 @@ struct PeerNames {
   std::vector<std::string> dns_names;
   bool empty() const { return uris.empty() && dns_names.empty(); }
 };
-PeerNames PeerNamesOf(const grpc::ServerContextBase& context);
+// UNAUTHENTICATED if the TLS session was resumed (RFC 5077, RFC 8446 section 2.2) and its certificate has ended by
+// `now`: nobody has verified it since the session began, which may have been hours ago. A listener that is told of
+// other authorities resumes none of its former sessions.
+absl::StatusOr<PeerNames> PeerNamesOf(const grpc::ServerContextBase& context, absl::Time now);
 
 }  // namespace sallyport

@@ -39,7 +39,6 @@ constexpr unsigned kCertificateRefreshSeconds = 1;
 constexpr int kMaxOutsideStreams = 1'000;
 constexpr int kOutsideHandshakeMs = 10'000;
 constexpr int kOutsideIdleMs = 10 * 60 * 1'000;
-constexpr int kOutsideAgeMs = 5 * 60 * 1'000;
 constexpr int kOutsideAgeGraceMs = 30'000;
 // Between services: a client that connects again also looks where its peers are now, and so finds a replica that was
 // added.
@@ -262,7 +261,8 @@ std::unique_ptr<Host> RpcServer::State::Build(std::shared_ptr<const PeerIdentity
     builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kOutsideIdleMs);
     // A certificate is looked at when a connection begins: one that has ended, or is of an authority that is trusted no
     // more, must not count for as long as its owner keeps the connection.
-    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, kOutsideAgeMs);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS,
+                               static_cast<int>(absl::ToInt64Milliseconds(options.outside_age)));
     builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, kOutsideAgeGraceMs);
   }
   if (credentials != nullptr && options.outside_peer.empty()) {

@@ -55,9 +55,10 @@ class RpcServer {
     std::string insecure_peer;
     // Not empty: for callers that are no services of the suite, all of whom have this name, over TLS 1.2 or later only.
     // A client certificate is asked for if there is a tls.ca_bundle and must verify then, but need not be shown; who
-    // calls, a service learns from PeerNamesOf and metadata. A connection is ended after five minutes (what is under
-    // way has 30 s more), so that a new one shows who calls. tls.trust_domain does not matter.
+    // calls, a service learns from PeerNamesOf and metadata. A connection is ended at `outside_age` (up to 10 % earlier
+    // or later; what is under way has 30 s more), so that a new one shows who calls. tls.trust_domain does not matter.
     std::string outside_peer;
+    absl::Duration outside_age = absl::Minutes(5);
     // Beyond it calls fail at once, none is queued. Handlers block, most of the time on a synced write.
     int max_threads = 256;
     int max_request_bytes = 4 << 20;

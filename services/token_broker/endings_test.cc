@@ -28,6 +28,23 @@ using ::testing::IsSupersetOf;
 using ::testing::UnorderedElementsAre;
 using Code = absl::StatusCode;
 
+// Counts how often somebody who waits asks how much time has passed.
+class WatchedClock final : public Clock {
+ public:
+  explicit WatchedClock(const Clock& clock) : clock_(clock) {}
+  absl::Time Now() const override { return clock_.Now(); }
+  absl::Duration Elapsed() const override {
+    const absl::Duration elapsed = clock_.Elapsed();
+    ++looks_;
+    return elapsed;
+  }
+  int looks() const { return looks_; }
+
+ private:
+  const Clock& clock_;
+  mutable std::atomic<int> looks_{0};
+};
+
 class EndingsTest : public testing::BackgroundTestBase {
  protected:
   Passport Administrators(const Passport::End& end) {
@@ -214,6 +231,9 @@ TEST_F(EndingsTest, AProviderThatHangsIsWaitedForFiveSecondsOnly) {
     gate->Pass();
     return {200, "", "application/json", ""};
   });
+  const WatchedClock clock(clock_);
+  endings_ = std::make_unique<Endings>(*control_, peers_.vault, *cache_, *invalidations_, ended_subjects_,
+                                       *revocations_, background_->revocations(), *audit_, clock);
   std::atomic<bool> answered{false};
   absl::StatusOr<v1::EndConnectionsResponse> response = absl::InternalError("not run");
   std::thread caller([&] {
@@ -221,9 +241,11 @@ TEST_F(EndingsTest, AProviderThatHangsIsWaitedForFiveSecondsOnly) {
     answered = true;
   });
   EXPECT_TRUE(gate->AwaitArrivals(1));
+  // Once to know until when it waits, then to see whether it still does.
+  EXPECT_TRUE(Await([&] { return clock.looks() >= 2; }));
   clock_for_all_.Advance(absl::Seconds(4));
-  // It looks at the clock every 20 ms.
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  const int looks = clock.looks();
+  EXPECT_TRUE(Await([&] { return clock.looks() >= looks + 3; })) << "it has seen that time, and goes on waiting";
   EXPECT_FALSE(answered);
   clock_for_all_.Advance(absl::Seconds(2));
   caller.join();

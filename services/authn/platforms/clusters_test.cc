@@ -2,7 +2,6 @@
 #include "services/authn/platforms/clusters.h"
 
 #include <future>
-#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -188,29 +187,6 @@ TEST_F(ClustersTest, TheApiServerIsAskedOnceAMinute) {
   EXPECT_THAT(Verify(token), IsOk());
   EXPECT_EQ(api_.requests(), 2);
   EXPECT_EQ(api_.last().headers["authorization"], "Bearer second");
-}
-
-TEST_F(ClustersTest, ManyCallersWithOneTokenAreOneQuestion) {
-  std::promise<void> release;
-  std::shared_future<void> released(release.get_future());
-  AddWithReview();
-  api_.Answer([released](const TestApiServer::Request&) {
-    released.wait();
-    return TestApiServer::Response{
-        .status = 201,
-        .body = R"({"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview","status":{"authenticated":true,)"
-                R"("audiences":["sallyport"],"user":{"username":"system:serviceaccount:chat:bot"}}})"};
-  });
-  Make();
-  const std::string token = cluster_.Token(clock_.Now());
-  std::vector<std::thread> callers;
-  for (int i = 0; i < 8; ++i) {
-    callers.emplace_back([&] { EXPECT_THAT(Verify(token), IsOk()); });
-  }
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));  // Who comes later finds the answer.
-  release.set_value();
-  for (std::thread& caller : callers) caller.join();
-  EXPECT_EQ(api_.requests(), 1);
 }
 
 TEST_F(ClustersTest, APodThatIsGoneIsNoticedWithinAMinute) {

@@ -107,7 +107,9 @@ class TestApiServer {
     Answer([=](const Request&) { return Response{.status = status, .body = body}; });
   }
   // A review that takes the token for this user's; `change` overrides members of its status (null removes one).
-  void AnswerReview(const std::string& username, const nlohmann::json& change = nlohmann::json::object()) {
+  // `before` runs for each request before it is answered, and may block.
+  void AnswerReview(const std::string& username, const nlohmann::json& change = nlohmann::json::object(),
+                    std::function<void()> before = nullptr) {
     nlohmann::json status = {{"authenticated", true},
                              {"audiences", nlohmann::json::array({kAudience})},
                              {"user", {{"username", username}, {"uid", "1-2"}}}};
@@ -118,10 +120,14 @@ class TestApiServer {
         status[name] = value;
       }
     }
-    AnswerBody(DumpJson({{"apiVersion", "authentication.k8s.io/v1"},
-                         {"kind", "TokenReview"},
-                         {"spec", {{"token", "-"}}},
-                         {"status", status}}));
+    const std::string body = DumpJson({{"apiVersion", "authentication.k8s.io/v1"},
+                                       {"kind", "TokenReview"},
+                                       {"spec", {{"token", "-"}}},
+                                       {"status", status}});
+    Answer([body, before = std::move(before)](const Request&) {
+      if (before != nullptr) before();
+      return Response{.status = 201, .body = body};
+    });
   }
 
  private:

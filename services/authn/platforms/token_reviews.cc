@@ -57,7 +57,9 @@ absl::StatusOr<TokenReviews::Review> TokenReviews::Ask(absl::string_view token, 
     }
     if (const auto [found, first] = flights_.emplace(digest, flight); !first) {
       const std::shared_ptr<Flight> other = found->second;
+      ++waiting_;
       while (!other->answer.has_value()) landed_.wait(mu_);
+      --waiting_;
       return *other->answer;
     }
   }
@@ -75,6 +77,11 @@ absl::StatusOr<TokenReviews::Review> TokenReviews::Ask(absl::string_view token, 
     }
   }
   return answer;
+}
+
+int TokenReviews::waiting() const {
+  MutexLock lock(mu_);
+  return waiting_;
 }
 
 absl::StatusOr<TokenReviews::Review> TokenReviews::AskNow(absl::string_view token, absl::Time now) {

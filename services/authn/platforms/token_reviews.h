@@ -39,6 +39,8 @@ class TokenReviews {
   // UNAUTHENTICATED (invalid_token, reason "not_authenticated", "wrong_audience"), UNAVAILABLE (reason
   // "keys_unavailable").
   absl::StatusOr<Review> Ask(absl::string_view token, absl::Time now);
+  // Callers that wait for the answer another one has asked for.
+  int waiting() const;
 
  private:
   struct Remembered {
@@ -60,12 +62,13 @@ class TokenReviews {
   const std::string url_;
   const std::string audience_;
   RateLimit lines_{10, absl::Seconds(5)};
-  Mutex mu_;
+  mutable Mutex mu_;
   // Apart: what anybody can send displaces nothing that is good.
   Answers good_ ABSL_GUARDED_BY(mu_);
   Answers bad_ ABSL_GUARDED_BY(mu_);
   std::condition_variable_any landed_;
   std::map<std::string, std::shared_ptr<Flight>> flights_ ABSL_GUARDED_BY(mu_);  // By the token's digest.
+  int waiting_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace sallyport::authn::platforms

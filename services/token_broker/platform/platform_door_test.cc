@@ -195,6 +195,21 @@ TEST_F(PlatformDoorTest, AuthnIsAskedAgainInTime) {
   EXPECT_THAT(GetToken(channel, TokenFor("ada")), StatusIs(Code::kPermissionDenied));
 }
 
+// Threat model T12: on the connection on which it was admitted, too, and whatever authn has said about for how long.
+TEST_F(PlatformDoorTest, CertificateThatProvesNoPlatformAnyMoreCountsForFiveMinutesAtMost) {
+  peers_.platforms.Put({.id = "chat", .uris = {kChat}, .valid_for = absl::Hours(1)});
+  TokenBrokerServer& broker = StartBroker();
+  const auto channel = Chat(broker);
+  ASSERT_THAT(GetToken(channel, TokenFor("ada")), IsOk());
+  peers_.platforms.Put({.id = "chat", .uris = {"spiffe://example.org/ns/chat/sa/successor"}});
+  clock_for_all_.Advance(absl::Minutes(4));
+  EXPECT_THAT(GetToken(channel, TokenFor("ada")), IsOk()) << "as documented";
+  EXPECT_EQ(peers_.platforms.calls(), 1);
+  clock_for_all_.Advance(absl::Minutes(1));
+  EXPECT_THAT(GetToken(channel, TokenFor("ada")), StatusIs(Code::kUnauthenticated, "no such platform"));
+  EXPECT_EQ(peers_.platforms.calls(), 2);
+}
+
 TEST_F(PlatformDoorTest, EndedTokenSessionAndUserAreAskedForAgain) {
   TokenBrokerServer& broker = StartBroker();
   const auto channel = Chat(broker);

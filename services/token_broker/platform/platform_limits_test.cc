@@ -47,21 +47,6 @@ class PlatformLimitsTest : public testing::PlatformTestBase {
     const auto found = event.details().find(name);
     return found == event.details().end() ? "" : found->second;
   }
-  // So many users at once, while authn answers nobody. Their codes.
-  std::vector<Code> AskAtOnce(const std::shared_ptr<grpc::Channel>& channel, size_t users) {
-    peers_.platforms.gate.Close();
-    std::vector<Code> codes(users);
-    std::vector<std::thread> threads;
-    for (size_t i = 0; i < users; ++i) {
-      threads.emplace_back([&, i] { codes[i] = GetToken(channel, TokenFor(absl::StrCat("user", i))).status().code(); });
-    }
-    EXPECT_TRUE(peers_.platforms.gate.AwaitArrivals(1));
-    // The others arrive, or at worst later: then they are let in like any.
-    std::this_thread::sleep_for(std::chrono::milliseconds(300));
-    peers_.platforms.gate.Open();
-    for (std::thread& thread : threads) thread.join();
-    return codes;
-  }
 };
 
 TEST_F(PlatformLimitsTest, RefusedRequestsCountAgainstTheRateLimit) {
@@ -165,21 +150,6 @@ TEST_F(PlatformLimitsTest, LinkThatComesWithAnErrorIsOnRecord) {
   EXPECT_EQ(event.actor(), "chat");
   EXPECT_EQ(event.subject(), "corp:bob");
   EXPECT_EQ(DetailIn(event, "app"), "github");
-}
-
-TEST_F(PlatformLimitsTest, BusyPlatformIsNotRefusedBecauseNobodyKnowsItYet) {
-  TokenBrokerServer& broker = StartBroker();
-  for (const Code code : AskAtOnce(Chat(broker), 48)) {
-    EXPECT_EQ(code, Code::kFailedPrecondition) << absl::StatusCodeToString(code);
-  }
-  EXPECT_EQ(peers_.platforms.calls(), 48);
-}
-
-TEST_F(PlatformLimitsTest, WhoeverIsNobodyIsThatForEveryUser) {
-  TokenBrokerServer& broker = StartBroker();
-  for (const Code code : AskAtOnce(Channel(broker, {"spiffe://example.org/ns/nobody/sa/x"}), 48)) {
-    EXPECT_EQ(code, Code::kUnauthenticated) << absl::StatusCodeToString(code);
-  }
 }
 
 TEST_F(PlatformLimitsTest, OutageOfAuthnIsNoGuess) {

@@ -7,11 +7,13 @@
 
 #include "common/error.h"
 #include "services/token_broker/testing/platform_test_base.h"
+#include "tests/testing/health_check.h"
 
 namespace sallyport::token_broker {
 namespace {
 
 using ::sallyport::testing::IsOk;
+using ::sallyport::testing::IsServing;
 using ::sallyport::testing::StatusIs;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -95,8 +97,9 @@ TEST_F(PlatformOutageTest, BeforeTheConfigurationNoAppIsSaidNotToBe) {
 TEST_F(PlatformOutageTest, WorkIsNotDoneForWhoHasGone) {
   TokenBrokerServer& broker = StartBroker();
   peers_.platforms.gate.Close();
+  const auto channel = Chat(broker);
   const auto context = ContextWith({});
-  std::thread asking([&, channel = Chat(broker)] {
+  std::thread asking([&] {
     v1::DisconnectUserRequest request;
     *request.mutable_user() = Token("ada");
     request.set_app("github");
@@ -107,8 +110,9 @@ TEST_F(PlatformOutageTest, WorkIsNotDoneForWhoHasGone) {
   EXPECT_TRUE(peers_.platforms.gate.AwaitArrivals(1));
   context->TryCancel();
   asking.join();
-  // What the broker hears of it comes over the connection; so does the next call, on another.
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  // The cancellation went out on this connection before these calls: when they are answered, the broker has heard of
+  // it.
+  for (int i = 0; i < 20; ++i) ASSERT_THAT(IsServing(channel), IsOk());
   peers_.platforms.gate.Open();
   EXPECT_THAT(GetToken(Chat(broker), TokenFor("ada")), IsOk()) << "the connection is still there";
 }

@@ -113,7 +113,7 @@ grpc::ServerUnaryReactor* PlatformService::Handle(PlatformMethod method, grpc::C
     End(*call, call->rpc.caller.status());
     return reactor;
   }
-  const absl::StatusOr<Showing> showing = ShowingOf(*context, user);
+  const absl::StatusOr<Showing> showing = ShowingOf(*context, user, rpc_.clock().Now());
   if (!showing.ok()) {
     End(*call, showing.status());
     return reactor;

@@ -2,6 +2,7 @@
 #include "services/token_broker/platform/showing.h"
 
 #include <iterator>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -95,9 +96,14 @@ std::string CountedHost(absl::string_view peer) {
   return address.ok() ? absl::StrCat("ipv6:", address->Prefix64().ToString()) : std::string(host);
 }
 
-absl::StatusOr<Showing> ShowingOf(const grpc::ServerContextBase& context, const v1::PlatformUser& user) {
+absl::StatusOr<Showing> ShowingOf(const grpc::ServerContextBase& context, const v1::PlatformUser& user,
+                                  absl::Time now) {
   Showing showing;
-  showing.names = PeerNamesOf(context);
+  absl::StatusOr<PeerNames> names = PeerNamesOf(context, now);
+  if (!names.ok()) {
+    return Unknown(names.status().message());
+  }
+  showing.names = *std::move(names);
   ASSIGN_OR_RETURN(showing.token, BearerOf(context));
   if (showing.names.empty() && showing.token.empty()) {
     return Unknown("a client certificate with a URI or DNS name, or a service-account token, is required");

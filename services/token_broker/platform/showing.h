@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include <grpcpp/server_context.h>
 
 #include "common/rpc/peer_names.h"
@@ -22,8 +23,9 @@ struct Showing {
   std::string identity;
   std::string key;
 };
-// INVALID_ARGUMENT without a user; UNAUTHENTICATED reason platform_unknown without certificate and token.
-absl::StatusOr<Showing> ShowingOf(const grpc::ServerContextBase& context, const v1::PlatformUser& user);
+// INVALID_ARGUMENT without a user; UNAUTHENTICATED reason platform_unknown without certificate and token, or with a
+// certificate that has ended.
+absl::StatusOr<Showing> ShowingOf(const grpc::ServerContextBase& context, const v1::PlatformUser& user, absl::Time now);
 
 // As whose guesses those of a gRPC peer ("ipv4:192.0.2.1:4321", "ipv6:[::1]:4321", "ipv6:%5B::1%5D:4321") count: the
 // host without its port; who has one IPv6 address has its /64.

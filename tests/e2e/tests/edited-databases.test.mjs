@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 import { readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { after, before, describe, it } from 'node:test';
+import { openDatabase } from '../world/database.mjs';
 import { obtainToken, startWorld } from '../world/fixture.mjs';
 import { TOPOLOGIES } from '../world/gateway.mjs';
 import { callTool, toolText } from '../world/http-client.mjs';
@@ -30,25 +30,6 @@ function edited(text, origins, thief) {
     bytes = bytes.replaceAll(origin, thief);
   }
   return Buffer.from(bytes, 'latin1').toString('base64url');
-}
-
-// All rows of one table with their key, and a way to write a column back.
-function store(gateway, name) {
-  if (gateway.postgres) {
-    return {
-      rows: async (table, columns) => (await gateway.postgres.psql(name, `SELECT ${columns.join(" || '\t' || ")} FROM ${table}`)).stdout
-        .split('\n').filter(Boolean).map((line) => line.split('\t')),
-      exec: (sql) => gateway.postgres.psql(name, sql),
-      close: () => {},
-    };
-  }
-  const database = new DatabaseSync(path.join(gateway.dataDirectory, `${name}.db`));
-  return {
-    rows: async (table, columns) => database.prepare(`SELECT ${columns.join(', ')} FROM ${table}`).all()
-      .map((row) => columns.map((column) => String(row[column]))),
-    exec: async (sql) => database.exec(sql),
-    close: () => database.close(),
-  };
 }
 
 // Edges remember the configuration in a file; the thief has no need of it.
@@ -84,8 +65,8 @@ for (const topology of TOPOLOGIES) {
     it('send nothing that the gateway holds to a place that somebody wrote into them', async () => {
       const origins = [world.echo.url, world.provider.url, world.trickster.url].map((url) => new URL(url).origin);
       for (const name of services()) await world.gateway.services.get(name).process.kill('SIGTERM');
-      const registry = store(world.gateway, 'registry');
-      const vault = store(world.gateway, 'vault');
+      const registry = openDatabase(world.gateway, 'registry');
+      const vault = openDatabase(world.gateway, 'vault');
       let changed = 0;
       for (const [uid, body] of await registry.rows('resource', ['uid', 'body'])) {
         const now = edited(body, origins, thief.origin);

@@ -107,6 +107,11 @@ for (const topology of TOPOLOGIES) {
         assert.deepEqual((await connections(people[i].browser)).map(({ appSlug, state }) => `${appSlug} ${state}`).sort(),
           ['codehost linked', 'hub linked', 'wiki linked']);
       }
+      // Of each person and app, so that there is something in the copy that could be opened.
+      if (world.gateway.redis) {
+        await waitFor(async () => (await world.gateway.redis.cli('KEYS', 'sallyport:token:*')).stdout.split('\n').filter(Boolean).length >= 2 * SERVERS.length,
+          'the tokens to be in Redis', 10000, 100);
+      }
       await copyStores(world.gateway, copy);
     });
 
@@ -265,6 +270,11 @@ for (const topology of TOPOLOGIES) {
       await waitFor(async () => toolText(await whoami('hub', people[ANN].clients[0].hub.accessToken)) === accountAt('hub', ANN), 'the new link to work', 20000, 250);
       assert.deepEqual(hub.records.mcpRequests.slice(began).filter(({ user }) => user !== accountAt('hub', ANN)), [], 'no token that was revoked goes out');
       for (const slug of ['code', 'wiki']) assert.equal(toolText(await whoami(slug, people[BOB].clients[0][slug].accessToken)), accountAt(slug, BOB));
+      // The provider without revocation would still take the former token, which lies in Redis again.
+      const before_ = wiki.records.mcpRequests.length;
+      const { accessToken } = await obtainToken(world, 'wiki', persona(ANN, { skipLink: true }), { browser: people[ANN].browser });
+      for (let n = 0; n < 5; n++) assert.match(toolText(await whoami('wiki', accessToken)), /\/connect\/wiki/);
+      assert.equal(wiki.records.mcpRequests.length, before_);
     });
 
     it('leaves no secret anywhere', async () => {

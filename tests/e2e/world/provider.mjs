@@ -19,6 +19,7 @@ const random = (prefix) => `${prefix}_${randomBytes(18).toString('base64url')}`;
 //   clientAuth      'basic' or 'post': clients that authenticate otherwise are refused; both are taken by default
 //   trouble         of the token endpoint (inTrouble)
 //   revocationTrouble  of the revocation endpoint (inTrouble); what it is asked meanwhile is on record with `refused`
+//   revocationDelayMs  between taking a request at the revocation endpoint and answering it
 //   userinfo        what /userinfo says of the user of an access token, as a function of { user, family }; 404 by default
 //   metadata        members of a metadata document (RFC 8414) beside issuer and endpoints; there is none by default
 // stallRefresh(username, { thinkMs, dropIfGone, answerMs }): this user's next refresh is handled thinkMs after it came (not at all if
@@ -29,7 +30,7 @@ const random = (prefix) => `${prefix}_${randomBytes(18).toString('base64url')}`;
 // A record of a token request has `auth`, how the client authenticated ('basic', 'post' or 'none'), `answeredAt` once it was answered, and with a token `endsAt`, the end of that token's life.
 export async function startProvider({ users = [], clients = [], ...options } = {}) {
   const settings = {
-    rotation: 'strict', graceMs: 5000, accessSeconds: 3600, sendExpiresIn: true, answerDelayMs: 0, issuerInCallback: false,
+    rotation: 'strict', graceMs: 5000, accessSeconds: 3600, sendExpiresIn: true, answerDelayMs: 0, revocationDelayMs: 0, issuerInCallback: false,
     tokenType: 'bearer', ...options,
   };
   const state = {
@@ -161,6 +162,7 @@ export async function startProvider({ users = [], clients = [], ...options } = {
       at: Date.now(), client: client?.client_id, kind: state.refresh.has(value) ? 'refresh' : family ? 'access' : 'unknown',
       user: family?.user.username, family: family?.id, refused,
     });
+    await sleep(settings.revocationDelayMs);
     if (inTrouble(settings.revocationTrouble, res)) return undefined;
     if (!client) return sendJson(res, 401, { error: 'invalid_client' });
     if (family) family.revoked = true;

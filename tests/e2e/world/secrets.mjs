@@ -2,6 +2,8 @@
 // What is secret in a test run, and the search for it. Whatever hands out a secret or sees one go by remembers it here, for the whole
 // process: a secret of one world must not turn up in another's traces either.
 
+import { randomBytes } from 'node:crypto';
+
 // Shorter values turn up by chance.
 const SHORTEST = 8;
 
@@ -152,6 +154,13 @@ function checksum(bytes) {
     for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
   }
   return (crc ^ 0xffffffff) >>> 0;
+}
+
+// A refresh token as authn makes it.
+export function newRefreshToken() {
+  const bytes = randomBytes(36);
+  bytes.writeUInt32BE(checksum(bytes.subarray(0, 32)), 32);
+  return `spr_${bytes.toString('base64url')}`;
 }
 
 function isOurRefreshToken(token) {
