@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <poll.h>
 #include <thread>
 #include <unistd.h>
 
@@ -326,7 +327,12 @@ class FloodingServer {
     SSL_set_fd(ssl.get(), fd);
     bool open = SSL_accept(ssl.get()) == 1;
     if (open && !tickets_) open = SSL_write(ssl.get(), "+", 1) == 1;
-    while (open) {
+    // OpenSSL does not report that a ticket could not be sent.
+    const auto client_is_there = [fd] {
+      pollfd entry{fd, POLLRDHUP, 0};
+      return poll(&entry, 1, 0) == 0;
+    };
+    while (open && client_is_there()) {
       open = tickets_ ? SSL_new_session_ticket(ssl.get()) == 1 && SSL_do_handshake(ssl.get()) == 1
                       : SSL_write(ssl.get(), "x", 1) == 1;
     }
