@@ -118,6 +118,7 @@ absl::StatusOr<WebResponse> LoginFlow::StartOidc(const Connector& connector, con
   const absl::StatusOr<std::string> target =
       context_.oidc.AuthorizationUrl(connector, state, browser.transaction_cookie, wish, now);
   if (!target.ok()) {
+    CountSignIn(connector.id(), "unavailable");
     return ProviderFailure(context_, connector, target.status(), step.return_to);
   }
   WebResponse response = Redirect(*target);
