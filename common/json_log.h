@@ -20,13 +20,17 @@ enum class LogLevel { kDebug, kInfo, kWarning, kError };
 // A field's value. Views must live until Log() returns. A Status is written as "CODE: message".
 class LogValue {
  public:
-  LogValue(absl::string_view text) : value_(text) {}                                        // NOLINT
-  LogValue(std::string_view text) : value_(absl::string_view(text.data(), text.size())) {}  // NOLINT
-  LogValue(const std::string& text) : value_(absl::string_view(text)) {}                    // NOLINT
-  LogValue(const char* text) : value_(absl::string_view(text)) {}                           // NOLINT
-  LogValue(bool value) : value_(value) {}                                                   // NOLINT
-  LogValue(double value) : value_(value) {}                                                 // NOLINT
-  LogValue(const absl::Status& status);                                                     // NOLINT
+  LogValue(absl::string_view text) : value_(text) {}                      // NOLINT
+  LogValue(const std::string& text) : value_(absl::string_view(text)) {}  // NOLINT
+  LogValue(const char* text) : value_(absl::string_view(text)) {}         // NOLINT
+  LogValue(bool value) : value_(value) {}                                 // NOLINT
+  LogValue(double value) : value_(value) {}                               // NOLINT
+  LogValue(const absl::Status& status);                                   // NOLINT
+  // For the Abseil of Debian 12, whose string_view is a type of its own; in Debian 13 it is std::string_view.
+  template <typename View, std::enable_if_t<std::is_same_v<View, std::string_view> &&
+                                                !std::is_same_v<absl::string_view, std::string_view>,
+                                            int> = 0>
+  LogValue(View text) : value_(absl::string_view(text.data(), text.size())) {}  // NOLINT
   template <typename Int, std::enable_if_t<std::is_integral_v<Int>, int> = 0>
   LogValue(Int value) : value_(Widen(value)) {}  // NOLINT
   LogValue(const Secret&) = delete;              // NOLINT

@@ -2,8 +2,6 @@
 #include "common/http/admin.h"
 
 #include <cerrno>
-#include <cstring>
-#include <netdb.h>
 #include <poll.h>
 #include <thread>
 #include <unistd.h>
@@ -12,13 +10,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include <netinet/in.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
-#include "common/config/service_config.h"
-#include "common/error.h"
+#include "common/listen.h"
 #include "common/metrics.h"
 #include "common/status_macros.h"
 
@@ -26,61 +22,9 @@ namespace sallyport {
 namespace {
 
 constexpr int kThreads = 3;
+constexpr int kBacklog = 16;
 constexpr size_t kMaxHeadBytes = 8 << 10;
 constexpr int kTimeoutMs = 5'000;
-
-class Fd {
- public:
-  explicit Fd(int fd = -1) : fd_(fd) {}
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Fd& operator=(Fd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Fd() {
-    if (fd_ >= 0) {
-      close(fd_);
-    }
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-absl::StatusOr<Fd> Listen(const std::string& address, const std::string& field) {
-  RETURN_IF_ERROR(CheckListenAddress(field, address));
-  const size_t colon = address.rfind(':');
-  std::string host = address.substr(0, colon);
-  if (absl::StartsWith(host, "[") && absl::EndsWith(host, "]")) {
-    host = host.substr(1, host.size() - 2);
-  }
-  addrinfo hints = {};
-  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (getaddrinfo(host.c_str(), address.substr(colon + 1).c_str(), &hints, &found) != 0) {
-    return InvalidField(field, absl::StrCat(host, " is no address of this host"));
-  }
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, freeaddrinfo);
-  Fd fd(socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const int on = 1;
-  if (fd.get() < 0 || setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-      bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0 || listen(fd.get(), 16) != 0) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", address, ": ", strerror(errno)));
-  }
-  return fd;
-}
-
-int PortOf(int fd) {
-  sockaddr_storage address = {};
-  socklen_t size = sizeof(address);
-  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-    return 0;
-  }
-  return ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
-                                             : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
-}
 
 struct Answer {
   int status;
@@ -194,10 +138,11 @@ absl::StatusOr<std::unique_ptr<AdminHttp>> AdminHttp::Start(const std::string& l
   auto server = std::unique_ptr<AdminHttp>(new AdminHttp);
   server->state_ = std::make_unique<State>();
   State& state = *server->state_;
-  ASSIGN_OR_RETURN(state.listener, Listen(listen, field));
+  ASSIGN_OR_RETURN(std::vector<Fd> listeners, ListenOn(listen, field, ListenMode::kFirst, kBacklog));
+  state.listener = std::move(listeners.front());
   state.stop = Fd(eventfd(0, EFD_CLOEXEC));
   state.ready = std::move(ready);
-  state.port = PortOf(state.listener.get());
+  state.port = PortOf(state.listener);
   for (int i = 0; i < kThreads; ++i) {
     state.threads.emplace_back([&state] { state.Run(); });
   }

@@ -12,9 +12,6 @@
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
-#include <grpcpp/security/tls_certificate_provider.h>
-#include <grpcpp/security/tls_certificate_verifier.h>
-#include <grpcpp/security/tls_credentials_options.h>
 #include <grpcpp/server_posix.h>
 #include <sys/socket.h>
 
@@ -23,6 +20,8 @@
 #include "common/crypto/certificate_expiry.h"
 #include "common/error.h"
 #include "common/mutex.h"
+#include "common/rpc/acceptor.h"
+#include "common/rpc/credentials.h"
 #include "common/rpc/reflection.h"
 #include "common/status_macros.h"
 #include "sallyport/config/v1/common.pb.h"
@@ -33,103 +32,18 @@ namespace {
 constexpr int kMaxMetadataBytes = 32 * 1024;
 // Answers come from our own services; a snapshot of many servers with inline key sets is large.
 constexpr int kMaxResponseBytes = 64 << 20;
-constexpr unsigned kCertificateRefreshSeconds = 1;
-// Of callers from outside, who may mean no good: how many calls at a time on a connection, how long one takes to come
-// about, and how long it stays open without a call.
+// Of callers from outside, who may mean no good: how many calls at a time on a connection, and how long it stays open
+// without a call.
 constexpr int kMaxOutsideStreams = 1'000;
-constexpr int kOutsideHandshakeMs = 10'000;
 constexpr int kOutsideIdleMs = 10 * 60 * 1'000;
 constexpr int kOutsideAgeGraceMs = 30'000;
 // Between services: a client that connects again also looks where its peers are now, and so finds a replica that was
 // added.
 constexpr int kInsideAgeMs = 30 * 60 * 1'000;
 constexpr int kInsideAgeGraceMs = 60'000;
-
-absl::Status CheckFile(const char* field, const std::string& path) {
-  if (path.empty()) {
-    return InvalidField(field, "is required");
-  }
-  return access(path.c_str(), R_OK) == 0 ? absl::OkStatus() : InvalidField(field, absl::StrCat("cannot read ", path));
-}
-
-absl::Status CheckTlsFiles(const TlsFiles& tls) {
-  RETURN_IF_ERROR(CheckFile("server.tls.certificate", tls.certificate));
-  RETURN_IF_ERROR(CheckFile("server.tls.privateKey", tls.private_key));
-  RETURN_IF_ERROR(CheckFile("server.tls.caBundle", tls.ca_bundle));
-  if (tls.trust_domain.empty()) {
-    return InvalidField("server.tls.trustDomain", "is required");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckOutsideTlsFiles(const TlsFiles& tls) {
-  RETURN_IF_ERROR(CheckFile("certificate", tls.certificate));
-  RETURN_IF_ERROR(CheckFile("privateKey", tls.private_key));
-  return tls.ca_bundle.empty() ? absl::OkStatus() : CheckFile("clientCaBundle", tls.ca_bundle);
-}
-
-// Both directions watch the same three files. Key before certificate, as the constructor has it.
-template <typename Options>
-void WatchFiles(Options& options) {
-  options.watch_root_certs();
-  options.watch_identity_key_cert_pairs();
-}
-
-std::shared_ptr<grpc::experimental::CertificateProviderInterface> MakeProvider(const TlsFiles& tls) {
-  return std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
-      tls.private_key, tls.certificate, tls.ca_bundle, kCertificateRefreshSeconds);
-}
-
-std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const TlsFiles& tls) {
-  grpc::experimental::TlsServerCredentialsOptions options(MakeProvider(tls));
-  WatchFiles(options);
-  options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  return grpc::experimental::TlsServerCredentials(options);
-}
-
-// A certificate that does not verify ends the handshake; none at all does not.
-std::shared_ptr<grpc::ServerCredentials> MakeOutsideCredentials(const TlsFiles& tls) {
-  grpc::experimental::TlsServerCredentialsOptions options(MakeProvider(tls));
-  options.watch_identity_key_cert_pairs();
-  if (tls.ca_bundle.empty()) {
-    options.set_cert_request_type(GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
-  } else {
-    options.watch_root_certs();
-    options.set_cert_request_type(GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY);
-  }
-  return grpc::experimental::TlsServerCredentials(options);
-}
-
-// Takes the place of the host name check: who the server is, not where.
-class SpiffeVerifier final : public grpc::experimental::ExternalCertificateVerifier {
- public:
-  explicit SpiffeVerifier(std::string expected) : expected_(std::move(expected)) {}
-
-  bool Verify(grpc::experimental::TlsCustomVerificationCheckRequest* request,
-              std::function<void(grpc::Status)> /*callback*/, grpc::Status* sync_status) override {
-    const std::vector<grpc::string_ref> uris = request->uri_names();
-    const bool good = uris.size() == 1 && std::string(uris[0].data(), uris[0].size()) == expected_;
-    *sync_status = good ? grpc::Status::OK
-                        : grpc::Status(grpc::StatusCode::UNAUTHENTICATED,
-                                       absl::StrCat("the server's certificate must name exactly ", expected_));
-    return true;  // Decided here; the callback is not used.
-  }
-  void Cancel(grpc::experimental::TlsCustomVerificationCheckRequest* /*request*/) override {}
-
- private:
-  const std::string expected_;
-};
-
-std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(const TlsFiles& tls, const std::string& service) {
-  grpc::experimental::TlsChannelCredentialsOptions options;
-  options.set_certificate_provider(MakeProvider(tls));
-  WatchFiles(options);
-  options.set_verify_server_certs(true);
-  options.set_check_call_host(false);
-  options.set_certificate_verifier(grpc::experimental::ExternalCertificateVerifier::Create<SpiffeVerifier>(
-      absl::StrCat("spiffe://", tls.trust_domain, "/", service)));
-  return grpc::experimental::TlsCredentials(options);
-}
+// The share of RLIMIT_NOFILE from which on new connections are closed.
+constexpr int kFilePercent = 75;
+constexpr int kHealthFilePercent = 95;
 
 grpc::ChannelArguments CommonArguments() {
   grpc::ChannelArguments args;
@@ -212,8 +126,30 @@ struct Host {
   std::vector<std::unique_ptr<grpc::Service>> services;
   grpc::CallbackGenericService nothing;  // Answers UNIMPLEMENTED.
   std::unique_ptr<grpc::Server> server;
+  // On the network only.
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections;
+  std::unique_ptr<Acceptor> acceptor;
+
+  // UNAVAILABLE if the port cannot be bound.
+  absl::Status Listen(const std::string& address, const std::string& field) {
+    ASSIGN_OR_RETURN(acceptor, Acceptor::Listen(address, field, services.empty() ? kHealthFilePercent : kFilePercent));
+    acceptor->Start([this](int listener, int connection) {
+      grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
+      parameters.listener_fd = listener;
+      parameters.fd = connection;
+      connections->HandleNewConnection(&parameters);
+    });
+    return absl::OkStatus();
+  }
+  // After it gRPC would lose the connections that it is given.
+  void StopListening() {
+    if (acceptor != nullptr) {
+      acceptor->Stop();
+    }
+  }
 
   ~Host() {
+    StopListening();
     if (server != nullptr) {
       server->Shutdown(std::chrono::system_clock::now());
     }
@@ -234,13 +170,12 @@ struct RpcServer::State {
 
   // Null if it could not be started. `credentials` null: no network.
   std::unique_ptr<Host> Build(std::shared_ptr<const PeerIdentity> peer,
-                              const std::shared_ptr<grpc::ServerCredentials>& credentials, int* bound_port) const;
+                              const std::shared_ptr<grpc::ServerCredentials>& credentials) const;
   std::vector<grpc::Server*> Servers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 };
 
 std::unique_ptr<Host> RpcServer::State::Build(std::shared_ptr<const PeerIdentity> peer,
-                                              const std::shared_ptr<grpc::ServerCredentials>& credentials,
-                                              int* bound_port) const {
+                                              const std::shared_ptr<grpc::ServerCredentials>& credentials) const {
   auto host = std::make_unique<Host>();
   host->services = factory(std::move(peer));
   if (credentials != nullptr && !options.reflected.empty()) {
@@ -254,10 +189,11 @@ std::unique_ptr<Host> RpcServer::State::Build(std::shared_ptr<const PeerIdentity
   // Otherwise our own channels' keepalive is taken for an attack (default: one ping in 5 minutes).
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             static_cast<int>(absl::ToInt64Milliseconds(options.handshake_timeout)));
   builder.SetMaxReceiveMessageSize(options.max_request_bytes);
   if (!options.outside_peer.empty()) {
     builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxOutsideStreams);
-    builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kOutsideHandshakeMs);
     builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kOutsideIdleMs);
     // A certificate is looked at when a connection begins: one that has ended, or is of an authority that is trusted no
     // more, must not count for as long as its owner keeps the connection.
@@ -273,7 +209,8 @@ std::unique_ptr<Host> RpcServer::State::Build(std::shared_ptr<const PeerIdentity
   quota.SetMaxThreads(options.max_threads);
   builder.SetResourceQuota(quota);
   if (credentials != nullptr) {
-    builder.AddListeningPort(options.listen, credentials, bound_port);
+    host->connections = builder.experimental().AddExternalConnectionAcceptor(
+        grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
   }
   for (const auto& service : host->services) {
     builder.RegisterService(service.get());
@@ -328,13 +265,15 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Options& optio
     state.certificate = std::make_unique<CertificateExpiry>(
         options.tls.certificate, options.outside_peer.empty() ? "services" : options.outside_peer);
   }
-  std::unique_ptr<Host> host = state.Build(std::move(peer), credentials, &state.port);
-  if (host == nullptr || state.port == 0) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen, ": is the address in use?"));
+  std::unique_ptr<Host> host = state.Build(std::move(peer), credentials);
+  if (host == nullptr) {
+    return absl::InternalError("gRPC did not start; its log lines say why");
   }
+  host->server->GetHealthCheckService()->SetServingStatus(false);  // Before anybody can ask.
+  RETURN_IF_ERROR(host->Listen(options.listen, options.outside_peer.empty() ? "server.listen" : "listen"));
+  state.port = host->acceptor->port();
   MutexLock lock(state.mu);
   state.network = std::move(host);
-  state.network->server->GetHealthCheckService()->SetServingStatus(state.serving);
   return server;
 }
 
@@ -351,8 +290,7 @@ std::shared_ptr<grpc::Channel> RpcServer::InProcessChannel(const std::string& ca
   }
   std::unique_ptr<Host>& host = state_->in_process[caller];
   if (host == nullptr) {
-    int no_port = 0;
-    host = state_->Build(std::make_shared<FixedPeer>(caller), nullptr, &no_port);
+    host = state_->Build(std::make_shared<FixedPeer>(caller), nullptr);
     if (host == nullptr) {
       state_->in_process.erase(caller);
       return ChannelTo(nullptr);
@@ -397,6 +335,9 @@ void RpcServer::Shutdown(absl::Duration grace) {
   std::vector<grpc::Server*> servers;
   {
     MutexLock lock(state_->mu);
+    if (state_->network != nullptr) {
+      state_->network->StopListening();
+    }
     servers = state_->Servers();
   }
   const auto deadline = absl::ToChronoTime(SystemClock().Now() + grace);

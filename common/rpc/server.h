@@ -62,12 +62,17 @@ class RpcServer {
     // Beyond it calls fail at once, none is queued. Handlers block, most of the time on a synced write.
     int max_threads = 256;
     int max_request_bytes = 4 << 20;
+    // How long a new connection has for TLS and HTTP/2's first frames. At most INT_MAX ms.
+    absl::Duration handshake_timeout = absl::Seconds(10);
     // Full names of services that reflection tells of, on the network only; empty: there is no reflection.
     std::vector<std::string> reflected;
   };
 
   // Binding fails with UNAVAILABLE. Metadata limit 32 KiB, port sharing off. The health service
   // (grpc.health.v1) is there even if `factory` makes none, and says NOT_SERVING until SetServing.
+  // New connections are closed while the process has three quarters of the files open that it may have (acceptor.h);
+  // where `factory` makes no service, that begins later, so that health checks get through where other listeners are
+  // at their limits.
   static absl::StatusOr<std::unique_ptr<RpcServer>> Start(const Options& options, ServiceFactory factory);
   ~RpcServer();
 
