@@ -253,7 +253,7 @@ absl::Status RedisConnection::SendNow(const std::vector<std::string>& command) {
   return absl::OkStatus();
 }
 
-absl::Status RedisConnection::ReceiveNow(std::vector<RedisReply>& replies) {
+absl::Status RedisConnection::ReceiveNow(size_t wanted, absl::Duration deadline, std::vector<RedisReply>& replies) {
   char buffer[16 << 10];
   while (true) {
     ASSIGN_OR_RETURN(const TlsStream::Step step, ReadSome(buffer, sizeof(buffer)));
@@ -266,11 +266,14 @@ absl::Status RedisConnection::ReceiveNow(std::vector<RedisReply>& replies) {
     while (true) {
       ASSIGN_OR_RETURN(auto reply, NextBuffered());
       if (!reply) break;
+      if (replies.size() == wanted) return RedisFailed(RedisFailure::kProtocol, "an answer that nobody asked for");
       replies.push_back(*std::move(reply));
       unfinished_ = 0;
     }
     // What is left in plaintext makes the socket readable again; TLS may hold more without that.
     if (tls_ == nullptr && step.bytes < sizeof(buffer)) return absl::OkStatus();
+    // Also while bytes come: a server that sends without end holds nobody up.
+    if (NowSteady() >= deadline) return RedisFailed(RedisFailure::kTimeout, kTooLate);
   }
 }
 

@@ -132,12 +132,12 @@ void RedisPipeline::WaitForEvent() {
 void RedisPipeline::Read(std::vector<Answered>& answered) {
   if (connection_ == nullptr) return;
   std::vector<RedisReply> replies;
-  absl::Status status = broken_.ok() ? connection_->ReceiveNow(replies) : broken_;
+  const absl::Duration deadline =
+      waiting_.empty() ? RedisConnection::NowSteady() + options_.timeout : waiting_.front().deadline;
+  absl::Status status = broken_.ok() ? connection_->ReceiveNow(waiting_.size(), deadline, replies) : broken_;
+  // Beside one that nobody asked for, who knows whose the others are?
+  if (!status.ok()) replies.clear();
   for (RedisReply& reply : replies) {
-    if (waiting_.empty()) {
-      status = RedisFailed(RedisFailure::kProtocol, "an answer that nobody asked for");
-      break;
-    }
     bypass_.Answered();
     answered.push_back({std::move(waiting_.front().done), absl::StatusOr<RedisReply>(std::move(reply))});
     waiting_.pop_front();
