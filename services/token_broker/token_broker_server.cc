@@ -9,6 +9,7 @@
 #include "common/config/service_config.h"
 #include "common/status_macros.h"
 #include "services/token_broker/broker_settings.h"
+#include "services/token_broker/redis_settings.h"
 #include "services/token_broker/token_broker_parts.h"
 
 namespace sallyport::token_broker {
