@@ -240,8 +240,15 @@ absl::Status Database::RunTransaction(bool write, const std::function<absl::Stat
   Backoff backoff(absl::Milliseconds(5), absl::Milliseconds(200));
   for (int attempt = 1;; ++attempt) {
     const auto asked = std::chrono::steady_clock::now();
+    const auto observe_wait = [&] {
+      const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - asked;
+      (write ? state_->write_wait : state_->read_wait).Observe(waited.count());
+    };
     auto session = state_->CheckOut(write);
-    if (!session.ok()) return session.status();
+    if (!session.ok()) {
+      observe_wait();
+      return session.status();
+    }
     absl::Status status = state_->Begin(**session, write);
     if (absl::IsUnavailable(status)) {
       // The connection broke while it lay idle, and probably so did the others. Nothing has happened yet: once more,
@@ -251,8 +258,7 @@ absl::Status Database::RunTransaction(bool write, const std::function<absl::Stat
       session = state_->Connect(write);
       status = session.ok() ? state_->Begin(**session, write) : session.status();
     }
-    const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - asked;
-    (write ? state_->write_wait : state_->read_wait).Observe(waited.count());
+    observe_wait();
     bool retry = absl::IsAborted(status);
     bool keep = status.ok();
     if (status.ok()) {

@@ -37,6 +37,7 @@ export async function reserveGateway(topology, { tls = false } = {}) {
 // settings: connectors[] (config.v1.Connector), clients[] (config.v1.RegisteredClient), roles, accessTokenLifetime, sessionLifetime,
 // edge/broker/…: overrides per service; brokers: the same for one replica, by its name. redis: { arguments, client }: further arguments of
 // Redis and settings of its client (config.v1.TokenBrokerConfig.Redis); with it, standalone has a Redis too.
+// database: overrides for the database of each service (split).
 export async function startGateway(reserved, settings = {}) {
   const program = path.join(BIN, reserved.topology === 'split' ? 'sallyport-edge' : 'sallyport-standalone');
   if (!existsSync(program)) throw new Error(`${program} is not built`);
@@ -203,7 +204,7 @@ class Gateway {
     for (const data of ['kek', 'authn-data', 'broker-data', 'broker-data-2', 'edge-data', 'edge_2-data']) await mkdir(dir(data), { mode: 0o700 });
     this.adminTokenFile = path.join(dir('authn-data'), 'admin-token');
     const { deployment } = this;
-    const database = (name) => ({ postgresql: this.postgres.connection(name) });
+    const database = (name) => ({ postgresql: this.postgres.connection(name), ...this.settings.database });
     const add = (name, program, config) => this.#add(name, program, config, ports[name].admin);
     await add('vault', 'sallyport-vault', {
       server: server('vault'), peers: peers('authn', 'registry'), deployment, database: database('vault'),

@@ -9,8 +9,8 @@ import { request } from './http-client.mjs';
 import { run, start } from './processes.mjs';
 
 const SECONDS = { s: 1, m: 60, h: 3600, d: 86400 };
-const LEAST_RANGE = 5;  // seconds: a rate takes two samples, and a scrape may come late
-const LONGEST_FOR = 5;
+const LEAST_RANGE = 10;  // seconds: a rate takes two samples, and what a test does again and again may take five
+const LONGEST_FOR = 3;
 
 // A rule file whose ranges and `for` are shorter by `factor`. replace: { alert: [what stands in its expression, what is to stand there] }, for
 // thresholds that a test cannot reach; what does not stand there is an error.
@@ -75,6 +75,7 @@ export async function startPrometheus({ targets, rules }) {
     query: async (expression) => (await get(`/api/v1/query?query=${encodeURIComponent(expression)}`)).result,
     // Names of the alerts that are firing.
     firing,
+    // Until each of them fires at once with the others.
     untilFiring: (names, ms = 60000) => waitFor(async () => {
       const now = await firing();
       return names.every((name) => now.has(name));
