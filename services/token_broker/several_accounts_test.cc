@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/error.h"
 #include "common/http/url.h"
 #include "services/token_broker/testing/linked_accounts_test_base.h"
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
+#include "common/error.h"
 #include "common/http/url.h"
 #include "common/mutex.h"
 #include "sallyport/token_broker/v1/endings.grpc.pb.h"
