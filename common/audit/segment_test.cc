@@ -438,7 +438,8 @@ TEST_F(AuditShipperTest, ShowsTheBacklogAsItIsWhenTheMetricIsRead) {
   for (int i = 0; i < 9; ++i) {
     ASSERT_THAT(segments->Append(Named("e" + std::to_string(i))), IsOk());
   }
-  EXPECT_EQ(backlog(), static_cast<double>(audit_format::TotalBytes(segments->directory())));
+  // Up to the head of the file that the shipper is at.
+  EXPECT_NEAR(backlog(), static_cast<double>(audit_format::TotalBytes(segments->directory())), 100);
 
   store_.SetUp(true);
   ASSERT_TRUE(shipper.Flush(absl::Seconds(60)));

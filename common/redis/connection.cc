@@ -243,13 +243,20 @@ absl::Status RedisConnection::Send(const std::vector<std::string>& command, absl
 absl::Status RedisConnection::SendNow(const std::vector<std::string>& command) {
   const Formatted formatted(command);
   if (!formatted.ok()) return absl::ResourceExhaustedError("redis: out of memory");
-  absl::string_view left = formatted.text();
+  if (unsent_.size() + formatted.text().size() > kMaxReplySize) return Broken("the server does not read");
+  const bool first = unsent_.empty();
+  absl::StrAppend(&unsent_, formatted.text());
+  return first ? FlushNow() : absl::OkStatus();
+}
+
+absl::Status RedisConnection::FlushNow() {
+  absl::string_view left = unsent_;
   while (!left.empty()) {
     ASSIGN_OR_RETURN(const TlsStream::Step step, WriteSome(left));
-    // The system takes some hundred kilobytes: a server that reads so little is as good as gone.
-    if (step.bytes == 0) return Broken("the server does not read");
+    if (step.bytes == 0) break;
     left.remove_prefix(step.bytes);
   }
+  unsent_.erase(0, unsent_.size() - left.size());
   return absl::OkStatus();
 }
 

@@ -45,9 +45,11 @@ class RedisConnection {
   // The next answer; nothing if none came before the deadline. Another thread may Send meanwhile.
   absl::StatusOr<std::optional<RedisReply>> Receive(absl::Duration deadline);
   absl::Status Send(const std::vector<std::string>& command, absl::Duration deadline);
-  // Without waiting; an error also if the system takes only a part of the command at once. For RedisPipeline, which
-  // locks around them.
+  // Without waiting, for RedisPipeline, which locks around these. What the system does not take at once is sent by
+  // FlushNow, once the socket can be written; an error if that is too much (8 MiB).
   absl::Status SendNow(const std::vector<std::string>& command);
+  absl::Status FlushNow();
+  bool wants_to_write() const { return !unsent_.empty(); }
   // Adds the answers that are there, perhaps none; an error if there are more than `wanted`, or if bytes still come at
   // the deadline.
   absl::Status ReceiveNow(size_t wanted, absl::Duration deadline, std::vector<RedisReply>& replies);
@@ -79,6 +81,7 @@ class RedisConnection {
     void operator()(redisReader* reader) const { redisReaderFree(reader); }
   };
   int fd_ = -1;
+  std::string unsent_;
   size_t unfinished_ = 0;           // Bytes of an answer of which ReceiveNow has not seen the end.
   std::unique_ptr<TlsStream> tls_;  // Null: plaintext.
   // Nothing has come in plaintext over TCP yet: the port may be one for TLS.

@@ -55,8 +55,8 @@ void RedisPipeline::Call(const std::vector<std::string>& command, Callback done)
       } else if (broken_.ok()) {
         broken_ = connection_->SendNow(command);
       }
-      // A thread that waits without a limit has to learn of the deadline.
-      wake = asleep_ || connection_ == nullptr || !broken_.ok();
+      // A thread that waits without a limit has to learn of the deadline, and any of what is still to be sent.
+      wake = asleep_ || connection_ == nullptr || !broken_.ok() || connection_->wants_to_write();
       asleep_ = false;
     }
   }
@@ -107,7 +107,10 @@ void RedisPipeline::WaitForEvent() {
   {
     MutexLock lock(mu_);
     if (stopping_ || !broken_.ok()) return;
-    if (connection_ != nullptr) entries[1].fd = connection_->fd();
+    if (connection_ != nullptr) {
+      entries[1].fd = connection_->fd();
+      if (connection_->wants_to_write()) entries[1].events = POLLIN | POLLOUT;
+    }
     idle = waiting_.empty();
     if (!idle) limit = std::min(limit, waiting_.front().deadline - RedisConnection::NowSteady());
     if (connection_ == nullptr && !idle) return;
@@ -131,6 +134,7 @@ void RedisPipeline::WaitForEvent() {
 
 void RedisPipeline::Read(std::vector<Answered>& answered) {
   if (connection_ == nullptr) return;
+  if (broken_.ok()) broken_ = connection_->FlushNow();
   std::vector<RedisReply> replies;
   const absl::Duration deadline =
       waiting_.empty() ? RedisConnection::NowSteady() + options_.timeout : waiting_.front().deadline;
