@@ -67,6 +67,7 @@ absl::StatusOr<Passport> ReadFakePassport(absl::string_view passport, absl::Time
   if (!jwt.ok()) return Refused("it is malformed");
   if (jwt->expires_at() <= now) return Refused("it has expired");
   read.subject = jwt->subject();
+  read.issued_at = jwt->Time("iat").value_or(absl::InfinitePast());
   read.session_id = jwt->String("sid").value_or("");
   read.roles = jwt->Strings("roles").value_or(std::vector<std::string>());
   ReadPurpose(jwt->String("purpose").value_or(""), read);
