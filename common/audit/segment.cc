@@ -102,7 +102,8 @@ constexpr CounterInfo kWritten = {
     .help = "Audit events written to segment files",
     .unit = "events",
     .rise = "Load",
-    .action = "Nothing. Standing still under load: look at `sallyport_audit_lost_total` and the disk of `dataDirectory`",
+    .action =
+        "Nothing. Standing still under load: look at `sallyport_audit_lost_total` and the disk of `dataDirectory`",
 };
 constexpr CounterInfo kLost = {
     .name = "sallyport_audit_lost_total",
