@@ -107,9 +107,15 @@ for (const topology of TOPOLOGIES) {
         assert.deepEqual((await connections(people[i].browser)).map(({ appSlug, state }) => `${appSlug} ${state}`).sort(),
           ['codehost linked', 'hub linked', 'wiki linked']);
       }
-      // Of each person and app, so that there is something in the copy that could be opened.
+      // Redis has what was renewed. Of each person and app, so that there is something in the copy that could be opened.
+      for (const slug of SERVERS) {
+        for (const i of [ANN, BOB]) {
+          providerOf(slug).refuseCalls(1);
+          assert.equal(toolText(await whoami(slug, people[i].clients[0][slug].accessToken)), accountAt(slug, i));
+        }
+      }
       if (world.gateway.redis) {
-        await waitFor(async () => (await world.gateway.redis.cli('KEYS', 'sallyport:token:*')).stdout.split('\n').filter(Boolean).length >= 2 * SERVERS.length,
+        await waitFor(async () => (await world.gateway.redis.cli('KEYS', 'sallyport:token:*')).stdout.match(/sallyport:token:/g)?.length === 2 * SERVERS.length,
           'the tokens to be in Redis', 10000, 100);
       }
       await copyStores(world.gateway, copy);
