@@ -28,7 +28,6 @@ const REPLACE = {
   SallyportUpstreamSlow: [') > 5', ') > 0.5'],
   // Without the streams that the registry always serves.
   SallyportRpcSaturated: ['(sallyport_rpc_in_flight) > 200', '(sallyport_rpc_in_flight{service="sallyport.token_broker.v1.TokenBroker"}) > 1'],
-  SallyportBackgroundLate: ['3600', '3'],
   SallyportIssuerUnreachable: ['> 2', '> 0'],
   // The platforms' certificates live a day.
   SallyportCertificateExpires: ['timestamp_seconds -', 'timestamp_seconds{use="services"} -'],
@@ -38,6 +37,7 @@ const REPLACE = {
 const OLD_AT_ONCE = { ...REPLACE, SallyportTermOld: ['365 * 86400', '15'], SallyportSigningKeyOld: ['32 * 86400', '1'] };
 // Proven by promtool alone.
 const NOT_PROVOKED = {
+  SallyportBackgroundLate: 'takes more owed revocations than are tried at a time; owed.test.mjs sees the gauge rise and fall',
   SallyportMemoryShort: 'takes a cgroup of its own with a memory limit',
   SallyportPoolExhausted: 'takes hundreds of callers at once',
   SallyportVersionsDiffer: 'takes programs of another version',
@@ -78,8 +78,6 @@ describe('alerts and dashboards, split', { skip }, () => {
     for (const { i } of users) assert.equal(toolText(await whoami(i)), world.account(i));
     const targets = Object.fromEntries([...world.gateway.services.values()].map(({ name, adminUrl }) => [name, new URL(adminUrl).host]));
     prometheus = await startPrometheus({ targets, rules: shortened(RULES, { factor: FACTOR, replace: REPLACE }) });
-    world.provider.settings.revocationTrouble = 'down';
-    await users.at(-1).browser.api(world.gateway.publicUrl, 'sallyport.token_broker.v1.TokenBroker/Disconnect', { appSlug: 'codehost' });
     // Every target has been seen twice, so that a counter's first step is a rise.
     await waitFor(async () => (await prometheus.query('count_over_time(up[10s]) >= 2')).length === Object.keys(targets).length, 'the first scrapes', 30000, 250);
   });
@@ -103,11 +101,11 @@ describe('alerts and dashboards, split', { skip }, () => {
     await reborn('token_broker', 'token_broker_2', 'edge');
   };
 
-  // `cause` once, `keep` again and again until each of `names` was seen firing; then `remedy`. None of them fires before, unless the cause
-  // has `begun`; that all are resolved afterwards is looked at once, in the end.
-  function alerts(names, what, { begun = false, cause, keep, remedy }) {
+  // `cause` once, `keep` again and again until each of `names` was seen firing; then `remedy`. None of them fires before; that
+  // all are resolved afterwards is looked at once, in the end.
+  function alerts(names, what, { cause, keep, remedy }) {
     it(`${names.join(', ')}: ${what}`, async () => {
-      if (!begun) await prometheus.untilResolved(names);
+      await prometheus.untilResolved(names);
       const seen = new Set();
       await cause?.();
       try {
@@ -161,13 +159,11 @@ describe('alerts and dashboards, split', { skip }, () => {
     },
   });
 
-  alerts(['SallyportBackgroundLate'], 'a provider that has revoked nothing since the beginning', {
-    begun: true,
-    remedy: () => { world.provider.settings.revocationTrouble = undefined; },
-  });
-
   alerts(['SallyportCacheTampered'], 'somebody who writes to Redis', {
     cause: async () => {
+      // What is renewed is shared.
+      world.provider.refuseCalls(1);
+      await whoami(0);
       await reborn('token_broker', 'token_broker_2', 'edge');
       const { stdout } = await world.gateway.redis.cli('EVAL', `local n = 0
         for _, key in ipairs(redis.call('KEYS', 'sallyport:token:*')) do
