@@ -3,9 +3,8 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <cstdint>
-#include <limits>
+#include <functional>
+#include <map>
 #include <string>
 
 #include "absl/strings/ascii.h"
@@ -13,6 +12,7 @@
 
 #include "common/json_log.h"
 #include "common/metrics.h"
+#include "common/mutex.h"
 #include "common/redis/connection.h"
 
 namespace sallyport {
@@ -33,10 +33,13 @@ constexpr CounterInfo kFailures = {
     .action = "Read redis_failed in the log, which says why and what to set",
 };
 
+constexpr size_t kMostTexts = 64;
+
 struct Series {
   prometheus::Counter* counter = nullptr;
-  // Of the steady clock: from when on the log has this reason again.
-  std::atomic<int64_t> next_log_ns{std::numeric_limits<int64_t>::min()};
+  Mutex mu;
+  // By what the log says: from when on, of the steady clock, it says so again. Of one reason there are few texts.
+  std::map<std::string, absl::Duration, std::less<>> next_log ABSL_GUARDED_BY(mu);
 };
 
 std::array<Series, kReasons.size()>& AllSeries() {
@@ -50,12 +53,16 @@ std::array<Series, kReasons.size()>& AllSeries() {
   return all;
 }
 
-bool IsTimeToLog(RedisFailure failure, Series& series) {
-  const int64_t now = absl::ToInt64Nanoseconds(RedisConnection::NowSteady());
-  int64_t next = series.next_log_ns.load();
-  const int64_t then = failure == RedisFailure::kCluster ? std::numeric_limits<int64_t>::max()
-                                                         : now + absl::ToInt64Nanoseconds(absl::Minutes(1));
-  return next <= now && series.next_log_ns.compare_exchange_strong(next, then);
+bool IsTimeToLog(RedisFailure failure, absl::string_view what, Series& series) {
+  const absl::Duration now = RedisConnection::NowSteady();
+  MutexLock lock(series.mu);
+  // Once: it stays so until somebody changes a setting.
+  if (failure == RedisFailure::kCluster) return series.next_log.emplace("", now).second;
+  const auto found = series.next_log.find(what);
+  if (found != series.next_log.end() && now < found->second) return false;
+  if (series.next_log.size() >= kMostTexts) series.next_log.clear();
+  series.next_log[std::string(what)] = now + absl::Minutes(1);
+  return true;
 }
 
 // The server works; waiting for it to come back would not help.
@@ -70,7 +77,7 @@ absl::Status RedisFailed(RedisFailure failure, absl::string_view what) {
   Series& series = AllSeries()[index];
   series.counter->Increment();
   const std::string message = absl::StrCat("redis: ", what);
-  if (IsTimeToLog(failure, series)) {
+  if (IsTimeToLog(failure, what, series)) {
     const bool setting = IsRefusal(failure) || failure == RedisFailure::kTls;
     Log(setting ? LogLevel::kError : LogLevel::kWarning, "redis_failed",
         {{"reason", kReasons[index]}, {"error", message}});

@@ -5,7 +5,7 @@
 #include "absl/strings/string_view.h"
 
 // How calls to Redis fail: sallyport_redis_failures_total{reason} and the log event redis_failed. The log has each
-// reason once a minute at most, and that of a Redis Cluster once, however many calls fail.
+// text once a minute at most, and that of a Redis Cluster once, however many calls fail.
 namespace sallyport {
 
 enum class RedisFailure {

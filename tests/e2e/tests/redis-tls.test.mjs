@@ -54,7 +54,7 @@ for (const topology of TOPOLOGIES) {
       await writePair('client', await authority.forClient('broker'));
       const port = await freePort();
       world = await startWorld(topology, {
-        users: 3,
+        users: 8,
         gateway: {
           redis: {
             arguments: [
@@ -104,8 +104,8 @@ for (const topology of TOPOLOGIES) {
       await waitFor(async () => await failures(world, 'tls') > 0, 'a broker to meet the stranger');
       await renewed(1);
       assert.doesNotMatch(await redis.dump(), /sallyport:token:/);
-      const [line] = await said(world, 'tls');
-      assert.match(line.error, /set redis\.tls\.caBundle/);
+      let line;
+      await waitFor(async () => (line = (await said(world, 'tls')).find(({ error }) => /set redis\.tls\.caBundle/.test(error))), 'the remedy in the log');
       assert.equal(line.level, 'error');
       assert.doesNotMatch((await redis.cli('CLIENT', 'LIST')).stdout, /user=sallyport/);
     });
@@ -117,8 +117,12 @@ for (const topology of TOPOLOGIES) {
       await redis.restart();
       await waitFor(async () => (await redis.cli('PUBSUB', 'NUMSUB', 'sallyport:doorbell')).stdout
         .includes(`(integer) ${brokersOf(topology).length}`), 'every broker to listen again', 30000);
-      await renewed(2);
-      assert.match(await redis.dump(), /sallyport:token:/);
+      // Those who failed leave it out for a second.
+      let next = 2;
+      await waitFor(async () => {
+        await renewed(next++);
+        return /sallyport:token:/.test(await redis.dump());
+      }, 'tokens in it again', 4000, 700);
     });
   });
 
@@ -153,10 +157,9 @@ for (const topology of TOPOLOGIES) {
 
     it('costs nobody a call, and is named once with the remedy', async () => {
       const { accessToken } = await obtainToken(world, 'github', world.persona(0));
-      for (let i = 0; i < 3; i++) {
-        assert.equal(toolText(await whoami(world, accessToken)), world.account(0));
-        world.provider.expireAccessTokens();
-      }
+      assert.equal(toolText(await whoami(world, accessToken)), world.account(0));
+      world.provider.expireAccessTokens();
+      assert.equal(toolText(await whoami(world, accessToken)), world.account(0));
       await waitFor(async () => await failures(world, 'cluster') > 1, 'a second refusal');
       const lines = await said(world, 'cluster');
       assert.ok(lines.length >= 1 && lines.length <= brokersOf(topology).length, JSON.stringify(lines));
