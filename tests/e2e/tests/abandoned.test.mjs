@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { startApp } from '../world/apps.mjs';
 import { Browser } from '../world/browser.mjs';
-import { openDatabase, withEarlier } from '../world/database.mjs';
+import { daysAgo, openDatabase, withEarlier } from '../world/database.mjs';
 import { assertNoSecretLeaked, obtainToken, startWorld } from '../world/fixture.mjs';
 import { TOPOLOGIES } from '../world/gateway.mjs';
 import { waitFor } from '../world/http.mjs';
@@ -91,6 +91,9 @@ for (const topology of TOPOLOGIES) {
       const { rid } = await owedBy(CID);
       await vault.exec(`UPDATE record_version SET sealed = '${Buffer.alloc(64, 7).toString('base64url')}' WHERE rid = '${rid}'`);
       hub.provider.settings.revocationTrouble = undefined;
+      // An attempt that met the provider while it was down puts its record off when it ends.
+      await waitFor(async () => (await vault.rows('record', ['rid'], `WHERE kind = 'revocation' AND claim_until > ${daysAgo(0)}`)).length === 0,
+        'attempts under way to end', 60000, 50);
       // All of them come in the next round in which the provider is asked again, that one first: what has been owed for days would wait longer.
       await vault.exec("UPDATE record SET next_at = 2000, listed_until = 0 WHERE kind = 'revocation' AND head <> 0");
       await vault.exec(`UPDATE record SET next_at = 1000 WHERE rid = '${rid}'`);
