@@ -9,6 +9,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/caller/passport_size.h"
 #include "common/crypto/crypto.h"
 #include "common/crypto/random.h"
 #include "common/error.h"
@@ -26,7 +27,6 @@ namespace {
 using Purpose = Passport::Purpose;
 
 // Leaves room beside the passport in the 32 KiB of metadata.
-constexpr size_t kMaxPassportBytes = 24 << 10;
 constexpr size_t kMaxRemembered = 10'000;
 constexpr absl::Duration kRefreshEvery = absl::Minutes(5);
 constexpr absl::Duration kUnknownKidEvery = absl::Seconds(10);

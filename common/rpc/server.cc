@@ -15,6 +15,7 @@
 #include <grpcpp/server_posix.h>
 #include <sys/socket.h>
 
+#include "common/caller/passport_size.h"
 #include "common/clock.h"
 #include "common/config/service_config.h"
 #include "common/crypto/certificate_expiry.h"
@@ -376,7 +377,8 @@ std::unique_ptr<grpc::ClientContext> MakeClientContext(absl::Duration timeout, c
   auto context = std::make_unique<grpc::ClientContext>();
   context->set_deadline(absl::ToChronoTime(SystemClock().Now() + timeout));
   if (!passport.empty()) {
-    context->AddMetadata(kPassportMetadata, passport);
+    // One that is too long is refused, cut or not.
+    context->AddMetadata(kPassportMetadata, passport.substr(0, kMaxPassportBytes + 1));
   }
   return context;
 }
