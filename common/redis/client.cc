@@ -65,6 +65,7 @@ RedisClient::~RedisClient() = default;
 absl::StatusOr<std::unique_ptr<RedisClient>> RedisClient::Create(RedisOptions options) {
   RETURN_IF_ERROR(CheckOptions(options));
   ShowRedisFailures();
+  RedisConnection::ShowMetrics();
   return std::unique_ptr<RedisClient>(new RedisClient(std::make_unique<State>(std::move(options))));
 }
 

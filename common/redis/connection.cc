@@ -2,6 +2,7 @@
 #include "common/redis/connection.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -39,6 +40,11 @@ constexpr CounterInfo kHandshakes = {
 };
 
 prometheus::Counter& Handshakes(const char* kind) { return MetricCounter(kHandshakes, {{"kind", kind}}); }
+
+const std::array<prometheus::Counter*, 2>& CountedHandshakes() {
+  static const std::array<prometheus::Counter*, 2> by_kind = {&Handshakes("full"), &Handshakes("resumed")};
+  return by_kind;
+}
 
 // "host:port", with or without brackets around an IPv6 address, as it was checked before.
 std::pair<std::string, std::string> HostAndPort(const std::string& address) {
@@ -105,6 +111,8 @@ RedisReply Convert(const redisReply& reply) {
 }
 
 }  // namespace
+
+void RedisConnection::ShowMetrics() { CountedHandshakes(); }
 
 RedisConnection::RedisConnection() : reader_(redisReaderCreate()) {}
 RedisConnection::~RedisConnection() {
@@ -204,8 +212,7 @@ absl::Status RedisConnection::StartTls(RedisTls& tls, const std::string& host, a
     }
     RETURN_IF_ERROR(status);
   }
-  static prometheus::Counter* const by_kind[] = {&Handshakes("full"), &Handshakes("resumed")};
-  by_kind[tls_->resumed() ? 1 : 0]->Increment();
+  CountedHandshakes()[tls_->resumed() ? 1 : 0]->Increment();
   return absl::OkStatus();
 }
 
