@@ -90,11 +90,12 @@ int Acceptor::State::TurnAway(const Fd& listener) {
   spare = Fd();
   Fd connection(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   const int error = connection.get() >= 0 ? 0 : errno;
-  connection = Fd();
-  spare = Fd(eventfd(0, EFD_CLOEXEC));
+  // Before its caller can know of it.
   if (error == 0) {
     Refuse(exhausted);
   }
+  connection = Fd();
+  spare = Fd(eventfd(0, EFD_CLOEXEC));
   return error;
 }
 
