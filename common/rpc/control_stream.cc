@@ -181,12 +181,15 @@ class EventReader final : public grpc::ClientReadReactor<WatchEvent> {
   }
   // False when the stream has ended.
   bool Read(WatchEvent& event) {
-    MutexLock lock(mu_);
-    while (!there_ && !ended_) changed_.wait(mu_);
-    if (!there_) return false;
-    event = std::move(event_);
-    event_.Clear();
-    there_ = false;
+    {
+      MutexLock lock(mu_);
+      while (!there_ && !ended_) changed_.wait(mu_);
+      if (!there_) return false;
+      event = std::move(event_);
+      event_.Clear();
+      there_ = false;
+    }
+    // Not under the lock: gRPC may call OnReadDone before this returns.
     StartRead(&event_);
     return true;
   }
@@ -212,7 +215,7 @@ class EventReader final : public grpc::ClientReadReactor<WatchEvent> {
 
   Mutex mu_;
   std::condition_variable_any changed_;
-  WatchEvent event_ ABSL_GUARDED_BY(mu_);
+  WatchEvent event_;  // Of gRPC from StartRead to OnReadDone, then of the thread that reads.
   bool there_ ABSL_GUARDED_BY(mu_) = false;
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
   bool done_ ABSL_GUARDED_BY(mu_) = false;
