@@ -36,7 +36,7 @@ Addresses Resolve(const std::string& host, const std::string& port) {
           }};
 }
 
-// None, with errno, if it cannot be had.
+// On failure an empty descriptor, and errno says why.
 Fd Open(const addrinfo& place, int port, bool both_families, int backlog) {
   sockaddr_storage address = {};
   memcpy(&address, place.ai_addr, place.ai_addrlen);

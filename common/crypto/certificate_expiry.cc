@@ -23,7 +23,7 @@ constexpr GaugeInfo kExpiry = {
         "within seconds, without a restart",
 };
 
-// For a certificate that is not encrypted: nobody is there to be asked.
+// A certificate is not encrypted, so there is no password to ask for.
 int NoPassphrase(char* /*buffer*/, int /*size*/, int /*writing*/, void* /*data*/) { return 0; }
 
 }  // namespace

@@ -76,7 +76,7 @@ absl::StatusOr<RedisReply> RedisClient::State::Call(const std::vector<std::strin
   pipeline.Call(command, [&](absl::StatusOr<RedisReply> given) {
     MutexLock lock(mu);
     reply = std::move(given);
-    answered.notify_all();  // Under the lock: whoever waits takes all of this away.
+    answered.notify_all();  // Under the lock: the waiting thread destroys all of this when it returns.
   });
   MutexLock lock(mu);
   while (!reply.has_value()) answered.wait(mu);

@@ -286,7 +286,7 @@ absl::Status RedisConnection::ReceiveNow(size_t wanted, absl::Duration deadline,
     }
     // What is left in plaintext makes the socket readable again; TLS may hold more without that.
     if (tls_ == nullptr && step.bytes < sizeof(buffer)) return absl::OkStatus();
-    // Also while bytes come: a server that sends without end holds nobody up.
+    // Checked while bytes still arrive: a server that never stops sending must not block the callers.
     if (NowSteady() >= deadline) return RedisFailed(RedisFailure::kTimeout, kTooLate);
   }
 }

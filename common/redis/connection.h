@@ -73,7 +73,7 @@ class RedisConnection {
   // Bytes from or to the server, in TLS or not, without waiting.
   absl::StatusOr<TlsStream::Step> ReadSome(char* buffer, size_t size);
   absl::StatusOr<TlsStream::Step> WriteSome(absl::string_view bytes);
-  // Fails if anything lies here that nobody has asked for.
+  // Fails if the server has sent something without being asked.
   absl::Status CheckSilent();
   // Nothing if the reader needs more bytes.
   absl::StatusOr<std::optional<RedisReply>> NextBuffered();

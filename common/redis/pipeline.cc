@@ -139,7 +139,7 @@ void RedisPipeline::Read(std::vector<Answered>& answered) {
   const absl::Duration deadline =
       waiting_.empty() ? RedisConnection::NowSteady() + options_.timeout : waiting_.front().deadline;
   absl::Status status = broken_.ok() ? connection_->ReceiveNow(waiting_.size(), deadline, replies) : broken_;
-  // Beside one that nobody asked for, who knows whose the others are?
+  // After an unexpected answer the others can no longer be matched to their commands.
   if (!status.ok()) replies.clear();
   for (RedisReply& reply : replies) {
     bypass_.Answered();

@@ -68,7 +68,7 @@ class RedisPipeline {
   std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mu_);
   // The connection broke under a caller that sent on it.
   absl::Status broken_ ABSL_GUARDED_BY(mu_);
-  // The thread waits for as long as nobody wakes it.
+  // The thread waits without a timeout until it is woken.
   bool asleep_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   RedisBypass bypass_ ABSL_GUARDED_BY(mu_);

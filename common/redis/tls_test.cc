@@ -32,7 +32,7 @@ using testing::TempDirectory;
 using testing::TestCertificate;
 using testing::TestRedis;
 
-// One that nobody listens on, below those that the kernel gives to outgoing connections.
+// A free port, below the range that the kernel uses for outgoing connections.
 int FreePort() {
   while (true) {
     const int port = 20'000 + static_cast<int>(RandomUnit() * 12'000);
