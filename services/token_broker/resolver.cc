@@ -27,10 +27,6 @@ using registry::v1::CredentialPlan;
 constexpr absl::Duration kConfigWait = absl::Seconds(1);
 constexpr absl::Duration kConfigPoll = absl::Milliseconds(25);
 
-absl::Status TooMany() {
-  return WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1));
-}
-
 bool IsFor(const CredentialPlan::Piece& piece, const std::optional<Passport>& passport) {
   switch (piece.callers()) {
     case CredentialPlan::SIGNED_IN:
@@ -170,7 +166,7 @@ void Resolver::Resolve(const v1::ResolveCredentialsRequest& request, const std::
   call->give_up_at = clock_.Now() + kConfigWait;
   if (BeginHere(call)) return;
   if (!runner_.Post([this, call] { Begin(call); })) {
-    call->done(TooMany());
+    call->done(error::TooManyWait());
   }
 }
 
@@ -316,7 +312,7 @@ void Resolver::Continue(const CallPtr& call, bool may_block) {
     Take(call, std::move(outcome), /*may_block=*/false);
   });
   if (!known && !runner_.Post([this, call] { Continue(call, /*may_block=*/true); })) {
-    End(call, TooMany(), may_block);
+    End(call, error::TooManyWait(), may_block);
   }
 }
 

@@ -89,7 +89,7 @@ bool UserConnectionSource::TryGet(const std::shared_ptr<const Need>& need, const
       return done(Judge(*need, *app, binding, view));
     }
     if (!runner_.Post([this, need, done] { Ask(need, /*not_shared=*/true, done); })) {
-      done(WithRetryAfter(absl::UnavailableError("too many requests wait here"), absl::Seconds(1)));
+      done(error::TooManyWait());
     }
   });
 }
